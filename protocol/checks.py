@@ -1,0 +1,21 @@
+"""The numbers of the screening checks (docs/protocol.md §6)."""
+
+from enum import IntEnum
+
+ACCEPTED = 0
+"""The reason code of an update that passed every check."""
+
+
+class Check(IntEnum):
+    """What an update must pass, in this order; the number is the reason code on the chain."""
+
+    REACHABLE = 1
+    MANIFEST = 2
+    ROUND_AND_SPEC = 3
+    LAYERS = 4
+    DIGESTS = 5
+    ROOT = 6
+    RANGE = 7
+    NORM = 8
+    NOT_MODEL = 9
+    NOT_DUPLICATE = 10

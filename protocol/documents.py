@@ -1,0 +1,70 @@
+"""The form that specs and manifests share: strict, frozen, one sequence of bytes (§5)."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from protocol.canonical import MAX_DOCUMENT_BYTES, canonical_json, sha256
+from protocol.errors import Misconfigured
+from protocol.quantities import Address, Digest, parse_address
+
+MAX_SAFE_INTEGER = 2**53 - 1
+
+
+def _checked_address(text: str) -> str:
+    try:
+        return parse_address(text)
+    except Misconfigured as error:
+        raise ValueError(str(error)) from error
+
+
+HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ChecksumAddress = Annotated[Address, AfterValidator(_checked_address)]
+Count = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+PositiveCount = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
+Name = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+Dimension = Annotated[int, Field(ge=1, lt=2**31)]
+Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, strict=False)]
+
+
+class Part(BaseModel):
+    """A frozen piece of a document: unknown fields, other types and NaN are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Document(Part):
+    """A part that is stored by itself, as one raw IPFS block of canonical JSON."""
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON bytes; Misconfigured when they are more than 1 MiB."""
+        raw = canonical_json(self.model_dump(mode="json"))
+        if len(raw) > MAX_DOCUMENT_BYTES:
+            raise Misconfigured(f"{len(raw):,} bytes do not fit a block of {MAX_DOCUMENT_BYTES:,}")
+        return raw
+
+    def digest(self) -> Digest:
+        """Return the SHA-256 of `to_bytes()`, which is also the digest in its CID."""
+        return sha256(self.to_bytes())
+
+    @classmethod
+    def _parse(cls, raw: bytes) -> Self:
+        """Return the document in `raw`; ValueError with one line when `raw` is not its bytes."""
+        if len(raw) > MAX_DOCUMENT_BYTES:
+            raise ValueError(f"{len(raw):,} bytes, at most {MAX_DOCUMENT_BYTES:,} are allowed")
+        try:
+            document = cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from error
+        # One comparison refuses spaces, other key orders, duplicate keys and other number forms.
+        if document.to_bytes() != raw:
+            raise ValueError("not canonical JSON (RFC 8785)")
+        return document
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault pydantic found as one line: where it is and what was expected."""
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(step) for step in fault["loc"])
+    text = f"{place}: {fault['msg']}" if place else fault["msg"]
+    return " ".join(text.split())[:300]

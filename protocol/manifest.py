@@ -1,0 +1,74 @@
+"""The manifest: one update's or model's table of contents (docs/protocol.md §5).
+
+Canonical JSON in one raw IPFS block, so the 32-byte digest on the chain both finds and proves it.
+Golden vectors: tests/vectors/manifest.json.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field
+
+from protocol.checks import Check
+from protocol.cid import parse_cid
+from protocol.documents import (
+    ChecksumAddress,
+    Count,
+    Document,
+    HexDigest,
+    Name,
+    Part,
+    PositiveCount,
+    Shape,
+)
+from protocol.errors import Misconfigured, Rejected
+from protocol.quantities import Digest, parse_digest
+
+Kind = Literal["update", "model"]
+
+
+def _checked_cid(text: str) -> str:
+    try:
+        parse_cid(text)
+    except Misconfigured as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+class LayerEntry(Part):
+    """One layer file: where it is, and the SHA-256 of its bytes."""
+
+    name: Name
+    shape: Shape
+    cid: Annotated[str, AfterValidator(_checked_cid)]
+    sha256: HexDigest
+
+    @property
+    def digest(self) -> Digest:
+        """`sha256` as 32 bytes."""
+        return parse_digest(self.sha256)
+
+
+class Manifest(Document):
+    """An update or a model of one round of one federation: digests as hex, layers in order."""
+
+    version: Literal[1] = 1
+    chain_id: PositiveCount
+    federation: ChecksumAddress
+    round: Count
+    kind: Kind
+    spec: HexDigest
+    root: HexDigest
+    layers: Annotated[tuple[LayerEntry, ...], Field(strict=False)]
+
+    @property
+    def root_digest(self) -> Digest:
+        """`root` as 32 bytes."""
+        return parse_digest(self.root)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Return the manifest in canonical JSON bytes; Rejected(Check.MANIFEST) otherwise."""
+        try:
+            return cls._parse(raw)
+        except (ValueError, Misconfigured) as error:
+            raise Rejected(Check.MANIFEST, f"the manifest is malformed: {error}") from error

@@ -1,0 +1,155 @@
+"""The spec: what must be the same for everybody in a federation (docs/protocol.md §5).
+
+Its digest is fixed in the contract. Library versions are recorded, not enforced.
+Golden vectors: tests/vectors/spec.json.
+"""
+
+from itertools import pairwise
+from math import prod
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from protocol.documents import Count, Document, HexDigest, Name, Part, PositiveCount, Shape
+from protocol.encoding import padded_bytes
+from protocol.errors import Misconfigured
+from protocol.tree import tree_depth
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class BaseModelIdentity(Part):
+    """The frozen model under the adapters, by the SHA-256 of its source files."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    revision: Annotated[str, Field(min_length=1, max_length=256)]
+    weights_digest: HexDigest
+    tokenizer_digest: HexDigest
+    chat_template_digest: HexDigest
+
+
+class Quantization(Part):
+    """How the base model is held in memory while training."""
+
+    kind: Literal["nf4", "int8", "bf16", "none"]
+    double_quantization: bool
+    compute_dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class Lora(Part):
+    """The adapter; `ffa` freezes A, which makes the average exact (arXiv:2403.12313)."""
+
+    rank: PositiveCount
+    alpha: PositiveCount
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    targets: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    mode: Literal["fedit", "ffa"]
+
+
+class Encoding(Part):
+    """How values become bytes (docs/protocol.md §2 and §3)."""
+
+    fraction_bits: Annotated[int, Field(ge=0, le=30)] = 24
+    value_bytes: Literal[4] = 4
+    leaf_values: Annotated[int, Field(ge=1, le=65_536)] = 256
+
+    @property
+    def leaf_bytes(self) -> int:
+        """The size of a leaf in bytes."""
+        return self.leaf_values * self.value_bytes
+
+
+class Layer(Part):
+    """A tensor of the adapter: its key in peft's state dict, and its shape."""
+
+    name: Name
+    shape: Shape
+
+
+class Training(Part):
+    """What a participant does in one round."""
+
+    learning_rate: PositiveFloat
+    batch_size: PositiveCount
+    steps: PositiveCount
+    sequence_length: PositiveCount
+    scheduler: Literal["constant", "cosine", "linear"]
+    warmup_steps: Count
+    seed: Count
+
+
+class Screening(Part):
+    """Limits an update must keep (docs/protocol.md §6)."""
+
+    max_update_norm: PositiveFloat
+
+
+class Spec(Document):
+    """Everything a federation fixes before its first round; sizes below follow from it."""
+
+    version: Literal[1] = 1
+    base_model: BaseModelIdentity
+    quantization: Quantization
+    lora: Lora
+    encoding: Encoding = Encoding()
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, strict=False)]
+    training: Training
+    evaluation_digest: HexDigest
+    sampling_fraction: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    screening: Screening
+    libraries: dict[str, str]
+
+    @model_validator(mode="after")
+    def _layers_are_sorted_and_few_enough(self) -> Self:
+        for first, second in pairwise(self.layers):
+            if first.name >= second.name:
+                raise ValueError(f"layers must be sorted by name: {second.name} after {first.name}")
+        if self.leaf_count >= 2**32:  # the contract counts leaves in 32 bits
+            raise ValueError(f"layers have {self.leaf_count:,} leaves, fewer than 2^32 are allowed")
+        return self
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Return the spec in canonical JSON bytes; Misconfigured with one line otherwise."""
+        try:
+            return cls._parse(raw)
+        except (ValueError, Misconfigured) as error:
+            raise Misconfigured(f"this is not a spec: {error}") from error
+
+    def layer_values(self, index: int) -> int:
+        """The number of values in layer `index`, without padding."""
+        return prod(self.layers[index].shape)
+
+    def layer_bytes(self, index: int) -> int:
+        """The size in bytes of layer `index`'s file, with padding."""
+        encoding = self.encoding
+        return padded_bytes(self.layers[index].shape, encoding.leaf_values, encoding.value_bytes)
+
+    def layer_leaves(self, index: int) -> int:
+        """The number of leaves in layer `index`."""
+        return self.layer_bytes(index) // self.encoding.leaf_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """The size in bytes of all layer files together."""
+        return sum(self.layer_bytes(index) for index in range(len(self.layers)))
+
+    @property
+    def leaf_count(self) -> int:
+        """The number of leaves over all layers."""
+        return self.total_bytes // self.encoding.leaf_bytes
+
+    @property
+    def tree_depth(self) -> int:
+        """The number of levels above the leaves."""
+        return tree_depth(self.leaf_count)
+
+    def locate_leaf(self, leaf: int) -> tuple[int, int]:
+        """Return (layer index, byte offset in its file) of `leaf`; else Misconfigured."""
+        first = 0
+        for index in range(len(self.layers)):
+            leaves = self.layer_leaves(index)
+            if first <= leaf < first + leaves:
+                return index, (leaf - first) * self.encoding.leaf_bytes
+            first += leaves
+        raise Misconfigured(f"leaf {leaf} does not exist: there are {first}")

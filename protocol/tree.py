@@ -1,0 +1,162 @@
+"""The Merkle tree over leaves (docs/protocol.md §4).
+
+    leaf digest = SHA-256(0x00 ‖ leaf)      node digest = SHA-256(0x01 ‖ left ‖ right)
+
+The leaves are filled up on the right to a power of two with leaf digests of 32 zero bytes; nodes
+above those are hashed like any other. The prefixes keep a node from passing as a leaf.
+Golden vectors: tests/vectors/tree.json.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final
+
+from protocol.errors import Misconfigured
+from protocol.quantities import Digest
+
+ZERO: Final = Digest(bytes(32))
+"""The leaf digest of a place right of the last leaf."""
+
+MAX_DEPTH: Final = 64
+
+Bytes = bytes | bytearray | memoryview
+
+
+def leaf_digest(data: Bytes) -> Digest:
+    """Return SHA-256(0x00 ‖ data)."""
+    return Digest(sha256(b"\x00" + data).digest())
+
+
+def node_digest(left: Digest, right: Digest) -> Digest:
+    """Return SHA-256(0x01 ‖ left ‖ right)."""
+    return Digest(sha256(b"\x01" + left + right).digest())
+
+
+def _empty_subtrees() -> tuple[Digest, ...]:
+    roots = [ZERO]
+    for _ in range(MAX_DEPTH):
+        roots.append(node_digest(roots[-1], roots[-1]))
+    return tuple(roots)
+
+
+_EMPTY: Final = _empty_subtrees()  # _EMPTY[k] is the root over 2^k places without a leaf
+
+
+def tree_depth(leaf_count: int) -> int:
+    """Return the number of levels above the leaves: the smallest d with 2^d >= leaf_count."""
+    if leaf_count < 1:
+        raise Misconfigured(f"a tree has at least one leaf, {leaf_count} were given")
+    return (leaf_count - 1).bit_length()
+
+
+class TreeBuilder:
+    """A root out of a stream of bytes, holding one digest per level and less than one leaf.
+
+    >>> builder = TreeBuilder(leaf_bytes=1024)
+    >>> builder.update(bytes(4096))
+    >>> builder.leaf_count, builder.root().hex()[:16]
+    (4, '3dbc0b22d132ef10')
+    """
+
+    def __init__(self, leaf_bytes: int) -> None:
+        if leaf_bytes < 1:
+            raise Misconfigured(f"a leaf has at least one byte, {leaf_bytes} was given")
+        self._leaf_bytes = leaf_bytes
+        self._partial = bytearray()
+        # Roots of full subtrees, the largest first: one for each 1 in the leaf count's binary form.
+        self._subtrees: list[Digest] = []
+        self.leaf_count = 0
+
+    def update(self, block: Bytes) -> None:
+        """Add the bytes of `block`; it may begin and end anywhere within a leaf."""
+        view = memoryview(block).cast("B")
+        if self._partial:
+            missing = self._leaf_bytes - len(self._partial)
+            self._partial += view[:missing]
+            view = view[missing:]
+            if len(self._partial) < self._leaf_bytes:
+                return
+            self.add_leaf(leaf_digest(self._partial))
+            self._partial.clear()
+        size = self._leaf_bytes
+        whole = len(view) - len(view) % size
+        for start in range(0, whole, size):
+            self.add_leaf(leaf_digest(view[start : start + size]))
+        self._partial += view[whole:]
+
+    def add_leaf(self, digest: Digest) -> None:
+        """Add the digest of the next leaf."""
+        subtrees = self._subtrees
+        carry = self.leaf_count
+        while carry & 1:  # like adding one to a binary number
+            digest = node_digest(subtrees.pop(), digest)
+            carry >>= 1
+        subtrees.append(digest)
+        self.leaf_count += 1
+
+    def root(self) -> Digest:
+        """Return the root of what was added so far; Misconfigured without leaves or within one."""
+        if self._partial:
+            raise Misconfigured(
+                f"the data ends {len(self._partial)} bytes into a leaf of {self._leaf_bytes}"
+            )
+        depth = tree_depth(self.leaf_count)
+        subtrees = self._subtrees.copy()
+        if self.leaf_count == 1 << depth:
+            return subtrees[0]
+        right = ZERO
+        for level in range(depth):
+            if self.leaf_count >> level & 1:
+                right = node_digest(subtrees.pop(), right)
+            else:
+                right = node_digest(right, _EMPTY[level])
+        return right
+
+
+def compute_root(blocks: Iterable[Bytes], leaf_bytes: int) -> Digest:
+    """Return the root over the concatenation of `blocks`, which may be cut anywhere."""
+    builder = TreeBuilder(leaf_bytes)
+    for block in blocks:
+        builder.update(block)
+    return builder.root()
+
+
+def leaf_digests(blocks: Iterable[Bytes], leaf_bytes: int) -> list[Digest]:
+    """Return every leaf's digest, in order; the blocks must hold whole leaves each."""
+    digests: list[Digest] = []
+    for block in blocks:
+        view = memoryview(block).cast("B")
+        if len(view) % leaf_bytes:
+            raise Misconfigured(
+                f"a block of {len(view)} bytes is not whole {leaf_bytes}-byte leaves"
+            )
+        starts = range(0, len(view), leaf_bytes)
+        digests.extend(leaf_digest(view[start : start + leaf_bytes]) for start in starts)
+    return digests
+
+
+def compute_proof(leaf_digests: Sequence[Digest], index: int) -> list[Digest]:
+    """Return the siblings on the way from leaf `index` to the root, the lowest first."""
+    depth = tree_depth(len(leaf_digests))
+    if not 0 <= index < len(leaf_digests):
+        raise Misconfigured(f"leaf {index} does not exist: there are {len(leaf_digests)}")
+    proof = []
+    row = list(leaf_digests)
+    for level in range(depth):
+        if len(row) % 2:
+            row.append(_EMPTY[level])
+        proof.append(row[index ^ 1])
+        row = [node_digest(row[i], row[i + 1]) for i in range(0, len(row), 2)]
+        index >>= 1
+    return proof
+
+
+def is_proof_valid(root: Digest, leaf_data: Bytes, index: int, proof: Sequence[Digest]) -> bool:
+    """Whether `leaf_data` is leaf `index` of the tree of depth len(proof) under `root`."""
+    if not 0 <= index < 1 << len(proof):
+        return False
+    digest = leaf_digest(leaf_data)
+    for sibling in proof:
+        digest = node_digest(sibling, digest) if index & 1 else node_digest(digest, sibling)
+        index >>= 1
+    return digest == root

@@ -1,0 +1,48 @@
+"""What an aggregator says of each reveal, and the hash the contract keeps (docs/protocol.md §8).
+
+Golden vectors: tests/vectors/verdicts.json.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from protocol.checks import ACCEPTED
+from protocol.quantities import FULL_BASIS_POINTS, Address, BasisPoints, Digest
+
+FULL_SCORE: Final[BasisPoints] = FULL_BASIS_POINTS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One reveal's outcome: `reason` is 0 when accepted, else the number of the failed check.
+
+    An accepted update has weight 1 or more; a rejected one has weight and score 0.
+    """
+
+    participant: Address
+    weight: int
+    score: BasisPoints
+    reason: int
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the update went into the average."""
+        return self.reason == ACCEPTED
+
+
+def compute_weight(examples: int, weight_cap: int) -> int:
+    """Return min(examples, weight_cap): claiming more data than the cap gains nothing."""
+    return min(examples, weight_cap)
+
+
+def verdicts_hash(verdicts: Sequence[Verdict]) -> Digest:
+    """Return keccak256(abi.encode(Verdict[])) with Verdict = (address, uint32, uint16, uint8).
+
+    The order counts: the contract takes verdicts in ascending order of participant only.
+    """
+    rows = [(v.participant, v.weight, v.score, v.reason) for v in verdicts]
+    return Digest(keccak(encode(["(address,uint32,uint16,uint8)[]"], [rows])))
