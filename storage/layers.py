@@ -1,0 +1,246 @@
+"""An update or a model as a folder of layer files: pinned with a manifest, fetched by its digest.
+
+    folder/00000.layer      layer 0 of the spec, docs/protocol.md §3
+    folder/00001.layer      …
+
+Whoever fetches gets verified bytes or an error: the manifest block is hashed against its digest,
+each layer file against the manifest, and sizes are known from the spec before anything is fetched.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.checks import Check
+from protocol.encoding import layer_bytes, layer_values
+from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
+from protocol.manifest import Kind, LayerEntry, Manifest
+from protocol.quantities import Address, Digest, RoundId
+from protocol.screening import check_manifest
+from protocol.spec import Spec
+from protocol.tree import TreeBuilder
+from storage.files import write_atomically
+from storage.ipfs import ContentStore, Contradiction
+from storage.unixfs import compute_cid
+
+BLOCK_BYTES: Final = 1 << 20
+NO_FEDERATION: Final = Address("0x" + 40 * "0")
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 3
+_PAUSE_SECONDS: Final = 0.2
+_FETCHES_AT_ONCE: Final = 4  # layers of one update; more only queue up in one daemon
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a manifest must be about: one federation, one round, an update or a model."""
+
+    chain_id: int
+    federation: Address
+    round_id: RoundId
+    kind: Kind
+
+
+def initial_subject(chain_id: int) -> Subject:
+    """Return what an initial model's manifest is about: round 0 and the zero address.
+
+    The contract fixes the manifest's digest, so the manifest cannot name the contract.
+    """
+    return Subject(chain_id, NO_FEDERATION, RoundId(0), "model")
+
+
+class LayerFolder:
+    """The layer files of one update or model, in the order of the spec."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def layer_path(self, index: int) -> Path:
+        """Where the file of layer `index` is."""
+        return self.path / f"{index:05d}.layer"
+
+    def blocks(self, index: int) -> Iterator[bytes]:
+        """Yield the bytes of layer `index` in blocks of 1 MiB, the last one shorter."""
+        with self.layer_path(index).open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+
+    def root(self, spec: Spec) -> Digest:
+        """Return the tree root over all layer files (docs/protocol.md §4)."""
+        builder = TreeBuilder(spec.encoding.leaf_bytes)
+        for index in range(len(spec.layers)):
+            for block in self.blocks(index):
+                builder.update(block)
+        return builder.root()
+
+    def write(self, spec: Spec, values: Sequence[NDArray[np.int32]]) -> None:
+        """Write int32 `values`, one array a layer, as layer files."""
+        for index, (layer, array) in enumerate(zip(spec.layers, values, strict=True)):
+            if array.shape != layer.shape:
+                raise Misconfigured(
+                    f"layer {layer.name} has shape {array.shape}, the spec asks for {layer.shape}"
+                )
+            write_atomically(self.layer_path(index), layer_bytes(array, spec.encoding.leaf_values))
+
+    def read(self, spec: Spec) -> list[NDArray[np.int32]]:
+        """Return the int32 values of all layers, in their shapes."""
+        leaf_values = spec.encoding.leaf_values
+        return [
+            layer_values(self.layer_path(index).read_bytes(), layer.shape, leaf_values)
+            for index, layer in enumerate(spec.layers)
+        ]
+
+
+def build_manifest(folder: LayerFolder, spec: Spec, subject: Subject, root: Digest) -> Manifest:
+    """Return the manifest of `folder`; nothing is sent, CIDs are computed here."""
+    entries = []
+    for index, layer in enumerate(spec.layers):
+        path = folder.layer_path(index)
+        with path.open("rb") as file:
+            cid = compute_cid(file)
+        digest = _file_digest(path).hex()
+        entries.append(LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest))
+    return Manifest(
+        chain_id=subject.chain_id,
+        federation=subject.federation,
+        round=subject.round_id,
+        kind=subject.kind,
+        spec=spec.digest().hex(),
+        root=root.hex(),
+        layers=tuple(entries),
+    )
+
+
+def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
+    """Pin every layer file and the manifest; return the manifest's digest.
+
+    Raises WrongBytes when a file is no longer what the manifest says.
+    """
+    for index, entry in enumerate(manifest.layers):
+        cid = store.add_file(folder.layer_path(index))
+        if cid != entry.cid:
+            raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
+    return store.put_block(manifest.to_bytes())
+
+
+def fetch_manifest(
+    store: ContentStore, digest: Digest, spec: Spec, subject: Subject, root: Digest
+) -> Manifest:
+    """Return the manifest with this digest once it passes checks 2, 3, 4 and 6 (its root).
+
+    Raises Rejected when it does not, Unavailable when it cannot be had.
+    """
+    return check_manifest(
+        store.get_block(digest),
+        spec=spec,
+        federation=subject.federation,
+        chain_id=subject.chain_id,
+        round_id=subject.round_id,
+        kind=subject.kind,
+        root=root,
+    )
+
+
+def fetch_layers(store: ContentStore, manifest: Manifest, spec: Spec, folder: LayerFolder) -> None:
+    """Fetch every layer file into `folder`, each verified against the manifest on arrival.
+
+    Files that are there already and right are kept. Raises Unavailable or WrongBytes.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+
+    def fetch(index: int) -> None:
+        entry, path = manifest.layers[index], folder.layer_path(index)
+        if path.exists() and _file_digest(path) == entry.digest:
+            return
+        store.fetch_file(entry.cid, spec.layer_bytes(index), entry.digest, path)
+
+    with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
+        for _ in pool.map(fetch, range(len(spec.layers))):
+            pass
+
+
+def fetch_verified(
+    store: ContentStore,
+    manifest_digest: Digest,
+    spec: Spec,
+    subject: Subject,
+    root: Digest,
+    folder: LayerFolder,
+) -> Manifest:
+    """Fetch manifest and layers; return the manifest. Failures arrive as Rejected.
+
+    The reason code is the check's (docs/protocol.md §6): 5 when the manifest contradicts itself,
+    which is its author's fault; 1 when the right bytes could not be had, also after asking again,
+    be it that nothing came or that the daemon sent something else.
+    """
+    try:
+        manifest = _persistently(
+            lambda: fetch_manifest(store, manifest_digest, spec, subject, root)
+        )
+        _persistently(lambda: fetch_layers(store, manifest, spec, folder))
+    except Contradiction as error:
+        raise Rejected(Check.DIGESTS, str(error)) from error
+    except Unavailable as error:
+        raise Rejected(Check.REACHABLE, str(error)) from error
+    return manifest
+
+
+def _persistently(fetch: Callable[[], T]) -> T:
+    """Return what `fetch` does, asking again a few times when bytes are missing or wrong."""
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return fetch()
+        except Contradiction:
+            raise
+        except Unavailable:
+            time.sleep(_PAUSE_SECONDS * attempt)
+    return fetch()
+
+
+def fetch_model(
+    store: ContentStore,
+    manifest_digest: Digest,
+    spec: Spec,
+    subject: Subject,
+    root: Digest,
+    folder: LayerFolder,
+) -> LayerFolder:
+    """Fetch the model that stood before round `subject.round_id` into `folder`; return `folder`.
+
+    Its root is recomputed. The manifest may be of any earlier round: a round that accepts no
+    update leaves the model as it was. Raises Unavailable when the bytes cannot be had and
+    Rejected when they are not the model's.
+    """
+    raw = store.get_block(manifest_digest)
+    made_in = RoundId(Manifest.parse(raw).round)
+    if made_in >= subject.round_id:
+        raise Rejected(
+            Check.ROUND_AND_SPEC, f"the model is of round {made_in}, not before {subject.round_id}"
+        )
+    manifest = check_manifest(
+        raw,
+        spec=spec,
+        federation=subject.federation if made_in else NO_FEDERATION,
+        chain_id=subject.chain_id,
+        round_id=made_in,
+        kind="model",
+        root=root,
+    )
+    fetch_layers(store, manifest, spec, folder)
+    found = folder.root(spec)
+    if found != root:
+        raise Rejected(Check.ROOT, f"the layers hash to {found.hex()}, not to {root.hex()}")
+    return folder
+
+
+def _file_digest(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").digest())
