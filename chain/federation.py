@@ -1,0 +1,297 @@
+"""The federation contract, one method a function: typed values out, no decision taken here.
+
+    federation = Federation(connect(rpc_url, chain_id=31337), address, wallet)
+    opened = federation.open_round()
+    federation.status(opened.round_id)      # Status.COMMIT
+
+Reads take `block` to be pinned to a block number; without it they are of the latest block. Writes
+wait for the receipt and raise `chain.reverts.Reverted` with the contract's error, sent or not.
+What each call does and asks for is written in contracts/src/Federation.sol; docs/protocol.md gives
+the digests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from web3 import Web3
+
+from chain.compiler import load_artifact
+from chain.contract import ContractClient
+from chain.events import FederationEvent, RoundOpened, events_in, read_events
+from chain.records import (
+    AggregatorState,
+    Model,
+    Participant,
+    Round,
+    Status,
+    Submission,
+    Terms,
+)
+from chain.reverts import Reverted, known_errors
+from chain.rpc import plain_errors
+from chain.token import Erc20
+from chain.transactions import Receipt, Sender
+from chain.wallet import Wallet
+from protocol.errors import Misconfigured
+from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
+from protocol.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class OpenedRound:
+    """A round just opened: its number, its seed and deadlines (`event`), and the receipt."""
+
+    round_id: RoundId
+    event: RoundOpened
+    receipt: Receipt
+
+
+class Federation(ContractClient):
+    """The federation at `address`; without a wallet it can only be read.
+
+    Misconfigured when there is no contract at the address, or not this version's federation: its
+    code is compared with the compiled one, since a look-alike could keep the stakes.
+    """
+
+    def __init__(
+        self,
+        w3: Web3,
+        address: Address,
+        wallet: Wallet | Sender | None = None,
+        *,
+        deployment_block: int = 0,
+    ) -> None:
+        sender = Sender(w3, wallet) if isinstance(wallet, Wallet) else wallet
+        super().__init__(w3, parse_address(address), "Federation", sender)
+        self.deployment_block = deployment_block
+        _check_code(w3, self.address)
+        self._terms = Terms(*self._read("terms"))
+        self.token = Erc20(w3, self._terms.token, sender)
+
+    # ------------------------------------------------------------------- reads
+
+    def terms(self) -> Terms:
+        """Return what was fixed at deployment; asked of the chain once."""
+        return self._terms
+
+    def sponsor(self) -> Address:
+        """Return who deployed the federation."""
+        return Address(self._read("sponsor"))
+
+    def round_count(self, block: int | None = None) -> RoundId:
+        """Return how many rounds were opened, which is the newest round's number; 0 when none."""
+        return RoundId(self._read("roundCount", block=block))
+
+    def last_finalized_round(self, block: int | None = None) -> RoundId:
+        """Return the round whose model is the current one; 0 for the initial model."""
+        return RoundId(self._read("lastFinalizedRound", block=block))
+
+    def active_count(self, block: int | None = None) -> int:
+        """Return how many participants may commit."""
+        return int(self._read("activeCount", block=block))
+
+    def idle_since(self, block: int | None = None) -> UnixTime:
+        """Return when the last round ended, or the lead was handed on; meaningless in a round."""
+        return UnixTime(self._read("idleSince", block=block))
+
+    def escrow(self, block: int | None = None) -> TokenUnits:
+        """Return what is set aside for rewards and fees."""
+        return TokenUnits(self._read("escrow", block=block))
+
+    def credit_of(self, account: Address, block: int | None = None) -> TokenUnits:
+        """Return what `account` can withdraw, a stake still to be released not counted."""
+        return TokenUnits(self._read("creditOf", account, block=block))
+
+    def aggregators(self, block: int | None = None) -> tuple[Address, ...]:
+        """Return the listed aggregators in order of precedence."""
+        return tuple(Address(each) for each in self._read("aggregators", block=block))
+
+    def aggregator_state(self, aggregator: Address, block: int | None = None) -> AggregatorState:
+        """Return whether `aggregator` is listed, bonded or slashed."""
+        return AggregatorState(self._read("aggregatorState", aggregator, block=block))
+
+    def current_aggregator(self, block: int | None = None) -> Address:
+        """Return who opens rounds and proposes."""
+        return Address(self._read("currentAggregator", block=block))
+
+    def current_aggregator_index(self, block: int | None = None) -> int:
+        """Return the current aggregator's position in `aggregators`."""
+        return int(self._read("currentAggregatorIndex", block=block))
+
+    def current_model(self, block: int | None = None) -> Model:
+        """Return the last finalized round's model, or the initial one."""
+        root, manifest = self._read("currentModel", block=block)
+        return Model(root, manifest)
+
+    def get_round(self, round_id: RoundId, block: int | None = None) -> Round:
+        """Return the facts of a round; all zero when it was not opened."""
+        return Round.from_abi(self._read("getRound", round_id, block=block))
+
+    def get_submission(
+        self, round_id: RoundId, participant: Address, block: int | None = None
+    ) -> Submission:
+        """Return what `participant` submitted to a round."""
+        return Submission.from_abi(self._read("getSubmission", round_id, participant, block=block))
+
+    def get_participant(self, account: Address, block: int | None = None) -> Participant:
+        """Return the standing of `account`; all zero when it never joined."""
+        return Participant.from_abi(self._read("getParticipant", account, block=block))
+
+    def status(self, round_id: RoundId, block: int | None = None) -> Status:
+        """Return where a round stands at the block's time."""
+        return Status(self._read("status", round_id, block=block))
+
+    def is_eligible(self, round_id: RoundId, account: Address, block: int | None = None) -> bool:
+        """Whether the round's seed drew `account`; meaningless for a round not opened."""
+        return bool(self._read("isEligible", round_id, account, block=block))
+
+    def is_over(self, block: int | None = None) -> bool:
+        """Whether no round is open and none can be opened any more."""
+        return bool(self._read("isOver", block=block))
+
+    # ------------------------------------------------------------------- money
+
+    def fund(self, amount: TokenUnits) -> Receipt:
+        """Add `amount` to the escrow, after approving it where that is still missing."""
+        return self._write_paying(amount, "fund", amount)
+
+    def refund(self) -> Receipt:
+        """Once the federation is over, credit the remaining escrow to the sponsor."""
+        return self._write("refund")
+
+    def withdraw(self) -> Receipt:
+        """Take the wallet's credit, and its stake once unbonding is over."""
+        return self._write("withdraw")
+
+    def approve_exactly(self, amount: TokenUnits) -> Receipt:
+        """Let the federation take `amount` of the wallet's tokens: not more, not for ever."""
+        return self.token.approve(self.address, amount)
+
+    # ------------------------------------------------------------ participants
+
+    def join(self) -> Receipt:
+        """Take part from the next round on: fill the stake up, after approving what is missing.
+
+        Looks before it sends: a join that would fail anyway does not approve anything.
+        """
+        stake = self.get_participant(self.sender.address).stake
+        missing = TokenUnits(self._terms.participant_stake - stake)
+        return self._write_paying(missing, "join")
+
+    def leave(self) -> Receipt:
+        """Stop taking part; the stake can be withdrawn after `unbonding_seconds`."""
+        return self._write("leave")
+
+    def commit(self, round_id: RoundId, commitment: Digest) -> Receipt:
+        """Commit the wallet to an update (`protocol.commitment.compute_commitment`)."""
+        return self._write("commit", round_id, commitment)
+
+    def reveal(
+        self, round_id: RoundId, root: Digest, manifest: Digest, examples: int, salt: bytes
+    ) -> Receipt:
+        """Reveal the update that the wallet committed to; by now it is pinned."""
+        return self._write("reveal", round_id, root, manifest, examples, salt)
+
+    def penalize(self, round_id: RoundId, participant: Address) -> Receipt:
+        """Take the penalty for a commitment that was not revealed in time."""
+        return self._write("penalize", round_id, participant)
+
+    # -------------------------------------------------------------- aggregator
+
+    def bond(self) -> Receipt:
+        """Post the wallet's bond, after approving it where that is still missing."""
+        return self._write_paying(self._terms.aggregator_bond, "bond")
+
+    def unbond(self) -> Receipt:
+        """Once the federation is over, credit the wallet its bond."""
+        return self._write("unbond")
+
+    def open_round(self) -> OpenedRound:
+        """Open the next round and return its number, seed and deadlines."""
+        receipt = self._write("openRound")
+        event = next(each for each in self.events_in(receipt) if isinstance(each, RoundOpened))
+        return OpenedRound(event.round, event, receipt)
+
+    def propose(
+        self, round_id: RoundId, root: Digest, manifest: Digest, verdicts: Sequence[Verdict]
+    ) -> Receipt:
+        """Propose the round's model, with a verdict on every reveal, ascending by participant."""
+        return self._write("propose", round_id, root, manifest, _rows(verdicts))
+
+    def finalize(self, round_id: RoundId, verdicts: Sequence[Verdict]) -> Receipt:
+        """Settle a round whose challenge window has passed, with the verdicts as proposed."""
+        return self._write("finalize", round_id, _rows(verdicts))
+
+    def abandon(self, round_id: RoundId) -> Receipt:
+        """End a round that has no update, or whose aggregator is late with no standby left."""
+        return self._write("abandon", round_id)
+
+    def replace_aggregator(self) -> Receipt:
+        """Hand the lead to the next bonded standby when the aggregator is late."""
+        return self._write("replaceAggregator")
+
+    # ------------------------------------------------------------------ events
+
+    def events_in(self, receipt: Receipt) -> tuple[FederationEvent, ...]:
+        """Return what the federation said in a transaction, in order."""
+        return events_in(self.address, receipt.logs)
+
+    def read_events(
+        self,
+        from_block: int | None = None,
+        to_block: int | None = None,
+        *,
+        round_id: RoundId | None = None,
+    ) -> list[FederationEvent]:
+        """Return the events of a range of blocks in chain order; see `chain.events.read_events`.
+
+        From the deployment block when `from_block` is None, to the latest when `to_block` is.
+        """
+        first = self.deployment_block if from_block is None else from_block
+        return read_events(self.w3, self.address, first, to_block, round_id=round_id)
+
+    # ---------------------------------------------------------------- internal
+
+    def _write_paying(self, amount: TokenUnits, name: str, *values: object) -> Receipt:
+        """Send a call that takes `amount` of the wallet's tokens, approving it first if need be."""
+        payer = self.sender.address
+        if self.token.allowance(payer, self.address) < amount:
+            self._refuse_in_vain(name, values)
+            held = self.token.balance_of(payer)
+            if held < amount:
+                raise Misconfigured(
+                    f"{payer} holds {held:,} units of the token {self.token.address},"
+                    f" {name} takes {amount:,}"
+                )
+            self.approve_exactly(amount)
+        return self._write(name, *values)
+
+    def _refuse_in_vain(self, name: str, values: Sequence[object]) -> None:
+        """Raise the federation's own objection to a call whose allowance is still missing."""
+        try:
+            self._dry_run(name, *values)
+        except Reverted as error:
+            # Anything else is the token's, which is asked last and only misses the allowance.
+            if error.name in known_errors("Federation") - {"SafeERC20FailedOperation"}:
+                raise
+
+
+def _rows(verdicts: Sequence[Verdict]) -> list[tuple[Address, int, int, int]]:
+    return [(each.participant, each.weight, each.score, each.reason) for each in verdicts]
+
+
+def _check_code(w3: Web3, address: Address) -> None:
+    with plain_errors():
+        code = bytearray(w3.eth.get_code(w3.to_checksum_address(address)))
+    if not code:
+        raise Misconfigured(
+            f"there is no contract at {address}: check the address and which chain the RPC serves"
+        )
+    artifact = load_artifact("Federation")
+    expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
+    if len(code) == len(expected):
+        for reference in artifact["immutableReferences"]:  # filled in at deployment
+            start, length = reference["start"], reference["length"]
+            code[start : start + length] = bytes(length)
+    if bytes(code) != expected:
+        raise Misconfigured(f"the contract at {address} is not a federation of this version")

@@ -1,0 +1,158 @@
+"""What the federation contract stores and returns, with a type for each quantity.
+
+Fields stand in the order of the contract's structs (contracts/src/IFederation.sol); a test compares
+their names with the ABI. Amounts are token units, times are Unix seconds.
+"""
+
+from dataclasses import astuple, dataclass
+from enum import IntEnum
+from typing import Any, Self
+
+from protocol.quantities import Address, BasisPoints, Digest, TokenUnits, UnixTime
+
+
+class Status(IntEnum):
+    """Where a round stands, derived by the contract from its facts and the block's time."""
+
+    NONE = 0
+    COMMIT = 1
+    REVEAL = 2
+    PROPOSE = 3
+    EXPIRED = 4
+    CHALLENGE = 5
+    SETTLEABLE = 6
+    FINALIZED = 7
+    ABANDONED = 8
+
+
+class Outcome(IntEnum):
+    """How a round ended."""
+
+    OPEN = 0
+    FINALIZED = 1
+    ABANDONED = 2
+
+
+class SubmissionState(IntEnum):
+    """What a participant has done in a round."""
+
+    NONE = 0
+    COMMITTED = 1
+    REVEALED = 2
+    PENALIZED = 3
+
+
+class AggregatorState(IntEnum):
+    """Whether an address may aggregate, has posted its bond, or has lost it."""
+
+    UNLISTED = 0
+    LISTED = 1
+    BONDED = 2
+    SLASHED = 3
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the sponsor fixed at deployment and nobody can change."""
+
+    token: Address
+    spec_digest: Digest
+    initial_model_root: Digest
+    initial_model_manifest: Digest
+    leaf_count: int
+    tree_depth: int
+    max_participants: int
+    weight_cap: int
+    rounds: int
+    sampling_fraction: BasisPoints
+    round_reward: TokenUnits
+    aggregator_fee: TokenUnits
+    participant_stake: TokenUnits
+    missed_reveal_penalty: TokenUnits
+    aggregator_bond: TokenUnits
+    commit_seconds: int
+    reveal_seconds: int
+    propose_seconds: int
+    challenge_seconds: int
+    unbonding_seconds: int
+    closes_at: UnixTime
+
+    @property
+    def round_cost(self) -> TokenUnits:
+        """What the escrow must hold before a round opens: its reward and the aggregator's fee."""
+        return TokenUnits(self.round_reward + self.aggregator_fee)
+
+    def to_abi(self) -> tuple[Any, ...]:
+        """Return the values in the contract's order."""
+        return astuple(self)
+
+
+@dataclass(frozen=True)
+class Round:
+    """The facts of a round, all zero when it was not opened.
+
+    `challenge_deadline` is 0 until a model is proposed; `expected` counts the participants that
+    were active when the round opened.
+    """
+
+    commit_deadline: UnixTime
+    reveal_deadline: UnixTime
+    propose_deadline: UnixTime
+    challenge_deadline: UnixTime
+    expected: int
+    committed: int
+    revealed: int
+    outcome: Outcome
+    seed: Digest
+    model_root: Digest
+    model_manifest: Digest
+    verdicts_hash: Digest
+
+    @classmethod
+    def from_abi(cls, values: tuple[Any, ...]) -> Self:
+        """Return the round of the contract's values, in its order."""
+        facts = list(values)
+        facts[7] = Outcome(facts[7])
+        return cls(*facts)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A participant's submission: the first 31 bytes of its commitment, then of its update digest.
+
+    `digest` is 31 zero bytes when there is none. See `protocol.commitment`.
+    """
+
+    digest: bytes
+    state: SubmissionState
+
+    @classmethod
+    def from_abi(cls, values: tuple[Any, ...]) -> Self:
+        """Return the submission of the contract's values, in its order."""
+        return cls(values[0], SubmissionState(values[1]))
+
+
+@dataclass(frozen=True)
+class Participant:
+    """A participant's standing; `unlock_at` is 0 when it is not leaving.
+
+    It may commit to rounds later than `joined_after_round`, while `active`.
+    """
+
+    stake: TokenUnits
+    unlock_at: UnixTime
+    joined_after_round: int
+    active: bool
+
+    @classmethod
+    def from_abi(cls, values: tuple[Any, ...]) -> Self:
+        """Return the standing of the contract's values, in its order."""
+        return cls(*values)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the chain knows it: its tree root, and the SHA-256 of its manifest."""
+
+    root: Digest
+    manifest: Digest

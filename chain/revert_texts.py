@@ -1,0 +1,122 @@
+"""Each error of a contract in words that name the values that clashed.
+
+`{deadline:time}` shows a Unix time, `{escrow:amount}` a number of token units.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+TEXTS: dict[str, str] = {
+    "AggregatorNotLate": (
+        "the aggregator is not late: it is {timestamp:time}, its deadline is {deadline:time}"
+    ),
+    "AlreadyJoined": "{participant} takes part already",
+    "AlreadyLeaving": "{participant} is leaving already, its stake is free at {unlock_at:time}",
+    "CommitmentMismatch": "the revealed values hash to {revealed}, {committed} was committed to",
+    "EscrowTooLow": "the escrow holds {escrow:amount} token units, a round costs {required:amount}",
+    "FederationFull": "all {max_participants} seats are taken",
+    "FederationNotOver": "rounds may still be opened: {round_count} so far, until {closes_at:time}",
+    "FederationOver": (
+        "no further round may be opened: {round_count} were, the end was {closes_at:time}"
+    ),
+    "InvalidAggregator": "{aggregator} cannot be an aggregator: it is zero or listed twice",
+    "InvalidTerm": "the term {term} may not be {value}",
+    "InvalidVerdict": (
+        "the verdict on {participant} has weight {weight}, score {score} and reason {reason}:"
+        " accepted needs reason 0, a weight from 1 to the cap and a score up to 10000,"
+        " rejected needs a reason and neither"
+    ),
+    "ModelMustStay": (
+        "no update is accepted, so the model stays {current_root}: {root} was proposed"
+    ),
+    "NoExamples": "an update counts at least one example, 0 was given",
+    "NoParticipants": "no participant is active, so nobody could commit",
+    "NoStandby": "no bonded standby is left to take over",
+    "NotActive": "{participant} may not commit to round {round}: it is not active, or joined later",
+    "NotAggregator": "{caller} is not the aggregator, {aggregator} is",
+    "NotEligible": "the seed of round {round} did not draw {participant}",
+    "NotJoined": "{participant} has no stake to leave with",
+    "NothingToWithdraw": "nothing is credited to {account}",
+    "ReentrancyGuardReentrantCall": "the token called back into the federation",
+    "RoundStillOpen": "round {round} has not ended: it is in {actual}",
+    "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
+    "StandbyAvailable": "the standby {standby} can still propose this round",
+    "VerdictCount": "{given} verdicts were given for {revealed} revealed updates",
+    "VerdictOrder": (
+        "verdicts go up by participant, each once: {participant} stands after {previous}"
+    ),
+    "VerdictsMismatch": "the verdicts hash to {given}, {proposed} was proposed",
+    "WrongAggregatorState": "the aggregator {aggregator} is {actual}, this call needs {required}",
+    "WrongAmountReceived": (
+        "the token delivered {received:amount} units, {required:amount} were asked for"
+    ),
+    "WrongStatus": "round {round} is in {actual}, this call needs {required}",
+    "WrongSubmissionState": (
+        "the submission of {participant} to round {round} is {actual}, this call needs {required}"
+    ),
+    "ZeroAmount": "the amount is 0",
+    "ZeroDigest": "a digest is zero, one that names something was expected",
+    "ERC20InsufficientAllowance": (
+        "{spender} may spend {allowance:amount} token units, {needed:amount} are needed:"
+        " approve more"
+    ),
+    "ERC20InsufficientBalance": (
+        "{sender} holds {balance:amount} token units, {needed:amount} are needed"
+    ),
+    "ERC20InvalidApprover": "{approver} cannot approve",
+    "ERC20InvalidReceiver": "{receiver} cannot receive tokens",
+    "ERC20InvalidSender": "{sender} cannot send tokens",
+    "ERC20InvalidSpender": "{spender} cannot be approved",
+    "Error": "{message}",
+    "Panic": "the contract panicked: {reason} (code {code:#04x})",
+}
+
+# https://docs.soliditylang.org/en/latest/control-structures.html#panic-via-assert-and-error-via-require
+PANICS: dict[int, str] = {
+    0x01: "an assertion failed",
+    0x11: "arithmetic left its range",
+    0x12: "division by zero",
+    0x21: "no such enum value",
+    0x22: "wrongly encoded storage",
+    0x31: "pop of an empty array",
+    0x32: "index out of bounds",
+    0x41: "too much memory",
+    0x51: "call of an unset function",
+}
+
+
+def describe(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return the error in words; one without words here is listed with its values."""
+    template = TEXTS.get(name)
+    if template is None:
+        listed = ", ".join(f"{key} {_Shown(value)}" for key, value in arguments.items())
+        return f"the contract reverted with {name}" + (f": {listed}" if listed else "")
+    return template.format_map({key: _Shown(value) for key, value in arguments.items()})
+
+
+class _Shown:
+    """A value in a text: enums by name, digests as hex, and `:time` or `:amount` for numbers."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __format__(self, form: str) -> str:
+        value = self._value
+        if form == "time":
+            return _utc(value)
+        if form == "amount":
+            return f"{value:,}"
+        if isinstance(value, IntEnum):
+            return value.name.capitalize()
+        if isinstance(value, bytes):
+            return "0x" + value.hex()
+        return format(value, form)
+
+
+def _utc(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)

@@ -1,0 +1,58 @@
+"""What the chain says of a round, put together from the federation's events."""
+
+from chain.events import Committed, Finalized, Penalized, Proposed, Revealed
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.records import Model
+from chain.rpc import connect
+from chain.wallet import Wallet
+from protocol.errors import Misconfigured
+from protocol.quantities import Address, RoundId
+from protocol.reveal import Reveal
+
+
+def connect_federation(location: FederationLocation, wallet: Wallet | None = None) -> Federation:
+    """Return the federation at `location`, after checking that the RPC serves its chain."""
+    w3 = connect(location.rpc_url, chain_id=location.chain_id)
+    return Federation(w3, location.address, wallet, deployment_block=location.deployment_block)
+
+
+def reveals(federation: Federation, round_id: RoundId) -> list[Reveal]:
+    """Return the round's reveals in the order in which their participants committed."""
+    events = federation.read_events(round_id=round_id)
+    revealed = {e.participant: e for e in events if isinstance(e, Revealed)}
+    committed = [e.participant for e in events if isinstance(e, Committed)]
+    return [
+        Reveal(who, revealed[who].root, revealed[who].manifest, revealed[who].examples)
+        for who in committed
+        if who in revealed
+    ]
+
+
+def unrevealed(federation: Federation, round_id: RoundId) -> list[Address]:
+    """Return who committed to the round, never revealed and has not paid for it yet."""
+    events = federation.read_events(round_id=round_id)
+    settled = {e.participant for e in events if isinstance(e, Revealed | Penalized)}
+    return [
+        e.participant for e in events if isinstance(e, Committed) if e.participant not in settled
+    ]
+
+
+def proposal(federation: Federation, round_id: RoundId) -> Proposed:
+    """Return the round's proposal; Misconfigured when it has none."""
+    proposals = [e for e in federation.read_events(round_id=round_id) if isinstance(e, Proposed)]
+    if not proposals:
+        raise Misconfigured(f"no model was proposed for round {round_id}")
+    return proposals[-1]
+
+
+def model_before(federation: Federation, round_id: RoundId) -> Model:
+    """Return the model from which participants of a round start."""
+    if federation.last_finalized_round() < round_id:
+        return federation.current_model()
+    terms = federation.terms()
+    model = Model(terms.initial_model_root, terms.initial_model_manifest)
+    for event in federation.read_events():
+        if isinstance(event, Finalized) and event.round < round_id:
+            model = Model(event.root, event.manifest)
+    return model

@@ -1,0 +1,140 @@
+"""A wallet: one Ethereum key that signs, and the keystore file it rests in.
+
+The key never leaves the object except into an encrypted keystore (Web3 Secret Storage, scrypt).
+Keystore files belong to their owner alone (mode 0600) and are never overwritten.
+"""
+
+import json
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from web3.types import TxParams
+
+from protocol.errors import Misconfigured
+from protocol.quantities import Address
+
+SCRYPT_WORK_FACTOR = 2**18  # geth's "standard": about a second and 256 MiB for each attempt
+
+
+class Wallet:
+    """One key. `address` is public; the key itself is never shown, pickled or logged."""
+
+    __slots__ = ("_account", "address")
+
+    def __init__(self, account: LocalAccount) -> None:
+        self._account = account
+        self.address = Address(account.address)
+
+    @classmethod
+    def create(cls) -> "Wallet":
+        """Return a wallet with a new random key."""
+        return cls(Account.create())
+
+    @classmethod
+    def from_key(cls, key: str | bytes) -> "Wallet":
+        """Return the wallet of a 32-byte key or its hex digits, for dev chains with public keys.
+
+        Misconfigured, without the key in its text, when it is not a key.
+        """
+        try:
+            return cls(Account.from_key(key))
+        except Exception:
+            # The cause would carry the key into a traceback.
+            raise Misconfigured(
+                "a private key is 64 hex digits: something else was given"
+            ) from None
+
+    def sign(self, transaction: TxParams) -> bytes:
+        """Return the signed transaction, ready for eth_sendRawTransaction."""
+        fields: dict[str, Any] = dict(transaction)
+        return bytes(self._account.sign_transaction(fields).raw_transaction)
+
+    def __repr__(self) -> str:
+        return f"Wallet({self.address})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a wallet is not pickled: it would take its key along")
+
+    def save_keystore(
+        self, path: Path, password: str, *, work_factor: int = SCRYPT_WORK_FACTOR
+    ) -> None:
+        """Write the key, encrypted by `password`, to a new file that only its owner can read.
+
+        The file appears whole or not at all. Misconfigured when it exists already (a key is never
+        overwritten), when the password is empty, or when the folder cannot be written to.
+        """
+        if not password:
+            raise Misconfigured("a keystore needs a password: an empty one was given")
+        keystore = self._account.encrypt(password, kdf="scrypt", iterations=work_factor)
+        _write_new(path, json.dumps(keystore, indent=2).encode() + b"\n")
+
+
+def load_keystore(path: Path, password: str) -> Wallet:
+    """Return the wallet in a keystore file.
+
+    Misconfigured, in one line, when there is no such file, when others than its owner can read
+    it, when it is not a keystore, or when the password is wrong.
+    """
+    try:
+        keystore = json.loads(_read_private(path))
+    except ValueError as error:
+        raise Misconfigured(f"{path} is not a keystore file: it is not JSON") from error
+    try:
+        key = Account.decrypt(keystore, password)
+    except ValueError as error:
+        if "MAC mismatch" in str(error):
+            raise Misconfigured(f"the password does not open {path}") from None
+        raise Misconfigured(f"{path} is not a keystore file: {error}") from None
+    except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise Misconfigured(f"{path} is not a keystore file: {error!r}") from None
+    return Wallet.from_key(bytes(key))
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            # Asked of the open file, so that it cannot be exchanged in between.
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Misconfigured(f"{path} is not a file: a keystore was expected")
+            if status.st_mode & 0o077:
+                mode = stat.S_IMODE(status.st_mode)
+                raise Misconfigured(
+                    f"{path} can be read by others (mode {mode:04o}): run chmod 600 {path}"
+                )
+            return file.read()
+    except OSError as error:
+        raise Misconfigured(f"the keystore {path} cannot be read: {error.strerror}") from error
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)  # unlike a rename, this fails when the name is taken
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise Misconfigured(f"{path} exists already: a key is never overwritten") from error
+    except OSError as error:
+        raise Misconfigured(f"the keystore {path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""The connection: each failure of a node has one name, and no secret of the URL is repeated."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from eth_abi.abi import encode
+from web3 import Web3
+
+from chain.federation import Federation
+from chain.reverts import Reverted
+from chain.rpc import RpcProvider, TimedOut, connect, plain_errors
+from chain.wallet import Wallet
+from protocol.errors import Misconfigured, Unavailable
+from protocol.quantities import Address
+
+
+@contextmanager
+def node_that_says(status: int, body: object, delay_s: float = 0.0) -> Iterator[str]:
+    """Yield the URL of a node that has one answer to everything."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(delay_s)
+            with suppress(BrokenPipeError):  # the client may have given up
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v3/SECRET?key=SECRET"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def test_chain_id(rpc_url: str) -> None:
+    assert connect(rpc_url).eth.chain_id == 31337
+    assert connect(rpc_url, chain_id=31337).eth.block_number >= 0
+    with pytest.raises(
+        Misconfigured, match=f"at {rpc_url} serves chain 31337, chain 1 was expected"
+    ):
+        connect(rpc_url, chain_id=1)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8545", "ws://127.0.0.1:1", "http://", "/tmp/geth"])
+def test_not_an_address(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"was expected to be like http://127\.0\.0\.1:8545"):
+        connect(url)
+
+
+def test_node_that_is_down() -> None:
+    port = free_port()
+    place = rf"http://127\.0\.0\.1:{port}"
+    with pytest.raises(
+        Unavailable, match=rf"{place} cannot be reached \(connection refused\): check that it runs"
+    ):
+        connect(f"http://user:SECRET@127.0.0.1:{port}/SECRET")
+
+
+def test_host_that_does_not_exist() -> None:
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        connect("http://node.invalid:8545", timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "text"),
+    [
+        (500, {"result": "0x1"}, Unavailable, "answers HTTP 500: try again later"),
+        (503, b"<html>", Unavailable, "answers HTTP 503: try again later"),
+        (429, b"", Unavailable, "answers HTTP 429: try again later"),
+        (401, b"", Misconfigured, "answers HTTP 401: check its address and key"),
+        (404, b"no such page", Misconfigured, "answers HTTP 404: check its address and key"),
+        (413, b"", Unavailable, "refuses: HTTP 413: too large"),
+        (400, {"error": {"code": 1, "message": "bad"}, "id": 0}, Unavailable, "refuses: bad"),
+        (200, {"error": "just text", "id": 0}, Unavailable, "refuses: just text"),
+        (200, b"<html>", Unavailable, "does not answer in JSON-RPC"),
+        (200, [1, 2], Unavailable, "does not answer in JSON-RPC"),
+        (200, {"id": 0}, Unavailable, "does not answer in JSON-RPC"),
+    ],
+)
+def test_answers(status: int, body: object, kind: type[Exception], text: str) -> None:
+    with node_that_says(status, body) as url, pytest.raises(kind, match=text) as caught:
+        connect(url)
+    assert "SECRET" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_slow_node() -> None:
+    with node_that_says(200, {"result": "0x1"}, delay_s=0.4) as url:
+        with pytest.raises(TimedOut, match=r"did not answer within 0\.1 s"):
+            connect(url, timeout_s=0.1)
+        w3 = connect(url, timeout_s=5)
+        assert w3.eth.chain_id == 1
+
+
+def test_a_federation_on_a_node_that_goes_away(w3: Web3) -> None:
+    with node_that_says(200, {"jsonrpc": "2.0", "id": 0, "result": "0x1"}) as url:
+        away = connect(url)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        Federation(away, Wallet.create().address)
+
+
+def test_revert_data_wherever_a_node_puts_it() -> None:
+    data = "0x01020304"
+    for error in (
+        {"code": 3, "message": "execution reverted", "data": data},
+        {"code": -32000, "message": "execution reverted", "data": data},
+        {"code": -32015, "message": "VM execution error.", "data": f"Reverted {data}"},
+        {"code": -32603, "message": "reverted", "data": {"data": data, "message": "x"}},
+    ):
+        with node_that_says(200, {"jsonrpc": "2.0", "id": 0, "error": error}) as url:
+            w3 = Web3(RpcProvider(url, 5.0), middleware=[])
+            with pytest.raises(Reverted) as caught, plain_errors():
+                w3.eth.call({"to": Web3.to_checksum_address("0x" + "11" * 20)})
+        assert caught.value.arguments == {"data": data}
+
+
+def test_contract_cannot_send_us_elsewhere() -> None:
+    """EIP-3668: a revert that names an URL is a revert like any other, and the URL is not asked."""
+    with listening() as (url, asked):
+        values = encode(
+            ["address", "string[]", "bytes", "bytes4", "bytes"],
+            ["0x" + "11" * 20, [url + "/{sender}/{data}"], b"", b"1234", b""],
+        )
+        error = {"code": 3, "message": "reverted", "data": "0x556f1830" + values.hex()}
+        with node_that_says(200, {"jsonrpc": "2.0", "id": 0, "error": error}) as node:
+            w3 = Web3(RpcProvider(node, 5.0), middleware=[])
+            with pytest.raises(Reverted, match="unknown error 0x556f1830"), plain_errors():
+                w3.eth.call({"to": Web3.to_checksum_address("0x" + "11" * 20)})
+        assert asked == []
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """Yield the URL of a server and the list of what it is asked by GET."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_names_are_not_resolved(w3: Web3) -> None:
+    with pytest.raises(Misconfigured, match="is not an address"):
+        Federation(w3, Address("federation.eth"))
+
+
+def test_session_is_kept_by_thread(rpc_url: str) -> None:
+    provider = RpcProvider(rpc_url, 5.0)
+    sessions = []
+    for _ in range(2):
+        worker = threading.Thread(target=lambda: sessions.append(provider._session()))
+        worker.start()
+        worker.join()
+    assert sessions[0] is not sessions[1]
+    assert provider._session() is provider._session()
