@@ -1,0 +1,1 @@
+"""Solidity sources of the federation contract and the artifacts compiled from them."""
