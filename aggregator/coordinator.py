@@ -1,0 +1,179 @@
+"""The aggregator's part in a federation: open a round, screen, average, propose, settle.
+
+Every step first reads from the chain what has happened, so that an aggregator that was killed
+continues where the chain stands, and a second one can take over:
+
+    next_round   the open round, or a new one
+    propose      screen every revealed update, average the accepted ones, publish the model
+    settle       finalize after the challenge window
+    play         all of a round, asking participants to act through `ask`
+
+`ask` is how a driver reaches participants (Flower messages, function calls in a test). It decides
+nothing: whether somebody committed or revealed is read from the chain afterwards.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+from aggregator.layerwise import average_layers
+from chain.federation import Federation
+from chain.records import AggregatorState, Model, Status
+from chain.rounds import model_before, proposal, reveals, unrevealed
+from protocol.errors import Misconfigured
+from protocol.manifest import Kind
+from protocol.quantities import RoundId
+from protocol.spec import Spec
+from storage.ipfs import ContentStore
+from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
+from storage.screening import Screened, screen_reveals
+
+Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
+
+_POLL_SECONDS: Final = 0.25
+_ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
+
+
+class Coordinator:
+    """One aggregator's wallet and store, at work for one federation."""
+
+    def __init__(
+        self,
+        federation: Federation,
+        store: ContentStore,
+        workspace: Path,
+        report: Callable[..., None] = lambda phase, **facts: None,
+    ) -> None:
+        self.federation = federation
+        self.store = store
+        self.workspace = workspace
+        self.report = report
+        self.terms = federation.terms()
+        self.address = federation.sender.address
+        self.chain_id = federation.w3.eth.chain_id
+        self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
+        self._check_shape()
+
+    def next_round(self) -> RoundId | None:
+        """Return the open round, or open one; None once the federation is over."""
+        federation = self.federation
+        newest = federation.round_count()
+        if newest and federation.status(newest) < Status.FINALIZED:
+            return newest
+        if federation.is_over():
+            return None
+        if federation.aggregator_state(self.address) is AggregatorState.LISTED:
+            federation.bond()
+        opened = federation.open_round()
+        self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
+        return opened.round_id
+
+    def play(self, round_id: RoundId, ask: Ask) -> Status:
+        """Bring the round to its end and return its final status."""
+        while (status := self.federation.status(round_id)) < Status.FINALIZED:
+            match status:
+                case Status.COMMIT:
+                    self._ask(ask, "commit", round_id, status)
+                case Status.REVEAL:
+                    self._ask(ask, "reveal", round_id, status)
+                case Status.PROPOSE:
+                    self.propose(round_id)
+                case Status.CHALLENGE:
+                    time.sleep(_POLL_SECONDS)
+                case Status.SETTLEABLE:
+                    self.settle(round_id)
+                case Status.EXPIRED:
+                    self.federation.abandon(round_id)
+                case _:
+                    raise Misconfigured(f"round {round_id} was never opened")
+        return status
+
+    def propose(self, round_id: RoundId) -> list[Screened]:
+        """Screen the revealed updates, average the accepted ones, publish and propose the model.
+
+        With no update accepted the model stays as it is. Unrevealed commitments are penalized.
+        """
+        model = model_before(self.federation, round_id)
+        screened = self._screen(round_id, model)
+        proposed = self._publish(round_id, model, [s for s in screened if s.verdict.is_accepted])
+        verdicts = [s.verdict for s in screened]
+        receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
+        self.report(
+            "proposed", round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex()
+        )
+        self._penalize(round_id)
+        return screened
+
+    def settle(self, round_id: RoundId) -> None:
+        """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
+        verdicts = proposal(self.federation, round_id).verdicts
+        receipt = self.federation.finalize(round_id, verdicts)
+        self.report("finalized", round=round_id, gas=receipt.gas_used)
+
+    def _screen(self, round_id: RoundId, model: Model) -> list[Screened]:
+        revealed = reveals(self.federation, round_id)
+        self.report("screening", round=round_id, updates=len(revealed))
+        subject = self._subject(round_id, "model")
+        folder = LayerFolder(self.workspace / "models" / model.root.hex())
+        fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
+        return screen_reveals(
+            self.store,
+            self.spec,
+            self._subject(round_id, "update"),
+            revealed,
+            folder,
+            model.root,
+            self.terms.weight_cap,
+            self._round_folder(round_id) / "updates",
+            lambda decision: self._report_screened(round_id, decision),
+        )
+
+    def _publish(self, round_id: RoundId, model: Model, accepted: list[Screened]) -> Model:
+        if not accepted:
+            return model
+        target = LayerFolder(self._round_folder(round_id) / "model")
+        updates = [s.folder for s in accepted]
+        self.report("averaging", round=round_id, updates=len(updates))
+        root = average_layers(self.spec, updates, [s.verdict.weight for s in accepted], target)
+        manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
+        return Model(root=root, manifest=pin(self.store, target, manifest))
+
+    def _penalize(self, round_id: RoundId) -> None:
+        for participant in unrevealed(self.federation, round_id):
+            self.federation.penalize(round_id, participant)
+            self.report("penalized", round=round_id, participant=participant)
+
+    def _ask(
+        self, ask: Ask, action: Literal["commit", "reveal"], round_id: RoundId, status: Status
+    ) -> None:
+        self.report(f"asking to {action}", round=round_id)
+        ask(action, round_id)
+        again_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        while time.monotonic() < again_at and self.federation.status(round_id) is status:
+            time.sleep(_POLL_SECONDS)
+
+    def _report_screened(self, round_id: RoundId, decision: Screened) -> None:
+        verdict = decision.verdict
+        self.report(
+            "accepted" if verdict.is_accepted else "rejected",
+            round=round_id,
+            participant=verdict.participant,
+            check=verdict.reason,
+            reason=decision.reason,
+        )
+
+    def _check_shape(self) -> None:
+        found = (self.terms.leaf_count, self.terms.tree_depth)
+        expected = (self.spec.leaf_count, self.spec.tree_depth)
+        if found != expected:
+            raise Misconfigured(
+                f"the contract has {found[0]} leaves at depth {found[1]}, "
+                f"its spec has {expected[0]} at depth {expected[1]}"
+            )
+
+    def _subject(self, round_id: RoundId, kind: Kind) -> Subject:
+        return Subject(self.chain_id, self.federation.address, round_id, kind)
+
+    def _round_folder(self, round_id: RoundId) -> Path:
+        return self.workspace / self.federation.address / f"round-{round_id:04d}"

@@ -1,0 +1,135 @@
+"""The Flower ServerApp: the coordinator's round, with Flower messages as the way to say "now".
+
+Messages carry a round's number and no tensor. A lost reply changes nothing, since the coordinator
+reads from the chain who acted. Its settings are the file `aggregator` of the run's config.
+"""
+
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from aggregator.coordinator import Coordinator
+from aggregator.settings import AggregatorSettings
+from chain.location import FederationLocation
+from chain.rounds import connect_federation
+from chain.wallet import load_keystore
+from protocol.errors import CommonweightError, Misconfigured
+from protocol.quantities import RoundId
+from storage.ipfs import ContentStore
+from storage.progress import Report, reporter
+
+app = ServerApp()
+
+_POLL_SECONDS: Final = 0.1
+_WAIT_SECONDS: Final = 30.0  # for the first SuperNode, and for a withdrawal nobody depends on
+_EVALUATION_SECONDS: Final = 600.0
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Play every round that the federation still has, from wherever the chain stands."""
+    settings = AggregatorSettings.load(_settings_path(context))
+    report = reporter(settings.progress, "aggregator")
+    location = FederationLocation.load(settings.federation)
+    wallet = load_keystore(settings.keystore, settings.password_file.read_text().strip())
+    coordinator = Coordinator(
+        connect_federation(location, wallet),
+        ContentStore(location.ipfs_url),
+        settings.state,
+        report,
+    )
+    try:
+        play_rounds(grid, coordinator, report)
+    except CommonweightError as error:
+        report("failed", reason=str(error))
+        raise
+    report("finished")
+
+
+def play_rounds(grid: Grid, coordinator: Coordinator, report: Report) -> None:
+    """Open, play and evaluate round after round; then let everybody withdraw."""
+    evaluate(grid, coordinator, report)
+    while (round_id := coordinator.next_round()) is not None:
+        coordinator.play(round_id, partial(_ask, grid, coordinator))
+        evaluate(grid, coordinator, report)
+    _exchange(grid, "train.withdraw", {}, _WAIT_SECONDS)
+
+
+def evaluate(grid: Grid, coordinator: Coordinator, report: Report) -> None:
+    """Report the held-out loss of the current model; each node computes it on a share.
+
+    The mean is weighted by answer tokens, so it is the loss on the whole set. Without an answer
+    from every node nothing is reported: a part of the set would be another figure.
+    """
+    finished = coordinator.federation.last_finalized_round()
+    nodes = sorted(_nodes(grid))
+    messages = [
+        _message(node, "evaluate", round=finished + 1, part=part, parts=len(nodes))
+        for part, node in enumerate(nodes)
+    ]
+    report("evaluating", round=finished)
+    replies = _collect(grid, messages, _EVALUATION_SECONDS)
+    metrics = [_metrics(reply) for reply in replies if reply.has_content()]
+    if len(metrics) < len(nodes):
+        report("not evaluated", round=finished, answered=len(metrics), asked=len(nodes))
+        return
+    tokens = sum(each["tokens"] for each in metrics)
+    loss = sum(each["loss"] * each["tokens"] for each in metrics) / tokens
+    report("evaluated", round=finished, loss=loss, tokens=tokens)
+
+
+def _ask(
+    grid: Grid, coordinator: Coordinator, action: Literal["commit", "reveal"], round_id: RoundId
+) -> None:
+    facts = coordinator.federation.get_round(round_id)
+    deadline = facts.commit_deadline if action == "commit" else facts.reveal_deadline
+    _exchange(grid, f"train.{action}", {"round": round_id}, max(deadline - time.time(), 1.0))
+
+
+def _exchange(grid: Grid, kind: str, config: dict[str, int], seconds: float) -> list[Message]:
+    """Send a message to every node and return the replies that came within `seconds`."""
+    messages = [_message(node, kind, **config) for node in _nodes(grid)]
+    return _collect(grid, messages, seconds)
+
+
+def _nodes(grid: Grid) -> list[int]:
+    give_up = time.monotonic() + _WAIT_SECONDS
+    while not (nodes := list(grid.get_node_ids())):
+        if time.monotonic() > give_up:
+            raise Misconfigured(f"no SuperNode connected within {_WAIT_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
+    return nodes
+
+
+def _message(node: int, kind: str, **config: int) -> Message:
+    content = RecordDict({"config": ConfigRecord(dict(config))})
+    return Message(content, dst_node_id=node, message_type=kind)
+
+
+def _collect(grid: Grid, messages: Iterable[Message], seconds: float) -> list[Message]:
+    # As grid.send_and_receive does, which looks for replies every three seconds only.
+    waiting = set(grid.push_messages(messages))
+    replies: list[Message] = []
+    give_up = time.monotonic() + seconds
+    while waiting and time.monotonic() < give_up:
+        for reply in grid.pull_messages(waiting):
+            waiting.discard(reply.metadata.reply_to_message_id)
+            replies.append(reply)
+        time.sleep(_POLL_SECONDS)
+    return replies
+
+
+def _metrics(reply: Message) -> MetricRecord:
+    return reply.content.metric_records["metrics"]
+
+
+def _settings_path(context: Context) -> Path:
+    path = str(context.run_config.get("aggregator", ""))
+    if not path:
+        raise Misconfigured("no aggregator: set aggregator=PATH in the run's config")
+    return Path(path)

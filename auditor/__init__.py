@@ -1,0 +1,1 @@
+"""The auditor: recomputes every round from the chain and IPFS alone."""

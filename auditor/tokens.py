@@ -1,0 +1,101 @@
+"""Counts a federation's tokens: in = credited + escrowed + staked + bonded + withdrawn (§9)."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from auditor.verified import Verified
+from chain.events import (
+    AggregatorSlashed,
+    Bonded,
+    FederationEvent,
+    Finalized,
+    Funded,
+    Joined,
+    Paid,
+    Penalized,
+    Refunded,
+    StakeReleased,
+    Unbonded,
+    Withdrawn,
+)
+from chain.federation import Federation
+from protocol.quantities import Address
+
+
+@dataclass
+class Accounts:
+    """Where every token unit is, told by the events alone."""
+
+    received: int = 0
+    escrowed: int = 0
+    staked: int = 0
+    bonded: int = 0
+    withdrawn: int = 0
+    credited: Counter[Address] = field(default_factory=Counter)
+
+    @property
+    def held(self) -> int:
+        """What the contract holds by these accounts."""
+        return self.escrowed + self.staked + self.bonded + self.credited.total()
+
+    def process(self, event: FederationEvent) -> None:  # noqa: C901 - one case an event
+        """Book one event."""
+        match event:
+            case Funded():
+                self.received += event.amount
+                self.escrowed += event.amount
+            case Joined():
+                self.received += event.amount
+                self.staked += event.amount
+            case Bonded():
+                self.received += event.amount
+                self.bonded += event.amount
+            case Withdrawn():
+                self.withdrawn += event.amount
+                self.credited[event.account] -= event.amount
+            case Paid():
+                self.escrowed -= event.amount
+                self.credited[event.participant] += event.amount
+            case Finalized():
+                self.escrowed -= event.fee
+                self.credited[event.aggregator] += event.fee
+            case Penalized():
+                self.staked -= event.amount
+                self.escrowed += event.amount
+            case AggregatorSlashed():
+                self.bonded -= event.amount
+                self.escrowed += event.amount
+            case StakeReleased():
+                self.staked -= event.amount
+                self.credited[event.participant] += event.amount
+            case Unbonded():
+                self.bonded -= event.amount
+                self.credited[event.aggregator] += event.amount
+            case Refunded():
+                self.escrowed -= event.amount
+                self.credited[event.sponsor] += event.amount
+
+
+def check_tokens(
+    federation: Federation, events: Sequence[FederationEvent], block: int
+) -> Iterator[Verified]:
+    """Yield whether the events add up, and whether contract and token agree with them."""
+    accounts = Accounts()
+    for event in events:
+        accounts.process(event)
+    claim = "tokens in = credited + escrowed + staked + bonded + withdrawn"
+    adds_up = accounts.received == accounts.held + accounts.withdrawn
+    yield Verified("§9", None, claim, adds_up, f"{accounts.received:,} token units came in")
+    balance = federation.token.balance_of(federation.address, block)
+    claim = "the contract holds what its events say"
+    detail = f"{balance:,} token units, {accounts.held:,} by the events"
+    yield Verified("§9", None, claim, balance >= accounts.held, detail)
+    wrong = [
+        account
+        for account, amount in accounts.credited.items()
+        if federation.credit_of(account, block) != amount
+    ]
+    is_right = not wrong and federation.escrow(block) == accounts.escrowed
+    claim = f"escrow and the credit of {len(accounts.credited)} accounts are as the events say"
+    yield Verified("§9", None, claim, is_right, ", ".join(wrong))

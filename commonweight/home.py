@@ -1,0 +1,53 @@
+"""Where this program keeps its state: one folder, so that two can run side by side.
+
+COMMONWEIGHT_HOME/
+  devnet/           the dev chain's journal and the dev IPFS daemon's blocks
+  runs/0001/        a federation started from here: wallets, settings, progress, results
+  cache/            base models, converted once
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from protocol.errors import Misconfigured
+
+
+def home() -> Path:
+    """Return the state folder: COMMONWEIGHT_HOME, or a folder of the user's data directory."""
+    configured = os.environ.get("COMMONWEIGHT_HOME")
+    folder = Path(configured) if configured else platformdirs.user_data_path("commonweight")
+    return folder.expanduser().resolve()
+
+
+def cache_folder() -> Path:
+    """Return where converted base models are kept."""
+    return home() / "cache"
+
+
+def newest_run() -> Path | None:
+    """Return the folder of the newest run, or None when nothing was ever run."""
+    runs = sorted(path for path in (home() / "runs").glob("[0-9]*") if path.is_dir())
+    return runs[-1] if runs else None
+
+
+def next_run() -> Path:
+    """Return a new, empty run folder."""
+    newest = newest_run()
+    number = int(newest.name) + 1 if newest else 1
+    folder = home() / "runs" / f"{number:04d}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def federation_file(given: Path | None) -> Path:
+    """Return `given`, or the newest run's federation file; Misconfigured when there is none."""
+    if given is not None:
+        return given / "federation.json" if given.is_dir() else given
+    newest = newest_run()
+    if newest is None or not (newest / "federation.json").exists():
+        raise Misconfigured(
+            "no federation: give --federation FILE, or run `commonweight demo --keep` first"
+        )
+    return newest / "federation.json"

@@ -1,0 +1,250 @@
+"""Starting a federation: from a configuration to a contract with an escrow and a first model.
+
+    build_spec        what everybody must agree on, with the base model's digests
+    deploy            the spec and the initial model pinned, the contract deployed and funded
+    add_participant   a wallet, its settings, its stake
+
+Each step looks before it acts, so that a launch that was interrupted can be run again.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from chain.deploy import deploy_federation, deploy_token
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.records import AggregatorState, Terms
+from chain.rounds import connect_federation
+from chain.rpc import connect
+from chain.transactions import Sender
+from chain.wallet import Wallet, load_keystore
+from commonweight.config import Config, token_units
+from protocol.canonical import sha256
+from protocol.encoding import encode_values
+from protocol.quantities import Address, Digest, TokenUnits, UnixTime
+from protocol.spec import Layer, Spec, Training
+from storage.files import write_atomically, write_json
+from storage.ipfs import ContentStore
+from storage.layers import NO_FEDERATION, LayerFolder, build_manifest, initial_subject, pin
+
+RECORDED_LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "flwr")
+# Dev wallets hold play money: scrypt at full strength would cost each process a second a wallet.
+_DEV_WORK_FACTOR: Final = 2**12
+_GAS_MONEY_WEI: Final = 10**18
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """The adapter before any training, as layer files in a folder, and its tree root."""
+
+    folder: LayerFolder
+    root: Digest
+
+
+def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Spec, InitialModel]:
+    """Return the spec of a configuration and its initial model, written to `folder`.
+
+    Reads the base model's files to hash them, but loads no weights into memory.
+    """
+    from training.export import describe_layers, initial_adapter
+    from training.sources import describe_source, resolve_source
+
+    source = resolve_source(config.model.source, cache)
+    layers = describe_layers(source.folder, config.lora)
+    spec = Spec(
+        base_model=describe_source(source),
+        quantization=config.quantization,
+        lora=config.lora,
+        encoding=config.encoding,
+        layers=tuple(Layer(name=name, shape=shape) for name, shape in layers),
+        training=Training(**config.training.model_dump(), seed=seed),
+        evaluation_digest=sha256(config.data.held_out.read_bytes()).hex(),
+        sampling_fraction=config.federation.sampling_basis_points,
+        screening=config.screening,
+        libraries=_libraries(),
+    )
+    arrays = initial_adapter(source.folder, config.lora, seed)
+    model = LayerFolder(folder)
+    bits = config.encoding.fraction_bits
+    model.write(spec, [encode_values(arrays[layer.name], bits) for layer in spec.layers])
+    return spec, InitialModel(model, model.root(spec))
+
+
+def deploy(
+    config: Config,
+    spec: Spec,
+    model: InitialModel,
+    sponsor: Sender,
+    aggregators: Sequence[Address],
+    store: ContentStore,
+    rpc_url: str,
+) -> FederationLocation:
+    """Pin what participants need, deploy token and contract, fund every round; return its place."""
+    chain_id = sponsor.w3.eth.chain_id
+    store.put_block(spec.to_bytes())
+    store.put_block(config.data.held_out.read_bytes())
+    subject = initial_subject(chain_id)
+    manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
+    terms = build_terms(config, spec, model.root, manifest, NO_FEDERATION)
+    rounds_cost = config.federation.rounds * terms.round_cost
+    stakes = 16 * max(terms.participant_stake, terms.aggregator_bond)
+    token = deploy_token(sponsor, TokenUnits(rounds_cost + stakes))
+    terms = build_terms(config, spec, model.root, manifest, token.address)
+    federation = deploy_federation(sponsor, terms, aggregators)
+    federation.fund(TokenUnits(rounds_cost))
+    return FederationLocation(
+        chain_id=chain_id,
+        address=federation.address,
+        deployment_block=federation.deployment_block,
+        rpc_url=rpc_url,
+        ipfs_url=store.api_url,
+    )
+
+
+def build_terms(
+    config: Config, spec: Spec, root: Digest, manifest: Digest, token: Address
+) -> Terms:
+    """Return the contract's terms of a configuration; amounts in token units."""
+    section = config.federation
+    return Terms(
+        token=token,
+        spec_digest=spec.digest(),
+        initial_model_root=root,
+        initial_model_manifest=manifest,
+        leaf_count=spec.leaf_count,
+        tree_depth=spec.tree_depth,
+        max_participants=section.max_participants,
+        weight_cap=section.weight_cap,
+        rounds=section.rounds,
+        sampling_fraction=section.sampling_basis_points,
+        round_reward=token_units(section.round_reward),
+        aggregator_fee=token_units(section.aggregator_fee),
+        participant_stake=token_units(section.participant_stake),
+        missed_reveal_penalty=token_units(section.missed_reveal_penalty),
+        aggregator_bond=token_units(section.aggregator_bond),
+        commit_seconds=section.commit_seconds,
+        reveal_seconds=section.reveal_seconds,
+        propose_seconds=section.propose_seconds,
+        challenge_seconds=section.challenge_seconds,
+        unbonding_seconds=section.unbonding_seconds,
+        closes_at=UnixTime(int(time.time()) + section.open_days * 86_400),
+    )
+
+
+def dev_wallet(folder: Path) -> Wallet:
+    """Return the wallet of `folder`, made with a random password when there is none."""
+    keystore, password = folder / "wallet.json", folder / "wallet.password"
+    if not keystore.exists():
+        if not password.exists():
+            write_atomically(password, secrets.token_hex(16).encode() + b"\n", mode=0o600)
+        Wallet.create().save_keystore(
+            keystore, password.read_text().strip(), work_factor=_DEV_WORK_FACTOR
+        )
+    return load_keystore(keystore, password.read_text().strip())
+
+
+def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnits) -> None:
+    """Send gas money and `tokens` to a wallet that lacks them."""
+    if sponsor.w3.eth.get_balance(sponsor.w3.to_checksum_address(to)) < _GAS_MONEY_WEI:
+        sponsor.send(to, b"", _GAS_MONEY_WEI)
+    held = federation.token.balance_of(to)
+    if held < tokens:
+        federation.token.transfer(to, TokenUnits(tokens - held))
+
+
+def add_aggregator(folder: Path, federation_file: Path, progress: Path) -> Wallet:
+    """Write an aggregator's settings to `folder` and return its wallet."""
+    wallet = dev_wallet(folder)
+    settings = {
+        "federation": str(federation_file),
+        "keystore": "wallet.json",
+        "password_file": "wallet.password",
+        "progress": str(progress),
+    }
+    _write_toml(folder / "aggregator.toml", settings)
+    return wallet
+
+
+def bond_aggregator(sponsor: Sender, location: FederationLocation, wallet: Wallet) -> None:
+    """Give the aggregator what its bond takes and post the bond."""
+    federation = connect_federation(location, wallet)
+    if federation.aggregator_state(wallet.address) is AggregatorState.LISTED:
+        bond = federation.terms().aggregator_bond
+        give(sponsor, _as(federation, sponsor), wallet.address, bond)
+        federation.bond()
+
+
+def add_participant(
+    folder: Path,
+    name: str,
+    data: Path,
+    config: Config,
+    cache: Path,
+    federation_file: Path,
+    progress: Path,
+) -> Wallet:
+    """Write a participant's settings to `folder` and return its wallet."""
+    wallet = dev_wallet(folder)
+    settings = {
+        "name": name,
+        "federation": str(federation_file),
+        "keystore": "wallet.json",
+        "password_file": "wallet.password",
+        "data": str(data),
+        "model": config.model.source,
+        "cache": str(cache),
+        "progress": str(progress),
+    }
+    _write_toml(folder / "participant.toml", settings)
+    return wallet
+
+
+def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wallet) -> None:
+    """Give the participant what its stake takes and join."""
+    federation = connect_federation(location, wallet)
+    if not federation.get_participant(wallet.address).active:
+        stake = federation.terms().participant_stake
+        give(sponsor, _as(federation, sponsor), wallet.address, stake)
+        federation.join()
+
+
+def connect_sponsor(rpc_url: str, chain_id: int) -> Sender:
+    """Return the devnet's sponsor: the first of the dev accounts, whose keys are public."""
+    from chain.devchain.accounts import dev_account
+
+    return Sender(connect(rpc_url, chain_id=chain_id), Wallet.from_key(bytes(dev_account(0).key)))
+
+
+def _as(federation: Federation, sender: Sender) -> Federation:
+    return Federation(
+        sender.w3, federation.address, sender, deployment_block=federation.deployment_block
+    )
+
+
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in RECORDED_LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_toml(path: Path, settings: dict[str, str]) -> None:
+    lines = [f"{key} = {_quoted(value)}" for key, value in settings.items()]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def write_location(path: Path, location: FederationLocation) -> None:
+    """Write the federation file that participants, aggregator and auditor read."""
+    write_json(path, location.model_dump(mode="json"))

@@ -1,0 +1,100 @@
+"""Child processes that do not outlive what they were started for."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from protocol.errors import Misconfigured
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def spawn(
+    command: Sequence[str],
+    log: Path,
+    *,
+    outlive: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `command` with its output in `log`, in a session and the folder of its own.
+
+    The folder matters: Python looks for packages where it is started, and ours have plain names.
+    On Linux it is sent SIGTERM when this process dies, even by SIGKILL, unless it may `outlive` it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=None if outlive or sys.platform != "linux" else _die_with_parent,
+        )
+
+
+def stop(pid: int, seconds: float = 10.0) -> None:
+    """Ask the process to end and wait; kill it when it does not within `seconds`."""
+    for name in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(pid, name)
+        except ProcessLookupError:
+            return
+        if _is_gone_within(pid, seconds):
+            return
+
+
+def is_running(pid: int, mark: str) -> bool:
+    """Whether process `pid` runs a command line that contains `mark`."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return mark.encode() in command
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(port: int, purpose: str) -> int:
+    """Return `port` when it is free; Misconfigured otherwise."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Misconfigured(f"port {port} for {purpose}: {error.strerror}") from error
+    return port
+
+
+def _is_gone_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            # Ours: take its exit status. Somebody else's: only see whether it is there.
+            if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                return True
+        except ChildProcessError:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

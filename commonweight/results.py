@@ -1,0 +1,163 @@
+"""What a run came to: read from the chain, with the losses that the aggregator reported.
+
+federation    the contract's address            rounds    one object a round, see `Round` below
+seed, base_loss                                 paid      address to token units
+audit         {"checks": n, "failed": n}
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from chain.events import Finalized, Paid, Proposed, RoundEvent, RoundOpened
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.rounds import connect_federation
+from protocol.cid import raw_cid
+from protocol.errors import CommonweightError, Misconfigured
+from storage.progress import read_progress
+
+
+def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any]:
+    """Return the result of a run, without its audit."""
+    federation = connect_federation(location)
+    events = federation.read_events()
+    losses = _losses(run / "progress.jsonl")
+    opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
+    finalized = [e for e in events if isinstance(e, Finalized)]
+    by_round = {
+        event.round: [e for e in events if isinstance(e, RoundEvent) and e.round == event.round]
+        for event in finalized
+    }
+    return {
+        "federation": location.address,
+        "seed": seed,
+        "base_loss": losses.get(0),
+        "rounds": [
+            _round(federation, event, opened[event.round], by_round[event.round], losses)
+            for event in finalized
+        ],
+        "paid": _paid(by_round),
+        "names": names(run),
+    }
+
+
+def audit(location: FederationLocation, run: Path) -> dict[str, int]:
+    """Audit the federation in a process of its own, from its address and endpoints alone.
+
+    Writes the audit's full record to the run's audit.json; returns the number of checks and of
+    those that failed.
+    """
+    command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
+    command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        record = json.loads(done.stdout)
+    except ValueError:
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise CommonweightError(f"the audit did not run: {last[0]}") from None
+    (run / "audit.json").write_text(json.dumps(record, indent=2) + "\n")
+    checks = record["checks"]
+    return {"checks": len(checks), "failed": sum(not check["passed"] for check in checks)}
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw the held-out loss over the rounds."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise Misconfigured(
+            "no matplotlib for the plot: pip install 'commonweight[plot]'"
+        ) from error
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    points = [(0, result["base_loss"])] + [(r["round"], r["loss"]) for r in result["rounds"]]
+    known = [(number, loss) for number, loss in points if loss is not None]
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    axes.plot([n for n, _ in known], [loss for _, loss in known], marker="o", color="#1f6f8b")
+    for number, loss in known:
+        axes.annotate(
+            f"{loss:.3f}", (number, loss), textcoords="offset points", xytext=(0, 8), ha="center"
+        )
+    axes.set_xlabel("round (0: the base model)")
+    axes.set_ylabel("held-out loss, nats a token")
+    axes.set_xticks([number for number, _ in points])
+    axes.margins(y=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def names(run: Path) -> dict[str, str]:
+    """Return the participants' names by address, as this machine knows them."""
+    found = {}
+    for path in sorted((run / "participants").glob("*/wallet.json")):
+        from node.settings import ParticipantSettings
+
+        settings = ParticipantSettings.load(path.parent / "participant.toml")
+        address = "0x" + json.loads(path.read_text())["address"].removeprefix("0x")
+        found[_checksum(address)] = settings.name
+    return found
+
+
+def parse_line(raw: bytes) -> dict[str, Any]:
+    """Return a line of progress."""
+    line: dict[str, Any] = json.loads(raw)
+    return line
+
+
+def _round(
+    federation: Federation,
+    settled: Finalized,
+    opened: RoundOpened,
+    events: list[RoundEvent],
+    losses: dict[int, float],
+) -> dict[str, Any]:
+    verdicts = [v for e in events if isinstance(e, Proposed) for v in e.verdicts]
+    return {
+        "round": settled.round,
+        "model_root": settled.root.hex(),
+        "model_cid": raw_cid(settled.manifest),
+        "loss": losses.get(settled.round),
+        "accepted": [v.participant for v in verdicts if v.is_accepted],
+        "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
+        "gas": _gas(federation, events),
+        "seconds": _time(federation, settled) - _time(federation, opened),
+    }
+
+
+def _gas(federation: Federation, events: list[RoundEvent]) -> int:
+    """The gas of all transactions that this round is about."""
+    hashes = {event.transaction_hash for event in events}
+    receipts = [federation.w3.eth.get_transaction_receipt(each) for each in hashes]  # type: ignore[arg-type]
+    return sum(receipt["gasUsed"] for receipt in receipts)
+
+
+def _time(federation: Federation, event: RoundEvent) -> int:
+    return int(federation.w3.eth.get_block(event.block_number)["timestamp"])
+
+
+def _paid(by_round: dict[Any, list[RoundEvent]]) -> dict[str, int]:
+    paid: Counter[str] = Counter()
+    for events in by_round.values():
+        for event in events:
+            if isinstance(event, Paid):
+                paid[event.participant] += event.amount
+            elif isinstance(event, Finalized) and event.fee:
+                paid[event.aggregator] += event.fee
+    return dict(paid)
+
+
+def _losses(progress: Path) -> dict[int, float]:
+    lines = (parse_line(raw) for _, raw in read_progress(progress))
+    return {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
+
+
+def _checksum(address: str) -> str:
+    from eth_utils.address import to_checksum_address
+
+    return str(to_checksum_address(address))

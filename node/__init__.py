@@ -1,0 +1,1 @@
+"""A participant: trains on its own data, commits, reveals and withdraws."""

@@ -1,0 +1,184 @@
+"""A participant's part in a round: train, commit, reveal, withdraw.
+
+Whoever calls (a Flower ClientApp, a test) only says "now"; what is due is read from the chain, so
+each call may be repeated after a crash:
+
+    commit    train once, write the update and its salt to disk, then send the commitment
+    reveal    pin the layer files and the manifest, then open the commitment
+    withdraw  take what the contract owes
+
+The salt is on disk before the commitment is on its way. A restart therefore never trains a second
+update for a round, never commits twice and can always reveal.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from chain.federation import Federation
+from chain.records import SubmissionState
+from chain.rounds import model_before
+from protocol.commitment import compute_commitment
+from protocol.errors import CommonweightError
+from protocol.manifest import Kind
+from protocol.quantities import Digest, RoundId, TokenUnits, parse_digest
+from protocol.spec import Spec
+from storage.files import read_json, write_json
+from storage.ipfs import ContentStore
+from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
+
+
+@dataclass(frozen=True)
+class TrainedUpdate:
+    """What training left behind: `examples` it saw, and the mean loss while it did."""
+
+    examples: int
+    loss: float
+
+
+class Trainer(Protocol):
+    """Trains one round on this participant's data."""
+
+    def train(
+        self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
+    ) -> TrainedUpdate:
+        """Train from `model` and write the encoded result to `update`."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A round's update as it lies on disk, and the secret that opens its commitment."""
+
+    root: str
+    manifest: str
+    examples: int
+    salt: str
+    loss: float
+
+
+class Participant:
+    """One wallet, one data set, one federation."""
+
+    def __init__(
+        self,
+        federation: Federation,
+        store: ContentStore,
+        trainer: Trainer,
+        state: Path,
+        report: Callable[..., None] = lambda phase, **facts: None,
+    ) -> None:
+        self.federation = federation
+        self.address = federation.sender.address
+        self.chain_id = federation.w3.eth.chain_id
+        self.store = store
+        self.trainer = trainer
+        self.state = state
+        self.report = report
+        self.spec = Spec.parse(store.get_block(federation.terms().spec_digest))
+
+    def commit(self, round_id: RoundId) -> Prepared | None:
+        """Commit to an update of the round; None when the round does not ask this participant."""
+        submission = self._submission_state(round_id)
+        if submission is not SubmissionState.NONE:
+            return self._load(round_id)
+        if not self._is_asked(round_id):
+            return None
+        prepared = self._load(round_id) or self._prepare(round_id)
+        receipt = self.federation.commit(round_id, self._commitment(round_id, prepared))
+        self.report("committed", round=round_id, gas=receipt.gas_used)
+        return prepared
+
+    def reveal(self, round_id: RoundId) -> Prepared | None:
+        """Pin and reveal the round's update; None when nothing of ours is waiting for it."""
+        prepared = self._load(round_id)
+        if self._submission_state(round_id) is not SubmissionState.COMMITTED:
+            return prepared
+        if prepared is None:
+            raise CommonweightError(
+                f"round {round_id}: a commitment of {self.address} is on chain "
+                f"but {self._round_folder(round_id)} has no update: the stake's penalty is lost"
+            )
+        root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
+        folder = LayerFolder(self._round_folder(round_id) / "update")
+        manifest = build_manifest(folder, self.spec, self._subject(round_id, "update"), root)
+        if pin(self.store, folder, manifest) != manifest_digest:
+            raise CommonweightError(f"round {round_id}: {folder.path} changed after the commitment")
+        self.report("pinned", round=round_id, bytes=self.spec.total_bytes)
+        receipt = self.federation.reveal(
+            round_id,
+            root=root,
+            manifest=manifest_digest,
+            examples=prepared.examples,
+            salt=bytes.fromhex(prepared.salt),
+        )
+        self.report("revealed", round=round_id, gas=receipt.gas_used)
+        return prepared
+
+    def withdraw(self) -> TokenUnits:
+        """Withdraw the credit and return it; 0 when there is none."""
+        amount = self.federation.credit_of(self.address)
+        if amount:
+            self.federation.withdraw()
+            self.report("withdrew", amount=amount)
+        return amount
+
+    def fetch_model(self, round_id: RoundId) -> LayerFolder:
+        """Return the model that stood before round `round_id`, fetched and verified."""
+        model = model_before(self.federation, round_id)
+        folder = LayerFolder(self.state / "models" / model.root.hex())
+        subject = self._subject(round_id, "model")
+        return fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
+
+    def _prepare(self, round_id: RoundId) -> Prepared:
+        self.report("fetching model", round=round_id)
+        model = self.fetch_model(round_id)
+        folder = LayerFolder(self._round_folder(round_id) / "update")
+        trained = self.trainer.train(self.spec, model, round_id, folder)
+        root = folder.root(self.spec)
+        subject = self._subject(round_id, "update")
+        manifest = build_manifest(folder, self.spec, subject, root)
+        prepared = Prepared(
+            root=root.hex(),
+            manifest=manifest.digest().hex(),
+            examples=trained.examples,
+            salt=secrets.token_hex(32),
+            loss=trained.loss,
+        )
+        # Durable before the commitment is sent: a lost salt would cost the stake's penalty.
+        write_json(self._round_folder(round_id) / "prepared.json", asdict(prepared), mode=0o600)
+        self.report("trained", round=round_id, loss=trained.loss, examples=trained.examples)
+        return prepared
+
+    def _load(self, round_id: RoundId) -> Prepared | None:
+        path = self._round_folder(round_id) / "prepared.json"
+        if not path.exists():
+            return None
+        fields: dict[str, Any] = read_json(path)
+        return Prepared(**fields)
+
+    def _is_asked(self, round_id: RoundId) -> bool:
+        standing = self.federation.get_participant(self.address)
+        is_member = standing.active and standing.joined_after_round < round_id
+        return is_member and self.federation.is_eligible(round_id, self.address)
+
+    def _submission_state(self, round_id: RoundId) -> SubmissionState:
+        return self.federation.get_submission(round_id, self.address).state
+
+    def _commitment(self, round_id: RoundId, prepared: Prepared) -> Digest:
+        return compute_commitment(
+            self.federation.address,
+            round_id,
+            self.address,
+            parse_digest(prepared.root),
+            parse_digest(prepared.manifest),
+            prepared.examples,
+            bytes.fromhex(prepared.salt),
+        )
+
+    def _round_folder(self, round_id: RoundId) -> Path:
+        return self.state / self.federation.address / f"round-{round_id:04d}"
+
+    def _subject(self, round_id: RoundId, kind: Kind) -> Subject:
+        return Subject(self.chain_id, self.federation.address, round_id, kind)

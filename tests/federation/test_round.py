@@ -1,0 +1,502 @@
+"""Whole rounds with real chain, real store and real files; each test bends one fact."""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aggregator.layerwise import average_layers
+from chain.records import Status, SubmissionState
+from chain.reverts import Reverted
+from node.participant import TrainedUpdate
+from protocol.checks import Check
+from protocol.encoding import encode_values
+from protocol.errors import CommonweightError, Rejected
+from protocol.quantities import RoundId
+from protocol.spec import Spec
+from storage.files import read_json, write_json
+from storage.ipfs import ContentStore
+from storage.layers import LayerFolder
+from tests.storage.lying_proxy import LyingProxy
+from tests.world import TOKEN, SyntheticTrainer, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+def assert_others_are_paid(world: World, rejected: str, check: Check, words: str) -> None:
+    """The round went on without `rejected`, the reason is on record, and the audit agrees."""
+    number, reason = world.rejections()[rejected]
+    assert number == check
+    assert words in reason
+    assert set(world.rejections()) == {rejected}
+    federation = world.client()
+    for name in world.names:
+        credit = federation.credit_of(world.address_of(name))
+        assert (credit > 0) == (name != rejected)
+    assert all(line.passed for line in world.audit())
+
+
+# ------------------------------------------------------------------------------------- honest
+
+
+def test_an_honest_round_pays_by_weight_and_passes_the_audit(world: World) -> None:
+    assert world.play() is Status.FINALIZED
+    federation = world.client()
+    # 10, 20 and 30 examples, of which 25 count: shares of 10, 20 and 25 in 55.
+    reward = 100 * TOKEN + 1
+    for name, weight in zip(world.names, (10, 20, 25), strict=True):
+        assert federation.credit_of(world.address_of(name)) == reward * weight // 55
+    assert federation.credit_of(world.aggregator.address) == 5 * TOKEN
+    lines = world.audit()
+    assert all(line.passed for line in lines)
+    assert {line.section for line in lines} == {"§4", "§5", "§6", "§7", "§8", "§9"}
+
+
+def test_balances_grow_by_what_the_contract_says(world: World) -> None:
+    world.play()
+    for name, participant in world.participants.items():
+        before = world.token.balance_of(world.address_of(name))
+        amount = participant.withdraw()
+        assert amount > 0
+        assert world.token.balance_of(world.address_of(name)) == before + amount
+        assert participant.withdraw() == 0
+
+
+def test_three_rounds_build_on_one_another_and_then_it_is_over(world: World) -> None:
+    roots = set()
+    for _ in range(3):
+        assert world.play() is Status.FINALIZED
+        roots.add(world.client().current_model().root)
+    assert len(roots) == 3
+    assert world.coordinator.next_round() is None
+    assert all(line.passed for line in world.audit())
+
+
+def test_the_root_depends_on_neither_order_nor_threads_nor_program(
+    world: World, tmp_path: Path
+) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    decisions = world.coordinator.propose(round_id)
+    folders = [d.folder for d in decisions]
+    weights = [d.verdict.weight for d in decisions]
+    root = world.client().get_round(round_id).model_root
+    for order in itertools.permutations(range(3)):
+        for threads in (1, 2):
+            target = LayerFolder(tmp_path / "again")
+            mixed = [folders[i] for i in order], [weights[i] for i in order]
+            assert average_layers(world.spec, *mixed, target, threads) == root
+    script = Path(__file__).parents[2] / "scripts" / "recompute.py"
+    command = [sys.executable, str(script), "average", "--leaf-values", "16"]
+    command += ["--weights", ",".join(map(str, weights)), "--expect", root.hex()]
+    done = subprocess.run(
+        [*command, *(str(f.path) for f in folders)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert root.hex() in done.stdout
+
+
+# ------------------------------------------------------------------------- updates that are wrong
+
+
+def test_a_layer_changed_after_pinning_is_unavailable(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        round_id = world.open_round()
+        world.commit_and_reveal(round_id)
+        cid = manifest_of(world, "bob", round_id)["layers"][0]["cid"]
+        with LyingProxy(world.daemon.url) as proxy:
+            proxy.flip(cid)
+            world.store = ContentStore(proxy.url)
+            world.restart_aggregator()
+            assert world.settle(round_id) is Status.FINALIZED
+        number, reason = world.rejections()["bob"]
+        assert number == Check.REACHABLE
+        assert cid in reason
+        assert world.client().credit_of(world.address_of("bob")) == 0
+        assert world.client().credit_of(world.address_of("ann")) > 0
+
+
+def test_a_changed_manifest_is_unavailable(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        round_id = world.open_round()
+        world.commit_and_reveal(round_id)
+        from protocol.cid import raw_cid
+        from protocol.quantities import parse_digest
+
+        prepared = read_json(round_folder(world, "bob", round_id) / "prepared.json")
+        cid = raw_cid(parse_digest(prepared["manifest"]))
+        with LyingProxy(world.daemon.url) as proxy:
+            proxy.flip(cid)
+            world.store = ContentStore(proxy.url)
+            world.restart_aggregator()
+            assert world.settle(round_id) is Status.FINALIZED
+        assert world.rejections()["bob"][0] == Check.REACHABLE
+
+
+def test_a_manifest_that_names_other_bytes_is_rejected_by_digest(world: World) -> None:
+    def lie(manifest: dict[str, object], layers: list[dict[str, object]]) -> None:
+        layers[1]["cid"] = layers[0]["cid"]
+
+    play_with_manifest(world, "bob", lie)
+    assert_others_are_paid(world, "bob", Check.DIGESTS, "")
+
+
+def test_another_rounds_manifest_is_rejected(world: World) -> None:
+    play_with_manifest(world, "bob", lambda manifest, layers: manifest.update(round=7))
+    assert_others_are_paid(world, "bob", Check.ROUND_AND_SPEC, "round is 7, 1 was expected")
+
+
+def test_a_wrong_shape_is_rejected(world: World) -> None:
+    def lie(manifest: dict[str, object], layers: list[dict[str, object]]) -> None:
+        layers[0]["shape"] = [8, 12]
+
+    play_with_manifest(world, "bob", lie)
+    assert_others_are_paid(world, "bob", Check.LAYERS, "has shape (8, 12), the spec asks for")
+
+
+def test_a_wrong_rank_is_rejected(world: World) -> None:
+    def lie(manifest: dict[str, object], layers: list[dict[str, object]]) -> None:
+        layers[0]["shape"] = [8, 24]
+
+    play_with_manifest(world, "bob", lie)
+    assert_others_are_paid(world, "bob", Check.LAYERS, "has shape (8, 24)")
+
+
+def test_a_missing_layer_is_rejected(world: World) -> None:
+    play_with_manifest(world, "bob", lambda manifest, layers: layers.pop())
+    assert_others_are_paid(world, "bob", Check.LAYERS, "2 layers, the spec asks for 3")
+
+
+def test_somebody_elses_root_is_rejected(world: World) -> None:
+    """Bob commits to Ann's root with a manifest of his own layers."""
+    round_id = world.open_round()
+    world.participants["ann"].commit(round_id)
+    root = read_json(round_folder(world, "ann", round_id) / "prepared.json")["root"]
+    play_with_manifest(
+        world, "bob", lambda manifest, layers: manifest.update(root=root), round_id, root=root
+    )
+    assert_others_are_paid(world, "bob", Check.ROOT, "the layers hash to")
+
+
+def test_a_copy_is_rejected_and_the_first_holder_is_paid(world: World) -> None:
+    world.participants["cem"].trainer = SyntheticTrainer("ann", 30)
+    world.play()
+    assert_others_are_paid(world, "cem", Check.NOT_DUPLICATE, world.address_of("ann"))
+
+
+def test_an_update_too_far_from_the_model_is_rejected(world: World) -> None:
+    world.participants["bob"].trainer = Shifted(5.0)
+    world.play()
+    assert_others_are_paid(world, "bob", Check.NORM, "the limit is 10")
+
+
+def test_the_model_itself_is_rejected(world: World) -> None:
+    world.participants["bob"].trainer = Shifted(0.0)
+    world.play()
+    assert_others_are_paid(world, "bob", Check.NOT_MODEL, "the model itself")
+
+
+def test_a_value_out_of_range_is_rejected(world: World) -> None:
+    world.participants["bob"].trainer = Smallest()
+    world.play()
+    assert_others_are_paid(world, "bob", Check.RANGE, "-2^31")
+
+
+def test_nan_never_leaves_the_participant(world: World) -> None:
+    world.participants["bob"].trainer = Diverged()
+    round_id = world.open_round()
+    with pytest.raises(Rejected, match="value 3 is nan; it must be a number"):
+        world.participants["bob"].commit(round_id)
+    submission = world.client().get_submission(round_id, world.address_of("bob"))
+    assert submission.state is SubmissionState.NONE
+    assert not (round_folder(world, "bob", round_id) / "prepared.json").exists()
+
+
+# --------------------------------------------------------------------------- steps out of turn
+
+
+def test_a_second_reveal_is_refused_and_loses_nothing(world: World) -> None:
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+    world.participants["ann"].reveal(round_id)
+    prepared = read_json(round_folder(world, "ann", round_id) / "prepared.json")
+    with pytest.raises(Reverted, match=r"(?i)revealed.*committed|committed.*revealed"):
+        world.client(world.wallets["ann"]).reveal(
+            round_id,
+            bytes.fromhex(prepared["root"]),  # type: ignore[arg-type]
+            bytes.fromhex(prepared["manifest"]),  # type: ignore[arg-type]
+            prepared["examples"],
+            bytes.fromhex(prepared["salt"]),
+        )
+    for name in ("bob", "cem"):
+        world.participants[name].reveal(round_id)
+    assert world.settle(round_id) is Status.FINALIZED
+    assert not world.rejections()
+
+
+def test_a_reveal_without_commitment_is_refused(world: World) -> None:
+    round_id = world.open_round()
+    for name in ("ann", "bob"):
+        world.participants[name].commit(round_id)
+    world.travel(600)
+    word = b"\x01" * 32
+    with pytest.raises(Reverted) as refused:
+        world.client(world.wallets["cem"]).reveal(round_id, word, word, 1, word)  # type: ignore[arg-type]
+    assert refused.value.name == "WrongSubmissionState"
+    for name in ("ann", "bob"):
+        world.participants[name].reveal(round_id)
+    assert world.settle(round_id) is Status.FINALIZED
+    assert all(line.passed for line in world.audit())
+
+
+def test_a_commitment_after_the_deadline_is_refused(world: World) -> None:
+    round_id = world.open_round()
+    world.participants["ann"].commit(round_id)
+    world.travel(600)
+    with pytest.raises(Reverted) as refused:
+        world.participants["bob"].commit(round_id)
+    assert refused.value.name == "WrongStatus"
+    assert "Reveal" in str(refused.value)
+    assert "Commit" in str(refused.value)
+    world.participants["ann"].reveal(round_id)
+    assert world.settle(round_id) is Status.FINALIZED
+
+
+def test_a_commitment_never_revealed_costs_the_penalty(world: World) -> None:
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+    for name in ("ann", "bob"):
+        world.participants[name].reveal(round_id)
+    world.travel(1200)
+    assert world.settle(round_id) is Status.FINALIZED
+    standing = world.client().get_participant(world.address_of("cem"))
+    assert standing.stake == 40 * TOKEN
+    assert not standing.active
+    assert all(line.passed for line in world.audit())
+
+
+def test_a_round_without_updates_leaves_the_model_and_pays_nobody(world: World) -> None:
+    before = world.client().current_model()
+    round_id = world.open_round()
+    world.travel(1200)
+    assert world.settle(round_id) is Status.FINALIZED
+    assert world.client().current_model() == before
+    assert world.client().credit_of(world.aggregator.address) == 0
+    assert world.play() is Status.FINALIZED
+    assert world.client().current_model() != before
+    assert all(line.passed for line in world.audit())
+
+
+def test_an_aggregator_that_is_too_late_ends_the_round_without_pay(world: World) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    world.travel(1800)
+    assert world.coordinator.play(round_id, world.ask) is Status.ABANDONED
+    assert world.client().credit_of(world.address_of("ann")) == 0
+    assert all(line.passed for line in world.audit())
+
+
+# -------------------------------------------------------------------------------- interruptions
+
+
+def test_everybody_may_restart_between_any_two_steps(world: World) -> None:
+    trainings = []
+    round_id = world.open_round()
+    for action in ("commit", "commit", "reveal", "reveal"):
+        for name in world.names:
+            participant = world.participant(name)
+            getattr(participant, action)(round_id)
+            assert isinstance(participant.trainer, SyntheticTrainer)
+            trainings.append(participant.trainer.calls)
+    assert sum(trainings) == 3
+    assert world.restart_aggregator().next_round() == round_id
+    world.restart_aggregator().propose(round_id)
+    assert world.restart_aggregator().next_round() == round_id
+    world.restart_aggregator().settle(round_id)
+    assert world.client().status(round_id) is Status.FINALIZED
+    assert world.restart_aggregator().next_round() == round_id + 1
+    assert all(line.passed for line in world.audit())
+
+
+def test_killed_between_training_and_commitment_it_does_not_train_again(world: World) -> None:
+    round_id = world.open_round()
+    participant = world.participants["ann"]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    real = participant.federation.commit
+    participant.federation.commit = killed  # type: ignore[method-assign,assignment]
+    with pytest.raises(Killed):
+        participant.commit(round_id)
+    participant.federation.commit = real  # type: ignore[method-assign]
+    again = world.participant("ann")
+    again.commit(round_id)
+    assert isinstance(again.trainer, SyntheticTrainer)
+    assert again.trainer.calls == 0
+    world.ask("commit", round_id)
+    assert again.reveal(round_id) is not None
+    submission = world.client().get_submission(round_id, world.address_of("ann"))
+    assert submission.state is SubmissionState.REVEALED
+
+
+def test_an_update_lost_from_disk_is_told_plainly(world: World) -> None:
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+    (round_folder(world, "ann", round_id) / "prepared.json").unlink()
+    with pytest.raises(CommonweightError, match="has no update"):
+        world.participant("ann").reveal(round_id)
+
+
+# ---------------------------------------------------------------------------------------- auditor
+
+
+def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    real = average_layers
+
+    def off_by_one(
+        spec: Spec, updates: list[LayerFolder], weights: list[int], target: LayerFolder
+    ) -> object:
+        real(spec, updates, weights, target)
+        path = target.layer_path(1)
+        values = np.fromfile(path, ">i4")
+        values[70] += 1
+        values.tofile(path)
+        return target.root(spec)
+
+    import aggregator.coordinator as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "average_layers", off_by_one)
+        world.coordinator.propose(round_id)
+    world.settle(round_id)
+    failed = [line for line in world.audit() if not line.passed]
+    assert [(line.section, line.round_id) for line in failed] == [("§7", round_id)]
+    # Layer 0 has 6 leaves of 16 values; value 70 of layer 1 is in its leaf 4.
+    assert failed[0].detail == "leaf 10 differs"
+
+
+def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    import aggregator.coordinator as module
+
+    real = module.screen_reveals
+
+    def unfair(*arguments: object) -> list[object]:
+        decisions = real(*arguments)  # type: ignore[arg-type]
+        bent = dataclasses.replace(decisions[0].verdict, weight=0, score=0, reason=Check.NORM)
+        return [dataclasses.replace(decisions[0], verdict=bent), *decisions[1:]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "screen_reveals", unfair)
+        world.coordinator.propose(round_id)
+    world.settle(round_id)
+    failed = [line for line in world.audit() if not line.passed]
+    assert "§6" in {line.section for line in failed}
+    assert any("it should have been accepted" in line.detail for line in failed)
+
+
+# ---------------------------------------------------------------------------------------- helpers
+
+
+class Shifted(SyntheticTrainer):
+    """Adds the same amount to every value."""
+
+    def __init__(self, amount: float) -> None:
+        super().__init__("shifted", 10)
+        self.amount = amount
+
+    def values(self, model: NDArray[np.int32], round_id: int, layer: int) -> NDArray[np.int32]:
+        moved: NDArray[np.int32] = model + encode_values(np.full(model.shape, self.amount))
+        return moved
+
+
+class Smallest(SyntheticTrainer):
+    """Writes -2^31, which encoding never does, straight into a layer file."""
+
+    def __init__(self) -> None:
+        super().__init__("smallest", 10)
+
+    def train(
+        self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
+    ) -> TrainedUpdate:
+        trained = super().train(spec, model, round_id, update)
+        path = update.layer_path(0)
+        path.write_bytes(b"\x80\x00\x00\x00" + path.read_bytes()[4:])
+        return trained
+
+
+class Diverged(SyntheticTrainer):
+    """Produces NaN."""
+
+    def __init__(self) -> None:
+        super().__init__("diverged", 10)
+
+    def values(self, model: NDArray[np.int32], round_id: int, layer: int) -> NDArray[np.int32]:
+        floats = np.zeros(model.shape)
+        floats.flat[3] = np.nan
+        return encode_values(floats)
+
+
+def round_folder(world: World, name: str, round_id: RoundId) -> Path:
+    return world.folder / name / world.address / f"round-{round_id:04d}"
+
+
+def manifest_of(world: World, name: str, round_id: RoundId) -> dict[str, object]:
+    prepared = read_json(round_folder(world, name, round_id) / "prepared.json")
+    raw = world.store.get_block(bytes.fromhex(prepared["manifest"]))  # type: ignore[arg-type]
+    manifest: dict[str, object] = json.loads(raw)
+    return manifest
+
+
+def play_with_manifest(world, name, lie, round_id=None, root=None):  # type: ignore[no-untyped-def]
+    """Play a round in which `name` commits to, and reveals, a manifest that `lie` has bent."""
+    from protocol.canonical import canonical_json, sha256
+
+    round_id = round_id or world.open_round()
+    liar = world.participants[name]
+    prepared = dataclasses.asdict(liar._prepare(round_id))
+    from protocol.quantities import parse_digest
+    from storage.layers import Subject, build_manifest
+
+    folder = LayerFolder(round_folder(world, name, round_id) / "update")
+    subject = Subject(liar.chain_id, world.address, round_id, "update")
+    honest = build_manifest(folder, world.spec, subject, parse_digest(prepared["root"]))
+    bent = honest.model_dump(mode="json")
+    lie(bent, bent["layers"])
+    raw = canonical_json(bent)
+    prepared["manifest"] = sha256(raw).hex()
+    prepared["root"] = root or prepared["root"]
+    write_json(round_folder(world, name, round_id) / "prepared.json", prepared)
+    world.ask("commit", round_id)
+    for index in range(len(world.spec.layers)):
+        world.store.add_file(folder.layer_path(index))
+    world.store.put_block(raw)
+    liar.federation.reveal(
+        round_id,
+        root=parse_digest(prepared["root"]),
+        manifest=parse_digest(prepared["manifest"]),
+        examples=prepared["examples"],
+        salt=bytes.fromhex(prepared["salt"]),
+    )
+    for other in world.names:
+        if other != name:
+            world.participants[other].reveal(round_id)
+    world.settle(round_id)

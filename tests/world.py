@@ -1,0 +1,270 @@
+"""An honest federation in one process: dev chain, dev IPFS daemon, participants, aggregator.
+
+Nothing is faked but the training: a participant's update is the model plus numbers drawn from its
+name and the round. A test bends one fact and sees what happens.
+
+    with World(folder) as world:
+        world.participants["ann"].trainer = Diverged()
+        world.play()
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.coordinator import Coordinator
+from auditor.replay import Audit
+from auditor.verified import Verified
+from chain.deploy import deploy_federation, deploy_token
+from chain.devchain.accounts import dev_account
+from chain.devchain.server import DevChain
+from chain.federation import Federation
+from chain.records import Status, Terms
+from chain.rpc import connect
+from chain.transactions import Sender
+from chain.wallet import Wallet
+from node.participant import Participant, TrainedUpdate
+from protocol.encoding import encode_values
+from protocol.quantities import Address, BasisPoints, RoundId, TokenUnits, UnixTime
+from protocol.spec import Spec
+from storage.dev_daemon import DevIpfsDaemon
+from storage.ipfs import ContentStore
+from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+
+TOKEN = 10**18
+SHAPES = {"a.lora_A.weight": (4, 24), "a.lora_B.weight": (24, 4), "b.lora_A.weight": (3, 7)}
+NAMES = ("ann", "bob", "cem")
+
+
+def small_spec(**changes: Any) -> Spec:
+    """Return a spec with three small layers and leaves of 16 values."""
+    digest = hashlib.sha256(b"test").hexdigest()
+    fields: dict[str, Any] = {
+        "base_model": {
+            "name": "test",
+            "revision": "1",
+            "weights_digest": digest,
+            "tokenizer_digest": digest,
+            "chat_template_digest": digest,
+        },
+        "quantization": {
+            "kind": "none",
+            "double_quantization": False,
+            "compute_dtype": "float32",
+        },
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["a", "b"], "mode": "fedit"},
+        "encoding": {"fraction_bits": 24, "value_bytes": 4, "leaf_values": 16},
+        "layers": [{"name": name, "shape": list(shape)} for name, shape in sorted(SHAPES.items())],
+        "training": {
+            "learning_rate": 0.1,
+            "batch_size": 1,
+            "steps": 1,
+            "sequence_length": 8,
+            "scheduler": "constant",
+            "warmup_steps": 0,
+            "seed": 0,
+        },
+        "evaluation_digest": hashlib.sha256(b"held out").hexdigest(),
+        "screening": {"max_update_norm": 10.0},
+        "libraries": {},
+    }
+    return Spec.model_validate({**fields, **changes})
+
+
+class SyntheticTrainer:
+    """Moves every value of the model a little, the same way for the same name and round."""
+
+    def __init__(self, name: str, examples: int) -> None:
+        self.name = name
+        self.examples = examples
+        self.calls = 0
+
+    def values(self, model: NDArray[np.int32], round_id: int, layer: int) -> NDArray[np.int32]:
+        seed = int.from_bytes(hashlib.sha256(f"{self.name}/{round_id}/{layer}".encode()).digest())
+        noise = np.random.default_rng(seed).normal(0, 0.05, model.shape)
+        moved: NDArray[np.int32] = model + encode_values(noise)
+        return moved
+
+    def train(
+        self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
+    ) -> TrainedUpdate:
+        self.calls += 1
+        layers = [self.values(v, round_id, i) for i, v in enumerate(model.read(spec))]
+        update.write(spec, layers)
+        return TrainedUpdate(examples=self.examples, loss=1.0)
+
+
+class World:
+    """One federation; `terms` changes the contract's terms, `spec` what everybody agrees on."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        names: tuple[str, ...] = NAMES,
+        spec: Spec | None = None,
+        ipfs_url: Callable[[str], str] = lambda url: url,
+        **terms: Any,
+    ) -> None:
+        self.folder = folder
+        self.names = names
+        self.spec = spec or small_spec()
+        self._ipfs_url = ipfs_url
+        self._changes = terms
+        self.chain = DevChain()
+        self.daemon = DevIpfsDaemon(folder / "ipfs")
+        self.participants: dict[str, Participant] = {}
+        self.reports: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self.chain.start()
+        self.daemon.start()
+        self.store = ContentStore(self._ipfs_url(self.daemon.url))
+        self.w3 = connect(self.chain.url)
+        self.sponsor = Sender(self.w3, Wallet.from_key(bytes(dev_account(0).key)))
+        self.wallets = {
+            name: Wallet.from_key(bytes(dev_account(2 + index).key))
+            for index, name in enumerate(self.names)
+        }
+        self.aggregator = Wallet.from_key(bytes(dev_account(1).key))
+        self.address, self.deployment_block = self._deploy()
+        self._fill_wallets()
+        for name in self.names:
+            self.client(self.wallets[name]).join()
+            self.participants[name] = self.participant(name)
+        self.coordinator = self.restart_aggregator()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.chain.stop()
+        self.daemon.stop()
+
+    # ----------------------------------------------------------------- people
+
+    def client(self, wallet: Wallet | None = None) -> Federation:
+        """Return the contract as `wallet` uses it."""
+        return Federation(
+            self.w3, self.address, wallet, deployment_block=self.deployment_block
+        )
+
+    def participant(self, name: str) -> Participant:
+        """Return a participant as after a restart: only what is on disk and on chain is left."""
+        examples = 10 * (1 + self.names.index(name))
+        return Participant(
+            self.client(self.wallets[name]),
+            ContentStore(self.daemon.url),
+            SyntheticTrainer(name, examples),
+            self.folder / name,
+        )
+
+    def restart_aggregator(self) -> Coordinator:
+        """Return a coordinator as after a restart."""
+        report = lambda phase, **facts: self.reports.append({"phase": phase, **facts})  # noqa: E731
+        self.coordinator = Coordinator(
+            self.client(self.aggregator), self.store, self.folder / "aggregator", report
+        )
+        return self.coordinator
+
+    def address_of(self, name: str) -> Address:
+        return self.wallets[name].address
+
+    # ------------------------------------------------------------------ rounds
+
+    def open_round(self) -> RoundId:
+        round_id = self.coordinator.next_round()
+        assert round_id is not None
+        return round_id
+
+    def ask(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
+        """What a driver does: tell every participant to act."""
+        for participant in self.participants.values():
+            getattr(participant, action)(round_id)
+
+    def play(self) -> Status:
+        """Play one round to its end."""
+        round_id = self.open_round()
+        return self.coordinator.play(round_id, self.ask)
+
+    def commit_and_reveal(self, round_id: RoundId) -> None:
+        self.ask("commit", round_id)
+        self.ask("reveal", round_id)
+
+    def settle(self, round_id: RoundId) -> Status:
+        """Propose and finalize a round whose participants have acted."""
+        return self.coordinator.play(round_id, lambda action, number: None)
+
+    def travel(self, seconds: int) -> None:
+        """Move the chain's clock."""
+        self.w3.provider.make_request("evm_increaseTime", [seconds])  # type: ignore[arg-type]
+        self.w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
+
+    def rejections(self) -> dict[str, tuple[int, str]]:
+        """Return check number and reason of every rejection reported, by name."""
+        names = {wallet.address: name for name, wallet in self.wallets.items()}
+        return {
+            names[r["participant"]]: (r["check"], r["reason"])
+            for r in self.reports
+            if r["phase"] == "rejected"
+        }
+
+    def audit(self) -> list[Verified]:
+        """Audit from the chain and IPFS alone."""
+        folder = self.folder / f"audit-{len(list(self.folder.glob('audit-*')))}"
+        return list(Audit(self.client(), ContentStore(self.daemon.url), folder).run())
+
+    # ------------------------------------------------------------------- setup
+
+    def _deploy(self) -> tuple[Address, int]:
+        self.store.put_block(self.spec.to_bytes())
+        self.store.put_block(b"held out")
+        self.initial = LayerFolder(self.folder / "initial")
+        self.initial.write(
+            self.spec, [np.zeros(layer.shape, np.int32) for layer in self.spec.layers]
+        )
+        root = self.initial.root(self.spec)
+        subject = initial_subject(self.w3.eth.chain_id)
+        manifest = pin(
+            self.store, self.initial, build_manifest(self.initial, self.spec, subject, root)
+        )
+        self.token = deploy_token(self.sponsor, TokenUnits(1_000_000 * TOKEN))
+        fixed: dict[str, Any] = {
+            "token": self.token.address,
+            "spec_digest": self.spec.digest(),
+            "initial_model_root": root,
+            "initial_model_manifest": manifest,
+            "leaf_count": self.spec.leaf_count,
+            "tree_depth": self.spec.tree_depth,
+            "max_participants": 16,
+            "weight_cap": 25,
+            "rounds": 3,
+            "sampling_fraction": BasisPoints(10_000),
+            "round_reward": TokenUnits(100 * TOKEN + 1),
+            "aggregator_fee": TokenUnits(5 * TOKEN),
+            "participant_stake": TokenUnits(50 * TOKEN),
+            "missed_reveal_penalty": TokenUnits(10 * TOKEN),
+            "aggregator_bond": TokenUnits(200 * TOKEN),
+            "commit_seconds": 600,
+            "reveal_seconds": 600,
+            "propose_seconds": 600,
+            "challenge_seconds": 0,
+            "unbonding_seconds": 3600,
+            "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
+        }
+        terms = Terms(**{**fixed, **self._changes})
+        federation = deploy_federation(self.sponsor, terms, [self.aggregator.address])
+        federation.fund(TokenUnits(terms.rounds * terms.round_cost))
+        return federation.address, federation.deployment_block
+
+    def _fill_wallets(self) -> None:
+        for wallet in (*self.wallets.values(), self.aggregator):
+            self.token.transfer(wallet.address, TokenUnits(1_000 * TOKEN))

@@ -1,0 +1,102 @@
+"""A federation's model in this process: loaded once, then given one adapter after another."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from protocol.encoding import decode_values, encode_values
+from protocol.errors import Misconfigured
+from protocol.spec import Spec
+from training.adapter import Arrays, adapter_layers, write_adapter
+from training.chat import answer, base_answer
+from training.data import Example
+from training.evaluate import Evaluation, held_out_loss
+from training.model import attach_lora, load_base, load_tokenizer
+from training.sources import describe_source, resolve_source
+from training.train import OnStep, TrainingReport, train_from
+
+IntegerLayers = list[NDArray[np.int32]]
+
+
+class Session:
+    """The base model that a spec names, checked against it, with its adapter attached.
+
+    Adapters go in and come out as the spec's layers: int32 arrays, in the order of the spec.
+    """
+
+    def __init__(self, spec: Spec, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.spec = spec
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def train(
+        self, layers: IntegerLayers, examples: Sequence[Example], seed: int, on_step: OnStep
+    ) -> tuple[IntegerLayers, TrainingReport]:
+        """Return the layers after one round of training from `layers`, and what was done."""
+        trained, report = train_from(
+            self._model,
+            self._tokenizer,
+            self._decode(layers),
+            examples,
+            self.spec.training,
+            seed=seed,
+            on_step=on_step,
+        )
+        bits = self.spec.encoding.fraction_bits
+        return [encode_values(trained[layer.name], bits) for layer in self.spec.layers], report
+
+    def evaluate(self, layers: IntegerLayers, examples: Sequence[Example]) -> Evaluation:
+        """Return the loss of the model with these layers on `examples`."""
+        write_adapter(self._model, self._decode(layers))
+        length = self.spec.training.sequence_length
+        return held_out_loss(self._model, self._tokenizer, examples, length)
+
+    def answer(self, layers: IntegerLayers, question: str, max_new_tokens: int) -> tuple[str, str]:
+        """Return what the model with these layers answers, and what the base model does."""
+        write_adapter(self._model, self._decode(layers))
+        return (
+            answer(self._model, self._tokenizer, question, max_new_tokens),
+            base_answer(self._model, self._tokenizer, question, max_new_tokens),
+        )
+
+    def _decode(self, layers: IntegerLayers) -> Arrays:
+        bits = self.spec.encoding.fraction_bits
+        return {
+            layer.name: decode_values(values, bits)
+            for layer, values in zip(self.spec.layers, layers, strict=True)
+        }
+
+
+def open_session(spec: Spec, source: str, cache: Path) -> Session:
+    """Return the session of this process; a second call with the same arguments is free.
+
+    `source` is where this machine finds the base model (training/sources.py). Misconfigured when
+    it is not the one that the spec pins, byte for byte.
+    """
+    return _open_session(spec.to_bytes(), source, cache)
+
+
+@lru_cache(maxsize=1)
+def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
+    spec = Spec.parse(raw_spec)
+    found = resolve_source(source, cache)
+    identity = describe_source(found)
+    expected = spec.base_model
+    for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
+        if getattr(identity, part) != getattr(expected, part):
+            raise Misconfigured(
+                f"{source} is not the federation's base model {expected.name} "
+                f"{expected.revision}: {part} is {getattr(identity, part)}, "
+                f"the spec asks for {getattr(expected, part)}"
+            )
+    base = load_base(found.folder, spec.quantization)
+    model = attach_lora(base, spec.lora, seed=spec.training.seed)
+    shapes = [(layer.name, layer.shape) for layer in spec.layers]
+    if adapter_layers(model) != shapes:
+        raise Misconfigured("this version of peft gives the adapter other layers than the spec's")
+    return Session(spec, model, load_tokenizer(found.folder))
