@@ -20,6 +20,7 @@ from chain.rounds import connect_federation
 from chain.wallet import load_keystore
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
+from storage.files import write_json
 from storage.ipfs import ContentStore
 from storage.progress import Report, reporter
 
@@ -64,9 +65,13 @@ def evaluate(grid: Grid, coordinator: Coordinator, report: Report) -> None:
     """Report the held-out loss of the current model; each node computes it on a share.
 
     The mean is weighted by answer tokens, so it is the loss on the whole set. Without an answer
-    from every node nothing is reported: a part of the set would be another figure.
+    from every node nothing is reported: a part of the set would be another figure. What was
+    evaluated before a restart is not evaluated again.
     """
     finished = coordinator.federation.last_finalized_round()
+    known = coordinator.workspace / coordinator.federation.address / f"loss-{finished:04d}.json"
+    if known.exists():
+        return
     nodes = sorted(_nodes(grid))
     messages = [
         _message(node, "evaluate", round=finished + 1, part=part, parts=len(nodes))
@@ -80,6 +85,7 @@ def evaluate(grid: Grid, coordinator: Coordinator, report: Report) -> None:
         return
     tokens = sum(each["tokens"] for each in metrics)
     loss = sum(each["loss"] * each["tokens"] for each in metrics) / tokens
+    write_json(known, {"loss": loss, "tokens": tokens})
     report("evaluated", round=finished, loss=loss, tokens=tokens)
 
 

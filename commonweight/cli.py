@@ -217,8 +217,9 @@ def audit_run(
         location = FederationLocation.load(federation_file(federation))
         address, from_block = location.address, location.deployment_block
         rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
+    checked = parse_address(address)
     w3 = connect(rpc_url or DEFAULT_RPC)
-    client = Federation(w3, parse_address(address), deployment_block=from_block)
+    client = Federation(w3, checked, deployment_block=from_block)
     store = ContentStore(ipfs_url or DEFAULT_IPFS)
     checks = []
     with tempfile.TemporaryDirectory(prefix="commonweight-audit-") as folder:

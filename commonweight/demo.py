@@ -5,7 +5,8 @@ seed goes on with the same run, from where the chain stands.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,23 +48,31 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     run, is_new = _choose_run(config, options)
     report = reporter(run / "progress.jsonl", "demo")
     report("started" if is_new else "resumed", run=run.name)
-    net = devnet.up(
-        home() / "devnet",
-        chain_port=options.chain_port,
-        ipfs_port=options.ipfs_port,
-        outlive=options.keep,
-    )
-    try:
-        location = _prepare(config, options, run, net, report)
+    with _endpoints(options) as (rpc_url, ipfs_url):
+        location = _prepare(config, options, run, rpc_url, ipfs_url, report)
         _play(config, run, on_line)
         result = results.collect(location, run, options.seed)
+        report("auditing")
         result["audit"] = results.audit(location, run)
         write_json(run / "result.json", result)
         results.plot(result, run / "loss.png")
         return {**result, "folder": str(run)}
+
+
+@contextmanager
+def _endpoints(options: Options) -> Iterator[tuple[str, str]]:
+    """Yield (RPC URL, IPFS URL): the user's own, or the devnet's for what is not given."""
+    if options.rpc_url and options.ipfs_url:
+        yield options.rpc_url, options.ipfs_url
+        return
+    folder = home() / "devnet"
+    ports = {"chain_port": options.chain_port, "ipfs_port": options.ipfs_port}
+    net = devnet.up(folder, **ports, outlive=options.keep)
+    try:
+        yield options.rpc_url or net.rpc_url, options.ipfs_url or net.ipfs_url
     finally:
         if not options.keep:
-            devnet.down(home() / "devnet")
+            devnet.down(folder)
 
 
 def _choose_run(config: Config, options: Options) -> tuple[Path, bool]:
@@ -83,14 +92,14 @@ def _prepare(
     config: Config,
     options: Options,
     run: Path,
-    net: devnet.Devnet,
+    rpc_url: str,
+    ipfs_url: str,
     report: Callable[..., None],
 ) -> FederationLocation:
     """Launch the federation of a run, or what is missing of it."""
-    rpc_url = options.rpc_url or net.rpc_url
-    store = ContentStore(options.ipfs_url or net.ipfs_url)
+    store = ContentStore(ipfs_url)
     file, progress = run / "federation.json", run / "progress.jsonl"
-    sponsor = launch.connect_sponsor(rpc_url, net.chain_id)
+    sponsor = launch.connect_sponsor(rpc_url, devnet.CHAIN_ID)
     aggregator = launch.add_aggregator(run / "aggregator", file, progress)
     if not file.exists():
         report("preparing the model", source=config.model.source)

@@ -45,7 +45,16 @@ def up(folder: Path, *, chain_port: int = 0, ipfs_port: int = 0, outlive: bool =
     chain_port = _choose_port(chain_port, last.rpc_url if last else None, "the dev chain")
     ipfs_port = _choose_port(ipfs_port, last.ipfs_url if last else None, "the dev IPFS daemon")
     journal, repo = folder / "chain.jsonl", folder / "ipfs"
-    chain = [sys.executable, "-P", "-m", _CHAIN, "--journal", str(journal), "--port", str(chain_port)]
+    chain = [
+        sys.executable,
+        "-P",
+        "-m",
+        _CHAIN,
+        "--journal",
+        str(journal),
+        "--port",
+        str(chain_port),
+    ]
     ipfs = [sys.executable, "-P", "-m", _IPFS, "--repo", str(repo), "--port", str(ipfs_port)]
     devnet = Devnet(
         rpc_url=f"http://127.0.0.1:{chain_port}",

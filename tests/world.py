@@ -153,9 +153,7 @@ class World:
 
     def client(self, wallet: Wallet | None = None) -> Federation:
         """Return the contract as `wallet` uses it."""
-        return Federation(
-            self.w3, self.address, wallet, deployment_block=self.deployment_block
-        )
+        return Federation(self.w3, self.address, wallet, deployment_block=self.deployment_block)
 
     def participant(self, name: str) -> Participant:
         """Return a participant as after a restart: only what is on disk and on chain is left."""

@@ -5,25 +5,30 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from aggregator import coordinator
 from aggregator.layerwise import average_layers
 from chain.records import Status, SubmissionState
 from chain.reverts import Reverted
 from node.participant import TrainedUpdate
+from protocol.canonical import canonical_json, sha256
 from protocol.checks import Check
+from protocol.cid import raw_cid
 from protocol.encoding import encode_values
 from protocol.errors import CommonweightError, Rejected
-from protocol.quantities import RoundId
+from protocol.quantities import BasisPoints, RoundId, parse_digest
 from protocol.spec import Spec
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder
+from storage.layers import LayerFolder, Subject, build_manifest
+from storage.screening import Screened, screen_reveals
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import TOKEN, SyntheticTrainer, World
 
@@ -131,9 +136,6 @@ def test_a_changed_manifest_is_unavailable(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
-        from protocol.cid import raw_cid
-        from protocol.quantities import parse_digest
-
         prepared = read_json(round_folder(world, "bob", round_id) / "prepared.json")
         cid = raw_cid(parse_digest(prepared["manifest"]))
         with LyingProxy(world.daemon.url) as proxy:
@@ -145,7 +147,7 @@ def test_a_changed_manifest_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_names_other_bytes_is_rejected_by_digest(world: World) -> None:
-    def lie(manifest: dict[str, object], layers: list[dict[str, object]]) -> None:
+    def lie(manifest: dict[str, Any], layers: list[dict[str, Any]]) -> None:
         layers[1]["cid"] = layers[0]["cid"]
 
     play_with_manifest(world, "bob", lie)
@@ -158,7 +160,7 @@ def test_another_rounds_manifest_is_rejected(world: World) -> None:
 
 
 def test_a_wrong_shape_is_rejected(world: World) -> None:
-    def lie(manifest: dict[str, object], layers: list[dict[str, object]]) -> None:
+    def lie(manifest: dict[str, Any], layers: list[dict[str, Any]]) -> None:
         layers[0]["shape"] = [8, 12]
 
     play_with_manifest(world, "bob", lie)
@@ -166,7 +168,7 @@ def test_a_wrong_shape_is_rejected(world: World) -> None:
 
 
 def test_a_wrong_rank_is_rejected(world: World) -> None:
-    def lie(manifest: dict[str, object], layers: list[dict[str, object]]) -> None:
+    def lie(manifest: dict[str, Any], layers: list[dict[str, Any]]) -> None:
         layers[0]["shape"] = [8, 24]
 
     play_with_manifest(world, "bob", lie)
@@ -380,10 +382,8 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
         values.tofile(path)
         return target.root(spec)
 
-    import aggregator.coordinator as module
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "average_layers", off_by_one)
+        patch.setattr(coordinator, "average_layers", off_by_one)
         world.coordinator.propose(round_id)
     world.settle(round_id)
     failed = [line for line in world.audit() if not line.passed]
@@ -395,17 +395,17 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
 def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
-    import aggregator.coordinator as module
+    real = screen_reveals
 
-    real = module.screen_reveals
-
-    def unfair(*arguments: object) -> list[object]:
-        decisions = real(*arguments)  # type: ignore[arg-type]
-        bent = dataclasses.replace(decisions[0].verdict, weight=0, score=0, reason=Check.NORM)
+    def unfair(*arguments: Any) -> list[Screened]:
+        decisions = real(*arguments)
+        bent = dataclasses.replace(
+            decisions[0].verdict, weight=0, score=BasisPoints(0), reason=Check.NORM
+        )
         return [dataclasses.replace(decisions[0], verdict=bent), *decisions[1:]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "screen_reveals", unfair)
+        patch.setattr(coordinator, "screen_reveals", unfair)
         world.coordinator.propose(round_id)
     world.settle(round_id)
     failed = [line for line in world.audit() if not line.passed]
@@ -459,31 +459,30 @@ def round_folder(world: World, name: str, round_id: RoundId) -> Path:
     return world.folder / name / world.address / f"round-{round_id:04d}"
 
 
-def manifest_of(world: World, name: str, round_id: RoundId) -> dict[str, object]:
+def manifest_of(world: World, name: str, round_id: RoundId) -> dict[str, Any]:
     prepared = read_json(round_folder(world, name, round_id) / "prepared.json")
-    raw = world.store.get_block(bytes.fromhex(prepared["manifest"]))  # type: ignore[arg-type]
-    manifest: dict[str, object] = json.loads(raw)
+    manifest: dict[str, Any] = json.loads(world.store.get_block(parse_digest(prepared["manifest"])))
     return manifest
 
 
-def play_with_manifest(world, name, lie, round_id=None, root=None):  # type: ignore[no-untyped-def]
+def play_with_manifest(
+    world: World,
+    name: str,
+    lie: Callable[[dict[str, Any], list[dict[str, Any]]], object],
+    round_id: RoundId | None = None,
+    root: str | None = None,
+) -> None:
     """Play a round in which `name` commits to, and reveals, a manifest that `lie` has bent."""
-    from protocol.canonical import canonical_json, sha256
-
     round_id = round_id or world.open_round()
     liar = world.participants[name]
     prepared = dataclasses.asdict(liar._prepare(round_id))
-    from protocol.quantities import parse_digest
-    from storage.layers import Subject, build_manifest
-
     folder = LayerFolder(round_folder(world, name, round_id) / "update")
     subject = Subject(liar.chain_id, world.address, round_id, "update")
     honest = build_manifest(folder, world.spec, subject, parse_digest(prepared["root"]))
     bent = honest.model_dump(mode="json")
     lie(bent, bent["layers"])
     raw = canonical_json(bent)
-    prepared["manifest"] = sha256(raw).hex()
-    prepared["root"] = root or prepared["root"]
+    prepared |= {"manifest": sha256(raw).hex(), "root": root or prepared["root"]}
     write_json(round_folder(world, name, round_id) / "prepared.json", prepared)
     world.ask("commit", round_id)
     for index in range(len(world.spec.layers)):
@@ -496,7 +495,6 @@ def play_with_manifest(world, name, lie, round_id=None, root=None):  # type: ign
         examples=prepared["examples"],
         salt=bytes.fromhex(prepared["salt"]),
     )
-    for other in world.names:
-        if other != name:
-            world.participants[other].reveal(round_id)
+    for other in set(world.names) - {name}:
+        world.participants[other].reveal(round_id)
     world.settle(round_id)

@@ -1,0 +1,63 @@
+"""The `commonweight` program as a user runs it: a process with a home of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "configs" / "tiny.toml"
+COMMONWEIGHT = Path(sys.executable).parent / "commonweight"
+
+
+class Program:
+    """Runs commands with COMMONWEIGHT_HOME at `home`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._environment = {**os.environ, "COMMONWEIGHT_HOME": str(home)}
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run to the end and return stdout; fails unless the exit code is `code`."""
+        done = subprocess.run(
+            [str(COMMONWEIGHT), *arguments],
+            capture_output=True,
+            text=True,
+            env=self._environment,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stderr[-3000:]}"
+        return done.stdout if code == 0 else done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        """Run with --json and return the object printed."""
+        return json.loads(self.run(*arguments, "--json"))
+
+    def run_until(self, reached: Callable[[dict[str, Any]], bool], *arguments: str) -> None:
+        """Run until a line of progress is `reached`, then SIGKILL the program."""
+        with (self.home / "killed.log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(COMMONWEIGHT), *arguments], env=self._environment, stdout=log, stderr=log
+            )
+        already = len(self.progress())
+        deadline = time.monotonic() + 240
+        while not any(reached(line) for line in self.progress()[already:]):
+            assert process.poll() is None, (self.home / "killed.log").read_text()[-3000:]
+            assert time.monotonic() < deadline, "the program never got there"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def progress(self) -> list[dict[str, Any]]:
+        """Return the lines of progress of the newest run."""
+        files = sorted(self.home.glob("runs/*/progress.jsonl"))
+        if not files:
+            return []
+        whole, _, _ = files[-1].read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]

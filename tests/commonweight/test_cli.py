@@ -1,0 +1,78 @@
+"""The command line: what people mistype, and what an auditor's light install must not need."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commonweight.program import TINY, Program
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("demo", "--config", "nowhere.toml"), "configuration nowhere.toml: No such file"),
+        (("audit", "run", "0x1234"), "is not an address"),
+        (("audit", "run"), "no federation: give --federation FILE"),
+        (("federation", "show", "--federation", "nowhere.json"), "No such file"),
+        (("devnet", "status"), "the devnet is not running"),
+        (("model", "chat", "hello"), "no federation"),
+    ],
+)
+def test_a_mistake_is_one_line(program: Program, arguments: tuple[str, ...], words: str) -> None:
+    error = program.run(*arguments, code=1)
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+    assert error.startswith("error: ")
+
+
+def test_every_mistake_in_a_configuration_is_told_at_once(program: Program, tmp_path: Path) -> None:
+    text = TINY.read_text().replace("rank = 4", 'rank = "four"').replace("rounds = 3", "round = 3")
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    error = program.run("demo", "--config", str(path), code=1)
+    assert len(error.strip().splitlines()) == 1
+    for words in ("lora.rank", "federation.rounds", "federation.round:"):
+        assert words in error
+
+
+def test_a_missing_data_file_is_told_before_anything_starts(
+    program: Program, tmp_path: Path
+) -> None:
+    path = tmp_path / "moved.toml"
+    path.write_text(TINY.read_text())
+    assert "no file" in program.run("demo", "--config", str(path), code=1)
+    assert not (tmp_path / "devnet").exists()
+
+
+def test_keys_are_made_and_kept_from_others(program: Program, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("long enough\n")
+    wallet = tmp_path / "wallet.json"
+    address = program.run("keys", "new", str(wallet), "--password-file", str(password)).strip()
+    assert address.startswith("0x")
+    assert wallet.stat().st_mode & 0o777 == 0o600
+    error = program.run("keys", "new", str(wallet), "--password-file", str(password), code=1)
+    assert "never overwritten" in error
+
+
+def test_the_audit_needs_nothing_heavy() -> None:
+    """What `pip install .` gives must be enough: no torch, no Flower, no dev chain."""
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from commonweight.cli import main\n"
+        "assert CliRunner().invoke(main, ['audit', 'run', '--help']).exit_code == 0\n"
+        "light = set(sys.modules)\n"
+        "import auditor.replay, commonweight.show\n"
+        "heavy = {'torch', 'transformers', 'peft', 'flwr', 'ray', 'eth_tester', 'eth', 'solcx'}\n"
+        "print(sorted(heavy & set(sys.modules)), 'web3' in light)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"

@@ -1,0 +1,128 @@
+"""The whole path as a user walks it: `commonweight demo` with the tiny model, real processes."""
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chain.events import Committed
+from chain.location import FederationLocation
+from chain.rounds import connect_federation
+from tests.chain.anvil import running_anvil
+from tests.commonweight.program import TINY, Program
+
+SEED = "7"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    program = Program(tmp_path_factory.mktemp("home"))
+    yield program
+    program.run("devnet", "down")
+
+
+@pytest.fixture(scope="module")
+def result(program: Program, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    arguments = ["demo", "--config", str(TINY), "--seed", SEED, "--keep"]
+    if request.config.getoption("--chain") == "eth-tester":
+        yield program.json(*arguments)
+    else:
+        with running_anvil() as url:
+            yield program.json(*arguments, "--rpc", url)
+
+
+def test_the_demo_trains_pays_and_passes_its_audit(result: dict[str, Any]) -> None:
+    assert result["seed"] == int(SEED)
+    assert result["audit"]["failed"] == 0
+    assert result["audit"]["checks"] > 30
+    assert [row["round"] for row in result["rounds"]] == [1, 2, 3]
+    losses = [result["base_loss"]] + [row["loss"] for row in result["rounds"]]
+    assert losses == sorted(losses, reverse=True)
+    for row in result["rounds"]:
+        assert len(row["accepted"]) == 4
+        assert not row["rejected"]
+        assert re.fullmatch(r"[0-9a-f]{64}", row["model_root"])
+        assert row["model_cid"].startswith("bafkrei")
+        assert row["gas"] > 500_000
+    token = 10**18
+    assert sorted(result["paid"].values()) == [150 * token, *[750 * token] * 4]
+    assert (Path(result["folder"]) / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_balance_grew_by_what_the_contract_says(
+    program: Program, result: dict[str, Any]
+) -> None:
+    location = FederationLocation.load(Path(result["folder"]) / "federation.json")
+    token = connect_federation(location).token
+    for account in result["names"]:
+        # A participant's wallet began with its stake, which it gave away, and nothing else.
+        assert token.balance_of(account) == result["paid"][account]
+
+
+def test_the_kept_devnet_can_be_read_again(program: Program, result: dict[str, Any]) -> None:
+    assert program.json("devnet", "status")["chain_id"] == 31337
+    shown = program.json("federation", "show")
+    assert shown["federation"] == result["federation"]
+    assert [row["status"] for row in shown["rounds"]] == ["finalized"] * 3
+    assert "finalized" in program.run("federation", "show")
+    answers = program.json("model", "chat", "What is a beta blocker?", "--tokens", "8")
+    assert answers["round"] == 3
+    assert isinstance(answers["fine_tuned"], str)
+    assert program.json("audit", "run")["failed"] == 0
+
+
+def test_cast_reads_a_round_by_the_documented_abi(program: Program, result: dict[str, Any]) -> None:
+    location = FederationLocation.load(Path(result["folder"]) / "federation.json")
+    cast = Path(__file__).parents[2] / "contracts" / "node_modules" / ".bin" / "cast"
+    command = [str(cast), "call", result["federation"], "status(uint256)(uint8)", "2"]
+    done = subprocess.run(
+        [*command, "--rpc-url", location.rpc_url], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "7", done.stderr
+
+
+def test_the_devnet_comes_back_with_the_same_chain(
+    program: Program, result: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--chain") != "eth-tester":
+        pytest.skip("anvil keeps its own chain")
+    before = program.json("federation", "show")
+    program.run("devnet", "down")
+    assert "not running" in program.run("devnet", "status", code=1)
+    assert "cannot be reached" in program.run("audit", "run", code=1)
+    program.run("devnet", "up")
+    assert program.json("federation", "show") == before
+    assert program.json("audit", "run")["failed"] == 0
+
+
+def test_killed_three_times_it_goes_on_and_comes_to_the_same_models(
+    tmp_path: Path, result: dict[str, Any]
+) -> None:
+    """Killed after a commitment, after a reveal and after a proposal, in three rounds."""
+    program = Program(tmp_path)
+    demo = ("demo", "--config", str(TINY), "--seed", SEED)
+    for round_id, phase in ((1, "committed"), (2, "revealed"), (3, "proposed")):
+        program.run_until(
+            lambda line, at=(round_id, phase): (line.get("round"), line["phase"]) == at, *demo
+        )
+    again = program.json(*demo, "--keep")
+    assert [r["model_root"] for r in again["rounds"]] == [r["model_root"] for r in result["rounds"]]
+    assert again["base_loss"] == pytest.approx(result["base_loss"])
+    assert again["audit"]["failed"] == 0
+    trained = Counter(
+        (line["who"], line["round"]) for line in program.progress() if line["phase"] == "trained"
+    )
+    location = FederationLocation.load(Path(again["folder"]) / "federation.json")
+    commitments = Counter(
+        (event.participant, event.round)
+        for event in connect_federation(location).read_events()
+        if isinstance(event, Committed)
+    )
+    program.run("devnet", "down")
+    assert len(commitments) == 12
+    assert set(commitments.values()) == {1}
+    assert set(trained.values()) == {1}

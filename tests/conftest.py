@@ -1,0 +1,12 @@
+"""Options of the whole test suite."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chain",
+        choices=("eth-tester", "anvil"),
+        default="eth-tester",
+        help="the chain under the end-to-end test",
+    )
