@@ -38,10 +38,19 @@ class ContractClient:
 
     def _read(self, name: str, *values: object, block: int | None = None) -> Any:
         """Return what a view function answers, at `block` or at the latest."""
+        return self._call(name, values, "latest" if block is None else block)
+
+    def _read_now(self, name: str, *values: object, block: int | None = None) -> Any:
+        """Return what a view function of the time answers, at `block` or in the next block.
+
+        A transaction sent now would see the next block's time. The latest block's may be long past
+        on a chain that mines only when there is something to mine.
+        """
+        return self._call(name, values, "pending" if block is None else block)
+
+    def _call(self, name: str, values: Sequence[object], block: int | str) -> Any:
         with plain_errors():
-            return self._function(name, values).call(
-                block_identifier="latest" if block is None else block
-            )
+            return self._function(name, values).call(block_identifier=block)
 
     def _dry_run(self, name: str, *values: object) -> None:
         """Raise the Reverted that sending this call would end in now, if it would."""

@@ -138,8 +138,8 @@ class Federation(ContractClient):
         return Participant.from_abi(self._read("getParticipant", account, block=block))
 
     def status(self, round_id: RoundId, block: int | None = None) -> Status:
-        """Return where a round stands at the block's time."""
-        return Status(self._read("status", round_id, block=block))
+        """Return where a round stands at the block's time; without `block`, at the next block's."""
+        return Status(self._read_now("status", round_id, block=block))
 
     def is_eligible(self, round_id: RoundId, account: Address, block: int | None = None) -> bool:
         """Whether the round's seed drew `account`; meaningless for a round not opened."""
@@ -147,7 +147,7 @@ class Federation(ContractClient):
 
     def is_over(self, block: int | None = None) -> bool:
         """Whether no round is open and none can be opened any more."""
-        return bool(self._read("isOver", block=block))
+        return bool(self._read_now("isOver", block=block))
 
     # ------------------------------------------------------------------- money
 

@@ -170,7 +170,8 @@ class Sender:
 
     def _estimate_gas(self, call: _Call) -> int:
         with plain_errors():
-            estimate = self.w3.eth.estimate_gas(self._request(call))
+            # In the next block, where it will run: at a deadline the latest block may be too early.
+            estimate = self.w3.eth.estimate_gas(self._request(call), "pending")
         return estimate * GAS_MARGIN[0] // GAS_MARGIN[1]
 
     def _launch(self, call: _Call, gas: int) -> _Flight:
