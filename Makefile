@@ -53,7 +53,7 @@ vectors: setup
 	$(BIN)/python -m tests.protocol.make_vectors
 
 docs: setup
-	$(BIN)/python scripts/make_cli_docs.py
+	$(BIN)/python -m scripts.make_cli_docs
 
 clean:
 	rm -rf .venv contracts/node_modules contracts/out contracts/cache

@@ -1,0 +1,29 @@
+"""Writes docs/cli.md: the program's own help, command by command (`make docs`)."""
+
+from pathlib import Path
+
+import click
+
+from commonweight.cli import main
+
+TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
+INTRODUCTION = "# Command line\n\nThe program's own help. Made by `make docs`; a test compares.\n"
+
+
+def cli_reference() -> str:
+    """Return docs/cli.md as the program's help has it now."""
+    return INTRODUCTION + "".join(_sections(main, "commonweight", None))
+
+
+def _sections(command: click.Command, name: str, parent: click.Context | None) -> list[str]:
+    context = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+    title = context.command_path
+    sections = [f"\n## {title}\n\n```\n{command.get_help(context).strip()}\n```\n"]
+    if isinstance(command, click.Group):
+        for child in sorted(command.commands):
+            sections += _sections(command.commands[child], child, context)
+    return sections
+
+
+if __name__ == "__main__":
+    TARGET.write_text(cli_reference())

@@ -1,0 +1,87 @@
+import math
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from protocol.errors import Misconfigured
+from tests.training.conftest import EXAMPLES, BuildModel, settings
+from training.adapter import read_adapter, write_adapter
+from training.chat import answer, base_answer
+from training.data import tokenize
+from training.evaluate import held_out_loss
+from training.train import train
+
+
+def test_loss_is_the_mean_over_answer_tokens(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model()
+    total, tokens = 0.0, 0
+    for row in tokenize(tokenizer, EXAMPLES, 128).rows:
+        with torch.no_grad():
+            logits = model(torch.tensor([row.token_ids])).logits[0]
+        for position in range(row.prompt_tokens, len(row.token_ids)):
+            chances = torch.log_softmax(logits[position - 1], dim=-1)
+            total -= float(chances[row.token_ids[position]])
+            tokens += 1
+    evaluation = held_out_loss(model, tokenizer, EXAMPLES, 128)
+    assert evaluation.tokens == tokens
+    assert evaluation.loss == pytest.approx(total / tokens, rel=1e-5)
+    assert evaluation.perplexity == pytest.approx(math.exp(total / tokens), rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_batches_change_the_loss_by_rounding_only(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
+) -> None:
+    model = build_model("nf4")
+    expected = held_out_loss(model, tokenizer, EXAMPLES, 128)
+    found = held_out_loss(model, tokenizer, EXAMPLES[::-1], 128, batch_size)
+    assert found.tokens == expected.tokens
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_dropout_is_off_and_the_model_left_as_it_was(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model("none", dropout=0.9)
+    write_adapter(model, {name: array + 0.1 for name, array in read_adapter(model).items()})
+    plain = build_model("none")
+    write_adapter(plain, read_adapter(model))
+    model.train()
+    found = held_out_loss(model, tokenizer, EXAMPLES, 128)
+    assert found == held_out_loss(plain, tokenizer, EXAMPLES, 128)
+    assert model.training
+
+
+def test_training_lowers_the_held_out_loss(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model("nf4")
+    before = held_out_loss(model, tokenizer, EXAMPLES[8:], 128)
+    train(model, tokenizer, EXAMPLES[:8], settings(steps=8, learning_rate=0.02))
+    after = held_out_loss(model, tokenizer, EXAMPLES[8:], 128)
+    assert after.loss < 0.7 * before.loss
+
+
+def test_a_sequence_longer_than_the_model_is_refused(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    with pytest.raises(Misconfigured, match="2000 is more than the 1024"):
+        held_out_loss(build_model(), tokenizer, EXAMPLES, 2000)
+
+
+def test_answers_with_and_without_the_adapter(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model("nf4", dropout=0.5)
+    question = EXAMPLES[0].question
+    untrained = answer(model, tokenizer, question, max_new_tokens=12)
+    train(model, tokenizer, EXAMPLES, settings(steps=6, learning_rate=0.05))
+    model.train()
+    trained = answer(model, tokenizer, question, max_new_tokens=12)
+    assert trained != untrained
+    assert base_answer(model, tokenizer, question, max_new_tokens=12) == untrained
+    assert answer(model, tokenizer, question, max_new_tokens=12) == trained
+    assert model.training

@@ -1,0 +1,1 @@
+"""Base models, adapters, training and evaluation: the only package that imports torch."""

@@ -1,0 +1,208 @@
+"""Loading a base model, quantised or not, and putting a LoRA adapter on it.
+
+QLoRA (arXiv:2305.14314): the base is frozen in 4 bits, only the adapter trains. FFA-LoRA
+(arXiv:2403.12313): A is frozen too, so that averaging B averages the product BA exactly.
+
+Use: `model = load_base(folder, spec.quantization)`, `tokenizer = load_tokenizer(folder)`,
+`model = attach_lora(model, spec.lora, seed=spec.training.seed)`.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import bitsandbytes
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from protocol.errors import Misconfigured
+from protocol.spec import Lora, Quantization
+from training.adapter import reset_adapter
+from training.quiet import quiet
+
+
+def load_base(
+    folder: Path,
+    quantization: Quantization,
+    *,
+    gradient_checkpointing: bool = False,
+) -> PreTrainedModel:
+    """Return the frozen base model of a local folder, on the GPU if there is one.
+
+    `gradient_checkpointing` trades a third more time for the memory of the activations.
+    Misconfigured when the folder holds no causal language model.
+    """
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    with quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=_base_dtype(quantization),
+                quantization_config=_bitsandbytes_config(quantization),
+                device_map={"": device},
+                local_files_only=True,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise Misconfigured(f"cannot load a model from {folder}: {_one_line(error)}") from error
+        disable_weight_repacking(model)
+        return _freeze(model, quantization, gradient_checkpointing)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a local model folder.
+
+    Misconfigured when there is none, or it has no chat template, or neither a padding nor an
+    end-of-sequence token. Padding is masked everywhere, so the end-of-sequence token can stand in.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise Misconfigured(f"cannot load a tokenizer from {folder}: {_one_line(error)}") from error
+    if not tokenizer.chat_template:
+        raise Misconfigured(f"{folder} has no chat template: choose an instruction-tuned model")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise Misconfigured(
+                f"{folder} has a tokenizer without padding or end-of-sequence token"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def attach_lora(model: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
+    """Return `model` with a fresh adapter: A from `seed`, the same on every machine, and B zero.
+
+    In mode `ffa` only B trains. Adapter values are float32 whatever the base model's type.
+    Misconfigured when a target names no module.
+    """
+    _check_targets(model, lora)
+    with quiet():
+        adapted = get_peft_model(model, lora_config(lora))
+    reset_adapter(adapted, seed)
+    if lora.mode == "ffa":
+        for name, parameter in adapted.named_parameters():
+            if ".lora_A." in name:
+                parameter.requires_grad_(False)
+    return adapted
+
+
+def lora_config(lora: Lora) -> LoraConfig:
+    """Return peft's configuration of the adapter."""
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def empty_adapted_model(folder: Path, lora: Lora) -> PeftModel:
+    """Return the model of a folder with its adapter, all on torch's meta device: shapes only.
+
+    Takes no memory for weights, so a federation can be described, and an adapter exported, on a
+    machine that could not hold the model.
+    """
+    with quiet():
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config)
+        except (OSError, ValueError, KeyError) as error:
+            raise Misconfigured(f"cannot read a model in {folder}: {_one_line(error)}") from error
+        _check_targets(model, lora)
+        return get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
+
+
+def disable_weight_repacking(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from rewriting 4-bit weights in place when the model is evaluated.
+
+    On processors with AVX512-BF16, Linear4bit.forward repacks its weight the first time it runs in
+    evaluation mode without gradients. The packed weight serves inference only: training after that
+    is silently wrong (a loss rising from 2.6 to 10 was seen) and the base model cannot be hashed or
+    merged any more. Test: test_model.py, which pretends to be such a processor.
+    """
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+@contextlib.contextmanager
+def inference(model: torch.nn.Module) -> Iterator[None]:
+    """Run a block without gradients and dropout; every module gets its own mode back after it."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def set_threads(count: int) -> None:
+    """Let torch use `count` threads in this process; results do not depend on it on one machine."""
+    torch.set_num_threads(count)
+
+
+def _base_dtype(quantization: Quantization) -> torch.dtype:
+    name = "bfloat16" if quantization.kind == "bf16" else quantization.compute_dtype
+    return {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[name]
+
+
+def _bitsandbytes_config(quantization: Quantization) -> BitsAndBytesConfig | None:
+    if quantization.kind == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=quantization.double_quantization,
+            bnb_4bit_compute_dtype=_base_dtype(quantization),
+        )
+    if quantization.kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
+
+
+def _freeze(
+    model: PreTrainedModel, quantization: Quantization, gradient_checkpointing: bool
+) -> PreTrainedModel:
+    if quantization.kind in ("nf4", "int8"):
+        # Also casts norms and embeddings to float32, which 4- and 8-bit training needs.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model.requires_grad_(False)
+    if gradient_checkpointing:
+        # The reentrant variant would need gradients at the frozen embeddings.
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _check_targets(model: torch.nn.Module, lora: Lora) -> None:
+    # peft says nothing about a target that is missing as long as another one is there.
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    missing = sorted(set(lora.targets) - linear)
+    if missing:
+        raise Misconfigured(
+            f"no linear module named {', '.join(missing)} to adapt: "
+            f"this model has {', '.join(sorted(linear))}"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

