@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +38,15 @@ class Program:
         """Run with --json and return the object printed."""
         return json.loads(self.run(*arguments, "--json"))
 
-    def run_until(self, reached: Callable[[dict[str, Any]], bool], *arguments: str) -> None:
-        """Run until a line of progress is `reached`, then SIGKILL the program."""
+    def run_until(self, place: tuple[int, str], *arguments: str) -> None:
+        """Run until the progress says (round, phase), then SIGKILL the program."""
         with (self.home / "killed.log").open("ab") as log:
             process = subprocess.Popen(
                 [str(COMMONWEIGHT), *arguments], env=self._environment, stdout=log, stderr=log
             )
         already = len(self.progress())
         deadline = time.monotonic() + 240
-        while not any(reached(line) for line in self.progress()[already:]):
+        while place not in [(p.get("round"), p["phase"]) for p in self.progress()[already:]]:
             assert process.poll() is None, (self.home / "killed.log").read_text()[-3000:]
             assert time.monotonic() < deadline, "the program never got there"
             time.sleep(0.05)
