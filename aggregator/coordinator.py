@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
-from aggregator.layerwise import average_layers
+from aggregator.layerwise import Mode, average_layers, memory_needed
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status
 from chain.rounds import model_before, proposal, reveals, unrevealed
@@ -27,6 +27,7 @@ from protocol.quantities import RoundId
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
+from storage.room import bytes_in, check_disk, check_memory
 from storage.screening import Screened, screen_reveals
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
@@ -44,7 +45,9 @@ class Coordinator:
         store: ContentStore,
         workspace: Path,
         report: Callable[..., None] = lambda phase, **facts: None,
+        mode: Mode = "layerwise",
     ) -> None:
+        self.mode = mode
         self.federation = federation
         self.store = store
         self.workspace = workspace
@@ -113,6 +116,7 @@ class Coordinator:
 
     def _screen(self, round_id: RoundId, model: Model) -> list[Screened]:
         revealed = reveals(self.federation, round_id)
+        self._check_room(round_id, len(revealed))
         self.report("screening", round=round_id, updates=len(revealed))
         subject = self._subject(round_id, "model")
         folder = LayerFolder(self.workspace / "models" / model.root.hex())
@@ -129,13 +133,30 @@ class Coordinator:
             lambda decision: self._report_screened(round_id, decision),
         )
 
+    def _check_room(self, round_id: RoundId, updates: int) -> None:
+        """Announce what the round takes; Misconfigured when this machine does not have it."""
+        # The model before, every update, the model after. What is there already is overwritten.
+        folder = self._round_folder(round_id)
+        missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(folder), 0)
+        memory = memory_needed(self.spec, updates, self.mode)
+        purpose = f"round {round_id} with {updates} updates"
+        self.report(
+            "announcing",
+            round=round_id,
+            disk_bytes=missing,
+            disk_free=check_disk(self.workspace, missing, purpose),
+            memory_bytes=memory,
+            memory_free=check_memory(memory, purpose),
+        )
+
     def _publish(self, round_id: RoundId, model: Model, accepted: list[Screened]) -> Model:
         if not accepted:
             return model
         target = LayerFolder(self._round_folder(round_id) / "model")
         updates = [s.folder for s in accepted]
         self.report("averaging", round=round_id, updates=len(updates))
-        root = average_layers(self.spec, updates, [s.verdict.weight for s in accepted], target)
+        weights = [s.verdict.weight for s in accepted]
+        root = average_layers(self.spec, updates, weights, target, mode=self.mode)
         manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
         return Model(root=root, manifest=pin(self.store, target, manifest))
 

@@ -43,6 +43,7 @@ def main(grid: Grid, context: Context) -> None:
         ContentStore(location.ipfs_url),
         settings.state,
         report,
+        settings.mode,
     )
     try:
         play_rounds(grid, coordinator, report)

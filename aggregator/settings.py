@@ -3,11 +3,12 @@
 federation = "federation.json"      # chain, contract, IPFS
 keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
 password_file = "wallet.password"
+mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 """
 
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,6 +26,7 @@ class AggregatorSettings(BaseModel):
     password_file: Path
     state: Path = Path("state")
     progress: Path | None = None
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -38,5 +40,5 @@ class AggregatorSettings(BaseModel):
         except ValidationError as error:
             raise Misconfigured(f"aggregator settings {path}: {first_fault(error)}") from error
         folder = path.resolve().parent
-        paths = {name: value for name, value in settings if value is not None}
+        paths = {name: value for name, value in settings if isinstance(value, Path)}
         return settings.model_copy(update={name: folder / value for name, value in paths.items()})

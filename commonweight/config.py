@@ -76,6 +76,12 @@ class FederationSection(Section):
         return BasisPoints(max(1, round(self.sampling_fraction * FULL_BASIS_POINTS)))
 
 
+class AggregationSection(Section):
+    """How the aggregator computes the mean; the root is the same either way."""
+
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"
+
+
 class SimulationSection(Section):
     """How many participants train at the same time on this machine, with how many threads each."""
 
@@ -94,6 +100,7 @@ class Config(Section):
     screening: Screening
     data: DataSection
     federation: FederationSection
+    aggregation: AggregationSection = AggregationSection()
     simulation: SimulationSection = SimulationSection()
 
     @model_validator(mode="after")

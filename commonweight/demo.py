@@ -100,7 +100,7 @@ def _prepare(
     store = ContentStore(ipfs_url)
     file, progress = run / "federation.json", run / "progress.jsonl"
     sponsor = launch.connect_sponsor(rpc_url, devnet.CHAIN_ID)
-    aggregator = launch.add_aggregator(run / "aggregator", file, progress)
+    aggregator = launch.add_aggregator(run / "aggregator", config, file, progress)
     if not file.exists():
         report("preparing the model", source=config.model.source)
         spec, model = launch.build_spec(config, options.seed, cache_folder(), run / "model")
