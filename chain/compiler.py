@@ -60,6 +60,8 @@ def load_artifact(name: str) -> Artifact:
 def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact]:
     """Return the artifact of every deployable contract in contracts_dir/src, by name.
 
+    Interfaces have no code, libraries of internal functions no interface: neither is deployed.
+
     Keys of an artifact: `contractName`, `sourceName`, `abi`, `bytecode` and `deployedBytecode` (hex
     with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at
     deployment), `storageLayout` (label, slot, offset and type of each state variable) and
@@ -83,7 +85,7 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
         name: _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
         for name, compiled in contracts.items()
-        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"]
+        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"] and compiled["abi"]
     }
 
 

@@ -118,6 +118,7 @@ def build_terms(
         initial_model_manifest=manifest,
         leaf_count=spec.leaf_count,
         tree_depth=spec.tree_depth,
+        leaf_values=spec.encoding.leaf_values,
         max_participants=section.max_participants,
         weight_cap=section.weight_cap,
         rounds=section.rounds,

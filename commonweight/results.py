@@ -12,10 +12,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from chain.events import Finalized, Paid, Proposed, RoundEvent, RoundOpened
+from chain.events import Finalized, Paid, RoundEvent, RoundOpened
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
+from chain.rounds import connect_federation, standing_proposal
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
 from storage.progress import read_progress
@@ -117,7 +117,8 @@ def _round(
     events: list[RoundEvent],
     losses: dict[int, float],
 ) -> dict[str, Any]:
-    verdicts = [v for e in events if isinstance(e, Proposed) for v in e.verdicts]
+    standing = standing_proposal(events)
+    verdicts = standing.verdicts if standing else ()
     return {
         "round": settled.round,
         "model_root": settled.root.hex(),
