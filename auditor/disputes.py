@@ -142,21 +142,41 @@ def watch(
     proposal whose bytes cannot be had is judged again as long as its window lasts.
     """
     judged: set[object] = set()
-    lines: set[str] = set()
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in told:  # what is tried again is not told again
+            report(line)
+        told.add(line)
+
     while not is_stopped():
-        newest = federation.round_count()
-        if newest and federation.status(newest) is Status.CHALLENGE:
-            proposed = proposal(federation, newest)
-            if proposed.key not in judged:
-                for line, is_final in _judge(federation, store, workspace, newest):
-                    if line not in lines:
-                        report(line)
-                    lines.add(line)
-                    if is_final:
-                        judged.add(proposed.key)
+        try:
+            _judge_newest(federation, store, workspace, judged, tell)
+        except CommonweightError as error:
+            tell(f"cannot judge now, trying again: {error}")  # a node that is down may come back
         if once and judged:
             return
         time.sleep(_POLL_SECONDS)
+
+
+def _judge_newest(
+    federation: Federation,
+    store: ContentStore,
+    workspace: Path,
+    judged: set[object],
+    tell: Callable[[str], None],
+) -> None:
+    """Judge the newest round's proposal while it can be challenged; add it once that is done."""
+    newest = federation.round_count()
+    if not newest or federation.status(newest) is not Status.CHALLENGE:
+        return
+    proposed = proposal(federation, newest)
+    if proposed.key in judged:
+        return
+    for line, is_final in _judge(federation, store, workspace, newest):
+        tell(line)
+        if is_final:
+            judged.add(proposed.key)
 
 
 def _judge(

@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from aggregator import coordinator
+from aggregator.layerwise import average_layers as average
 from auditor.disputes import Averaged, challenge_open, fetch_averaged, find_fault, watch
 from auditor.replay import Audit
 from chain.records import AggregatorState, Status
 from chain.reverts import Reverted
+from commonweight.cli import main
 from protocol.checks import Check
 from protocol.encoding import STORED
 from protocol.quantities import BasisPoints, Digest, RoundId
@@ -33,7 +36,6 @@ from tests.world import TOKEN, World
 
 BOND = 200 * TOKEN
 WINDOW = 600
-average = coordinator.average_layers
 
 
 @pytest.fixture
@@ -234,6 +236,29 @@ def test_a_manifest_that_names_other_bytes_than_the_root_is_reported(world: Worl
     assert_reported_only(world, "nothing to show to the contract: ")
 
 
+def test_withheld_bytes_are_reported(world: World) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coordinator, "pin", lambda store, folder, manifest: manifest.digest())
+        world.coordinator.propose(round_id)
+    assert_reported_only(world, "nothing to show to the contract: ")
+
+
+def test_a_watcher_outlives_a_daemon_that_is_down(world: World) -> None:
+    propose_with(world, off_by_one)
+    lines: list[str] = []
+    polls = iter([False, False, True])
+    down = ContentStore("http://127.0.0.1:9", timeout_s=1.0)
+    client = world.client(world.auditor)
+    watch(client, down, world.folder / "watch", lines.append, lambda: next(polls))
+    assert len(lines) == 1
+    assert lines[0].startswith("cannot judge now, trying again: ")
+    store = ContentStore(world.daemon.url)
+    watch(client, store, world.folder / "watch", lines.append, lambda: False, once=True)
+    assert_slashed(world)
+
+
 # ------------------------------------------------------------------------------------- honest
 
 
@@ -269,13 +294,31 @@ def assert_every_leaf_is_right(world: World, round_id: RoundId) -> int:
 # -------------------------------------------------------------------------- as a process
 
 
-def test_audit_watch_catches_a_lie_by_itself(world: World) -> None:
+def wallet_arguments(world: World) -> list[str]:
+    """Return endpoints and wallet of the auditor as the command line takes them."""
     keystore, password = world.folder / "auditor.json", world.folder / "password"
     password.write_text("long enough\n")
     world.auditor.save_keystore(keystore, "long enough", work_factor=2**12)
-    command = [sys.executable, "-m", "commonweight", "audit", "watch", world.address]
-    command += ["--rpc", world.chain.url, "--ipfs", world.daemon.url]
-    command += ["--keystore", str(keystore), "--password-file", str(password)]
+    endpoints = [world.address, "--rpc", world.chain.url, "--ipfs", world.daemon.url]
+    return [*endpoints, "--keystore", str(keystore), "--password-file", str(password)]
+
+
+def test_audit_run_challenges_when_asked(world: World) -> None:
+    round_id = propose_with(world, off_by_one)
+    runner = CliRunner()
+    alone = runner.invoke(main, ["audit", "run", world.address, "--challenge"])
+    assert alone.exit_code == 1
+    assert "a challenge is a transaction: give --keystore FILE" in alone.output
+    done = runner.invoke(main, ["audit", "run", *wallet_arguments(world), "--challenge"])
+    assert done.exit_code == 1, done.output
+    assert "FAIL  §7" in done.output
+    assert "leaf 10 is not the weighted mean of 3 updates" in done.output
+    assert_slashed(world)
+    finish(world, round_id)
+
+
+def test_audit_watch_catches_a_lie_by_itself(world: World) -> None:
+    command = [sys.executable, "-m", "commonweight", "audit", "watch", *wallet_arguments(world)]
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen(
         command,
