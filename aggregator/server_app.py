@@ -35,6 +35,8 @@ _EVALUATION_SECONDS: Final = 600.0
 def main(grid: Grid, context: Context) -> None:
     """Play every round that the federation still has, from wherever the chain stands."""
     settings = AggregatorSettings.load(_settings_path(context))
+    while settings.wait_for is not None and not settings.wait_for.exists():
+        time.sleep(_POLL_SECONDS)
     report = reporter(settings.progress, "aggregator")
     location = FederationLocation.load(settings.federation)
     wallet = load_keystore(settings.keystore, settings.password_file.read_text().strip())

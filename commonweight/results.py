@@ -45,19 +45,24 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     }
 
 
-def audit(location: FederationLocation, run: Path) -> dict[str, int]:
-    """Audit the federation in a process of its own, from its address and endpoints alone.
-
-    Writes the audit's full record to the run's audit.json; returns the number of checks and of
-    those that failed.
-    """
+def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
+    """Start an audit in a process of its own, from the address and the endpoints alone."""
     command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
     command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
+    """Wait for the audit; return the number of checks and of those that failed.
+
+    Its full record goes to the run's audit.json.
+    """
+    output, errors = process.communicate()
     try:
-        record = json.loads(done.stdout)
+        record = json.loads(output)
     except ValueError:
-        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        last = errors.strip().splitlines()[-1:] or ["no output"]
         raise CommonweightError(f"the audit did not run: {last[0]}") from None
     (run / "audit.json").write_text(json.dumps(record, indent=2) + "\n")
     checks = record["checks"]
