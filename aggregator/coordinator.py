@@ -20,6 +20,7 @@ from typing import Final, Literal
 from aggregator.layerwise import average_layers
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status
+from chain.reverts import Reverted
 from chain.rounds import model_before, proposal, reveals, unrevealed
 from protocol.errors import Misconfigured
 from protocol.manifest import Kind
@@ -72,22 +73,30 @@ class Coordinator:
     def play(self, round_id: RoundId, ask: Ask) -> Status:
         """Bring the round to its end and return its final status."""
         while (status := self.federation.status(round_id)) < Status.FINALIZED:
-            match status:
-                case Status.COMMIT:
-                    self._ask(ask, "commit", round_id, status)
-                case Status.REVEAL:
-                    self._ask(ask, "reveal", round_id, status)
-                case Status.PROPOSE:
-                    self.propose(round_id)
-                case Status.CHALLENGE:
-                    time.sleep(_POLL_SECONDS)
-                case Status.SETTLEABLE:
-                    self.settle(round_id)
-                case Status.EXPIRED:
-                    self.federation.abandon(round_id)
-                case _:
-                    raise Misconfigured(f"round {round_id} was never opened")
+            try:
+                self._step(round_id, status, ask)
+            except Reverted:
+                # Somebody else pushed the round on since we looked: look again.
+                if self.federation.status(round_id) is status:
+                    raise
         return status
+
+    def _step(self, round_id: RoundId, status: Status, ask: Ask) -> None:
+        match status:
+            case Status.COMMIT:
+                self._ask(ask, "commit", round_id, status)
+            case Status.REVEAL:
+                self._ask(ask, "reveal", round_id, status)
+            case Status.PROPOSE:
+                self.propose(round_id)
+            case Status.CHALLENGE:
+                time.sleep(_POLL_SECONDS)
+            case Status.SETTLEABLE:
+                self.settle(round_id)
+            case Status.EXPIRED:
+                self.federation.abandon(round_id)
+            case _:
+                raise Misconfigured(f"round {round_id} was never opened")
 
     def propose(self, round_id: RoundId) -> list[Screened]:
         """Screen the revealed updates, average the accepted ones, publish and propose the model.

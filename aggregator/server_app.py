@@ -20,7 +20,7 @@ from chain.rounds import connect_federation
 from chain.wallet import load_keystore
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
-from storage.files import write_json
+from storage.files import locked, write_json
 from storage.ipfs import ContentStore
 from storage.progress import Report, reporter
 
@@ -47,7 +47,8 @@ def main(grid: Grid, context: Context) -> None:
         report,
     )
     try:
-        play_rounds(grid, coordinator, report)
+        with locked(settings.state):
+            play_rounds(grid, coordinator, report)
     except CommonweightError as error:
         report("failed", reason=str(error))
         raise

@@ -51,8 +51,10 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
     """
     run, is_new = _choose_run(config, options)
-    tell = _teller(run, on_line)
-    follower = _Follower(run / "progress.jsonl", on_line)
+    for line in results.progress(run):
+        on_line(line)  # of earlier attempts
+    progress = run / "progress" / f"{time.time_ns()}.jsonl"
+    tell = _teller(progress, on_line)
     tell("started" if is_new else "resumed", run=run.name)
     # The model is prepared while devnet and Flower come up; all take seconds of imports.
     with (
@@ -61,12 +63,12 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         ThreadPoolExecutor(1) as pool,
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
-        aggregator = _add_aggregator(run)
+        aggregator = _add_aggregator(run, progress)
         participants, processes = len(config.data.participants), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
-        rpc_url, ipfs_url = wait_for_devnet()
-        location = _launch(config, run, built.result(), aggregator, rpc_url, ipfs_url, tell)
-        _play(run, flwr, follower)
+        endpoints = wait_for_devnet()
+        location = _launch(config, run, progress, built.result(), aggregator, endpoints, tell)
+        _play(run, flwr, _Follower(progress, on_line))
         simulation.terminate()
         return _conclude(location, run, options.seed, tell)
 
@@ -81,11 +83,11 @@ def _build(
     return launch.build_spec(config, seed, cache_folder(), run / "model")
 
 
-def _add_aggregator(run: Path) -> Wallet:
+def _add_aggregator(run: Path, progress: Path) -> Wallet:
     """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
     (run / _READY).unlink(missing_ok=True)
     return launch.add_aggregator(
-        run / "aggregator", run / "federation.json", run / "progress.jsonl", run / _READY
+        run / "aggregator", run / "federation.json", progress, run / _READY
     )
 
 
@@ -123,9 +125,9 @@ def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
             devnet.down(folder)
 
 
-def _teller(run: Path, on_line: OnLine) -> Callable[..., None]:
+def _teller(progress: Path, on_line: OnLine) -> Callable[..., None]:
     """Return a report that is also shown at once."""
-    report = reporter(run / "progress.jsonl", DEMO)
+    report = reporter(progress, DEMO)
 
     def tell(phase: str, **facts: Any) -> None:
         report(phase, **facts)
@@ -150,15 +152,16 @@ def _choose_run(config: Config, options: Options) -> tuple[Path, bool]:
 def _launch(
     config: Config,
     run: Path,
+    progress: Path,
     built: tuple[Spec, launch.InitialModel] | None,
     aggregator: Wallet,
-    rpc_url: str,
-    ipfs_url: str,
+    endpoints: tuple[str, str],
     tell: Callable[..., None],
 ) -> FederationLocation:
     """Launch the federation of a run, or what is missing of it; `built` is needed for a new one."""
+    rpc_url, ipfs_url = endpoints
     store = ContentStore(ipfs_url)
-    file, progress = run / "federation.json", run / "progress.jsonl"
+    file = run / "federation.json"
     sponsor = launch.connect_sponsor(rpc_url, devnet.CHAIN_ID)
     if built is not None:
         spec, model = built
@@ -191,14 +194,14 @@ def _play(run: Path, flwr: subprocess.Popen[bytes], follower: "_Follower") -> No
 class _Follower:
     """Reads the lines of progress as they come; knows when the aggregator has ended.
 
-    What stands in the file already is of earlier attempts: it is shown, its endings do not count.
+    Each attempt at a run has a file of its own: what a killed attempt leaves running for a moment
+    must not be taken for this one's failure.
     """
 
     def __init__(self, path: Path, on_line: OnLine) -> None:
         self._path = path
         self._on_line = on_line
         self._offset = 0
-        self._lines()
 
     def follow(self) -> bool:
         """Pass on what is new; whether the aggregator finished. Raises when it failed."""

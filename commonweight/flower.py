@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from commonweight.processes import free_port, spawn, stop
+from commonweight.processes import free_port, is_running, spawn, stop
 from protocol.errors import Misconfigured, Unavailable
+from storage.files import read_json, write_json
 
 APP: Final = Path(__file__).parent / "flower-app"
 _START_SECONDS: Final = 60.0
@@ -46,6 +47,7 @@ class Simulation:
 
     def __enter__(self) -> Self:
         _write_connection(self._folder, self._port)
+        self._stop_leftover()
         self._spawn(
             "superlink.log",
             "flower-superlink",
@@ -53,6 +55,7 @@ class Simulation:
             *("--host", "127.0.0.1", "--port", str(self._port)),
             "--disable-runtime-dependency-installation",
         )
+        write_json(self._folder / "superlink.json", {"pid": self._children[0].pid})
         return self
 
     def __exit__(
@@ -82,6 +85,14 @@ class Simulation:
             *("--run-config", _run_config(run)),
             *("--federation-config", _federation_config(participants, processes)),
         )
+
+    def _stop_leftover(self) -> None:
+        """End the SuperLink of an attempt that was killed; what it started ends with it."""
+        known = self._folder / "superlink.json"
+        if known.exists():
+            pid = read_json(known)["pid"]
+            if is_running(pid, "flower-superlink"):
+                stop(pid)
 
     def _spawn(self, log: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [_program(program), *arguments]

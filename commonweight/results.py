@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     """Return the result of a run, without its audit."""
     federation = connect_federation(location)
     events = federation.read_events()
-    losses = _losses(run / "progress.jsonl")
+    losses = {line["round"]: line["loss"] for line in progress(run) if line["phase"] == "evaluated"}
     opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
     finalized = [e for e in events if isinstance(e, Finalized)]
     by_round = {
@@ -109,6 +110,13 @@ def names(run: Path) -> dict[str, str]:
     return found
 
 
+def progress(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of progress of all attempts at a run, the oldest first."""
+    for path in sorted((run / "progress").glob("*.jsonl")):
+        for _, raw in read_progress(path):
+            yield parse_line(raw)
+
+
 def parse_line(raw: bytes) -> dict[str, Any]:
     """Return a line of progress."""
     line: dict[str, Any] = json.loads(raw)
@@ -155,11 +163,6 @@ def _paid(by_round: dict[Any, list[RoundEvent]]) -> dict[str, int]:
             elif isinstance(event, Finalized) and event.fee:
                 paid[event.aggregator] += event.fee
     return dict(paid)
-
-
-def _losses(progress: Path) -> dict[int, float]:
-    lines = (parse_line(raw) for _, raw in read_progress(progress))
-    return {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
 
 
 def _checksum(address: str) -> str:
