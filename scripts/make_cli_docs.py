@@ -1,4 +1,4 @@
-"""Writes docs/cli.md, or the file given: the program's own help, command by command (`make docs`)."""
+"""Writes docs/cli.md, or the file given: the program's own help (`make docs`)."""
 
 import sys
 from pathlib import Path
