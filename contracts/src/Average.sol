@@ -16,6 +16,8 @@ library Average {
     /// @notice Sums of nothing, for leaves of `leafValues` values.
     /// @return sums Two words for eight values: those at even places, then those at odd ones
     function empty(uint256 leafValues) internal pure returns (uint256[] memory sums) {
+        // Words are counted whole before they are doubled: rounding up is what is wanted.
+        // slither-disable-next-line divide-before-multiply
         sums = new uint256[](2 * ((leafValues + WORD_VALUES - 1) / WORD_VALUES));
     }
 
