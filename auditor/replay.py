@@ -21,6 +21,7 @@ from chain.events import (
     FederationEvent,
     Finalized,
     Paid,
+    ProposalRefuted,
     Proposed,
     Revealed,
     RoundEvent,
@@ -28,6 +29,7 @@ from chain.events import (
 )
 from chain.federation import Federation
 from chain.records import Model
+from chain.rounds import model_before, standing_proposal
 from protocol.average import weighted_mean
 from protocol.commitment import compute_commitment, is_eligible
 from protocol.encoding import STORED
@@ -56,6 +58,7 @@ class RoundHistory:
     proposed: Proposed | None
     finalized: Finalized | None
     paid: tuple[Paid, ...]
+    refuted: tuple[ProposalRefuted, ...]
 
     def reveals(self) -> list[Reveal]:
         """The reveals in the order in which their participants committed."""
@@ -96,18 +99,37 @@ class Audit:
                 model = Model(history.finalized.root, history.finalized.manifest)
         yield from check_tokens(self.federation, self.events, self.block)
 
+    def spec(self) -> Spec:
+        """Return the spec that the contract pins; Unavailable or Rejected when it cannot be had."""
+        return Spec.parse(self.store.get_block(self.terms.spec_digest))
+
+    def history(self, round_id: RoundId) -> RoundHistory:
+        """Return what the events tell of a round; Misconfigured when it was not opened."""
+        for history in round_histories(self.events):
+            if history.round_id == round_id:
+                return history
+        raise Misconfigured(f"round {round_id} was not opened before block {self.block}")
+
+    def check_round(self, round_id: RoundId) -> Iterator[Verified]:
+        """Yield the checks of one round that can be made before it is finalized too."""
+        model = model_before(self.federation, round_id)
+        yield from self._check_round(self.spec(), self.history(round_id), model)
+
     def _check_spec(self) -> tuple[Verified, Spec | None]:
         section, claim = "§5", "the spec is the one the contract pins"
         try:
-            spec = Spec.parse(self.store.get_block(self.terms.spec_digest))
+            spec = self.spec()
         except CommonweightError as error:
             return Verified(section, None, claim, False, str(error)), None
-        found = (spec.leaf_count, spec.tree_depth, spec.sampling_fraction)
+        leaf_values = spec.encoding.leaf_values
+        found = (spec.leaf_count, spec.tree_depth, leaf_values, spec.sampling_fraction)
         terms = self.terms
-        fixed = (terms.leaf_count, terms.tree_depth, terms.sampling_fraction)
+        fixed = (terms.leaf_count, terms.tree_depth, terms.leaf_values, terms.sampling_fraction)
         detail = f"{terms.spec_digest.hex()}, {len(spec.layers)} layers, {spec.leaf_count} leaves"
         if found != fixed:
-            detail = f"leaves, depth and sampling are {found}, the contract's are {fixed}"
+            detail = (
+                f"leaves, depth, values a leaf and sampling are {found}, the contract's are {fixed}"
+            )
         return Verified(section, None, claim, found == fixed, detail), spec
 
     def _check_held_out(self, spec: Spec) -> Verified:
@@ -121,10 +143,11 @@ class Audit:
     def _check_round(self, spec: Spec, history: RoundHistory, model: Model) -> Iterator[Verified]:
         yield from self._check_eligible(history)
         yield from self._check_commitments(history)
+        yield from _tell_refuted(history)
         if history.proposed is None:
             return
         try:
-            screened = self._screen(spec, history, model)
+            screened = self.screen(spec, history, model)
         except CommonweightError as error:
             claim = "every screening decision is the one the rules ask for"
             yield Verified("§6", history.round_id, claim, False, str(error))
@@ -161,13 +184,14 @@ class Audit:
             claim = f"{e.participant} revealed what it committed to"
             yield Verified("§8", e.round, claim, is_same, f"update {e.root.hex()}")
 
-    def _screen(self, spec: Spec, history: RoundHistory, model: Model) -> list[Screened]:
+    def screen(self, spec: Spec, history: RoundHistory, model: Model) -> list[Screened]:
+        """Return our own decision on each reveal; raises when the model before cannot be had."""
         return screen_reveals(
             self.store,
             spec,
             self._subject(history.round_id, "update"),
             history.reveals(),
-            self._fetch_model(spec, model, history.round_id),
+            self.fetch_model(spec, model, history.round_id),
             model.root,
             self.terms.weight_cap,
             self._round_folder(history.round_id),
@@ -185,7 +209,7 @@ class Audit:
             return Verified("§7", round_id, claim, proposed == before, proposed.root.hex())
         claim = f"the proposed model is the weighted mean of {len(accepted)} updates"
         try:
-            model = self._fetch_model(spec, proposed, RoundId(round_id + 1))
+            model = self.fetch_model(spec, proposed, RoundId(round_id + 1))
         except CommonweightError as error:
             return Verified("§7", round_id, claim, False, str(error))
         weights = [s.verdict.weight for s in accepted]
@@ -208,12 +232,13 @@ class Audit:
 
     def _check_model(self, spec: Spec, model: Model, round_id: RoundId, claim: str) -> Verified:
         try:
-            self._fetch_model(spec, model, round_id)
+            self.fetch_model(spec, model, round_id)
         except CommonweightError as error:
             return Verified("§4", None, claim, False, str(error))
         return Verified("§4", None, claim, True, model.root.hex())
 
-    def _fetch_model(self, spec: Spec, model: Model, before: RoundId) -> LayerFolder:
+    def fetch_model(self, spec: Spec, model: Model, before: RoundId) -> LayerFolder:
+        """Return a model's layer files, its root recomputed. Raises as `storage.fetch_model`."""
         folder = LayerFolder(self.folder / "models" / model.root.hex())
         subject = self._subject(before, "model")
         return fetch_model(self.store, model.manifest, spec, subject, model.root, folder)
@@ -226,7 +251,10 @@ class Audit:
 
 
 def round_histories(events: Sequence[FederationEvent]) -> list[RoundHistory]:
-    """Return every round that was opened, in order; of several proposals the last one stands."""
+    """Return every round that was opened, in order; of several proposals the last one stands.
+
+    A proposal that was refuted does not count.
+    """
     rounds: dict[RoundId, list[RoundEvent]] = {}
     for event in events:
         if isinstance(event, RoundEvent) and event.round:
@@ -258,6 +286,13 @@ def first_wrong_leaf(
     return None
 
 
+def _tell_refuted(history: RoundHistory) -> Iterator[Verified]:
+    for event in history.refuted:
+        claim = f"a proposal of {event.aggregator} was refuted and is void"
+        detail = f"model {event.root.hex()}, by {event.challenger}"
+        yield Verified("§11", history.round_id, claim, True, detail)
+
+
 def _check_verdicts(
     round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
 ) -> Iterator[Verified]:
@@ -282,7 +317,7 @@ def _said(verdict: Verdict) -> str:
 
 
 def _history(round_id: RoundId, events: Sequence[RoundEvent]) -> RoundHistory:
-    proposals = [e for e in events if isinstance(e, Proposed)]
+    standing = standing_proposal(events)
     settled = [e for e in events if isinstance(e, Finalized)]
     opened = [e for e in events if isinstance(e, RoundOpened)]
     if not opened:
@@ -292,7 +327,8 @@ def _history(round_id: RoundId, events: Sequence[RoundEvent]) -> RoundHistory:
         opened[0],
         tuple(e for e in events if isinstance(e, Committed)),
         tuple(e for e in events if isinstance(e, Revealed)),
-        proposals[-1] if proposals else None,
+        standing,
         settled[0] if settled else None,
         tuple(e for e in events if isinstance(e, Paid)),
+        tuple(e for e in events if isinstance(e, ProposalRefuted)),
     )

@@ -14,6 +14,7 @@ from chain.events import (
     Joined,
     Paid,
     Penalized,
+    ProposalRefuted,
     Refunded,
     StakeReleased,
     Unbonded,
@@ -66,6 +67,9 @@ class Accounts:
             case AggregatorSlashed():
                 self.bonded -= event.amount
                 self.escrowed += event.amount
+            case ProposalRefuted():
+                self.escrowed -= event.reward
+                self.credited[event.challenger] += event.reward
             case StakeReleased():
                 self.staked -= event.amount
                 self.credited[event.participant] += event.amount

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -50,7 +49,9 @@ def load_artifact(name: str) -> Artifact:
 
     Raises Misconfigured when there is none of that name.
     """
-    resource = resources.files("contracts") / "artifacts" / f"{name}.json"
+    # Beside this package, not importlib's `contracts`: a folder of that name in the user's working
+    # directory would be found first.
+    resource = CONTRACTS_DIR / "artifacts" / f"{name}.json"
     if not resource.is_file():
         raise Misconfigured(f"no compiled contract is named {name}")
     artifact: Artifact = json.loads(resource.read_text(encoding="utf-8"))
@@ -59,6 +60,8 @@ def load_artifact(name: str) -> Artifact:
 
 def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact]:
     """Return the artifact of every deployable contract in contracts_dir/src, by name.
+
+    Interfaces have no code, libraries of internal functions no interface: neither is deployed.
 
     Keys of an artifact: `contractName`, `sourceName`, `abi`, `bytecode` and `deployedBytecode` (hex
     with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at
@@ -83,7 +86,7 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
         name: _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
         for name, compiled in contracts.items()
-        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"]
+        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"] and compiled["abi"]
     }
 
 

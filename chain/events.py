@@ -101,6 +101,19 @@ class AggregatorSlashed(RoundEvent):
     amount: TokenUnits
 
 
+class ProposalRefuted(RoundEvent):
+    """A proposal was shown to be wrong and is void.
+
+    `reward` went from the escrow to the challenger, after the AggregatorSlashed of the same
+    transaction brought the whole bond there.
+    """
+
+    challenger: Address
+    aggregator: Address
+    root: Bytes32
+    reward: TokenUnits
+
+
 class AggregatorReplaced(RoundEvent):
     """A standby took over; `round` and `propose_deadline` are 0 when no round was open."""
 
@@ -210,6 +223,7 @@ EVENT_TYPES: tuple[type[FederationEvent], ...] = (
     Bonded,
     Unbonded,
     AggregatorSlashed,
+    ProposalRefuted,
     AggregatorReplaced,
     Joined,
     Left,

@@ -20,7 +20,9 @@ from chain.contract import ContractClient
 from chain.events import FederationEvent, RoundOpened, events_in, read_events
 from chain.records import (
     AggregatorState,
+    Leaf,
     Model,
+    OpenedUpdate,
     Participant,
     Round,
     Status,
@@ -34,6 +36,7 @@ from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
+from protocol.reveal import Reveal
 from protocol.verdict import Verdict
 
 
@@ -230,6 +233,43 @@ class Federation(ContractClient):
         """Hand the lead to the next bonded standby when the aggregator is late."""
         return self._write("replaceAggregator")
 
+    # ---------------------------------------------------------------- disputes
+
+    def challenge_average(
+        self,
+        round_id: RoundId,
+        leaf: int,
+        verdicts: Sequence[Verdict],
+        updates: Sequence[OpenedUpdate],
+        model: Leaf,
+    ) -> Receipt:
+        """Show that one leaf of the proposed model is not the mean; the verdicts as proposed.
+
+        `updates` are the accepted ones in the order of the verdicts. Reverted with LeafIsRight,
+        without sending, when the leaf is right.
+        """
+        return self._write(
+            "challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model)
+        )
+
+    def try_challenge_average(
+        self,
+        round_id: RoundId,
+        leaf: int,
+        verdicts: Sequence[Verdict],
+        updates: Sequence[OpenedUpdate],
+        model: Leaf,
+    ) -> None:
+        """Raise the Reverted that `challenge_average` would end in now; nothing is sent."""
+        self._read_now("challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model))
+
+    def challenge_verdict(
+        self, round_id: RoundId, index: int, verdicts: Sequence[Verdict], reveal: Reveal
+    ) -> Receipt:
+        """Show that verdict `index` has a weight or score that the rules do not give it."""
+        values = (reveal.root, reveal.manifest, reveal.examples)
+        return self._write("challengeVerdict", round_id, index, _rows(verdicts), *values)
+
     # ------------------------------------------------------------------ events
 
     def events_in(self, receipt: Receipt) -> tuple[FederationEvent, ...]:
@@ -274,6 +314,19 @@ class Federation(ContractClient):
             # Anything else is the token's, which is asked last and only misses the allowance.
             if error.name in known_errors("Federation") - {"SafeERC20FailedOperation"}:
                 raise
+
+
+def _challenge(
+    round_id: RoundId,
+    leaf: int,
+    verdicts: Sequence[Verdict],
+    updates: Sequence[OpenedUpdate],
+    model: Leaf,
+) -> tuple[object, ...]:
+    opened = [
+        (u.reveal.root, u.reveal.manifest, u.reveal.examples, u.leaf.to_abi()) for u in updates
+    ]
+    return round_id, leaf, _rows(verdicts), opened, model.to_abi()
 
 
 def _rows(verdicts: Sequence[Verdict]) -> list[tuple[Address, int, int, int]]:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any, Self
 
 from protocol.quantities import Address, BasisPoints, Digest, TokenUnits, UnixTime
+from protocol.reveal import Reveal
 
 
 class Status(IntEnum):
@@ -61,6 +62,7 @@ class Terms:
     initial_model_manifest: Digest
     leaf_count: int
     tree_depth: int
+    leaf_values: int
     max_participants: int
     weight_cap: int
     rounds: int
@@ -156,3 +158,23 @@ class Model:
 
     root: Digest
     manifest: Digest
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf's bytes and its siblings on the way up to a root, the lowest first."""
+
+    values: bytes
+    proof: tuple[Digest, ...]
+
+    def to_abi(self) -> tuple[bytes, list[Digest]]:
+        """Return the values in the contract's order."""
+        return self.values, list(self.proof)
+
+
+@dataclass(frozen=True)
+class OpenedUpdate:
+    """What an accepted participant revealed, with one leaf of it."""
+
+    reveal: Reveal
+    leaf: Leaf

@@ -28,6 +28,11 @@ TEXTS: dict[str, str] = {
         " accepted needs reason 0, a weight from 1 to the cap and a score up to 10000,"
         " rejected needs a reason and neither"
     ),
+    "LeafIsRight": (
+        "leaf {leaf} of the model proposed for round {round} is the mean of the accepted updates"
+    ),
+    "LeafLength": "the leaf has {given} bytes, {required} were expected",
+    "LeafOutOfRange": "leaf {leaf} does not exist: there are {leaf_count}",
     "ModelMustStay": (
         "no update is accepted, so the model stays {current_root}: {root} was proposed"
     ),
@@ -38,12 +43,23 @@ TEXTS: dict[str, str] = {
     "NotAggregator": "{caller} is not the aggregator, {aggregator} is",
     "NotEligible": "the seed of round {round} did not draw {participant}",
     "NotJoined": "{participant} has no stake to leave with",
+    "NothingAveraged": "round {round} accepted no update, so there is no mean to challenge",
     "NothingToWithdraw": "nothing is credited to {account}",
+    "OpenedCount": "{given} updates were opened, {accepted} were accepted",
+    "ProofLength": "the proof has {given} siblings, {required} were expected",
     "ReentrancyGuardReentrantCall": "the token called back into the federation",
+    "RevealMismatch": (
+        "what was given of {participant} hashes to {given}, {revealed} was revealed"
+    ),
+    "RootMismatch": "leaf and proof lead to {computed}, not to {required}",
     "RoundStillOpen": "round {round} has not ended: it is in {actual}",
     "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
     "StandbyAvailable": "the standby {standby} can still propose this round",
     "VerdictCount": "{given} verdicts were given for {revealed} revealed updates",
+    "VerdictIsRight": (
+        "the verdict on {participant} in round {round} is a rejection, or is as it must be"
+    ),
+    "VerdictOutOfRange": "verdict {index} does not exist: there are {count}",
     "VerdictOrder": (
         "verdicts go up by participant, each once: {participant} stands after {previous}"
     ),

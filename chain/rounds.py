@@ -1,6 +1,16 @@
 """What the chain says of a round, put together from the federation's events."""
 
-from chain.events import Committed, Finalized, Penalized, Proposed, Revealed
+from collections.abc import Sequence
+
+from chain.events import (
+    Committed,
+    FederationEvent,
+    Finalized,
+    Penalized,
+    ProposalRefuted,
+    Proposed,
+    Revealed,
+)
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import Model
@@ -39,11 +49,22 @@ def unrevealed(federation: Federation, round_id: RoundId) -> list[Address]:
 
 
 def proposal(federation: Federation, round_id: RoundId) -> Proposed:
-    """Return the round's proposal; Misconfigured when it has none."""
-    proposals = [e for e in federation.read_events(round_id=round_id) if isinstance(e, Proposed)]
-    if not proposals:
+    """Return the round's proposal; Misconfigured when it has none, or only refuted ones."""
+    found = standing_proposal(federation.read_events(round_id=round_id))
+    if found is None:
         raise Misconfigured(f"no model was proposed for round {round_id}")
-    return proposals[-1]
+    return found
+
+
+def standing_proposal(events: Sequence[FederationEvent]) -> Proposed | None:
+    """Return the last proposal among one round's `events`, None when it was refuted since."""
+    found: Proposed | None = None
+    for event in events:
+        if isinstance(event, Proposed):
+            found = event
+        elif isinstance(event, ProposalRefuted):
+            found = None
+    return found
 
 
 def model_before(federation: Federation, round_id: RoundId) -> Model:

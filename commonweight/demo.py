@@ -4,25 +4,30 @@ A run is a folder. Killed at any point, the next `commonweight demo` with the sa
 seed goes on with the same run, from where the chain stands.
 """
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
+from chain.wallet import Wallet
 from commonweight import devnet, launch, results
 from commonweight.config import Config
-from commonweight.flower import simulation
+from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Unavailable
+from protocol.spec import Spec
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
 from storage.progress import read_progress, reporter
 
+DEMO: Final = "demo"
+_READY: Final = "ready"
 _POLL_SECONDS: Final = 0.2
 
 OnLine = Callable[[dict[str, Any]], None]
@@ -46,33 +51,88 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
     """
     run, is_new = _choose_run(config, options)
-    report = reporter(run / "progress.jsonl", "demo")
-    report("started" if is_new else "resumed", run=run.name)
-    with _endpoints(options) as (rpc_url, ipfs_url):
-        location = _prepare(config, options, run, rpc_url, ipfs_url, report)
-        _play(config, run, on_line)
-        result = results.collect(location, run, options.seed)
-        report("auditing")
-        result["audit"] = results.audit(location, run)
-        write_json(run / "result.json", result)
-        results.plot(result, run / "loss.png")
-        return {**result, "folder": str(run)}
+    for line in results.progress(run):
+        on_line(line)  # of earlier attempts
+    progress = run / "progress" / f"{time.time_ns()}.jsonl"
+    tell = _teller(progress, on_line)
+    tell("started" if is_new else "resumed", run=run.name)
+    # The model is prepared while devnet and Flower come up; all take seconds of imports.
+    with (
+        _devnet(options) as wait_for_devnet,
+        Simulation(run / "flower", config.simulation.threads) as simulation,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        built = pool.submit(_build, config, options.seed, run, tell)
+        aggregator = _add_aggregator(config, run, progress)
+        participants, processes = len(config.data.participants), config.simulation.processes
+        flwr = simulation.run(run, participants=participants, processes=processes)
+        endpoints = wait_for_devnet()
+        location = _launch(config, run, progress, built.result(), aggregator, endpoints, tell)
+        _play(run, flwr, _Follower(progress, on_line))
+        simulation.terminate()
+        return _conclude(location, run, options.seed, tell)
+
+
+def _build(
+    config: Config, seed: int, run: Path, tell: Callable[..., None]
+) -> tuple[Spec, launch.InitialModel] | None:
+    """Return a new federation's spec and initial model; None when the run has its federation."""
+    if (run / "federation.json").exists():
+        return None
+    tell("preparing the model", source=config.model.source)
+    return launch.build_spec(config, seed, cache_folder(), run / "model")
+
+
+def _add_aggregator(config: Config, run: Path, progress: Path) -> Wallet:
+    """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
+    (run / _READY).unlink(missing_ok=True)
+    folder, file = run / "aggregator", run / "federation.json"
+    return launch.add_aggregator(folder, file, progress, run / _READY, config.aggregation.mode)
+
+
+def _conclude(
+    location: FederationLocation, run: Path, seed: int, tell: Callable[..., None]
+) -> dict[str, Any]:
+    tell("auditing")
+    audit = results.start_audit(location)
+    result = results.collect(location, run, seed)
+    results.plot(result, run / "loss.png")
+    result["audit"] = results.finish_audit(audit, run)
+    write_json(run / "result.json", result)
+    return {**result, "folder": str(run)}
 
 
 @contextmanager
-def _endpoints(options: Options) -> Iterator[tuple[str, str]]:
-    """Yield (RPC URL, IPFS URL): the user's own, or the devnet's for what is not given."""
+def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
+    """Start the devnet where the user gave no endpoints; yield what waits for (RPC, IPFS) URLs."""
     if options.rpc_url and options.ipfs_url:
-        yield options.rpc_url, options.ipfs_url
+        given = options.rpc_url, options.ipfs_url
+        yield lambda: given
         return
     folder = home() / "devnet"
     ports = {"chain_port": options.chain_port, "ipfs_port": options.ipfs_port}
-    net = devnet.up(folder, **ports, outlive=options.keep)
+    net = devnet.start(folder, **ports, outlive=options.keep)
+
+    def wait() -> tuple[str, str]:
+        devnet.wait(net, folder)
+        return options.rpc_url or net.rpc_url, options.ipfs_url or net.ipfs_url
+
     try:
-        yield options.rpc_url or net.rpc_url, options.ipfs_url or net.ipfs_url
+        yield wait
     finally:
         if not options.keep:
             devnet.down(folder)
+
+
+def _teller(progress: Path, on_line: OnLine) -> Callable[..., None]:
+    """Return a report that is also shown at once."""
+    report = reporter(progress, DEMO)
+
+    def tell(phase: str, **facts: Any) -> None:
+        report(phase, **facts)
+        on_line({"who": DEMO, "phase": phase, **facts})
+
+    return tell
 
 
 def _choose_run(config: Config, options: Options) -> tuple[Path, bool]:
@@ -88,23 +148,23 @@ def _choose_run(config: Config, options: Options) -> tuple[Path, bool]:
     return run, True
 
 
-def _prepare(
+def _launch(
     config: Config,
-    options: Options,
     run: Path,
-    rpc_url: str,
-    ipfs_url: str,
-    report: Callable[..., None],
+    progress: Path,
+    built: tuple[Spec, launch.InitialModel] | None,
+    aggregator: Wallet,
+    endpoints: tuple[str, str],
+    tell: Callable[..., None],
 ) -> FederationLocation:
-    """Launch the federation of a run, or what is missing of it."""
+    """Launch the federation of a run, or what is missing of it; `built` is needed for a new one."""
+    rpc_url, ipfs_url = endpoints
     store = ContentStore(ipfs_url)
-    file, progress = run / "federation.json", run / "progress.jsonl"
+    file = run / "federation.json"
     sponsor = launch.connect_sponsor(rpc_url, devnet.CHAIN_ID)
-    aggregator = launch.add_aggregator(run / "aggregator", config, file, progress)
-    if not file.exists():
-        report("preparing the model", source=config.model.source)
-        spec, model = launch.build_spec(config, options.seed, cache_folder(), run / "model")
-        report("deploying the contract", layers=len(spec.layers), bytes=spec.total_bytes)
+    if built is not None:
+        spec, model = built
+        tell("deploying the contract", layers=len(spec.layers), bytes=spec.total_bytes)
         location = launch.deploy(config, spec, model, sponsor, [aggregator.address], store, rpc_url)
         launch.write_location(file, location)
     location = FederationLocation.load(file).model_copy(
@@ -117,48 +177,30 @@ def _prepare(
         folder = run / "participants" / str(index)
         wallet = launch.add_participant(folder, name, data, config, cache_folder(), file, progress)
         launch.join_participant(sponsor, location, wallet)
-        report("joined", participant=wallet.address, name=name)
+        tell("joined", participant=wallet.address, name=name)
+    (run / _READY).touch()
     return location
 
 
-def _play(config: Config, run: Path, on_line: OnLine) -> None:
-    """Run Flower until the aggregator has finished, passing its lines of progress on."""
-    federation = connect_federation(FederationLocation.load(run / "federation.json"))
-    follower = _Follower(run / "progress.jsonl", on_line)
-    if federation.is_over() and follower.has_finished():
-        return
-    follower.skip_past_endings()
-    with simulation(
-        run,
-        participants=len(config.data.participants),
-        processes=config.simulation.processes,
-        threads=config.simulation.threads,
-    ) as flwr:
-        while not follower.follow():
-            if flwr.poll() is not None and not follower.follow():
-                raise Unavailable(f"Flower's run ended early: see {run / 'flower' / 'run.log'}")
-            time.sleep(_POLL_SECONDS)
+def _play(run: Path, flwr: subprocess.Popen[bytes], follower: "_Follower") -> None:
+    """Follow the run until the aggregator has finished, passing its lines of progress on."""
+    while not follower.follow():
+        if flwr.poll() is not None and not follower.follow():
+            raise Unavailable(f"Flower's run ended early: see {run / 'flower' / 'run.log'}")
+        time.sleep(_POLL_SECONDS)
 
 
 class _Follower:
-    """Reads the lines of progress as they come; knows when the aggregator has ended."""
+    """Reads the lines of progress as they come; knows when the aggregator has ended.
+
+    Each attempt at a run has a file of its own: what a killed attempt leaves running for a moment
+    must not be taken for this one's failure.
+    """
 
     def __init__(self, path: Path, on_line: OnLine) -> None:
         self._path = path
         self._on_line = on_line
         self._offset = 0
-
-    def has_finished(self) -> bool:
-        """Pass on all lines so far; whether one says that the aggregator finished."""
-        finished = False
-        for line in self._lines():
-            finished = finished or _is(line, "finished")
-        return finished
-
-    def skip_past_endings(self) -> None:
-        """Pass on all lines so far, of an earlier attempt too, without looking for an end."""
-        for _ in self._lines():
-            pass
 
     def follow(self) -> bool:
         """Pass on what is new; whether the aggregator finished. Raises when it failed."""
@@ -173,8 +215,9 @@ class _Follower:
         lines = []
         for offset, raw in read_progress(self._path, self._offset):
             self._offset = offset
-            line: dict[str, Any] = results.parse_line(raw)
-            self._on_line(line)
+            line = results.parse_line(raw)
+            if line["who"] != DEMO:  # told already
+                self._on_line(line)
             lines.append(line)
         return lines
 

@@ -32,10 +32,20 @@ class Devnet:
 
 
 def up(folder: Path, *, chain_port: int = 0, ipfs_port: int = 0, outlive: bool = True) -> Devnet:
-    """Start what is not running and return the devnet once both daemons answer.
+    """Start what is not running and return the devnet once both daemons answer; see `start`.
+
+    Unavailable when a daemon does not come up.
+    """
+    devnet = start(folder, chain_port=chain_port, ipfs_port=ipfs_port, outlive=outlive)
+    wait(devnet, folder)
+    return devnet
+
+
+def start(folder: Path, *, chain_port: int = 0, ipfs_port: int = 0, outlive: bool = True) -> Devnet:
+    """Start both daemons, unless they run, and return the devnet without waiting for it.
 
     Port 0 means the port of the last time, or a free one. Without `outlive` the daemons end with
-    this process. Misconfigured when a port is taken, Unavailable when a daemon does not come up.
+    this process. Misconfigured when a port is taken.
     """
     known = running(folder)
     if known is not None:
@@ -44,18 +54,10 @@ def up(folder: Path, *, chain_port: int = 0, ipfs_port: int = 0, outlive: bool =
     last = _last(folder)
     chain_port = _choose_port(chain_port, last.rpc_url if last else None, "the dev chain")
     ipfs_port = _choose_port(ipfs_port, last.ipfs_url if last else None, "the dev IPFS daemon")
-    journal, repo = folder / "chain.jsonl", folder / "ipfs"
-    chain = [
-        sys.executable,
-        "-P",
-        "-m",
-        _CHAIN,
-        "--journal",
-        str(journal),
-        "--port",
-        str(chain_port),
-    ]
-    ipfs = [sys.executable, "-P", "-m", _IPFS, "--repo", str(repo), "--port", str(ipfs_port)]
+    # -P: no package of ours may be looked for where the user happens to stand.
+    python = (sys.executable, "-P", "-m")
+    chain = [*python, _CHAIN, "--journal", str(folder / "chain.jsonl"), "--port", str(chain_port)]
+    ipfs = [*python, _IPFS, "--repo", str(folder / "ipfs"), "--port", str(ipfs_port)]
     devnet = Devnet(
         rpc_url=f"http://127.0.0.1:{chain_port}",
         ipfs_url=f"http://127.0.0.1:{ipfs_port}",
@@ -63,11 +65,6 @@ def up(folder: Path, *, chain_port: int = 0, ipfs_port: int = 0, outlive: bool =
         ipfs_pid=spawn(ipfs, folder / "ipfs.log", outlive=outlive).pid,
     )
     write_json(folder / "devnet.json", asdict(devnet))
-    try:
-        _wait(devnet, folder)
-    except Unavailable:
-        down(folder)
-        raise
     return devnet
 
 
@@ -107,6 +104,15 @@ def _choose_port(wanted: int, last_url: str | None, purpose: str) -> int:
         except Misconfigured:
             pass
     return free_port()
+
+
+def wait(devnet: Devnet, folder: Path) -> None:
+    """Return once both daemons answer; Unavailable, with both stopped, when they do not."""
+    try:
+        _wait(devnet, folder)
+    except Unavailable:
+        down(folder)
+        raise
 
 
 def _wait(devnet: Devnet, folder: Path) -> None:

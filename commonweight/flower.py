@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
-from commonweight.processes import free_port, spawn, stop
+from commonweight.processes import free_port, is_running, spawn, stop
 from protocol.errors import Misconfigured, Unavailable
+from storage.files import read_json, write_json
 
 APP: Final = Path(__file__).parent / "flower-app"
 _START_SECONDS: Final = 60.0
@@ -25,48 +25,80 @@ _ENVIRONMENT: Final = {
 }
 
 
-@contextmanager
-def simulation(
-    run: Path, *, participants: int, processes: int, threads: int
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the simulation of a run folder; yield the process that follows its log.
+class Simulation:
+    """A SuperLink of our own in simulation mode; use it as a context manager.
 
-    `run` holds aggregator/aggregator.toml and participants/0 to n-1. `processes` participants
-    train at once, with `threads` threads each. Everything is stopped at the end.
+    It takes seconds to come up, so it is started before it is needed: entering does not wait,
+    `run` does. Each simulated participant computes with `threads` threads.
     """
-    folder = run / "flower"
-    port = free_port()
-    environment = {**_ENVIRONMENT, "FLWR_HOME": str(folder), "OMP_NUM_THREADS": str(threads)}
-    # SuperLink starts further programs of this environment by name.
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    _write_connection(folder, port)
-    superlink = spawn(
-        [
-            _program("flower-superlink"),
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._environment = {
+            **_ENVIRONMENT,
+            "FLWR_HOME": str(folder),
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads would keep the others' cores busy
+            # SuperLink starts further programs of this environment by name.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        _write_connection(self._folder, self._port)
+        self._stop_leftover()
+        self._spawn(
+            "superlink.log",
+            "flower-superlink",
             *("--insecure", "--simulation", "--isolation", "subprocess"),
-            *("--host", "127.0.0.1", "--port", str(port)),
+            *("--host", "127.0.0.1", "--port", str(self._port)),
             "--disable-runtime-dependency-installation",
-        ],
-        folder / "superlink.log",
-        environment=environment,
-    )
-    try:
-        _wait(superlink, port, folder / "superlink.log")
-        flwr = spawn(
-            [
-                *(_program("flwr"), "run", str(APP), "commonweight", "--stream"),
-                *("--run-config", _run_config(run)),
-                *("--federation-config", _federation_config(participants, processes)),
-            ],
-            folder / "run.log",
-            environment=environment,
         )
-        try:
-            yield flwr
-        finally:
-            stop(flwr.pid)
-    finally:
-        stop(superlink.pid)
+        write_json(self._folder / "superlink.json", {"pid": self._children[0].pid})
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for child in reversed(self._children):
+            stop(child.pid)
+
+    def terminate(self) -> None:
+        """Ask everything to end, without waiting for it: Ray takes its time."""
+        for child in self._children:
+            child.terminate()
+
+    def run(self, run: Path, *, participants: int, processes: int) -> subprocess.Popen[bytes]:
+        """Start the Flower app for a run folder; return the process that follows its log.
+
+        `run` holds aggregator/aggregator.toml and participants/0 to n-1; `processes` participants
+        train at once. Unavailable when the SuperLink does not come up.
+        """
+        _wait(self._children[0], self._port, self._folder / "superlink.log")
+        return self._spawn(
+            "run.log",
+            *("flwr", "run", str(APP), "commonweight", "--stream"),
+            *("--run-config", _run_config(run)),
+            *("--federation-config", _federation_config(participants, processes)),
+        )
+
+    def _stop_leftover(self) -> None:
+        """End the SuperLink of an attempt that was killed; what it started ends with it."""
+        known = self._folder / "superlink.json"
+        if known.exists():
+            pid = read_json(known)["pid"]
+            if is_running(pid, "flower-superlink"):
+                stop(pid)
+
+    def _spawn(self, log: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [_program(program), *arguments]
+        child = spawn(command, self._folder / log, environment=self._environment)
+        self._children.append(child)
+        return child
 
 
 def _run_config(run: Path) -> str:

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from aggregator.layerwise import Mode
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation
 from chain.location import FederationLocation
@@ -118,6 +119,7 @@ def build_terms(
         initial_model_manifest=manifest,
         leaf_count=spec.leaf_count,
         tree_depth=spec.tree_depth,
+        leaf_values=spec.encoding.leaf_values,
         max_participants=section.max_participants,
         weight_cap=section.weight_cap,
         rounds=section.rounds,
@@ -157,7 +159,9 @@ def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnit
         federation.token.transfer(to, TokenUnits(tokens - held))
 
 
-def add_aggregator(folder: Path, config: Config, federation_file: Path, progress: Path) -> Wallet:
+def add_aggregator(
+    folder: Path, federation_file: Path, progress: Path, wait_for: Path, mode: Mode = "layerwise"
+) -> Wallet:
     """Write an aggregator's settings to `folder` and return its wallet."""
     wallet = dev_wallet(folder)
     settings = {
@@ -165,7 +169,8 @@ def add_aggregator(folder: Path, config: Config, federation_file: Path, progress
         "keystore": "wallet.json",
         "password_file": "wallet.password",
         "progress": str(progress),
-        "mode": config.aggregation.mode,
+        "wait_for": str(wait_for),
+        "mode": mode,
     }
     _write_toml(folder / "aggregator.toml", settings)
     return wallet

@@ -9,13 +9,14 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chain.events import Finalized, Paid, Proposed, RoundEvent, RoundOpened
+from chain.events import Finalized, Paid, RoundEvent, RoundOpened
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
+from chain.rounds import connect_federation, standing_proposal
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
 from storage.progress import read_progress
@@ -25,7 +26,7 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     """Return the result of a run, without its audit."""
     federation = connect_federation(location)
     events = federation.read_events()
-    losses = _losses(run / "progress.jsonl")
+    losses = {line["round"]: line["loss"] for line in progress(run) if line["phase"] == "evaluated"}
     opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
     finalized = [e for e in events if isinstance(e, Finalized)]
     by_round = {
@@ -45,19 +46,24 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     }
 
 
-def audit(location: FederationLocation, run: Path) -> dict[str, int]:
-    """Audit the federation in a process of its own, from its address and endpoints alone.
-
-    Writes the audit's full record to the run's audit.json; returns the number of checks and of
-    those that failed.
-    """
+def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
+    """Start an audit in a process of its own, from the address and the endpoints alone."""
     command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
     command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
+    """Wait for the audit; return the number of checks and of those that failed.
+
+    Its full record goes to the run's audit.json.
+    """
+    output, errors = process.communicate()
     try:
-        record = json.loads(done.stdout)
+        record = json.loads(output)
     except ValueError:
-        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        last = errors.strip().splitlines()[-1:] or ["no output"]
         raise CommonweightError(f"the audit did not run: {last[0]}") from None
     (run / "audit.json").write_text(json.dumps(record, indent=2) + "\n")
     checks = record["checks"]
@@ -104,6 +110,13 @@ def names(run: Path) -> dict[str, str]:
     return found
 
 
+def progress(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of progress of all attempts at a run, the oldest first."""
+    for path in sorted((run / "progress").glob("*.jsonl")):
+        for _, raw in read_progress(path):
+            yield parse_line(raw)
+
+
 def parse_line(raw: bytes) -> dict[str, Any]:
     """Return a line of progress."""
     line: dict[str, Any] = json.loads(raw)
@@ -117,7 +130,8 @@ def _round(
     events: list[RoundEvent],
     losses: dict[int, float],
 ) -> dict[str, Any]:
-    verdicts = [v for e in events if isinstance(e, Proposed) for v in e.verdicts]
+    standing = standing_proposal(events)
+    verdicts = standing.verdicts if standing else ()
     return {
         "round": settled.round,
         "model_root": settled.root.hex(),
@@ -150,11 +164,6 @@ def _paid(by_round: dict[Any, list[RoundEvent]]) -> dict[str, int]:
             elif isinstance(event, Finalized) and event.fee:
                 paid[event.aggregator] += event.fee
     return dict(paid)
-
-
-def _losses(progress: Path) -> dict[int, float]:
-    lines = (parse_line(raw) for _, raw in read_progress(progress))
-    return {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
 
 
 def _checksum(address: str) -> str:

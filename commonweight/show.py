@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from chain.events import Committed, Finalized, Joined, Proposed, Revealed
+from chain.events import Committed, Finalized, Joined, Revealed
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
+from chain.rounds import connect_federation, standing_proposal
 from commonweight.config import TOKEN_DECIMALS
 from protocol.cid import raw_cid
 from protocol.quantities import RoundId
@@ -23,7 +23,8 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
     for number in range(1, federation.round_count() + 1):
         round_id = RoundId(number)
         of_round = [e for e in events if getattr(e, "round", None) == number]
-        verdicts = [v for e in of_round if isinstance(e, Proposed) for v in e.verdicts]
+        standing = standing_proposal(of_round)
+        verdicts = standing.verdicts if standing else ()
         settled = [e for e in of_round if isinstance(e, Finalized)]
         rounds.append(
             {

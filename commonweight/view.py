@@ -96,30 +96,30 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the table of a finished demo on stdout."""
     console = Console(file=sys.stdout, highlight=False)
     names = result["names"]
-    rounds = Table("round", "accepted", "held-out loss", "model CID", "gas", "seconds")
-    rounds.add_row("0", "", _loss(result["base_loss"]), "(base model)", "", "")
+    rounds = Table("round", "accepted", "held-out loss", "gas", "seconds", "model CID")
+    rounds.columns[-1].overflow = "fold"  # a shortened CID is of no use
+    rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "the base model")
     for row in result["rounds"]:
-        accepted = ", ".join(names.get(account, account) for account in row["accepted"])
-        rejected = [
-            f"{names.get(who, who)} rejected: {check}" for who, check in row["rejected"].items()
-        ]
+        rejected = [f"{names.get(who)}: check {check}" for who, check in row["rejected"].items()]
+        accepted = f"{len(row['accepted'])} of {len(row['accepted']) + len(rejected)}"
         rounds.add_row(
             str(row["round"]),
             "; ".join([accepted, *rejected]),
             _loss(row["loss"]),
-            row["model_cid"],
             f"{row['gas']:,}",
             str(row["seconds"]),
+            row["model_cid"],
         )
     console.print(rounds)
-    paid = Table("account", "tokens earned")
+    paid = Table("earned by", "address", "tokens")
     for account, units in result["paid"].items():
-        paid.add_row(f"{names.get(account, account)}  {account}", tokens(units))
+        paid.add_row(names.get(account, "aggregator"), account, tokens(units))
     console.print(paid)
     audit = result["audit"]
     verdict = "every check passed" if not audit["failed"] else f"{audit['failed']} FAILED"
-    console.print(f"audit: {audit['checks']} checks, {verdict}")
-    console.print(f"federation {result['federation']}, files in {result['folder']}")
+    console.print(f"audit       {audit['checks']} checks, {verdict}")
+    console.print(f"federation  {result['federation']}")
+    console.print(f"files       {result['folder']} (loss.png, audit.json, result.json)")
 
 
 def _loss(loss: float | None) -> str:

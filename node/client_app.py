@@ -74,7 +74,7 @@ def _failures_reported(context: Context) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        settings = ParticipantSettings.load(_settings_path(context))
+        settings = _settings(_settings_path(context))
         reason = str(error) if isinstance(error, CommonweightError) else repr(error)
         reporter(settings.progress, settings.name)("failed", reason=reason)
         raise
@@ -108,10 +108,15 @@ def _participant(context: Context) -> Participant:
     return _open_participant(_settings_path(context))
 
 
+@lru_cache(maxsize=32)
+def _settings(path: Path) -> ParticipantSettings:
+    return ParticipantSettings.load(path)
+
+
 # One wallet, model and connection a process: a simulation sends many messages to each.
 @lru_cache(maxsize=32)
 def _open_participant(path: Path) -> Participant:
-    settings = ParticipantSettings.load(path)
+    settings = _settings(path)
     location = FederationLocation.load(settings.federation)
     wallet = load_keystore(settings.keystore, settings.password_file.read_text().strip())
     return Participant(
@@ -125,6 +130,6 @@ def _open_participant(path: Path) -> Participant:
 
 @lru_cache(maxsize=32)
 def _trainer(path: Path) -> LocalTrainer:
-    settings = ParticipantSettings.load(path)
+    settings = _settings(path)
     report = reporter(settings.progress, settings.name)
     return LocalTrainer(settings.data, settings.model, settings.cache, report)

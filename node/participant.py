@@ -12,20 +12,22 @@ update for a round, never commits twice and can always reveal.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from chain.federation import Federation
 from chain.records import SubmissionState
+from chain.reverts import Reverted
 from chain.rounds import model_before
 from protocol.commitment import compute_commitment
 from protocol.errors import CommonweightError
 from protocol.manifest import Kind
 from protocol.quantities import Digest, RoundId, TokenUnits, parse_digest
 from protocol.spec import Spec
-from storage.files import read_json, write_json
+from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
 
@@ -80,41 +82,24 @@ class Participant:
 
     def commit(self, round_id: RoundId) -> Prepared | None:
         """Commit to an update of the round; None when the round does not ask this participant."""
-        submission = self._submission_state(round_id)
-        if submission is not SubmissionState.NONE:
-            return self._load(round_id)
-        if not self._is_asked(round_id):
-            return None
-        prepared = self._load(round_id) or self._prepare(round_id)
-        receipt = self.federation.commit(round_id, self._commitment(round_id, prepared))
-        self.report("committed", round=round_id, gas=receipt.gas_used)
-        return prepared
+        with locked(self.state):
+            if self._submission_state(round_id) is not SubmissionState.NONE:
+                return self._load(round_id)
+            if not self._is_asked(round_id):
+                return None
+            prepared = self._load(round_id) or self._prepare(round_id)
+            with self._unless(round_id, SubmissionState.COMMITTED):
+                receipt = self.federation.commit(round_id, self._commitment(round_id, prepared))
+                self.report("committed", round=round_id, gas=receipt.gas_used)
+            return prepared
 
     def reveal(self, round_id: RoundId) -> Prepared | None:
         """Pin and reveal the round's update; None when nothing of ours is waiting for it."""
-        prepared = self._load(round_id)
-        if self._submission_state(round_id) is not SubmissionState.COMMITTED:
+        with locked(self.state):
+            prepared = self._load(round_id)
+            if self._submission_state(round_id) is SubmissionState.COMMITTED:
+                self._reveal(round_id, prepared)
             return prepared
-        if prepared is None:
-            raise CommonweightError(
-                f"round {round_id}: a commitment of {self.address} is on chain "
-                f"but {self._round_folder(round_id)} has no update: the stake's penalty is lost"
-            )
-        root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
-        folder = LayerFolder(self._round_folder(round_id) / "update")
-        manifest = build_manifest(folder, self.spec, self._subject(round_id, "update"), root)
-        if pin(self.store, folder, manifest) != manifest_digest:
-            raise CommonweightError(f"round {round_id}: {folder.path} changed after the commitment")
-        self.report("pinned", round=round_id, bytes=self.spec.total_bytes)
-        receipt = self.federation.reveal(
-            round_id,
-            root=root,
-            manifest=manifest_digest,
-            examples=prepared.examples,
-            salt=bytes.fromhex(prepared.salt),
-        )
-        self.report("revealed", round=round_id, gas=receipt.gas_used)
-        return prepared
 
     def withdraw(self) -> TokenUnits:
         """Withdraw the credit and return it; 0 when there is none."""
@@ -130,6 +115,28 @@ class Participant:
         folder = LayerFolder(self.state / "models" / model.root.hex())
         subject = self._subject(round_id, "model")
         return fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
+
+    def _reveal(self, round_id: RoundId, prepared: Prepared | None) -> None:
+        if prepared is None:
+            raise CommonweightError(
+                f"round {round_id}: a commitment of {self.address} is on chain "
+                f"but {self._round_folder(round_id)} has no update: the stake's penalty is lost"
+            )
+        root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
+        folder = LayerFolder(self._round_folder(round_id) / "update")
+        manifest = build_manifest(folder, self.spec, self._subject(round_id, "update"), root)
+        if pin(self.store, folder, manifest) != manifest_digest:
+            raise CommonweightError(f"round {round_id}: {folder.path} changed after the commitment")
+        self.report("pinned", round=round_id, bytes=self.spec.total_bytes)
+        with self._unless(round_id, SubmissionState.REVEALED):
+            receipt = self.federation.reveal(
+                round_id,
+                root=root,
+                manifest=manifest_digest,
+                examples=prepared.examples,
+                salt=bytes.fromhex(prepared.salt),
+            )
+            self.report("revealed", round=round_id, gas=receipt.gas_used)
 
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report("fetching model", round=round_id)
@@ -165,6 +172,18 @@ class Participant:
 
     def _submission_state(self, round_id: RoundId) -> SubmissionState:
         return self.federation.get_submission(round_id, self.address).state
+
+    @contextmanager
+    def _unless(self, round_id: RoundId, wanted: SubmissionState) -> Iterator[None]:
+        """Let a refusal pass when the chain is where it was meant to be brought.
+
+        A transaction sent just before a crash may be mined just after we looked.
+        """
+        try:
+            yield
+        except Reverted:
+            if self._submission_state(round_id) is not wanted:
+                raise
 
     def _commitment(self, round_id: RoundId, prepared: Prepared) -> Digest:
         return compute_commitment(

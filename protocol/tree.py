@@ -234,6 +234,41 @@ def compute_proof(leaf_digests: Sequence[Digest], index: int) -> list[Digest]:
     return proof
 
 
+def stream_proof(
+    blocks: Iterable[Bytes], leaf_bytes: int, index: int
+) -> tuple[bytes, list[Digest]]:
+    """Return leaf `index` and its siblings on the way to the root, the lowest first.
+
+    The blocks must hold whole leaves each. Keeps a digest a level of each sibling's subtree and no
+    row of leaves. Misconfigured when there is no such leaf.
+    """
+    # Leaf i stands under the sibling at the level of the highest bit in which i and index differ.
+    siblings = [TreeBuilder(leaf_bytes) for _ in range(MAX_DEPTH)]
+    leaf, count = None, 0
+    for block in blocks:
+        view = memoryview(block).cast("B")
+        for start in range(0, len(view), leaf_bytes):
+            data = view[start : start + leaf_bytes]
+            if count == index:
+                leaf = bytes(data)
+            else:
+                siblings[(count ^ index).bit_length() - 1].add_leaf(leaf_digest(data))
+            count += 1
+    if leaf is None:
+        raise Misconfigured(f"leaf {index} does not exist: there are {count}")
+    return leaf, [_padded_root(siblings[level], level) for level in range(tree_depth(count))]
+
+
+def _padded_root(builder: TreeBuilder, depth: int) -> Digest:
+    """Return the root over what was added and places without a leaf up to 2^depth."""
+    if not builder.leaf_count:
+        return _EMPTY[depth]
+    root = builder.root()
+    for level in range(tree_depth(builder.leaf_count), depth):
+        root = node_digest(root, _EMPTY[level])
+    return root
+
+
 def is_proof_valid(root: Digest, leaf_data: Bytes, index: int, proof: Sequence[Digest]) -> bool:
     """Whether `leaf_data` is leaf `index` of the tree of depth len(proof) under `root`."""
     if not 0 <= index < 1 << len(proof):

@@ -1,5 +1,6 @@
-"""Writes docs/cli.md: the program's own help, command by command (`make docs`)."""
+"""Writes docs/cli.md, or the file given: the program's own help (`make docs`)."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ def cli_reference() -> str:
 
 
 def _sections(command: click.Command, name: str, parent: click.Context | None) -> list[str]:
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
     title = context.command_path
     sections = [f"\n## {title}\n\n```\n{command.get_help(context).strip()}\n```\n"]
     if isinstance(command, click.Group):
@@ -26,4 +27,5 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
 
 
 if __name__ == "__main__":
-    TARGET.write_text(cli_reference())
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    target.write_text(cli_reference())

@@ -1,16 +1,21 @@
 """What the documents say is what the program does."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from commonweight.config import Config
-from scripts.make_cli_docs import TARGET, cli_reference
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_command_reference_is_the_programs_own_help() -> None:
-    assert TARGET.read_text() == cli_reference(), "run `make docs`"
+def test_the_command_reference_is_the_programs_own_help(tmp_path: Path) -> None:
+    made = tmp_path / "cli.md"
+    # In a process of its own: click's help depends on what was asked of it before.
+    command = [sys.executable, "-m", "scripts.make_cli_docs", str(made)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert (ROOT / "docs" / "cli.md").read_text() == made.read_text(), "run `make docs`"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -132,6 +132,8 @@ class World:
             for index, name in enumerate(self.names)
         }
         self.aggregator = Wallet.from_key(bytes(dev_account(1).key))
+        self.standby = Wallet.from_key(bytes(dev_account(8).key))
+        self.auditor = Wallet.from_key(bytes(dev_account(9).key))
         self.address, self.deployment_block = self._deploy()
         self._fill_wallets()
         for name in self.names:
@@ -139,6 +141,12 @@ class World:
             self.participants[name] = self.participant(name)
         self.coordinator = self.restart_aggregator()
         return self
+
+    def stand_by(self) -> Coordinator:
+        """Return the standby's coordinator, its bond posted."""
+        coordinator = Coordinator(self.client(self.standby), self.store, self.folder / "standby")
+        coordinator.bond()
+        return coordinator
 
     def __exit__(
         self,
@@ -242,6 +250,7 @@ class World:
             "initial_model_manifest": manifest,
             "leaf_count": self.spec.leaf_count,
             "tree_depth": self.spec.tree_depth,
+            "leaf_values": self.spec.encoding.leaf_values,
             "max_participants": 16,
             "weight_cap": 25,
             "rounds": 3,
@@ -259,10 +268,11 @@ class World:
             "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
         }
         terms = Terms(**{**fixed, **self._changes})
-        federation = deploy_federation(self.sponsor, terms, [self.aggregator.address])
+        listed = [self.aggregator.address, self.standby.address]
+        federation = deploy_federation(self.sponsor, terms, listed)
         federation.fund(TokenUnits(terms.rounds * terms.round_cost))
         return federation.address, federation.deployment_block
 
     def _fill_wallets(self) -> None:
-        for wallet in (*self.wallets.values(), self.aggregator):
+        for wallet in (*self.wallets.values(), self.aggregator, self.standby):
             self.token.transfer(wallet.address, TokenUnits(1_000 * TOKEN))

@@ -5,11 +5,14 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
+import {Average} from "./Average.sol";
 import {IFederation} from "./IFederation.sol";
+import {Tree} from "./Tree.sol";
 
 /// @title One federation: its money, its commitments and the record of its rounds
 /// @notice Participants stake, commit to an update and reveal it; the aggregator proposes the round's model;
-///         after the challenge window anybody settles the round and everybody withdraws what is theirs.
+///         in the challenge window anybody can show it to be wrong; after it anybody settles the round and
+///         everybody withdraws what is theirs.
 ///         There is no owner and no upgrade. Every step after a deadline can be pushed on by anybody.
 /// @dev Each function keeps one order: checks, accounting, event, token transfer. Status is derived, never stored.
 ///      Tokens in = credited + escrowed + staked + bonded + withdrawn, always.
@@ -20,6 +23,10 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     uint256 private constant MAX_AGGREGATORS = 8;
     // finalize() must fit into one transaction (2^24 gas, EIP-7825), or a round of that size would lock all money.
     uint256 private constant MOST_PARTICIPANTS = 512;
+    // So must challengeAverage(), or a large round could not be disputed. Its calldata costs up to 40 gas a byte
+    // (EIP-7623), more than the work on it: 400,000 bytes are 16.0 million gas of 16.8 million.
+    uint256 private constant MOST_CHALLENGE_BYTES = 400_000;
+    uint256 private constant OPENED_UPDATE_BYTES = 192; // beside leaf and proof: what was revealed, verdict, padding
 
     IERC20 private immutable TOKEN;
     bytes32 private immutable SPEC_DIGEST;
@@ -27,6 +34,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     bytes32 private immutable INITIAL_MODEL_MANIFEST;
     uint32 private immutable LEAF_COUNT;
     uint8 private immutable TREE_DEPTH;
+    uint32 private immutable LEAF_VALUES;
     uint16 private immutable MAX_PARTICIPANTS;
     uint32 private immutable WEIGHT_CAP;
     uint32 private immutable ROUNDS;
@@ -80,6 +88,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         INITIAL_MODEL_MANIFEST = terms_.initialModelManifest;
         LEAF_COUNT = terms_.leafCount;
         TREE_DEPTH = terms_.treeDepth;
+        LEAF_VALUES = terms_.leafValues;
         MAX_PARTICIPANTS = terms_.maxParticipants;
         WEIGHT_CAP = terms_.weightCap;
         ROUNDS = terms_.rounds;
@@ -277,8 +286,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     function finalize(uint256 round, Verdict[] memory verdicts) external {
         _requireStatus(round, Status.Settleable);
         Round storage settled = _rounds[round];
-        bytes32 given = keccak256(abi.encode(verdicts));
-        if (given != settled.verdictsHash) revert VerdictsMismatch(given, settled.verdictsHash);
+        _requireProposed(round, keccak256(abi.encode(verdicts)));
         address aggregator = currentAggregator();
         settled.outcome = Outcome.Finalized;
         lastFinalizedRound = uint32(round);
@@ -305,9 +313,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
             if (found) revert StandbyAvailable(_aggregators[index]);
             _slashCurrent(round);
         }
-        _rounds[round].outcome = Outcome.Abandoned;
-        idleSince = uint40(block.timestamp);
-        emit Abandoned(round);
+        _abandon(round);
     }
 
     /// @notice Hands the lead to the next bonded standby when the aggregator is late. Anybody may call.
@@ -317,21 +323,68 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         Status actual = status(round);
         (bool found, uint8 index) = _nextStandby();
         if (!found) revert NoStandby();
-        address previous = currentAggregator();
-        uint40 proposeDeadline = 0;
         if (actual == Status.Expired) {
-            proposeDeadline = uint40(block.timestamp) + PROPOSE_SECONDS;
-            _rounds[round].proposeDeadline = proposeDeadline;
             _slashCurrent(round);
-        } else {
-            _requireIdle();
-            round = 0;
-            uint256 deadline = uint256(idleSince) + PROPOSE_SECONDS;
-            if (block.timestamp < deadline) revert AggregatorNotLate(block.timestamp, deadline);
-            idleSince = uint40(block.timestamp);
+            _handOver(round, index);
+            return;
         }
+        _requireIdle();
+        uint256 deadline = uint256(idleSince) + PROPOSE_SECONDS;
+        if (block.timestamp < deadline) revert AggregatorNotLate(block.timestamp, deadline);
+        address previous = currentAggregator();
+        idleSince = uint40(block.timestamp);
         currentAggregatorIndex = index;
-        emit AggregatorReplaced(round, previous, _aggregators[index], proposeDeadline);
+        emit AggregatorReplaced(0, previous, _aggregators[index], 0);
+    }
+
+    // --------------------------------------------------------------- disputes
+
+    /// @notice Shows that one leaf of the proposed model is not the weighted mean of the accepted updates. Anybody may
+    ///         call. Half of the aggregator's bond is credited to the caller, half goes to the escrow; a bonded standby
+    ///         gets the round with the same reveals, and without one the round is abandoned.
+    /// @param leaf Its number
+    /// @param verdicts As proposed
+    /// @param updates What each accepted participant revealed and its leaf, in the order of the verdicts
+    /// @param model The leaf of the proposed model
+    function challengeAverage(
+        uint256 round,
+        uint256 leaf,
+        Verdict[] calldata verdicts,
+        OpenedUpdate[] calldata updates,
+        Leaf calldata model
+    ) external {
+        _requireStatus(round, Status.Challenge);
+        _requireProposed(round, keccak256(abi.encode(verdicts)));
+        if (leaf >= LEAF_COUNT) revert LeafOutOfRange(leaf, LEAF_COUNT);
+        (uint256[] memory sums, uint256 total) = _sumAccepted(round, leaf, verdicts, updates);
+        _requireLeaf(_rounds[round].modelRoot, leaf, model);
+        if (Average.isMean(sums, total, model.values)) revert LeafIsRight(round, leaf);
+        _refute(round);
+    }
+
+    /// @notice Shows that a proposed verdict accepts an update with a weight other than min(examples, weightCap) or a
+    ///         score other than 10000. Anybody may call; the consequences are those of challengeAverage.
+    /// @param index Position in `verdicts`
+    /// @param verdicts As proposed
+    /// @param root What the participant revealed, with `manifest` and `examples`
+    function challengeVerdict(
+        uint256 round,
+        uint256 index,
+        Verdict[] calldata verdicts,
+        bytes32 root,
+        bytes32 manifest,
+        uint32 examples
+    ) external {
+        _requireStatus(round, Status.Challenge);
+        _requireProposed(round, keccak256(abi.encode(verdicts)));
+        if (index >= verdicts.length) revert VerdictOutOfRange(index, verdicts.length);
+        Verdict calldata verdict = verdicts[index];
+        _requireRevealed(round, verdict.participant, root, manifest, examples);
+        uint32 weight = examples < WEIGHT_CAP ? examples : WEIGHT_CAP;
+        if (verdict.reason != 0 || (verdict.weight == weight && verdict.score == FULL)) {
+            revert VerdictIsRight(round, verdict.participant);
+        }
+        _refute(round);
     }
 
     // ------------------------------------------------------------------ reads
@@ -345,6 +398,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
             initialModelManifest: INITIAL_MODEL_MANIFEST,
             leafCount: LEAF_COUNT,
             treeDepth: TREE_DEPTH,
+            leafValues: LEAF_VALUES,
             maxParticipants: MAX_PARTICIPANTS,
             weightCap: WEIGHT_CAP,
             rounds: ROUNDS,
@@ -444,6 +498,10 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         if (t.weightCap == 0 || uint256(t.maxParticipants) * t.weightCap >= 1 << 31) {
             revert InvalidTerm("weightCap", t.weightCap);
         }
+        uint256 openedBytes = 4 * uint256(t.leafValues) + 32 * uint256(t.treeDepth) + OPENED_UPDATE_BYTES;
+        if (t.leafValues == 0 || (uint256(t.maxParticipants) + 1) * openedBytes > MOST_CHALLENGE_BYTES) {
+            revert InvalidTerm("leafValues", t.leafValues);
+        }
         if (t.rounds == 0) revert InvalidTerm("rounds", 0);
         if (t.samplingFraction == 0 || t.samplingFraction > FULL) {
             revert InvalidTerm("samplingFraction", t.samplingFraction);
@@ -503,6 +561,29 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         if (!isOver()) revert FederationNotOver(roundCount, CLOSES_AT);
     }
 
+    function _requireProposed(uint256 round, bytes32 given) private view {
+        bytes32 proposed = _rounds[round].verdictsHash;
+        if (given != proposed) revert VerdictsMismatch(given, proposed);
+    }
+
+    function _requireRevealed(uint256 round, address account, bytes32 root, bytes32 manifest, uint32 examples)
+        private
+        view
+    {
+        bytes31 given = bytes31(keccak256(abi.encode(root, manifest, examples)));
+        bytes31 revealed = _submissions[round][account].digest;
+        if (given != revealed) revert RevealMismatch(account, given, revealed);
+    }
+
+    /// @dev Fixed lengths bound what a challenge can cost, and leave a leaf one way to be read.
+    function _requireLeaf(bytes32 root, uint256 index, Leaf calldata leaf) private view {
+        uint256 length = 4 * uint256(LEAF_VALUES);
+        if (leaf.values.length != length) revert LeafLength(leaf.values.length, length);
+        if (leaf.proof.length != TREE_DEPTH) revert ProofLength(leaf.proof.length, TREE_DEPTH);
+        bytes32 computed = Tree.rootOf(leaf.values, index, leaf.proof);
+        if (computed != root) revert RootMismatch(computed, root);
+    }
+
     function _requireModelStays(bytes32 root, bytes32 manifest) private view {
         (bytes32 currentRoot, bytes32 currentManifest) = currentModel();
         if (root != currentRoot || manifest != currentManifest) revert ModelMustStay(root, currentRoot);
@@ -550,6 +631,33 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         }
     }
 
+    /// @dev The accepted leaves times their weights, added up as library Average does, and the sum of the weights.
+    function _sumAccepted(uint256 round, uint256 leaf, Verdict[] calldata verdicts, OpenedUpdate[] calldata updates)
+        private
+        view
+        returns (uint256[] memory sums, uint256 total)
+    {
+        uint256 accepted = _countAccepted(verdicts);
+        if (accepted == 0) revert NothingAveraged(round);
+        if (updates.length != accepted) revert OpenedCount(updates.length, accepted);
+        sums = Average.empty(LEAF_VALUES);
+        uint256 next = 0;
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            if (verdicts[i].reason != 0) continue;
+            OpenedUpdate calldata update = updates[next++];
+            _requireRevealed(round, verdicts[i].participant, update.root, update.manifest, update.examples);
+            _requireLeaf(update.root, leaf, update.leaf);
+            Average.add(sums, update.leaf.values, verdicts[i].weight);
+            total += verdicts[i].weight;
+        }
+    }
+
+    function _countAccepted(Verdict[] calldata verdicts) private pure returns (uint256 accepted) {
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            if (verdicts[i].reason == 0) accepted += 1;
+        }
+    }
+
     /// @dev Credits reward * weight*score / total, rounded down, where total = sum(weight*score).
     function _creditParticipants(uint256 round, Verdict[] memory verdicts)
         private
@@ -576,6 +684,39 @@ contract Federation is IFederation, ReentrancyGuardTransient {
             uint256 candidate = (currentAggregatorIndex + step) % count;
             if (aggregatorState[_aggregators[candidate]] == AggregatorState.Bonded) return (true, uint8(candidate));
         }
+    }
+
+    /// @dev Voids the proposal, takes the aggregator's bond and hands the round on, reveals and all.
+    function _refute(uint256 round) private {
+        Round storage refuted = _rounds[round];
+        bytes32 root = refuted.modelRoot;
+        uint256 reward = AGGREGATOR_BOND / 2;
+        refuted.challengeDeadline = 0;
+        refuted.modelRoot = 0;
+        refuted.modelManifest = 0;
+        refuted.verdictsHash = 0;
+        _slashCurrent(round);
+        escrow -= reward;
+        creditOf[msg.sender] += reward;
+        emit ProposalRefuted(round, msg.sender, currentAggregator(), root, reward);
+        (bool found, uint8 index) = _nextStandby();
+        if (found) _handOver(round, index);
+        else _abandon(round);
+    }
+
+    /// @dev Makes a standby responsible for an open round, with a proposal phase of its own.
+    function _handOver(uint256 round, uint8 index) private {
+        address previous = currentAggregator();
+        uint40 proposeDeadline = uint40(block.timestamp) + PROPOSE_SECONDS;
+        _rounds[round].proposeDeadline = proposeDeadline;
+        currentAggregatorIndex = index;
+        emit AggregatorReplaced(round, previous, _aggregators[index], proposeDeadline);
+    }
+
+    function _abandon(uint256 round) private {
+        _rounds[round].outcome = Outcome.Abandoned;
+        idleSince = uint40(block.timestamp);
+        emit Abandoned(round);
     }
 
     function _slashCurrent(uint256 round) private {

@@ -13,6 +13,7 @@ interface IFederation {
     /// @param initialModelManifest SHA-256 of that model's manifest
     /// @param leafCount Leaves in an update and in the model
     /// @param treeDepth Depth of the tree over them, padded to a power of two
+    /// @param leafValues Values in a leaf; a challenge of maxParticipants leaves must fit into one transaction
     /// @param maxParticipants Participants that can be active at once; at most 512
     /// @param weightCap Largest weight of one participant; maxParticipants * weightCap < 2^31
     /// @param rounds Rounds that can be opened, abandoned ones included
@@ -35,6 +36,7 @@ interface IFederation {
         bytes32 initialModelManifest;
         uint32 leafCount;
         uint8 treeDepth;
+        uint32 leafValues;
         uint16 maxParticipants;
         uint32 weightCap;
         uint32 rounds;
@@ -132,6 +134,22 @@ interface IFederation {
         uint8 reason;
     }
 
+    /// @notice A leaf and the way from it to a root (docs/protocol.md §4).
+    /// @param values Its bytes, 4 a value
+    /// @param proof Siblings on the way up, the lowest first
+    struct Leaf {
+        bytes values;
+        bytes32[] proof;
+    }
+
+    /// @notice What an accepted participant revealed, with one leaf of it.
+    struct OpenedUpdate {
+        bytes32 root;
+        bytes32 manifest;
+        uint32 examples;
+        Leaf leaf;
+    }
+
     /// @notice The federation exists; `aggregators` are listed in order of precedence.
     event Created(
         address indexed sponsor,
@@ -148,8 +166,12 @@ interface IFederation {
     event Bonded(address indexed aggregator, uint256 amount);
     /// @notice An aggregator's bond was credited back to it.
     event Unbonded(address indexed aggregator, uint256 amount);
-    /// @notice An aggregator lost its bond to the escrow for leaving a round unproposed.
+    /// @notice An aggregator lost its bond to the escrow: it left a round unproposed, or was refuted.
     event AggregatorSlashed(uint256 indexed round, address indexed aggregator, uint256 amount);
+    /// @notice A proposal was shown to be wrong and is void; `reward` went from the escrow to the challenger's credit.
+    event ProposalRefuted(
+        uint256 indexed round, address indexed challenger, address indexed aggregator, bytes32 root, uint256 reward
+    );
     /// @notice A standby took over; `round` is 0 when no round was open.
     event AggregatorReplaced(
         uint256 indexed round, address indexed previous, address indexed current, uint40 proposeDeadline
@@ -255,6 +277,26 @@ interface IFederation {
     error ModelMustStay(bytes32 root, bytes32 currentRoot);
     /// @notice The verdicts are not those proposed.
     error VerdictsMismatch(bytes32 given, bytes32 proposed);
+    /// @notice The model's leaf is the weighted mean of the accepted updates' leaves.
+    error LeafIsRight(uint256 round, uint256 leaf);
+    /// @notice The verdict is a rejection, which the contract cannot judge, or has the weight and score it must have.
+    error VerdictIsRight(uint256 round, address participant);
+    /// @notice No update was accepted; that the model stayed was checked when it was proposed.
+    error NothingAveraged(uint256 round);
+    /// @notice Each accepted update must be opened, in the order of the verdicts.
+    error OpenedCount(uint256 given, uint256 accepted);
+    /// @notice There is no such leaf.
+    error LeafOutOfRange(uint256 leaf, uint256 leafCount);
+    /// @notice There is no such verdict.
+    error VerdictOutOfRange(uint256 index, uint256 count);
+    /// @notice A leaf has another number of bytes.
+    error LeafLength(uint256 given, uint256 required);
+    /// @notice A proof has one sibling a level.
+    error ProofLength(uint256 given, uint256 required);
+    /// @notice Leaf and proof lead to another root.
+    error RootMismatch(bytes32 computed, bytes32 required);
+    /// @notice This is not what the participant revealed (first 31 bytes compared).
+    error RevealMismatch(address participant, bytes31 given, bytes31 revealed);
     /// @notice A bonded standby can still propose this round.
     error StandbyAvailable(address standby);
     /// @notice No bonded standby is left.

@@ -17,6 +17,9 @@ contract InvariantsTest is World {
         IFederation.Terms memory terms = _terms();
         terms.rounds = 5;
         terms.missedRevealPenalty = 300; // two misses take more than the stake
+        terms.leafCount = 1;
+        terms.treeDepth = 0;
+        terms.leafValues = 8;
         federation = _deploy(terms);
         handler = new Handler(federation, token);
         for (uint256 i = 0; i < 9; ++i) {
@@ -37,7 +40,7 @@ contract InvariantsTest is World {
 
     /// @dev Read by forge: what it may call, twice where runs should spend their time.
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](21);
+        bytes4[] memory selectors = new bytes4[](23);
         selectors[0] = Handler.fund.selector;
         selectors[1] = Handler.refund.selector;
         selectors[2] = Handler.join.selector;
@@ -54,7 +57,9 @@ contract InvariantsTest is World {
         selectors[13] = Handler.abandon.selector;
         selectors[14] = Handler.replaceAggregator.selector;
         selectors[15] = Handler.wait_.selector;
-        for (uint256 i = 16; i < 21; ++i) {
+        selectors[16] = Handler.challengeAverage.selector;
+        selectors[17] = Handler.challengeVerdict.selector;
+        for (uint256 i = 18; i < 23; ++i) {
             selectors[i] = Handler.goOn.selector;
         }
         targets = new FuzzSelector[](1);
@@ -102,7 +107,7 @@ contract InvariantsTest is World {
 
     /// @dev The handler is worth something only if its calls go through.
     function test_TheHandlerReachesEverything() public {
-        bytes4[15] memory reached = [
+        bytes4[17] memory reached = [
             Federation.fund.selector,
             Federation.refund.selector,
             Federation.withdraw.selector,
@@ -117,20 +122,22 @@ contract InvariantsTest is World {
             Federation.propose.selector,
             Federation.finalize.selector,
             Federation.abandon.selector,
-            Federation.replaceAggregator.selector
+            Federation.replaceAggregator.selector,
+            Federation.challengeAverage.selector,
+            Federation.challengeVerdict.selector
         ];
-        uint256[15] memory times;
+        uint256[17] memory times;
         for (uint256 run = 0; run < 20; ++run) {
             vm.warp(START);
             federation = _deploy(federation.terms());
             handler = new Handler(federation, token);
             _play(run);
             handler.takeEverythingOut();
-            for (uint256 i = 0; i < 15; ++i) {
+            for (uint256 i = 0; i < 17; ++i) {
                 times[i] += handler.done(reached[i]);
             }
         }
-        for (uint256 i = 0; i < 15; ++i) {
+        for (uint256 i = 0; i < 17; ++i) {
             vm.assertGt(times[i], 0, vm.toString(i));
         }
         vm.assertGt(times[12], 20, "finalized more than once a run");
@@ -138,9 +145,9 @@ contract InvariantsTest is World {
 
     function _play(uint256 run) private {
         FuzzSelector[] memory targets = this.targetSelectors();
-        for (uint256 i = 0; i < 150; ++i) {
+        for (uint256 i = 0; i < 170; ++i) {
             uint256 seed = uint256(keccak256(abi.encode(run, i)));
-            bytes4 selector = targets[0].selectors[seed % 21];
+            bytes4 selector = targets[0].selectors[seed % 23];
             (bool succeeded,) = address(handler).call(abi.encodePacked(selector, seed >> 8, (seed >> 16) % 2));
             vm.assertTrue(succeeded, "handler");
         }

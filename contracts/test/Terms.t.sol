@@ -104,6 +104,20 @@ contract TermsTest is World {
         _refuse(terms, "maxParticipants", 0);
     }
 
+    function test_AChallengeFitsIntoOneTransaction() public {
+        IFederation.Terms memory terms = _terms();
+        terms.leafValues = 0;
+        _refuse(terms, "leafValues", 0);
+        // (participants + 1) * (4 * leafValues + 32 * treeDepth + 192) <= 400,000
+        terms.maxParticipants = 249;
+        terms.leafValues = 280;
+        _deploy(terms);
+        terms.leafValues = 281;
+        _refuse(terms, "leafValues", 281);
+        terms.leafValues = type(uint32).max; // the product is made in 256 bits
+        _refuse(terms, "leafValues", type(uint32).max);
+    }
+
     function test_WeightsFitIntoTheAverage() public {
         IFederation.Terms memory terms = _terms();
         terms.weightCap = 0;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Average} from "../src/Average.sol";
 import {Federation} from "../src/Federation.sol";
 import {IFederation} from "../src/IFederation.sol";
+import {Tree} from "../src/Tree.sol";
 import {World} from "./kit/World.sol";
 
 /// @dev The golden vectors of tests/vectors, which Python holds protocol/ to, against the contract itself.
@@ -66,6 +68,48 @@ contract VectorsTest is World {
         for (uint256 i = 0; i < count; ++i) {
             _checkPayouts(json, _case(i));
         }
+    }
+
+    function test_Average() public {
+        string memory json = vm.readFile("../tests/vectors/average.json");
+        uint256 count = _count(json);
+        vm.assertGt(count, 0, "cases");
+        Libraries libraries = new Libraries();
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = _case(i);
+            uint256[] memory weights = vm.parseJsonUintArray(json, string.concat(key, "weights"));
+            bytes[] memory updates = vm.parseJsonBytesArray(json, string.concat(key, "update_bytes"));
+            bytes memory mean = vm.parseJsonBytes(json, string.concat(key, "mean_bytes"));
+            vm.assertTrue(libraries.isMean(updates, weights, mean), key);
+            for (uint256 k = 0; k < mean.length; ++k) {
+                mean[k] ^= 0x01;
+                vm.assertTrue(!libraries.isMean(updates, weights, mean), key);
+                mean[k] ^= 0x01;
+            }
+        }
+    }
+
+    function test_Trees() public {
+        string memory json = vm.readFile("../tests/vectors/tree.json");
+        uint256 count = _count(json);
+        uint256 proofs = 0;
+        Libraries libraries = new Libraries();
+        for (uint256 i = 0; i < count; ++i) {
+            bytes32 root = vm.parseJsonBytes32(json, string.concat(_case(i), "root"));
+            uint256 depth = vm.parseJsonUint(json, string.concat(_case(i), "depth"));
+            for (uint256 k = 0;; ++k) {
+                string memory key = string.concat(_case(i), "proofs[", vm.toString(k), "]");
+                if (!vm.keyExistsJson(json, key)) break;
+                key = string.concat(key, ".");
+                proofs += 1;
+                bytes32[] memory siblings = vm.parseJsonBytes32Array(json, string.concat(key, "siblings"));
+                bytes memory leaf = vm.parseJsonBytes(json, string.concat(key, "leaf"));
+                uint256 index = vm.parseJsonUint(json, string.concat(key, "index"));
+                vm.assertEq(siblings.length, depth, key);
+                vm.assertEq(libraries.rootOf(leaf, index, siblings), root, key);
+            }
+        }
+        vm.assertGt(proofs, count - 1, "proofs");
     }
 
     /// @dev False when the contract's types cannot hold the case; then only the encoding is compared.
@@ -208,5 +252,26 @@ contract VectorsTest is World {
 
     function _case(uint256 i) private pure returns (string memory) {
         return string.concat(".cases[", vm.toString(i), "].");
+    }
+}
+
+/// @dev The libraries take calldata.
+contract Libraries {
+    function isMean(bytes[] calldata updates, uint256[] calldata weights, bytes calldata mean)
+        external
+        pure
+        returns (bool)
+    {
+        uint256[] memory sums = Average.empty(mean.length / 4);
+        uint256 total = 0;
+        for (uint256 i = 0; i < updates.length; ++i) {
+            Average.add(sums, updates[i], weights[i]);
+            total += weights[i];
+        }
+        return Average.isMean(sums, total, mean);
+    }
+
+    function rootOf(bytes calldata leaf, uint256 index, bytes32[] calldata proof) external view returns (bytes32) {
+        return Tree.rootOf(leaf, index, proof);
     }
 }

@@ -65,6 +65,7 @@ def make_terms(w3: Web3, token: Address, **changes: Any) -> Terms:
         initial_model_manifest=digest(2),
         leaf_count=10,
         tree_depth=4,
+        leaf_values=8,
         max_participants=3,
         weight_cap=100,
         rounds=3,

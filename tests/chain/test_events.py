@@ -19,6 +19,8 @@ from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import RoundId
+from protocol.reveal import Reveal
+from protocol.verdict import FULL_SCORE, Verdict
 from tests.chain.stage import (
     ESCROW,
     Stage,
@@ -125,10 +127,15 @@ def every_event(stage: Stage) -> list[FederationEvent]:
     stage.commit(stage.participants[0], RoundId(2))
     stage.commit(stage.participants[1], RoundId(2))
     advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).commit_deadline)
-    stage.participants[1].reveal(RoundId(2), *reveal_values(stage.participants[1]))
-    advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).propose_deadline)
+    revealer = stage.participants[1]
+    root, manifest, examples, salt = reveal_values(revealer)
+    revealer.reveal(RoundId(2), root, manifest, examples, salt)
+    advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).reveal_deadline)
     stage.outsider.penalize(RoundId(2), stage.participants[0].sender.address)
-    stage.outsider.replace_aggregator()
+    wrong = [Verdict(revealer.sender.address, examples + 1, FULL_SCORE, 0)]
+    stage.lead.propose(RoundId(2), digest(20), digest(21), wrong)
+    revealed = Reveal(revealer.sender.address, root, manifest, examples)
+    stage.outsider.challenge_verdict(RoundId(2), 0, wrong, revealed)
     advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).propose_deadline)
     stage.participants[2].leave()
     stage.outsider.abandon(RoundId(2))

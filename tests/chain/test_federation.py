@@ -15,6 +15,7 @@ from chain.federation import Federation
 from chain.names import snake_case
 from chain.records import (
     AggregatorState,
+    Leaf,
     Model,
     Outcome,
     Participant,
@@ -261,13 +262,16 @@ def test_every_function_has_a_method() -> None:
 
 
 def test_records_are_the_contracts_structs() -> None:
-    records = {each.__name__: each for each in (Terms, Round, Submission, Participant, Verdict)}
+    kinds = (Terms, Round, Submission, Participant, Verdict, Leaf)
+    records = {each.__name__: each for each in kinds}
     seen = {}
     for entry in ABI:
         for field in [*entry.get("inputs", []), *entry.get("outputs", [])]:
             if field["type"].startswith("tuple"):
                 name = field["internalType"].removesuffix("[]").rpartition(".")[2]
                 seen[name] = [snake_case(each["name"]) for each in field["components"]]
+    # Its record holds a Reveal, which says whose it is too.
+    assert seen.pop("OpenedUpdate") == ["root", "manifest", "examples", "leaf"]
     assert {name: [each.name for each in fields(kind)] for name, kind in records.items()} == seen
 
 

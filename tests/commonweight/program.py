@@ -55,8 +55,8 @@ class Program:
 
     def progress(self) -> list[dict[str, Any]]:
         """Return the lines of progress of the newest run."""
-        files = sorted(self.home.glob("runs/*/progress.jsonl"))
-        if not files:
-            return []
-        whole, _, _ = files[-1].read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        lines = []
+        for path in sorted(self.home.glob("runs/*/progress/*.jsonl")):
+            whole, _, _ = path.read_text().rpartition("\n")
+            lines += [json.loads(line) for line in whole.splitlines()]
+        return lines

@@ -414,6 +414,22 @@ def test_killed_between_training_and_commitment_it_does_not_train_again(world: W
     assert submission.state is SubmissionState.REVEALED
 
 
+def test_a_transaction_mined_just_after_the_look_is_no_failure(world: World) -> None:
+    """What an instance that is being killed still sends, arrives between our look and our send."""
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+    late = world.participant("ann")
+    looks = iter([SubmissionState.COMMITTED])
+    real = late._submission_state
+    late._submission_state = lambda number: next(looks, None) or real(number)  # type: ignore[method-assign,assignment]
+    world.participants["ann"].reveal(round_id)
+    late.reveal(round_id)
+    late._submission_state = real  # type: ignore[method-assign]
+    for name in ("bob", "cem"):
+        world.participants[name].reveal(round_id)
+    assert world.settle(round_id) is Status.FINALIZED
+
+
 def test_an_update_lost_from_disk_is_told_plainly(world: World) -> None:
     round_id = world.open_round()
     world.ask("commit", round_id)

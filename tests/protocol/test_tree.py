@@ -14,6 +14,7 @@ from protocol.tree import (
     is_proof_valid,
     leaf_digest,
     leaf_digests,
+    stream_proof,
     tree_depth,
 )
 from tests.protocol import reference
@@ -74,6 +75,8 @@ def test_what_is_not_whole_leaves_has_no_root() -> None:
         TreeBuilder(0)
     with pytest.raises(Misconfigured, match="leaf 2 does not exist"):
         compute_proof(leaf_digests([bytes(16)], LEAF), 2)
+    with pytest.raises(Misconfigured, match="leaf 2 does not exist"):
+        stream_proof([bytes(16)], LEAF, 2)
 
 
 @given(st.integers(1, 40), st.data())
@@ -84,6 +87,8 @@ def test_a_proof_holds_and_any_flipped_bit_breaks_it(leaves: int, data: st.DataO
     proof = compute_proof(leaf_digests([content], LEAF), index)
     leaf = content[index * LEAF : (index + 1) * LEAF]
     assert proof == reference.proof(content, LEAF, index)
+    cut = data.draw(st.integers(0, leaves)) * LEAF
+    assert stream_proof([content[:cut], content[cut:]], LEAF, index) == (leaf, proof)
     assert is_proof_valid(root, leaf, index, proof)
 
     parts = [root, leaf, *proof]

@@ -26,6 +26,7 @@ from protocol.tree import (
     leaf_digest,
     leaf_digests,
     node_digest,
+    stream_proof,
     tree_depth,
 )
 from protocol.verdict import Verdict, verdicts_hash
@@ -79,6 +80,7 @@ def test_tree() -> None:
             siblings = [digest(sibling) for sibling in proof["siblings"]]
             assert compute_proof(leaf_digests([data], size), proof["index"]) == siblings
             leaf = raw(proof["leaf"])
+            assert stream_proof([data], size, proof["index"]) == (leaf, siblings)
             assert is_proof_valid(digest(case["root"]), leaf, proof["index"], siblings)
 
 

@@ -116,9 +116,35 @@ contract Handler is Test {
         _call(_anyone(caller), abi.encodeCall(Federation.replaceAggregator, ()));
     }
 
+    /// @dev Leaves here are one word, so that trees are one leaf: its digest is the root.
+    function challengeAverage(uint256 who) external {
+        uint256 round = federation.roundCount();
+        IFederation.Verdict[] memory verdicts = _proposed[round];
+        IFederation.OpenedUpdate[] memory updates = new IFederation.OpenedUpdate[](_countAccepted(verdicts));
+        uint256 found = 0;
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            if (verdicts[i].reason != 0) continue;
+            bytes32 root = _root(round, verdicts[i].participant);
+            updates[found++] = IFederation.OpenedUpdate(root, root, 7, _leaf(_word(round, verdicts[i].participant)));
+        }
+        IFederation.Leaf memory model = _leaf(keccak256(abi.encode("model", round)));
+        _refute(_anyone(who), abi.encodeCall(Federation.challengeAverage, (round, 0, verdicts, updates, model)));
+    }
+
+    function challengeVerdict(uint256 who, uint256 index) external {
+        uint256 round = federation.roundCount();
+        IFederation.Verdict[] memory verdicts = _proposed[round];
+        if (verdicts.length == 0) return;
+        index = index % verdicts.length;
+        bytes32 root = _root(round, verdicts[index].participant);
+        bool isWrong = verdicts[index].reason == 0 && (verdicts[index].weight != 7 || verdicts[index].score != 10_000);
+        bytes memory payload = abi.encodeCall(Federation.challengeVerdict, (round, index, verdicts, root, root, 7));
+        if (_refute(_anyone(who), payload)) vm.assertTrue(isWrong, "a right verdict was refuted");
+    }
+
     function wait_(uint256 time) external {
         vm.warp(block.timestamp + _bound(time, 1, 700));
-        _watchStatuses(false);
+        _watchStatuses(0);
     }
 
     /// @dev The step that an honest world would take next, so that runs reach settlement.
@@ -134,7 +160,7 @@ contract Handler is Test {
             _propose(lead, choice);
         } else if (status == IFederation.Status.Challenge) {
             vm.warp(federation.getRound(round).challengeDeadline);
-            _watchStatuses(false);
+            _watchStatuses(0);
         } else if (status == IFederation.Status.Settleable) {
             _finalize(lead, round, _proposed[round]);
         } else if (federation.activeCount() < 3) {
@@ -222,9 +248,37 @@ contract Handler is Test {
         return accounts[seed % accounts.length];
     }
 
+    /// @dev The only leaf of a participant's update.
+    function _word(uint256 round, address account) private pure returns (bytes32) {
+        return keccak256(abi.encode(round, account));
+    }
+
     /// @dev A root by participant and round; it serves as manifest and salt too.
     function _root(uint256 round, address account) private pure returns (bytes32) {
-        return keccak256(abi.encode(round, account));
+        return sha256(abi.encodePacked(bytes1(0), _word(round, account)));
+    }
+
+    function _leaf(bytes32 word) private pure returns (IFederation.Leaf memory leaf) {
+        leaf.values = abi.encodePacked(word);
+    }
+
+    function _countAccepted(IFederation.Verdict[] memory verdicts) private pure returns (uint256 accepted) {
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            if (verdicts[i].reason == 0) accepted += 1;
+        }
+    }
+
+    /// @dev Half the bond goes to whoever showed the fault, and nothing else grows.
+    function _refute(address challenger, bytes memory payload) private returns (bool) {
+        uint256 round = federation.roundCount();
+        uint256 bond_ = federation.terms().aggregatorBond;
+        uint256 credit = federation.creditOf(challenger);
+        uint256 escrow = federation.escrow();
+        if (!_call(challenger, payload)) return false;
+        vm.assertEq(federation.creditOf(challenger), credit + bond_ / 2, "reward");
+        vm.assertEq(federation.escrow(), escrow + bond_ - bond_ / 2, "escrow");
+        delete _proposed[round];
+        return true;
     }
 
     function _commit(address account) private {
@@ -245,7 +299,8 @@ contract Handler is Test {
         IFederation.Verdict[] memory verdicts = _judge(round, choice);
         (bytes32 root, bytes32 manifest) = federation.currentModel();
         for (uint256 i = 0; i < verdicts.length; ++i) {
-            if (verdicts[i].reason == 0) root = keccak256(abi.encode("model", round));
+            if (verdicts[i].reason != 0) continue;
+            root = sha256(abi.encodePacked(bytes1(0), keccak256(abi.encode("model", round))));
         }
         if (!_call(aggregator, abi.encodeCall(Federation.propose, (round, root, manifest, verdicts)))) return;
         for (uint256 i = 0; i < verdicts.length; ++i) {
@@ -253,7 +308,7 @@ contract Handler is Test {
         }
     }
 
-    /// @dev A verdict on every reveal: some rejected, weights and scores by chance.
+    /// @dev A verdict on every reveal: some rejected, some as they must be, weights and scores of the others by chance.
     function _judge(uint256 round, uint256 choice) private view returns (IFederation.Verdict[] memory verdicts) {
         verdicts = new IFederation.Verdict[](federation.getRound(round).revealed);
         uint256 found = 0;
@@ -262,7 +317,9 @@ contract Handler is Test {
             uint256 chance = uint256(keccak256(abi.encode(choice, i)));
             verdicts[found++] = chance % 4 == 0
                 ? IFederation.Verdict(accounts[i], 0, 0, 8)
-                : IFederation.Verdict(accounts[i], uint32(1 + chance % 997), uint16(chance % 10_001), 0);
+                : chance % 4 == 1
+                    ? IFederation.Verdict(accounts[i], 7, 10_000, 0)
+                    : IFederation.Verdict(accounts[i], uint32(1 + chance % 997), uint16(chance % 10_001), 0);
         }
     }
 
@@ -317,15 +374,16 @@ contract Handler is Test {
         if (holds > held) tokensIn += holds - held;
         else tokensOut += held - holds;
         _watchCredits(credits, sender, selector);
-        _watchStatuses(selector == Federation.replaceAggregator.selector);
+        _watchStatuses(selector);
     }
 
-    /// @dev Credit grows by settlement, unbonding and refund only, and shrinks by its owner's withdrawal only.
+    /// @dev Credit grows by settlement, challenge, unbonding and refund only, and shrinks by its owner's withdrawal only.
     function _watchCredits(uint256[] memory credits, address sender, bytes4 selector) private view {
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint256 credit = federation.creditOf(accounts[i]);
             if (credit > credits[i]) {
                 bool mayGrow = selector == Federation.finalize.selector
+                    || (_isChallenge(selector) && accounts[i] == sender)
                     || (selector == Federation.unbond.selector && accounts[i] == sender)
                     || (selector == Federation.refund.selector && accounts[i] == sponsor);
                 vm.assertTrue(mayGrow, "credit from nowhere");
@@ -336,15 +394,22 @@ contract Handler is Test {
         }
     }
 
-    /// @dev A status never moves backwards; only a standby gets an expired round's proposal phase again.
-    function _watchStatuses(bool replaced) private {
+    /// @dev A status never moves backwards; only a standby gets the proposal phase again, of a round that expired or
+    ///      whose proposal was refuted.
+    function _watchStatuses(bytes4 selector) private {
         for (uint256 round = 1; round <= federation.roundCount(); ++round) {
             IFederation.Status before = lastStatus[round];
             IFederation.Status now_ = federation.status(round);
-            bool isRetry = replaced && before == IFederation.Status.Expired && now_ == IFederation.Status.Propose;
+            bool isReplaced = selector == Federation.replaceAggregator.selector && before == IFederation.Status.Expired;
+            bool isRefuted = _isChallenge(selector) && before == IFederation.Status.Challenge;
+            bool isRetry = now_ == IFederation.Status.Propose && (isReplaced || isRefuted);
             bool hasEnded = before == IFederation.Status.Finalized || before == IFederation.Status.Abandoned;
             vm.assertTrue(isRetry || (hasEnded ? now_ == before : now_ >= before), "status moved backwards");
             lastStatus[round] = now_;
         }
+    }
+
+    function _isChallenge(bytes4 selector) private pure returns (bool) {
+        return selector == Federation.challengeAverage.selector || selector == Federation.challengeVerdict.selector;
     }
 }

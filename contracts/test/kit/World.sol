@@ -56,6 +56,7 @@ abstract contract World is Test {
             initialModelManifest: INITIAL_MANIFEST,
             leafCount: 300,
             treeDepth: 9,
+            leafValues: 64,
             maxParticipants: SEATS,
             weightCap: WEIGHT_CAP,
             rounds: 10,
@@ -132,7 +133,7 @@ abstract contract World is Test {
         return federation.openRound();
     }
 
-    function _root(uint256 round, uint256 i) internal pure returns (bytes32) {
+    function _root(uint256 round, uint256 i) internal view virtual returns (bytes32) {
         return keccak256(abi.encode("root", round, i));
     }
 
@@ -144,7 +145,7 @@ abstract contract World is Test {
         return keccak256(abi.encode("salt", round, i));
     }
 
-    function _examples(uint256 i) internal pure returns (uint32) {
+    function _examples(uint256 i) internal view virtual returns (uint32) {
         return uint32(100 + i);
     }
 
@@ -155,7 +156,7 @@ abstract contract World is Test {
     /// @dev The commitment of `account` in `inRound` of `target` to the update (`round`, `i`).
     function _commitmentOf(address target, uint256 inRound, address account, uint256 round, uint256 i)
         internal
-        pure
+        view
         returns (bytes32)
     {
         return keccak256(
@@ -199,7 +200,7 @@ abstract contract World is Test {
         _revealAll(round, participants);
     }
 
-    function _verdict(uint256 i) internal pure returns (IFederation.Verdict memory) {
+    function _verdict(uint256 i) internal view returns (IFederation.Verdict memory) {
         return IFederation.Verdict({participant: _participant(i), weight: _examples(i), score: FULL, reason: 0});
     }
 
@@ -207,7 +208,7 @@ abstract contract World is Test {
         return IFederation.Verdict({participant: _participant(i), weight: 0, score: 0, reason: reason});
     }
 
-    function _verdicts(uint256 count) internal pure returns (IFederation.Verdict[] memory verdicts) {
+    function _verdicts(uint256 count) internal view returns (IFederation.Verdict[] memory verdicts) {
         verdicts = new IFederation.Verdict[](count);
         for (uint256 i = 0; i < count; ++i) {
             verdicts[i] = _verdict(i);

@@ -1,0 +1,50 @@
+"""`commonweight demo`: a whole federation on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commonweight.cli.options import as_json, plain_failures, print_json
+
+DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "demo.toml"
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default="configs/demo.toml",
+    help="What to train and on which terms.",
+)
+@click.option("--seed", default=0, show_default=True, help="Same seed, same models.")
+@click.option("--keep", is_flag=True, help="Leave the devnet running afterwards.")
+@click.option("--chain-port", default=0, help="Port of the dev chain. Default: a free one.")
+@click.option("--ipfs-port", default=0, help="Port of the dev IPFS daemon. Default: a free one.")
+@click.option("--rpc", "rpc_url", help="Use this dev chain (chain id 31337) instead.")
+@click.option("--ipfs", "ipfs_url", help="Use this IPFS daemon's RPC instead, e.g. Kubo's.")
+@as_json
+@plain_failures
+def demo(config: Path, json_output: bool, **options: Any) -> None:
+    """Play a whole federation on this machine: train, average, pay and audit.
+
+    Killed half-way, the same command goes on where the chain stands.
+
+    \b
+    Example: commonweight demo --config configs/tiny.toml --keep
+    """
+    from commonweight.config import Config
+    from commonweight.demo import Options, run_demo
+    from commonweight.view import DemoView, print_result
+
+    loaded = Config.load(config)
+    with DemoView(loaded, sys.stderr) as view:
+        result = run_demo(loaded, Options(**options), view.show)
+    if json_output:
+        print_json(result)
+    else:
+        print_result(result)
+    if result["audit"]["failed"]:
+        sys.exit(1)
