@@ -168,7 +168,7 @@ def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for
         "progress": str(progress),
         "wait_for": str(wait_for),
     }
-    _write_toml(folder / "aggregator.toml", settings)
+    write_settings(folder / "aggregator.toml", settings)
     return wallet
 
 
@@ -202,7 +202,7 @@ def add_participant(
         "cache": str(cache),
         "progress": str(progress),
     }
-    _write_toml(folder / "participant.toml", settings)
+    write_settings(folder / "participant.toml", settings)
     return wallet
 
 
@@ -217,7 +217,7 @@ def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wall
 
 def connect_sponsor(rpc_url: str, chain_id: int) -> Sender:
     """Return the devnet's sponsor: the first of the dev accounts, whose keys are public."""
-    from chain.devchain.accounts import dev_account
+    from chain.dev_accounts import dev_account
 
     return Sender(connect(rpc_url, chain_id=chain_id), Wallet.from_key(bytes(dev_account(0).key)))
 
@@ -238,7 +238,8 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def _write_toml(path: Path, settings: dict[str, str]) -> None:
+def write_settings(path: Path, settings: dict[str, str]) -> None:
+    """Write a role's settings as TOML, atomically."""
     lines = [f"{key} = {_quoted(value)}" for key, value in settings.items()]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
