@@ -1,5 +1,6 @@
 """`commonweight devnet`: a dev chain and a dev IPFS daemon on this machine."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,14 @@ def devnet_prepare(
     \b
     Example: commonweight devnet prepare --folder ./network
     """
+    import signal
+
     from chain.location import FederationLocation
     from commonweight.config import Config
     from commonweight.network import prepare
 
+    # As the first process of a container it would be deaf to the signal.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     file = prepare(
         Config.load(config),
         folder.resolve(),
