@@ -96,6 +96,23 @@ def load_keystore(path: Path, password: str) -> Wallet:
     return Wallet.from_key(bytes(key))
 
 
+def read_password(file: Path | None) -> str:
+    """Return the password in `file`, without the newline at its end.
+
+    Misconfigured when there is no such file or nothing in it.
+    """
+    if file is None:
+        raise Misconfigured("no password: name its file as password_file in the settings")
+    try:
+        password = file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Misconfigured(f"the password file {file} cannot be read: {reason}") from error
+    if not password:
+        raise Misconfigured(f"the password file {file} is empty")
+    return password
+
+
 def _read_private(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

@@ -28,6 +28,16 @@ def reporter(path: Path | None, who: str) -> Report:
     return report
 
 
+def combine(*reports: Report) -> Report:
+    """Return a report that every one of `reports` hears."""
+
+    def report(phase: str, **facts: Any) -> None:
+        for each in reports:
+            each(phase, **facts)
+
+    return report
+
+
 def read_progress(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield (offset behind the line, line) for every whole line of `path` from offset `start`."""
     if not path.exists():
