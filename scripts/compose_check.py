@@ -8,9 +8,10 @@ With a Docker engine it needs nothing else. Elsewhere, two environment variables
     BUILD     what builds an image, called as `BUILD TAG FOLDER --target TARGET`
               (without it: COMPOSE build)
 
-Whatever takes the place of `docker compose` gets the services of profile dev written out: older
-podman-compose knows no profiles. It runs as a project of its own at free ports, beside whatever
-else runs on this machine, and leaves nothing behind but the images.
+Whatever takes the place of `docker compose` gets the services of profile dev written out and is
+told what to start first: older podman-compose knows neither profiles nor conditions. The network is
+a project of its own at free ports, beside whatever else runs on this machine, and leaves nothing
+behind but the images.
 """
 
 import json
@@ -42,7 +43,10 @@ ROOT: Final = Path(__file__).parents[1]
 PROFILE: Final = "dev"
 PROJECT: Final = "commonweight-check"
 FEDERATION_FILE: Final = "/network/federation/federation.json"
+ONCE: Final = "setup"  # the service that prepares the others and ends
+DONE: Final = f"({FEDERATION_FILE})"  # the end of its last line
 LIMIT_SECONDS: Final = 15 * 60.0
+_SETUP_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 20
 _POLL_SECONDS: Final = 2.0
 
@@ -60,6 +64,7 @@ class Compose:
         given = os.environ.get("COMPOSE")
         file = ROOT / "docker-compose.yml" if given is None else self._write(folder)
         command = shlex.split(given or "docker compose")
+        self._knows_conditions = given is None
         self._command = [*command, "-f", str(file), "-p", PROJECT]
         self._environment = {
             **os.environ,
@@ -91,15 +96,30 @@ class Compose:
         for image, target in targets.items():
             subprocess.run([*shlex.split(build), image, str(ROOT), "--target", target], check=True)
 
+    def up(self) -> None:
+        """Start every service, each once those it needs are ready."""
+        if not self._knows_conditions:
+            self.run("up", "-d", "--no-build", ONCE)
+            deadline = time.monotonic() + _SETUP_SECONDS
+            while DONE not in self.run("logs", ONCE, check=False):
+                if time.monotonic() > deadline:
+                    raise Failed(f"{ONCE} did not end\n{self.logs(ONCE)}")
+                time.sleep(_POLL_SECONDS)
+        self.run("up", "-d", "--no-build")
+
+    def down(self, *options: str) -> None:
+        """Stop and remove the containers; the volumes stay unless `options` has --volumes."""
+        self.run("down", "-t", str(_STOP_SECONDS), *options)
+
     def exec(self, service: str, *command: str) -> str:
         """Run a command inside a service's container and return its stdout."""
         return self.run("exec", "-T", service, *command)
 
-    def logs(self) -> str:
-        """Return the end of every service's log."""
+    def logs(self, *services: str) -> str:
+        """Return the end of these services' logs, or of all."""
         return "\n".join(
             f"--- {name}\n{self.run('logs', '--tail', '30', name, check=False)}"
-            for name in self.services
+            for name in services or self.services
         )
 
     def _write(self, folder: Path) -> Path:
@@ -150,7 +170,7 @@ class Check:
         with self.step("build the images"):
             self.compose.build()
         with self.step("up, and two rounds"):
-            self.compose.run("up", "-d", "--no-build")
+            self.compose.up()
             location = self.wait("the federation", self.find_location)
             before = self.wait("two rounds", lambda: self.models(location, 2))
         with self.step("health, users, read-only roots"):
@@ -158,8 +178,8 @@ class Check:
         with self.step("audit from outside"):
             self.audit(location)
         with self.step("down, up, and the next round"):
-            self.compose.run("down", "-t", str(_STOP_SECONDS))
-            self.compose.run("up", "-d", "--no-build")
+            self.compose.down()
+            self.compose.up()
             after = self.wait("the next round", lambda: self.models(location, len(before) + 1))
         if after[: len(before)] != before:
             raise Failed("the rounds from before `down` are not there any more")
@@ -192,7 +212,7 @@ class Check:
     def check_services(self) -> None:
         """Failed unless every running service is healthy, not root, and cannot write its image."""
         for name, service in self.compose.services.items():
-            if service["restart"] == "on-failure":
+            if name == ONCE:
                 continue  # it has done its work and ended
             self.compose.exec(name, *service["healthcheck"]["test"][1:])
             self.compose.exec(name, "sh", "-c", "test $(id -u) != 0")
@@ -239,7 +259,7 @@ def main() -> int:
             print(f"FAILED: {error}")
             return 1
         finally:
-            compose.run("down", "--volumes", "-t", "5", check=False)
+            compose.down("--volumes")
     return 0
 
 
