@@ -52,15 +52,19 @@ def run_participant(
 
 def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
     """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
-    location = FederationLocation.load(settings.federation)
-    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
     return Participant(
-        connect_federation(location, wallet, limits),
-        ContentStore(location.ipfs_url),
+        connect_wallet(settings, wallet),
+        ContentStore(FederationLocation.load(settings.federation).ipfs_url),
         LocalTrainer(settings.data, settings.model, settings.cache, report),
         settings.state,
         report,
     )
+
+
+def connect_wallet(settings: ParticipantSettings, wallet: Wallet) -> Federation:
+    """Return the contract as this participant's wallet uses it."""
+    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    return connect_federation(FederationLocation.load(settings.federation), wallet, limits)
 
 
 class Follower:

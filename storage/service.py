@@ -29,6 +29,7 @@ T = TypeVar("T")
 FIRST_BACK_OFF_S: Final = 1.0
 LONGEST_BACK_OFF_S: Final = 30.0  # a phase of minutes must not be slept through
 STOP_SECONDS: Final = 5.0
+_LOCK: Final = ".running"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -172,9 +173,21 @@ def alone(state: Path, keystore: Path) -> Iterator[None]:
     """
     state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        _hold(stack, state / ".running", os.O_RDWR | os.O_CREAT, f"the state folder {state}")
+        _hold(stack, state / _LOCK, os.O_RDWR | os.O_CREAT, f"the state folder {state}")
         _hold(stack, keystore, os.O_RDONLY, f"the wallet {keystore}")
         yield
+
+
+def is_held(state: Path) -> bool:
+    """Whether a process holds this state folder now."""
+    try:
+        with (state / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _hold(stack: ExitStack, path: Path, flags: int, what: str) -> None:

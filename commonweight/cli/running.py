@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chain.wallet import Wallet
     from storage.progress import Report
     from storage.service import Service
+    from storage.settings import RoleSettings
 
 P = ParamSpec("P")
 
@@ -61,18 +62,22 @@ def running_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def running_role(
-    running: Running, who: str, progress: Path | None, poll_seconds: float
+    running: Running, who: str, settings: "RoleSettings"
 ) -> Iterator[tuple["Service", "Report"]]:
     """Yield the service and the report of a role; SIGTERM ends the block quietly.
 
     A failure inside is logged as the role's last line, and raised.
     """
     from commonweight.logs import log_reporter, setup_logging
-    from storage.progress import combine, reporter
+    from storage.progress import combine, last_line_reporter, reporter
     from storage.service import Service, stopping_on_signals
 
     setup_logging(running.log_format)
-    reports = [reporter(progress, who), log_reporter(who)]
+    reports = [
+        reporter(settings.progress, who),
+        last_line_reporter(settings.state, who),
+        log_reporter(who),
+    ]
     on_look: Callable[[], None] = lambda: None  # noqa: E731
     if running.metrics_port is not None:
         from commonweight.metrics import Metrics
@@ -82,7 +87,7 @@ def running_role(
         reports.append(metrics.report)
         on_look = metrics.looked
     report = combine(*reports)
-    service = Service(report, poll_seconds, on_look)
+    service = Service(report, settings.poll_seconds, on_look)
     with stopping_on_signals(service):
         try:
             yield service, report
