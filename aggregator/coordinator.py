@@ -55,6 +55,7 @@ class Coordinator:
         self.store = store
         self.workspace = workspace
         self.report = report
+        self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between two looks
         self.terms = federation.terms()
         self.address = federation.sender.address
         self.chain_id = federation.w3.eth.chain_id
@@ -103,7 +104,7 @@ class Coordinator:
             case Status.PROPOSE if self.is_leading():
                 self.propose(round_id)
             case Status.PROPOSE | Status.CHALLENGE:
-                time.sleep(_POLL_SECONDS)
+                self.wait()
             case Status.SETTLEABLE:
                 self.settle(round_id)
             case Status.EXPIRED:
@@ -200,7 +201,7 @@ class Coordinator:
         ask(action, round_id)
         again_at = time.monotonic() + _ASK_AGAIN_SECONDS
         while time.monotonic() < again_at and self.federation.status(round_id) is status:
-            time.sleep(_POLL_SECONDS)
+            self.wait()
 
     def _report_screened(self, round_id: RoundId, decision: Screened) -> None:
         verdict = decision.verdict

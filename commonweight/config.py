@@ -48,7 +48,7 @@ class DataSection(Section):
     """The public held-out file, and a private file for each participant of a demo."""
 
     held_out: Path
-    participants: Annotated[dict[str, Path], Field(min_length=1, max_length=16)]
+    participants: Annotated[dict[str, Path], Field(max_length=16)] = {}
 
 
 class FederationSection(Section):

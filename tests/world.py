@@ -21,7 +21,7 @@ from aggregator.coordinator import Coordinator
 from auditor.replay import Audit
 from auditor.verified import Verified
 from chain.deploy import deploy_federation, deploy_token
-from chain.devchain.accounts import dev_account
+from chain.dev_accounts import dev_account
 from chain.devchain.server import DevChain
 from chain.federation import Federation
 from chain.records import Status, Terms
