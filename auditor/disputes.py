@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from auditor.replay import Audit, RoundHistory, first_wrong_leaf
+from auditor.history import RoundHistory
+from auditor.mean import first_wrong_leaf
+from auditor.replay import Audit
 from chain.events import ProposalRefuted, Proposed
 from chain.federation import Federation
 from chain.records import Leaf, Model, OpenedUpdate, Status

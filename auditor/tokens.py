@@ -1,7 +1,7 @@
 """Counts a federation's tokens: in = credited + escrowed + staked + bonded + withdrawn (§9)."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from auditor.verified import Verified
@@ -81,13 +81,19 @@ class Accounts:
                 self.credited[event.sponsor] += event.amount
 
 
+def count_tokens(events: Iterable[FederationEvent]) -> Accounts:
+    """Return where every token unit is after `events`."""
+    accounts = Accounts()
+    for event in events:
+        accounts.process(event)
+    return accounts
+
+
 def check_tokens(
     federation: Federation, events: Sequence[FederationEvent], block: int
 ) -> Iterator[Verified]:
     """Yield whether the events add up, and whether contract and token agree with them."""
-    accounts = Accounts()
-    for event in events:
-        accounts.process(event)
+    accounts = count_tokens(events)
     claim = "tokens in = credited + escrowed + staked + bonded + withdrawn"
     adds_up = accounts.received == accounts.held + accounts.withdrawn
     yield Verified("§9", None, claim, adds_up, f"{accounts.received:,} token units came in")
