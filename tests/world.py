@@ -260,10 +260,12 @@ class World:
             "participant_stake": TokenUnits(50 * TOKEN),
             "missed_reveal_penalty": TokenUnits(10 * TOKEN),
             "aggregator_bond": TokenUnits(200 * TOKEN),
+            "availability_deposit": TokenUnits(3 * TOKEN),
             "commit_seconds": 600,
             "reveal_seconds": 600,
             "propose_seconds": 600,
             "challenge_seconds": 0,
+            "response_seconds": 0,
             "unbonding_seconds": 3600,
             "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
         }
