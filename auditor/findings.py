@@ -157,7 +157,7 @@ def collect(
         spec=audit.found_spec,
         checks=tuple(checks),
         rounds=tuple(found),
-        accounts=count_tokens(audit.events),
+        accounts=count_tokens(audit.events, audit.terms.availability_deposit),
         challenges=None if challenges is None else tuple(challenges),
     )
 

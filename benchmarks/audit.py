@@ -231,10 +231,12 @@ def make_terms(spec: Spec, root: Digest, manifest: Digest) -> Terms:
         participant_stake=none,
         missed_reveal_penalty=none,
         aggregator_bond=none,
+        availability_deposit=none,
         commit_seconds=0,
         reveal_seconds=0,
         propose_seconds=0,
         challenge_seconds=0,
+        response_seconds=0,
         unbonding_seconds=0,
         closes_at=UnixTime(0),
     )

@@ -60,6 +60,7 @@ class FederationSection(Section):
     participant_stake: Tokens
     missed_reveal_penalty: Tokens
     aggregator_bond: Tokens
+    availability_deposit: Tokens = 0.0
     weight_cap: Positive
     max_participants: Positive = 128
     sampling_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -67,6 +68,7 @@ class FederationSection(Section):
     reveal_seconds: Seconds
     propose_seconds: Seconds
     challenge_seconds: Seconds
+    response_seconds: Seconds = 0
     unbonding_seconds: Seconds
     open_days: Positive = 30
 

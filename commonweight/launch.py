@@ -179,10 +179,12 @@ def build_terms(
         participant_stake=token_units(section.participant_stake),
         missed_reveal_penalty=token_units(section.missed_reveal_penalty),
         aggregator_bond=token_units(section.aggregator_bond),
+        availability_deposit=token_units(section.availability_deposit),
         commit_seconds=section.commit_seconds,
         reveal_seconds=section.reveal_seconds,
         propose_seconds=section.propose_seconds,
         challenge_seconds=section.challenge_seconds,
+        response_seconds=section.response_seconds,
         unbonding_seconds=section.unbonding_seconds,
         closes_at=UnixTime(int(time.time()) + section.open_days * 86_400),
     )

@@ -162,7 +162,7 @@ def audit_watch(
     import tempfile
     from threading import Event
 
-    from auditor.disputes import watch
+    from auditor.watch import watch
 
     wallet = open_wallet(keystore, password_file)
     client, store = audited(address, federation, rpc_url, ipfs_url, from_block, wallet)

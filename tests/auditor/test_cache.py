@@ -26,7 +26,7 @@ from storage.files import read_json
 from storage.ipfs import ContentStore
 from tests.auditor.auditing import Audited, TellingStore, layer_files
 from tests.chain.stage import ask
-from tests.disputes.test_lies import off_by_one
+from tests.disputes.lies import off_by_one
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import SyntheticTrainer, World
 
@@ -106,7 +106,7 @@ def test_another_node_is_asked_for_the_events_itself(played: World, tmp_path: Pa
     try:
         AuditCache(tmp_path, client, 0).read_events(client.w3.eth.block_number)
     finally:
-        client.w3.provider.place = played.chain.url  # type: ignore[attr-defined]
+        client.w3.provider.place = played.rpc_url  # type: ignore[attr-defined]
     assert asked == [(None, client.w3.eth.block_number)]
     assert len(list(tmp_path.rglob("events-*.json"))) == len(records) + 1
 
@@ -267,7 +267,7 @@ def test_an_audit_that_was_killed_goes_on(played: World, tmp_path: Path) -> None
     cid = last_layer(played, "cem", RoundId(2))
     with LyingProxy(played.daemon.url) as proxy:
         command = [sys.executable, "-m", "commonweight", "audit", "run", played.address]
-        command += ["--rpc", played.chain.url, "--ipfs", proxy.url, "--confirmations", "0"]
+        command += ["--rpc", played.rpc_url, "--ipfs", proxy.url, "--confirmations", "0"]
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),

@@ -23,7 +23,7 @@ from chain.records import Status
 from commonweight.cli import main
 from protocol.cid import raw_cid
 from protocol.quantities import RoundId
-from tests.disputes.test_lies import off_by_one
+from tests.disputes.lies import off_by_one
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import World
 
@@ -173,7 +173,7 @@ def test_attributes_cannot_be_left(findings: Findings) -> None:
 
 
 def audit_run(world: World, *arguments: str) -> Result:
-    endpoints = ["--rpc", world.chain.url, "--ipfs", world.daemon.url]
+    endpoints = ["--rpc", world.rpc_url, "--ipfs", world.daemon.url]
     return CliRunner().invoke(main, ["audit", "run", world.address, *endpoints, *arguments])
 
 
@@ -205,7 +205,7 @@ def test_the_json_object_and_the_page_say_the_same(played: World, tmp_path: Path
     text = assert_harmless(page.read_text()).text
     assert "recomputed earlier" in text
     assert "2 of 2 rounds" in text
-    assert f"commonweight audit run {played.address} --rpc {played.chain.url}" in text
+    assert f"commonweight audit run {played.address} --rpc {played.rpc_url}" in text
     alone = as_object(audit_run(played, "--no-cache", "--round", "2", "--json"))
     assert [row["round"] for row in alone["rounds"]] == [2]
     assert alone["cached"] == 0
@@ -241,7 +241,7 @@ def test_a_failing_audit_has_its_page_too(tmp_path: Path) -> None:
         assert "leaf 10: value 70 of layer a.lora_B.weight" in text
         with LyingProxy(world.daemon.url) as proxy:
             proxy.lose(raw_cid(world.spec.digest()))
-            endpoints = ["--rpc", world.chain.url, "--ipfs", proxy.url, "--no-cache"]
+            endpoints = ["--rpc", world.rpc_url, "--ipfs", proxy.url, "--no-cache"]
             arguments = ["audit", "run", world.address, *endpoints, "--report", str(path)]
             assert CliRunner().invoke(main, arguments).exit_code == 1
         text = assert_harmless(path.read_text()).text
