@@ -53,7 +53,8 @@ def audit_run(
 
     Prints a line a check with its section of docs/protocol.md, and exits 1 when any fails. Without
     ADDRESS: the federation of --federation. With --challenge a proposal that is still open to
-    challenge and provably wrong costs its aggregator the bond; the wallet pays the gas and is
+    challenge and provably wrong costs its aggregator the bond; of withheld bytes a leaf is demanded.
+    The wallet pays the gas, and a deposit for each demand, and is
     credited half of the bond.
 
     \b
@@ -109,8 +110,9 @@ def audit_watch(
 ) -> None:
     """Follow the federation at ADDRESS and challenge wrong proposals inside their window.
 
-    Prints a line a finding and goes on until it is stopped (SIGTERM). The wallet pays the gas and
-    is credited half of the bond of an aggregator it refutes.
+    Prints a line a finding and goes on until it is stopped (SIGTERM). The wallet pays the gas, and a
+    deposit for each withheld leaf that it demands, returned when nobody posts it. It is credited half
+    of the bond of an aggregator it refutes.
 
     \b
     Example: commonweight audit watch 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\
