@@ -265,7 +265,7 @@ class Check:
         print(f"  {len(running)} services: {', '.join(running)}")
 
     def expect_failure(self, name: str) -> None:
-        """Failed when a command that fails in the container seems to succeed: nothing would count."""
+        """Fail when a command that fails in the container seems to succeed: nothing would count."""
         try:
             self.compose.exec(name, "sh", "-c", "exit 3")
         except Failed:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chain.devchain.accounts import dev_account
+from chain.dev_accounts import dev_account
 from chain.token import Erc20
 from chain.wallet import Wallet
 from commonweight import launch

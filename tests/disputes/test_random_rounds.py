@@ -18,7 +18,7 @@ from aggregator.layerwise import average_layers
 from auditor.averaged import Averaged, Part
 from chain.compiler import load_artifact
 from chain.deploy import deploy_federation, deploy_token
-from chain.devchain.accounts import dev_account
+from chain.dev_accounts import dev_account
 from chain.federation import Federation
 from chain.records import Status, Terms
 from chain.reverts import Reverted
