@@ -166,7 +166,8 @@ def _communication(profiles: Sequence[Profile]) -> dict[str, Any]:
     budget = sum(tensor_bytes(phase) for phase in phases if phase.role == "participant")
     update = next((sum(size for _, size in p.layers) for p in profiles if p.layers), 0)
     weights = max((phase.base_weights for phase in phases), default=0)
-    full = round(budget / update * weights * WEIGHT_BYTES) if update and weights else None
+    transfers = budget / update if update else 0.0
+    full = round(transfers * weights * WEIGHT_BYTES) or None
     return {
         "participants": len({p.who for p in phases if p.role == "participant"}),
         "used_bytes": budget,

@@ -1,6 +1,7 @@
 """Reads what `storage.recorder` wrote: the phases of one role, in the order in which they ended."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -59,13 +60,18 @@ def _take_line(raw: bytes, profile: Profile) -> None:
 
 def _parse(line: dict[str, Any]) -> Recorded:
     return Recorded(
-        role=line["role"],
-        who=line["who"],
-        round=line["round"],
-        phase=line["phase"],
-        start=line["start"],
-        total=Meter(*(line[name] for name in _FIGURES)),
-        layers={int(index): Meter(*values) for index, values in line["layers"].items()},
-        failed=line.get("failed", False),
-        base_weights=line.get("base_weights", 0),
+        role=str(line["role"]),
+        who=str(line["who"]),
+        round=int(line["round"]),
+        phase=str(line["phase"]),
+        start=float(line["start"]),
+        total=_meter([line[name] for name in _FIGURES]),
+        layers={int(index): _meter(values) for index, values in line["layers"].items()},
+        failed=bool(line.get("failed", False)),
+        base_weights=int(line.get("base_weights", 0)),
     )
+
+
+def _meter(values: Sequence[float]) -> Meter:
+    seconds, *counts = values
+    return Meter(float(seconds), *map(int, counts))

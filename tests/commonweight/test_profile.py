@@ -149,7 +149,10 @@ def test_a_torn_line_spoils_no_other(tmp_path: Path) -> None:
     recorder = make_recorder(tmp_path)
     with recorder.phase("train", 1):
         pass
-    for torn in (b'\n{"role":"participant","who":"0xabc","rou', b"\n[1]\n{}\nnull\n\xff\xfe"):
+    for torn in (
+        b'\n{"role":"participant","who":"0xabc","rou',
+        b'\n[1]\n{}\nnull\n{"round":"x"}\n\xff\xfe',
+    ):
         with (tmp_path / PROFILE).open("ab") as file:
             file.write(torn)
         with recorder.phase("pin", 2):
@@ -302,11 +305,13 @@ def test_full_weights_are_as_many_transfers_of_all_weights(tmp_path: Path) -> No
     recorder = make_recorder(tmp_path)
     with recorder.phase("train", 1) as span:
         span.note(base_weights=1000)
+    assert "full weights" not in show(tmp_path)
     for _ in range(3):
         with recorder.phase("pin", 1) as span, span.layer(0):
             TRAFFIC.add(sent=SPEC.total_bytes)
     found = describe_profile(tmp_path)["communication"]
     assert found["full_weight_bytes"] == 3 * 1000 * 4
+    assert "1,000 weights of 4 bytes, 4.5 times as much" in show(tmp_path)
 
 
 # ------------------------------------------------------------ the command
