@@ -10,7 +10,7 @@ from rich.table import Table
 from commonweight.profile import WEIGHT_BYTES
 
 WIDTH: Final = 100
-SLOWEST: Final = 10
+SLOWEST: Final = 5
 _FIGURES: Final = ("times", "seconds", "MB in", "MB out", "MB/s", "peak MB")
 
 
@@ -19,13 +19,7 @@ def print_profile(described: dict[str, Any], all_layers: bool = False) -> None:
     width = min(Console(file=sys.stdout).width, WIDTH) if sys.stdout.isatty() else WIDTH
     console = Console(file=sys.stdout, highlight=False, width=width)
     console.print(_phases(described["phases"]))
-    rows = described["layers"]
-    shown = sorted(rows, key=lambda row: -row["seconds"])
-    shown = rows if all_layers else shown[:SLOWEST]
-    if shown:
-        console.print(_layers(shown, short_names([row["layer"] for row in rows])))
-    if len(shown) < len(rows):
-        console.print(f"the {len(shown)} slowest of {len(rows)}; --layers shows all")
+    _print_layers(described["layers"], console, all_layers)
     _print_communication(described["communication"], console)
 
 
@@ -62,8 +56,20 @@ def _phases(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _layers(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Table:
-    table = Table("phase", "layer", title="Layers", title_justify="left")
+def _print_layers(rows: Sequence[dict[str, Any]], console: Console, all_of_them: bool) -> None:
+    names = short_names([row["layer"] for row in rows])
+    for role in dict.fromkeys(row["role"] for row in rows):
+        own = [row for row in rows if row["role"] == role]
+        if all_of_them or len(own) <= SLOWEST:
+            shown, title = own, f"layers, {role}"
+        else:
+            shown = sorted(own, key=lambda row: -row["seconds"])[:SLOWEST]
+            title = f"layers, {role}: the {SLOWEST} slowest of {len(own)}; --layers shows all"
+        console.print(_layers(shown, names, title))
+
+
+def _layers(rows: Sequence[dict[str, Any]], names: dict[str, str], title: str) -> Table:
+    table = Table("phase", "layer", title=title, title_justify="left")
     table.columns[1].overflow = "fold"
     _add_figures(table)
     for row in rows:

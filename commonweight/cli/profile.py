@@ -9,7 +9,7 @@ from commonweight.cli.options import as_json, plain_failures, print_json
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--layers", is_flag=True, help="Show every layer, not the slowest ten.")
+@click.option("--layers", is_flag=True, help="Show every layer, not the slowest five.")
 @as_json
 @plain_failures
 def profile(run: Path | None, layers: bool, json_output: bool) -> None:

@@ -330,7 +330,9 @@ def test_the_tables_fit_100_columns(world: World) -> None:
     participant = ["fetch model", "train", "encode", "hash", "commit", "pin", "reveal"]
     aggregator = ["fetch model", "verify", "fetch", "screen", "average", "hash", "pin", "propose"]
     assert phases[: len(participant) + len(aggregator)] == participant + aggregator
-    assert any("the 10 slowest of 24; --layers shows all" in line for line in lines)
+    assert any(
+        "layers, participant: the 5 slowest of 9; --layers shows all" in line for line in lines
+    )
     assert any("to and from 3 participants, of FlowerTune's 200,000" in line for line in lines)
 
 
