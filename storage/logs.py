@@ -55,6 +55,8 @@ def app_report(progress: Path | None, state: Path, who: str) -> Report:
     if progress is not None:
         return reporter(progress, who)
     setup_logging("text")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name != "flwr")  # prints its lines itself
     return combine(log_reporter(who), last_line_reporter(state, who))
 
 
