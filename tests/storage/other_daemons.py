@@ -43,7 +43,9 @@ def running_ipfs(kind: str, folder: Path) -> Iterator[str]:
 
 def _program(kind: str) -> list[str]:
     if kind == "kubo":
-        return [shutil.which("ipfs") or "ipfs"]
+        found = shutil.which("ipfs")
+        assert found, "--ipfs kubo: there is no program ipfs on the PATH"
+        return [found]
     if kind != "js-ipfs":
         raise ValueError(f"--ipfs {kind}: dev, js-ipfs, kubo or http://HOST:PORT was expected")
     assert _CLI.exists(), f"run `npm ci --omit=optional --ignore-scripts` in {_JS_IPFS}"
