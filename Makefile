@@ -46,9 +46,10 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# The end-to-end test on a chain and an IPFS daemon that are not ours.
+# The content store's tests and the end-to-end test on an IPFS daemon and a chain that are not ours.
 test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)
-	$(BIN)/python -m pytest tests/commonweight/test_demo.py --chain anvil --ipfs $(IPFS)
+	$(BIN)/python -m pytest tests/storage/test_ipfs.py tests/commonweight/test_demo.py \
+	  --chain anvil --ipfs $(IPFS)
 
 $(JS_IPFS)/node_modules/.ready: $(JS_IPFS)/package.json $(JS_IPFS)/package-lock.json
 	cd $(JS_IPFS) && npm ci --omit=optional --ignore-scripts --silent --no-audit --no-fund

@@ -14,5 +14,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ipfs",
         default="dev",
         metavar="dev|js-ipfs|kubo|URL",
-        help="the IPFS daemon under the end-to-end test (tests/storage/other_daemons.py)",
+        help="the IPFS daemon under the store's and the end-to-end tests",
     )

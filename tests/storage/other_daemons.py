@@ -1,4 +1,4 @@
-"""IPFS daemons that are not ours, for the same end-to-end tests.
+"""IPFS daemons that are not ours, for the same tests.
 
 js-ipfs      from tests/storage/js-ipfs (`npm ci --omit=optional --ignore-scripts` there)
 kubo         the program `ipfs` on the PATH
