@@ -87,7 +87,8 @@ def evaluate(message: Message, context: Context) -> Message:
     part, parts = int(config["part"]), int(config["parts"])
     model = participant.fetch_model(_round(message))
     trainer = _trainer(_settings_path(context))
-    loss, tokens = trainer.evaluate(participant.spec, participant.store, model, part, parts)
+    with participant.recorder.phase("evaluate", _round(message)):
+        loss, tokens = trainer.evaluate(participant.spec, participant.store, model, part, parts)
     metrics = MetricRecord({"loss": loss, "tokens": tokens})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 

@@ -77,7 +77,8 @@ def connect_wallet(
 def report_loss(participant: Participant, trainer: LocalTrainer, round_id: RoundId) -> None:
     """Report the held-out loss of the model that stands after a round."""
     model = participant.fetch_model(RoundId(round_id + 1))
-    loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
+    with participant.recorder.phase("evaluate", round_id + 1):
+        loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
     participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
 
 

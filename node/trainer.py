@@ -10,6 +10,7 @@ from protocol.quantities import RoundId, parse_digest
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
+from storage.recorder import current
 
 
 class LocalTrainer:
@@ -36,6 +37,7 @@ class LocalTrainer:
         from training.session import open_session
 
         session = open_session(spec, self.source, self.cache)
+        current().note(base_weights=session.base_weights)
         examples = read_examples(self.data)
 
         def on_step(step: int, steps: int, loss: float) -> None:

@@ -69,6 +69,21 @@ def test_the_demo_trains_pays_and_passes_its_audit(result: dict[str, Any]) -> No
     assert (Path(result["folder"]) / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_demo_was_profiled(program: Program, result: dict[str, Any]) -> None:
+    profile = program.json("profile", result["folder"])
+    times = {(row["role"], row["phase"]): row["times"] for row in profile["phases"]}
+    for phase in ("train", "encode", "commit", "pin", "reveal"):
+        assert times["participant", phase] == 4 * 3
+    for phase in ("verify", "average", "pin", "propose"):
+        assert times["aggregator", phase] == 3
+    assert times["aggregator", "verify: fetch"] == times["aggregator", "verify: screen"] == 4 * 3
+    found = profile["communication"]
+    # Each fetched the initial model and three more, and sent three updates.
+    assert found["used_bytes"] == 4 * (4 + 3) * found["update_bytes"]
+    weights = found["base_weights"]
+    assert found["full_weight_bytes"] == 4 * (4 + 3) * weights * 4
+
+
 def test_each_balance_grew_by_what_the_contract_says(
     program: Program, result: dict[str, Any]
 ) -> None:
