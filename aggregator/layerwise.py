@@ -7,8 +7,9 @@ The new layer is written and hashed as it appears. The bits depend on neither mo
 """
 
 import os
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,18 +25,31 @@ from protocol.quantities import Digest
 from protocol.spec import Spec
 from protocol.tree import Subtree, TreeBuilder, full_subtrees
 from storage.layers import LayerFolder
+from storage.mapped import HUGE_PAGE_BYTES, MappedFile
 
 Mode = Literal["layerwise", "all_at_once"]
 
-SLAB_BYTES: Final = 1 << 20  # a task of one thread: hashed and written whole
-PIECE_BYTES: Final = 1 << 17  # read from every update at a time, so that it is still in the cache
+INPUT_BYTES: Final = 16 << 20
+"""What one thread reads of all updates together before it forgets it."""
+
+_LEAST_SLAB_BYTES: Final = 1 << 17  # smaller ones would be all overhead
+
+HashSlab = Callable[[memoryview, int, int], list[Subtree]]
 
 
 def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
     """Return about how many bytes `average_layers` holds at most, the interpreter's own aside."""
     if mode == "all_at_once":
         return spec.total_bytes * (updates + 1)
-    return threads * (2 * SLAB_BYTES + PIECE_BYTES * (updates + 2))
+    slab = min(_slab_bytes(spec, updates), spec.total_bytes)
+    return threads * slab * (updates + 1)
+
+
+def _slab_bytes(spec: Spec, updates: int) -> int:
+    """How much of a layer one thread averages at a time: whole leaves, about `INPUT_BYTES`."""
+    leaf_bytes = spec.encoding.leaf_bytes
+    size = min(max(INPUT_BYTES // updates, _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
+    return max(size // leaf_bytes, 1) * leaf_bytes
 
 
 def average_layers(
@@ -55,75 +69,89 @@ def average_layers(
     if mode == "all_at_once":
         return _average_all_at_once(spec, updates, weights, target)
     builder = TreeBuilder(spec.encoding.leaf_bytes)
-    with ThreadPoolExecutor(threads) as pool:
-        for index in range(len(spec.layers)):
-            paths = [update.layer_path(index) for update in updates]
-            with _Layer(spec, index, paths, weights, target, builder.leaf_count) as layer:
-                for subtrees in layer.average(pool, ahead=2 * threads):
-                    for subtree in subtrees:
-                        builder.append(subtree)
+    for subtrees in average_slabs(spec, updates, weights, target, threads):
+        for subtree in subtrees:
+            builder.append(subtree)
     return builder.root()
 
 
-class _Layer:
-    """One layer's files, open; its mean is made slab by slab, in any order."""
+def average_slabs(
+    spec: Spec,
+    updates: Sequence[LayerFolder],
+    weights: Sequence[int],
+    target: LayerFolder,
+    threads: int,
+    hash_slab: HashSlab = full_subtrees,
+) -> Iterator[list[Subtree]]:
+    """Write the mean to `target` slab by slab; yield what `hash_slab` finds in each, in order.
 
-    def __init__(
-        self,
-        spec: Spec,
-        index: int,
-        paths: Sequence[Path],
-        weights: Sequence[int],
-        target: LayerFolder,
-        first_leaf: int,
-    ) -> None:
-        self._paths, self._weights = paths, weights
-        self._size = spec.layer_bytes(index)
-        self._leaf_bytes = spec.encoding.leaf_bytes
-        self._first_leaf = first_leaf
-        self._target_path = target.layer_path(index)
-        self._files = ExitStack()
-
-    def __enter__(self) -> "_Layer":
-        self._sources = [self._open(path, os.O_RDONLY) for path in self._paths]
-        self._target = self._open(self._target_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
-
-    def _open(self, path: Path, flags: int) -> int:
-        handle = os.open(path, flags, 0o644)
-        self._files.callback(os.close, handle)
-        return handle
-
-    def average(self, pool: ThreadPoolExecutor, ahead: int) -> Iterator[list[Subtree]]:
-        """Yield each slab's subtrees, in order, once it is written; `ahead` are in the making."""
-        # Whole leaves, so that each slab can be hashed by itself.
-        step = max(SLAB_BYTES // self._leaf_bytes, 1) * self._leaf_bytes
-        pending: deque[Future[list[Subtree]]] = deque()
-        for start in range(0, self._size, step):
-            length = min(step, self._size - start)
-            pending.append(pool.submit(self._slab, start, length))
-            if len(pending) == ahead:
-                yield pending.popleft().result()
+    `threads` slabs are in the making at a time, also of different layers.
+    """
+    step = _slab_bytes(spec, len(updates))
+    memory = _Memory(step)
+    pending: deque[Future[list[Subtree]]] = deque()
+    with ExitStack() as layers, ThreadPoolExecutor(threads) as pool:
+        first_leaf = 0
+        for index in range(len(spec.layers)):
+            paths = [update.layer_path(index) for update in updates]
+            size = spec.layer_bytes(index)
+            layer = _Layer(paths, weights, target.layer_path(index), size, step)
+            layers.callback(layer.close)
+            for start in range(0, size, step):
+                leaf = first_leaf + start // spec.encoding.leaf_bytes
+                job = (memory, hash_slab, start, spec.encoding.leaf_bytes, leaf)
+                pending.append(pool.submit(layer.average, *job))
+                if len(pending) == 2 * threads:
+                    yield pending.popleft().result()
+            first_leaf += size // spec.encoding.leaf_bytes
         while pending:
             yield pending.popleft().result()
 
-    def _slab(self, start: int, length: int) -> list[Subtree]:
-        mean = np.empty(length // STORED.itemsize, STORED)
-        pieces = np.empty((len(self._sources), PIECE_BYTES // STORED.itemsize), STORED)
-        for offset in range(0, length, PIECE_BYTES):
-            count = min(PIECE_BYTES, length - offset) // STORED.itemsize
-            rows = [row[:count] for row in pieces]
-            for path, source, row in zip(self._paths, self._sources, rows, strict=True):
-                if os.preadv(source, [row.view(np.uint8).data], start + offset) != row.nbytes:
-                    raise _too_short(path, self._size)
-            first = offset // STORED.itemsize
-            mean_into(mean[first : first + count], rows, self._weights)
+
+class _Memory(threading.local):
+    """Each thread's own room for a slab of the mean, used again and again."""
+
+    def __init__(self, size: int) -> None:
+        self.mean = np.empty(size // STORED.itemsize, STORED)
+
+
+class _Layer:
+    """One layer's files, open until the last slab is done; slabs are made in any order."""
+
+    def __init__(
+        self, paths: Sequence[Path], weights: Sequence[int], target: Path, size: int, step: int
+    ) -> None:
+        self._weights, self._size, self._step = weights, size, step
+        self._slabs_left = -(-size // step)
+        self._lock = threading.Lock()
+        self._files = ExitStack()
+        self._sources = [self._files.enter_context(MappedFile(p, size, step)) for p in paths]
+        # Not emptied first: overwriting pages that are there is faster than making new ones.
+        self._target = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
+        self._files.callback(os.close, self._target)
+        os.ftruncate(self._target, size)
+
+    def close(self) -> None:
+        self._files.close()
+
+    def average(
+        self, memory: _Memory, hash_slab: HashSlab, start: int, leaf_bytes: int, first_leaf: int
+    ) -> list[Subtree]:
+        """Average and write the slab at `start`, of which the first leaf is `first_leaf`."""
+        stop = min(start + self._step, self._size)
+        mean = memory.mean[: (stop - start) // STORED.itemsize]
+        mean_into(mean, [s.data[start:stop].view(STORED) for s in self._sources], self._weights)
+        for source in self._sources:
+            source.forget(start, stop)
         data = mean.view(np.uint8).data
         self._write(data, start)
-        return full_subtrees(data, self._leaf_bytes, self._first_leaf + start // self._leaf_bytes)
+        subtrees = hash_slab(data, leaf_bytes, first_leaf)
+        with self._lock:
+            self._slabs_left -= 1
+            is_last = not self._slabs_left
+        if is_last:
+            self.close()
+        return subtrees
 
     def _write(self, data: memoryview, at: int) -> None:
         while data:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +30,7 @@ from aggregator import layerwise
 from protocol import speed
 from protocol.encoding import STORED, decode_values
 from protocol.spec import Spec
-from protocol.tree import TreeBuilder
+from storage.digests import examine
 from storage.layers import LayerFolder
 
 RESULTS: Final = Path(__file__).parent / "results" / "aggregation.json"
@@ -38,6 +39,7 @@ SIDES: Final = {4: (16, 256), 100: (24, 1024), 400: (24, 2048)}  # MB: layers, t
 SYSTEMS: Final = (
     "ours, average alone",
     "ours, average and tree",
+    "ours, verification alone",
     "ours, verified",
     "ours, all at once",
     "Flower FedAvg",
@@ -102,17 +104,16 @@ WEIGHTS: Final = list(range(1, PARTICIPANTS + 1))
 
 
 def ours_alone(spec: Spec, folder: Path) -> Callable[[], str]:
-    setattr(layerwise, "full_subtrees", lambda *_: [])  # noqa: B010 - a name it only imports
     target = LayerFolder(folder / "mean")
 
     def run() -> str:
         target.path.mkdir(exist_ok=True)
-        with ThreadPoolExecutor(THREADS) as pool:
-            for index in range(len(spec.layers)):
-                paths = [update.layer_path(index) for update in folders(folder)]
-                with layerwise._Layer(spec, index, paths, WEIGHTS, target, 0) as layer:
-                    for _ in layer.average(pool, ahead=2 * THREADS):
-                        pass
+        deque(
+            layerwise.average_slabs(
+                spec, folders(folder), WEIGHTS, target, THREADS, hash_slab=lambda *_: []
+            ),
+            maxlen=0,
+        )
         return ""
 
     return run
@@ -125,26 +126,21 @@ def ours(spec: Spec, folder: Path, mode: layerwise.Mode = "layerwise") -> Callab
     ).hex()
 
 
-def verify(spec: Spec, folder: LayerFolder) -> str:
-    """Return the tree root, with each file's SHA-256 taken in the same pass."""
-    builder = TreeBuilder(spec.encoding.leaf_bytes)
-    for index in range(len(spec.layers)):
-        hasher = hashlib.sha256()
-        for block in folder.blocks(index):
-            hasher.update(block)
-            builder.update(block)
-        hasher.digest()
-    return builder.root().hex()
+def ours_verifying(spec: Spec, folder: Path) -> Callable[[], str]:
+    def run() -> str:
+        examine(spec, folders(folder), THREADS)
+        return ""
+
+    return run
 
 
 def ours_verified(spec: Spec, folder: Path) -> Callable[[], str]:
     average = ours(spec, folder)
 
     def run() -> str:
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda update: verify(spec, update), folders(folder)))
-            root = average()
-            assert verify(spec, LayerFolder(folder / "mean")) == root
+        examine(spec, folders(folder), THREADS)
+        root = average()
+        assert examine(spec, [LayerFolder(folder / "mean")], THREADS)[0].root.hex() == root
         return root
 
     return run
@@ -215,6 +211,7 @@ def check(spec: Spec, folder: Path, mean: Any) -> str:
 MAKERS: Final[dict[str, Callable[[Spec, Path], Callable[[], str]]]] = {
     "ours, average alone": ours_alone,
     "ours, average and tree": ours,
+    "ours, verification alone": ours_verifying,
     "ours, verified": ours_verified,
     "ours, all at once": lambda spec, folder: ours(spec, folder, "all_at_once"),
     "Flower FedAvg": flower,

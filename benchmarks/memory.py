@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,7 @@ import numpy as np
 
 from aggregator.layerwise import average_layers
 from benchmarks import aggregation
+from storage.digests import examine
 from storage.layers import LayerFolder
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -73,13 +73,12 @@ def measure(layers: Layers, scratch: Path) -> dict[str, Any]:
                 file.truncate(spec.layer_bytes(index))
     aggregation.mark_baseline()
     start = time.perf_counter()
-    with ThreadPoolExecutor(aggregation.THREADS) as pool:
-        list(pool.map(lambda update: aggregation.verify(spec, update), updates))
+    examine(spec, updates, aggregation.THREADS)
     verified = time.perf_counter()
     target = LayerFolder(scratch / "mean")
     root = average_layers(spec, updates, [1, 2], target, aggregation.THREADS)
     averaged = time.perf_counter()
-    assert aggregation.verify(spec, target) == root.hex()
+    assert examine(spec, [target], aggregation.THREADS)[0].root == root
     return {
         "bytes_a_participant": spec.total_bytes,
         "verify_seconds": verified - start,
