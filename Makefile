@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
 #   PYTHON        the Python 3.11 to build .venv with
 #   CONFIG        what `make demo` plays
+#   COMPOSE BUILD what `make compose-check` uses in place of Docker
 PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
 
@@ -16,7 +17,7 @@ SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
 
 .PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
-  bench-aggregation clean
+  bench-aggregation compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -42,10 +43,10 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Every lie an aggregator can tell, against the auditor and the contract; then the contract's own fuzz.
+# Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
-	cd contracts && $(FORGE) test --match-contract DisputeTest
+	cd contracts && $(FORGE) test --match-contract "Dispute|Availability"
 
 # 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract.
 test-contracts: setup
@@ -71,6 +72,10 @@ contracts: setup
 
 vectors: setup
 	$(BIN)/python -m tests.protocol.make_vectors
+
+# A network of containers, played through; docs/containers.md says how without a Docker engine.
+compose-check: setup
+	$(BIN)/python -m scripts.compose_check
 
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs

@@ -48,7 +48,7 @@ class DataSection(Section):
     """The public held-out file, and a private file for each participant of a demo."""
 
     held_out: Path
-    participants: Annotated[dict[str, Path], Field(min_length=1, max_length=16)]
+    participants: Annotated[dict[str, Path], Field(max_length=16)] = {}
 
 
 class FederationSection(Section):
@@ -60,6 +60,7 @@ class FederationSection(Section):
     participant_stake: Tokens
     missed_reveal_penalty: Tokens
     aggregator_bond: Tokens
+    availability_deposit: Tokens = 0.0
     weight_cap: Positive
     max_participants: Positive = 128
     sampling_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -67,8 +68,17 @@ class FederationSection(Section):
     reveal_seconds: Seconds
     propose_seconds: Seconds
     challenge_seconds: Seconds
+    response_seconds: Seconds = 0
     unbonding_seconds: Seconds
     open_days: Positive = 30
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> Self:
+        if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
+            raise ValueError("response_seconds may be a third of challenge_seconds at most")
+        if self.response_seconds and token_units(self.availability_deposit) == 0:
+            raise ValueError("availability_deposit must be above 0, or response_seconds 0")
+        return self
 
     @property
     def sampling_basis_points(self) -> BasisPoints:

@@ -20,7 +20,7 @@ from commonweight.config import Config
 from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
 from protocol.canonical import canonical_json, sha256
-from protocol.errors import CommonweightError, Unavailable
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
@@ -50,6 +50,8 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
 
     `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
     """
+    if not config.data.participants:
+        raise Misconfigured("a demo needs [data.participants]: a file of examples for each")
     run, is_new = _choose_run(config, options)
     for line in results.progress(run):
         on_line(line)  # of earlier attempts

@@ -467,7 +467,13 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
     failed = [line for line in world.audit() if not line.passed]
     assert [(line.section, line.round_id) for line in failed] == [("§7", round_id)]
     # Layer 0 has 6 leaves of 16 values; value 70 of layer 1 is in its leaf 4.
-    assert failed[0].detail == "leaf 10 differs"
+    assert failed[0].detail.startswith("leaf 10 differs: value 70 of layer a.lora_B.weight is ")
+    wrong = failed[0].wrong_value
+    assert wrong is not None
+    assert wrong.found == wrong.expected + 1
+    assert wrong.weights == (25, 10, 20)  # in ascending order of participant
+    weighted = sum(w * v for w, v in zip(wrong.weights, wrong.values, strict=True))
+    assert wrong.expected == (2 * weighted + 55) // 110
 
 
 def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:
