@@ -176,7 +176,7 @@ class _Lanes:
             places += [places[0]] * (_LANES - len(places))  # lanes without a stream of their own
             self._kernels.advance(self._chains, np.array(places, np.int64), blocks)
             self._place += blocks * _BLOCK
-            while active and active[-1].size - self._place < _BLOCK:
+            while active and active[-1].size < min(self._place + _BLOCK, stop + 1):
                 self._digests.append(self._finish(active.pop(), len(active)))
 
     def _finish(self, stream: _Stream, lane: int) -> Digest:
