@@ -41,6 +41,9 @@ _K: Final = _fraction_bits_of_roots(_PRIMES, 3)
 _START: Final = _fraction_bits_of_roots(_PRIMES[:8], 2)
 
 
+_VECTOR: Final = ir.VectorType(ir.IntType(32), LANES)
+_AHEAD_BYTES: Final = 512  # how far before its use a block is asked for
+
 START: Final = np.repeat(_START, LANES).reshape(8, LANES)
 """The chaining values of sixteen messages before their first block."""
 
@@ -55,63 +58,51 @@ def _swap(x: Any) -> Any:
     )
 
 
-# The three intrinsics are written with vectors instead of loops over lanes: loops were tried, and
-# stayed scalar. `chains` is uint32 (8, 16), `places` int64 (16), addresses, `carried` uint32 (16).
+# The intrinsics are written with vectors instead of loops over lanes: loops were tried, and stayed
+# scalar. `chains` is uint32 (8, 16), `words` uint32 (16, 16), `places` int64 (16), addresses.
 
 
 @intrinsic
-def _compress(typing_context: Any, chains: Any, places: Any) -> Any:
-    """Take in one block a lane, the 64 bytes at `places`."""
+def _load(typing_context: Any, places: Any, words: Any) -> Any:
+    """Write to row t of `words` word t of every lane's block, the 64 bytes at `places`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rounds, places = _rounds(context, builder, signature, arguments)
-        rounds.compress(rounds.words(places))
+        places, words = _pointers(context, builder, signature, arguments)
+        for t, row in enumerate(_transposed(builder, places)):
+            builder.store(row, _row(builder, words, t), align=4)
         return context.get_dummy_value()
 
-    return types.void(chains, places), generate
+    return types.void(places, words), generate
 
 
 @intrinsic
-def _compress_carrying(typing_context: Any, chains: Any, places: Any, carried: Any) -> Any:
-    """Take in one byte a lane, at the top of `carried`, and 63 at `places`; carry the next one."""
+def _shift(typing_context: Any, words: Any, carried: Any) -> Any:
+    """Put the byte at the top of `carried`, uint32 (16), before the words; carry the last one."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rounds, places, carried = _rounds(context, builder, signature, arguments)
-        before = rounds.load(carried)
-        shifted = []
-        for word in rounds.words(places):
-            shifted.append(builder.or_(before, builder.lshr(word, rounds.constant(8))))
-            before = builder.shl(word, rounds.constant(24))
-        rounds.compress(shifted)
-        rounds.store(before, carried)
+        words, carried = _pointers(context, builder, signature, arguments)
+        before = builder.load(_row(builder, carried, 0), align=4)
+        for t in range(16):
+            place = _row(builder, words, t)
+            word = builder.load(place, align=4)
+            builder.store(builder.or_(before, builder.lshr(word, _constant(8))), place, align=4)
+            before = builder.shl(word, _constant(24))
+        builder.store(before, _row(builder, carried, 0), align=4)
         return context.get_dummy_value()
 
-    return types.void(chains, places, carried), generate
+    return types.void(words, carried), generate
 
 
 @intrinsic
-def _compress_end(typing_context: Any, chains: Any, carried: Any, bits: Any) -> Any:
-    """Take in the end of a message of `bits` bits, uint32: the carried byte, and padding."""
+def _emit_rounds(typing_context: Any, chains: Any, words: Any) -> Any:
+    """Add a block, whose words are in `words`, to the chaining value of every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rounds, carried = _rounds(context, builder, signature, arguments[:2])
-        first = builder.or_(rounds.load(carried), rounds.constant(0x800000))
-        none = ir.Constant(rounds.vector, ir.Undefined)
-        length = builder.insert_element(none, arguments[2], ir.Constant(ir.IntType(32), 0))
-        length = builder.shuffle_vector(length, none, rounds.constant(0))
-        rounds.compress([first, *[rounds.constant(0)] * 14, length])
+        chains, words = _pointers(context, builder, signature, arguments)
+        _Rounds(builder).compress(chains, words)
         return context.get_dummy_value()
 
-    return types.void(chains, carried, types.uint32), generate
-
-
-def _rounds(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """The rounds on the first argument, and the data of the other arrays."""
-    chains, *others = (
-        context.make_array(kind)(context, builder, argument).data
-        for kind, argument in zip(signature.args, arguments, strict=False)
-    )
-    return _Rounds(builder, chains), *others
+    return types.void(chains, words), generate
 
 
 @intrinsic
@@ -124,87 +115,110 @@ def _pointer(typing_context: Any, address: Any) -> Any:
     return types.CPointer(types.uint32)(address), generate
 
 
+def _pointers(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Where the data of each array begins."""
+    return [
+        context.make_array(kind)(context, builder, argument).data
+        for kind, argument in zip(signature.args, arguments, strict=True)
+    ]
+
+
+def _row(builder: Any, data: Any, row: int) -> Any:
+    """Where row `row` of an array with one word a lane begins."""
+    vectors = builder.bitcast(data, _VECTOR.as_pointer())
+    return builder.gep(vectors, [ir.Constant(ir.IntType(64), row)], source_etype=_VECTOR)
+
+
+def _constant(value: int) -> Any:
+    return ir.Constant(_VECTOR, [value] * LANES)
+
+
+def _transposed(builder: Any, places: Any) -> list[Any]:
+    rows = []
+    hint = builder.module.declare_intrinsic(
+        "llvm.prefetch",
+        (ir.PointerType(),),
+        ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3]),
+    )
+    for lane in range(LANES):
+        address = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), lane)]))
+        rows.append(builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1))
+        ahead = builder.add(address, ir.Constant(ir.IntType(64), _AHEAD_BYTES))
+        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]  # to read, L2, data
+        builder.call(hint, [builder.inttoptr(ahead, ir.PointerType()), *flags])
+    # Interleaving rows i and i + 8 is a perfect shuffle; four of them transpose 16 x 16.
+    halves = [
+        ir.Constant(_VECTOR, [i for j in range(8) for i in (first + j, first + j + LANES)])
+        for first in (0, 8)
+    ]
+    for _ in range(4):
+        rows = [
+            builder.shuffle_vector(rows[i // 2], rows[i // 2 + 8], halves[i % 2])
+            for i in range(LANES)
+        ]
+    kind = ir.FunctionType(_VECTOR, [_VECTOR])
+    swap = builder.module.declare_intrinsic(f"llvm.bswap.v{LANES}i32", (), kind)
+    return [builder.call(swap, [row]) for row in rows]
+
+
 class _Rounds:
     """Emits the compression function (FIPS 180-4 §6.2.2) on vectors of one word a lane."""
 
-    def __init__(self, builder: Any, chains: Any) -> None:
+    def __init__(self, builder: Any) -> None:
         self.builder = builder
-        self.vector = ir.VectorType(ir.IntType(32), LANES)
-        self.chains = builder.bitcast(chains, self.vector.as_pointer())
 
-    def compress(self, block: list[Any]) -> None:
-        before = [self.builder.load(self.chain(i), align=4) for i in range(8)]
-        state, words = before, list(block)
+    def compress(self, chains: Any, block: Any) -> None:
+        build = self.builder
+        before = [build.load(_row(build, chains, i), align=4) for i in range(8)]
+        words = [build.load(_row(build, block, t), align=4) for t in range(16)]
+        state = before
         for t in range(64):
             if t >= 16:
                 words.append(self.extended(words))
             state = self.round(state, int(_K[t]), words[t])
         for i, (old, new) in enumerate(zip(before, state, strict=True)):
-            self.builder.store(self.builder.add(old, new), self.chain(i), align=4)
-
-    def words(self, places: Any) -> list[Any]:
-        """Word t of every lane's block in vector t: sixteen loads, transposed."""
-        build = self.builder
-        rows = []
-        for lane in range(LANES):
-            address = build.load(build.gep(places, [ir.Constant(ir.IntType(64), lane)]))
-            rows.append(build.load(build.inttoptr(address, self.vector.as_pointer()), align=1))
-        # Interleaving rows i and i + 8 is a perfect shuffle; four of them transpose 16 x 16.
-        halves = [
-            ir.Constant(self.vector, [i for j in range(8) for i in (first + j, first + j + LANES)])
-            for first in (0, 8)
-        ]
-        for _ in range(4):
-            rows = [
-                build.shuffle_vector(rows[i // 2], rows[i // 2 + 8], halves[i % 2])
-                for i in range(LANES)
-            ]
-        kind = ir.FunctionType(self.vector, [self.vector])
-        swap = build.module.declare_intrinsic(f"llvm.bswap.v{LANES}i32", (), kind)
-        return [build.call(swap, [row]) for row in rows]
+            build.store(build.add(old, new), _row(build, chains, i), align=4)
 
     def round(self, state: list[Any], k: int, word: Any) -> list[Any]:
         a, b, c, d, e, f, g, h = state
         build = self.builder
         choice = build.xor(g, build.and_(e, build.xor(f, g)))
         majority = build.or_(build.and_(a, b), build.and_(c, build.or_(a, b)))
-        added = self.sum(h, build.add(word, self.constant(k)), choice, self.rotated(e, 6, 11, 25))
+        added = self.sum(h, build.add(word, _constant(k)), choice, self.rotated(e, 6, 11, 25))
         first = self.sum(added, majority, self.rotated(a, 2, 13, 22))
         return [first, a, b, c, build.add(d, added), e, f, g]
 
     def extended(self, words: list[Any]) -> Any:
         build = self.builder
         x, y = words[-15], words[-2]
-        first = build.xor(self.rotated(x, 7, 18), build.lshr(x, self.constant(3)))
-        second = build.xor(self.rotated(y, 17, 19), build.lshr(y, self.constant(10)))
+        first = build.xor(self.rotated(x, 7, 18), build.lshr(x, _constant(3)))
+        second = build.xor(self.rotated(y, 17, 19), build.lshr(y, _constant(10)))
         return build.add(build.add(words[-16], first), build.add(words[-7], second))
 
     def rotated(self, x: Any, *places: int) -> Any:
         """The exclusive or of `x` rotated right by each of `places`."""
+        build = self.builder
         turned = [
-            self.builder.or_(
-                self.builder.lshr(x, self.constant(n)), self.builder.shl(x, self.constant(32 - n))
-            )
-            for n in places
+            build.or_(build.lshr(x, _constant(n)), build.shl(x, _constant(32 - n))) for n in places
         ]
-        return reduce(self.builder.xor, turned)
+        return reduce(build.xor, turned)
 
     def sum(self, *terms: Any) -> Any:
         return reduce(self.builder.add, terms)
 
-    def constant(self, value: int) -> Any:
-        return ir.Constant(self.vector, [value] * LANES)
 
-    def load(self, data: Any) -> Any:
-        return self.builder.load(self.builder.bitcast(data, self.vector.as_pointer()), align=4)
+@njit(nogil=True, cache=True)
+def _compress(chains: Any, words: Any) -> None:
+    _emit_rounds(chains, words)
 
-    def store(self, value: Any, data: Any) -> None:
-        place = self.builder.bitcast(data, self.vector.as_pointer())
-        self.builder.store(value, place, align=4)
 
-    def chain(self, row: int) -> Any:
-        index = ir.Constant(ir.IntType(64), row)
-        return self.builder.gep(self.chains, [index], source_etype=self.vector)
+@njit(nogil=True, cache=True)
+def _end(chains: Any, first: Any, size: Any, words: Any) -> None:
+    """Take in the last block, of padding: its `first` word and the message's size in bytes."""
+    words[:] = 0
+    words[0] = first
+    words[14], words[15] = np.uint32(size >> 29), np.uint32(size << 3)
+    _compress(chains, words)
 
 
 @njit(nogil=True, cache=True)
@@ -214,49 +228,79 @@ def advance(chains: Any, places: Any, blocks: Any) -> None:
     `chains` is uint32 (8, 16), begun as `START`; `places` is int64 (16), where each lane's bytes
     lie, and is moved on. One block has 64 bytes, at any alignment.
     """
+    words = np.empty((16, LANES), np.uint32)
     for _ in range(blocks):
-        _compress(chains, places)
+        _load(places, words)
+        _compress(chains, words)
+        places += BLOCK_BYTES
+
+
+@njit(nogil=True, cache=True)
+def advance_leaves(chains: Any, places: Any, leaf_bytes: Any, leaves: Any) -> None:
+    """As `advance`, by whole leaves, and write each leaf's digest to `leaves`, of the same bytes.
+
+    `leaf_bytes` are whole blocks; `leaves` is uint32 (16, leaves, 8).
+    """
+    words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
+    leaf_chains = np.empty_like(chains)
+    for leaf in range(leaves.shape[1]):
+        leaf_chains[:] = START
+        carried[:] = 0
+        for _ in range(leaf_bytes // BLOCK_BYTES):
+            _load(places, words)
+            _compress(chains, words)
+            _shift(words, carried)
+            _compress(leaf_chains, words)
+            places += BLOCK_BYTES
+        _end(leaf_chains, carried | np.uint32(0x800000), leaf_bytes + 1, words)
         for lane in range(LANES):
-            places[lane] += BLOCK_BYTES
+            for i in range(8):
+                leaves[lane, leaf, i] = _swap(leaf_chains[i, lane])
+
+
+@njit(nogil=True, cache=True)
+def finish(chains: Any, size: Any) -> None:
+    """End every lane's message, whole blocks of `size` bytes together: now `chains` are digests."""
+    words = np.empty((16, LANES), np.uint32)
+    _end(chains, np.uint32(0x80000000), size, words)
 
 
 @njit(nogil=True, cache=True)
 def hash_rows(rows: Any, prefix: Any, digests: Any) -> None:
     """Write SHA-256(prefix ‖ row) of each row to `digests`.
 
-    `rows` is C-contiguous uint8 (n, bytes), whole blocks and less than 2^29 bytes; `prefix` is one
-    byte; `digests` is uint32 (n, 8), to be read as 32 bytes a row.
+    `rows` is C-contiguous uint8 (n, bytes), whole blocks; `prefix` is one byte; `digests` is
+    uint32 (n, 8), to be read as 32 bytes a row.
     """
     count, size = rows.shape
-    chains = np.empty((8, LANES), np.uint32)
-    carried = np.empty(LANES, np.uint32)
-    places = np.empty(LANES, np.int64)
+    words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
+    chains, places = np.empty((8, LANES), np.uint32), np.empty(LANES, np.int64)
     for group in range(0, count, LANES):
         chains[:] = START
         carried[:] = np.uint32(prefix) << np.uint32(24)
         for lane in range(LANES):
             places[lane] = rows.ctypes.data + min(group + lane, count - 1) * size
         for _ in range(size // BLOCK_BYTES):
-            _compress_carrying(chains, places, carried)
-            for lane in range(LANES):
-                places[lane] += BLOCK_BYTES
-        _compress_end(chains, carried, np.uint32(8 * (size + 1)))
+            _load(places, words)
+            _shift(words, carried)
+            _compress(chains, words)
+            places += BLOCK_BYTES
+        _end(chains, carried | np.uint32(0x800000), size + 1, words)
         for lane in range(min(LANES, count - group)):
             for i in range(8):
                 digests[group + lane, i] = _swap(chains[i, lane])
 
 
 @njit(nogil=True, cache=True)
-def subtrees(leaves: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
-    """Write the fewest full subtrees over `leaves` to `levels` and `roots`; return how many.
+def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
+    """Write the fewest full subtrees over leaves to `levels` and `roots`; return how many.
 
-    `leaves` is C-contiguous uint8 (n, bytes), and its first row leaf `first_leaf` of the tree.
-    `levels` is int64 (128), `roots` uint32 (128, 8). See `protocol.tree.full_subtrees`.
+    `row` are the leaves' digests, C-contiguous uint32 (n, 8), overwritten; the first is leaf
+    `first_leaf` of the tree. `levels` is int64 (128), `roots` uint32 (128, 8). See
+    `protocol.tree.full_subtrees`.
     """
-    count, place, level = len(leaves), first_leaf, 0
-    row = np.empty((count, 8), np.uint32)
+    count, place, level = len(row), first_leaf, 0
     row_bytes = row.view(np.uint8)
-    hash_rows(leaves, 0, row)
     low, high = 0, len(levels)
     while count:
         first = place & 1
@@ -353,3 +397,19 @@ def mean_into(places: Any, weights: Any, is_swapped: Any, target: Any, is_swappe
         for i in range(fours, count):
             _add_one(carray(_pointer(places[i] + at), size), weights[i], is_swapped, sums)
         _divide(sums, total, is_swapped_out, target[start : start + sums.size])
+
+
+@njit(nogil=True, cache=True)
+def squares(new: Any, old: Any, is_swapped: Any) -> Any:
+    """Return high and low of Σ (new - old)² = high · 2^32 + low, exactly, of less than 2^32 values.
+
+    Both are uint32, the bits of an int32 each. A difference is below 2^32, its square below 2^64.
+    """
+    high, low = np.uint64(0), np.uint64(0)
+    for i in range(new.size):
+        a, b = (_swap(new[i]), _swap(old[i])) if is_swapped else (new[i], old[i])
+        distance = np.uint64(abs(np.int64(np.int32(a)) - np.int64(np.int32(b))))
+        square = distance * distance
+        high += square >> np.uint64(32)
+        low += square & np.uint64(0xFFFFFFFF)
+    return high, low

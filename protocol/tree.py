@@ -9,9 +9,11 @@ Golden vectors: tests/vectors/tree.json.
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from types import ModuleType
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocol import speed
 from protocol.errors import Misconfigured
@@ -72,8 +74,20 @@ def full_subtrees(data: Bytes, leaf_bytes: int, first_leaf: int) -> list[Subtree
     if kernels is None or leaf_bytes % kernels.BLOCK_BYTES or not len(view):
         return _subtrees_plain(view, leaf_bytes, first_leaf)
     leaves = np.frombuffer(view, np.uint8).reshape(-1, leaf_bytes)
+    digests = np.empty((len(leaves), 8), np.uint32)
+    kernels.hash_rows(leaves, 0, digests)
+    return subtrees_over(kernels, digests, first_leaf)
+
+
+def subtrees_over(
+    kernels: ModuleType, digests: NDArray[np.uint32], first_leaf: int
+) -> list[Subtree]:
+    """As `full_subtrees`, of leaf digests, which are overwritten; `kernels` are protocol.kernels.
+
+    `digests` is C-contiguous uint32 (n, 8), 32 bytes each as they lie.
+    """
     levels, roots = np.empty(2 * MAX_DEPTH, np.int64), np.empty((2 * MAX_DEPTH, 8), np.uint32)
-    count = kernels.subtrees(leaves, first_leaf, levels, roots)
+    count = kernels.subtrees(digests, first_leaf, levels, roots)
     return [Subtree(int(levels[i]), Digest(roots[i].tobytes())) for i in range(count)]
 
 

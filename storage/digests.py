@@ -1,18 +1,18 @@
-"""SHA-256 of many files, and the trees over them, in one pass over their bytes.
+"""SHA-256 of layer files, and the trees over them, in one pass over their bytes.
 
 Updates and models are many layer files. Sixteen files are hashed side by side, one in each lane of
-a vector, where that is faster than one after the other (`protocol.speed`); each window's leaves
-are hashed while it is still in the cache.
+a vector, and their leaves with them while they are in the registers, where that is faster than
+hashlib (`protocol.speed`).
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from math import lcm
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,16 @@ from numpy.typing import NDArray
 from protocol import speed
 from protocol.quantities import Digest
 from protocol.spec import Spec
-from protocol.tree import Subtree, TreeBuilder, full_subtrees
+from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees, subtrees_over
 from storage.layers import LayerFolder
 from storage.mapped import MappedFile
 
 WINDOW_BYTES: Final = 1 << 19  # of one file, at a time
 
 _LANES: Final = 16
-_BLOCK: Final = 64  # bytes that SHA-256 takes at a time
-
-OnWindow = Callable[[int, int, memoryview], None]
-"""Told of each window once it is hashed: the file's number, where it begins, its bytes."""
+_LANES_FOR_LEAVES: Final = (
+    11  # with fewer files than that, leaves fill the lanes better by themselves
+)
 
 
 @dataclass(frozen=True)
@@ -47,143 +46,143 @@ def examine(spec: Spec, folders: Sequence[LayerFolder], threads: int = 2) -> lis
 
     Raises Misconfigured when a layer file is shorter than the spec says.
     """
-    layers, leaf_bytes = range(len(spec.layers)), spec.encoding.leaf_bytes
-    sizes = [spec.layer_bytes(index) for index in layers]
-    first_leaf = np.cumsum([0, *sizes]) // leaf_bytes
-    subtrees: list[list[Subtree]] = [[] for _ in range(len(folders) * len(layers))]
-
-    def hash_leaves(number: int, start: int, window: memoryview) -> None:
-        first = int(first_leaf[number % len(layers)]) + start // leaf_bytes
-        subtrees[number] += full_subtrees(window, leaf_bytes, first)
-
-    paths = [folder.layer_path(index) for folder in folders for index in layers]
-    found = digest_files(paths, sizes * len(folders), threads, hash_leaves, leaf_bytes)
+    layers = [_layers(spec, folder) for folder in folders]
+    leaf_bytes = spec.encoding.leaf_bytes
+    _hash([layer for each in layers for layer in each], leaf_bytes, threads, with_leaves=True)
     return [
-        Examined(
-            _root(spec, subtrees[start : start + len(layers)]),
-            tuple(found[start : start + len(layers)]),
-        )
-        for start in range(0, len(paths), len(layers))
+        Examined(_root(each, leaf_bytes), tuple(layer.digest for layer in each)) for each in layers
     ]
 
 
-def _root(spec: Spec, layers: Sequence[Sequence[Subtree]]) -> Digest:
-    builder = TreeBuilder(spec.encoding.leaf_bytes)
-    for subtrees in layers:
-        for subtree in subtrees:
+def layer_digests(spec: Spec, folder: LayerFolder, threads: int = 2) -> list[Digest]:
+    """Return the SHA-256 of each layer file, in the order of the spec.
+
+    Raises Misconfigured when a layer file is shorter than the spec says.
+    """
+    layers = _layers(spec, folder)
+    _hash(layers, spec.encoding.leaf_bytes, threads, with_leaves=False)
+    return [layer.digest for layer in layers]
+
+
+@dataclass
+class _Layer:
+    """A layer file, the number of its first leaf in the tree, and what was found so far."""
+
+    path: Path
+    size: int
+    first_leaf: int
+    subtrees: list[Subtree] = field(default_factory=list)
+    digest: Digest = ZERO
+
+
+def _layers(spec: Spec, folder: LayerFolder) -> list[_Layer]:
+    sizes = [spec.layer_bytes(index) for index in range(len(spec.layers))]
+    first_leaves = np.cumsum([0, *sizes]) // spec.encoding.leaf_bytes
+    return [
+        _Layer(folder.layer_path(index), size, int(first_leaves[index]))
+        for index, size in enumerate(sizes)
+    ]
+
+
+def _root(layers: Sequence[_Layer], leaf_bytes: int) -> Digest:
+    builder = TreeBuilder(leaf_bytes)
+    for layer in layers:
+        for subtree in layer.subtrees:
             builder.append(subtree)
     return builder.root()
 
 
-def digest_files(
-    paths: Sequence[Path],
-    sizes: Sequence[int],
-    threads: int = 2,
-    on_window: OnWindow = lambda number, start, window: None,
-    unit: int = _BLOCK,
-) -> list[Digest]:
-    """Return the SHA-256 of the first `sizes[i]` bytes of each file.
-
-    `on_window` hears of all of a file's windows in order, and of different files from different
-    threads; each but a file's last is a multiple of `unit` bytes long. Raises Misconfigured when
-    a file is shorter.
-    """
-    whole = lcm(unit, _BLOCK)
-    window = max(WINDOW_BYTES // whole, 1) * whole
-    digests: dict[int, Digest] = {}
-
-    def work(group: list[int]) -> None:
-        compiled = speed.hashing(sum(sizes[number] for number in group), len(group))
+def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leaves: bool) -> None:
+    def work(group: list[_Layer]) -> None:
+        total = sum(layer.size for layer in group)
+        compiled = speed.hashing(total, len(group))
         with ExitStack() as files:
-            streams = []
-            for number in group:
-                file = files.enter_context(MappedFile(paths[number], sizes[number], window))
-                streams.append(_Stream(number, file, window, on_window))
-            found = (
+            streams = [
+                files.enter_context(_Stream(layer, leaf_bytes, with_leaves)) for layer in group
+            ]
+            if compiled is None or leaf_bytes % compiled.BLOCK_BYTES:
                 _one_after_the_other(streams)
-                if compiled is None
-                else _Lanes(compiled).digests(streams)
-            )
-            digests.update(zip(group, found, strict=True))
+            else:
+                _Lanes(compiled, streams).run()
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, _groups(sizes, threads)))
-    return [digests[number] for number in range(len(paths))]
+        list(pool.map(work, _groups(layers, threads)))
 
 
-def _groups(sizes: Sequence[int], threads: int) -> list[list[int]]:
+def _groups(layers: Sequence[_Layer], threads: int) -> list[list[_Layer]]:
     """At most sixteen files each, of about one size, the largest first, as many for each thread."""
-    order = sorted(range(len(sizes)), key=lambda number: -sizes[number])
+    order = sorted(layers, key=lambda layer: -layer.size)
     turns = -(-len(order) // (_LANES * threads))
     size = -(-len(order) // (turns * threads))
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-class _Stream:
-    """One file on its way through a hash, window by window."""
+class _Stream(MappedFile):
+    """A layer file on its way through a hash, window by window."""
 
-    def __init__(self, number: int, file: MappedFile, window: int, on_window: OnWindow) -> None:
-        self._number, self._file, self._on_window = number, file, on_window
-        self.window = window
-        self.size = len(file.data)
+    def __init__(self, layer: _Layer, leaf_bytes: int, with_leaves: bool) -> None:
+        self.window = max(WINDOW_BYTES // leaf_bytes, 1) * leaf_bytes
+        super().__init__(layer.path, layer.size, self.window)
+        self.layer, self.with_leaves, self.leaf_bytes = layer, with_leaves, leaf_bytes
 
-    def bytes(self, start: int, stop: int) -> memoryview:
-        return self._file.data[start : min(stop, self.size)].data
+    def leaf(self, place: int) -> int:
+        """The number in the tree of the leaf that begins at `place`."""
+        return self.layer.first_leaf + place // self.leaf_bytes
 
-    def address(self, place: int) -> int:
-        return int(self._file.data.ctypes.data) + place
-
-    def done(self, start: int) -> None:
-        """The window at `start` is hashed: pass it on and forget it."""
-        self._on_window(self._number, start, self.bytes(start, start + self.window))
-        self._file.forget(start, min(start + self.window, self.size))
+    def hash_leaves(self, start: int, stop: int) -> None:
+        if self.with_leaves:
+            data = self.data[start:stop].data
+            self.layer.subtrees += full_subtrees(data, self.leaf_bytes, self.leaf(start))
 
 
-def _one_after_the_other(streams: Sequence[_Stream]) -> list[Digest]:
-    digests = []
+def _one_after_the_other(streams: Sequence[_Stream]) -> None:
     for stream in streams:
         hasher = hashlib.sha256()
-        for start in range(0, stream.size, stream.window):
-            hasher.update(stream.bytes(start, start + stream.window))
-            stream.done(start)
-        digests.append(Digest(hasher.digest()))
-    return digests
+        size = stream.layer.size
+        for start in range(0, size, stream.window):
+            stop = min(start + stream.window, size)
+            hasher.update(stream.data[start:stop].data)
+            stream.hash_leaves(start, stop)
+            stream.forget(start, stop)
+        stream.layer.digest = Digest(hasher.digest())
 
 
 class _Lanes:
     """Hashes at most sixteen streams, the largest first, in step: lane i belongs to stream i."""
 
-    def __init__(self, kernels: Any) -> None:
+    def __init__(self, kernels: ModuleType, streams: Sequence[_Stream]) -> None:
         self._kernels = kernels
         self._chains: NDArray[np.uint32] = kernels.START.copy()
-        self._place = 0
-        self._digests: list[Digest] = []
+        self._active = list(streams)
 
-    def digests(self, streams: Sequence[_Stream]) -> list[Digest]:
-        active = list(streams)
-        while active:
-            start, heard = self._place, list(active)
-            self._window(active, start + active[0].window)
-            for stream in heard:
-                stream.done(start)
-        return self._digests[::-1]
+    def run(self) -> None:
+        place = 0
+        while self._active:
+            stop = min(place + self._active[0].window, self._active[-1].layer.size)
+            self._advance(place, stop)
+            for stream in self._active:
+                stream.forget(place, stop)
+            while self._active and self._active[-1].layer.size == stop:
+                self._finish(self._active.pop(), len(self._active))
+            place = stop
 
-    def _window(self, active: list[_Stream], stop: int) -> None:
-        """Hash on to `stop`, taking the streams that end before it out of `active`."""
-        while active and self._place < stop:
-            blocks = (min(stop, active[-1].size) - self._place) // _BLOCK
-            places = [stream.address(self._place) for stream in active]
-            places += [places[0]] * (_LANES - len(places))  # lanes without a stream of their own
-            self._kernels.advance(self._chains, np.array(places, np.int64), blocks)
-            self._place += blocks * _BLOCK
-            while active and active[-1].size < min(self._place + _BLOCK, stop + 1):
-                self._digests.append(self._finish(active.pop(), len(active)))
+    def _advance(self, place: int, stop: int) -> None:
+        active, kernels = self._active, self._kernels
+        starts = [stream.data.ctypes.data + place for stream in active]
+        starts += [starts[0]] * (_LANES - len(active))  # lanes without a stream of their own
+        places = np.array(starts, np.int64)
+        if not active[0].with_leaves or len(active) < _LANES_FOR_LEAVES:
+            kernels.advance(self._chains, places, (stop - place) // kernels.BLOCK_BYTES)
+            for stream in active:
+                stream.hash_leaves(place, stop)
+            return
+        leaf_bytes = active[0].leaf_bytes
+        leaves = np.empty((_LANES, (stop - place) // leaf_bytes, 8), np.uint32)
+        kernels.advance_leaves(self._chains, places, leaf_bytes, leaves)
+        for stream, row in zip(active, leaves, strict=False):
+            stream.layer.subtrees += subtrees_over(kernels, row, stream.leaf(place))
 
-    def _finish(self, stream: _Stream, lane: int) -> Digest:
-        rest = bytes(stream.bytes(self._place, stream.size)) + b"\x80"
-        rest += bytes((56 - len(rest)) % _BLOCK) + (8 * stream.size).to_bytes(8, "big")
-        data = np.frombuffer(rest, np.uint8)
+    def _finish(self, stream: _Stream, lane: int) -> None:
         chains = self._chains.copy()
-        places = np.full(_LANES, data.ctypes.data, np.int64)
-        self._kernels.advance(chains, places, len(rest) // _BLOCK)
-        return Digest(chains[:, lane].astype(">u4").tobytes())
+        self._kernels.finish(chains, stream.layer.size)
+        stream.layer.digest = Digest(chains[:, lane].astype(">u4").tobytes())

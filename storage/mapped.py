@@ -29,11 +29,13 @@ class MappedFile:
     """
 
     def __init__(self, path: Path, size: int, window: int = HUGE_PAGE_BYTES) -> None:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found < size:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            if os.fstat(file).st_size < size:
                 raise Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")
-            self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            self._map = mmap.mmap(file, size, access=mmap.ACCESS_READ)
+        finally:
+            os.close(file)
         self._map.madvise(mmap.MADV_SEQUENTIAL)
         if window < HUGE_PAGE_BYTES and hasattr(mmap, "MADV_NOHUGEPAGE"):
             self._map.madvise(mmap.MADV_NOHUGEPAGE)

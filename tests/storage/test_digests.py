@@ -1,7 +1,7 @@
 """Hashing many files side by side gives what hashlib and the plain tree give."""
 
 import hashlib
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,13 @@ import pytest
 
 from protocol import speed
 from protocol.errors import Misconfigured
+from protocol.spec import Spec
 from protocol.tree import compute_root
 from storage import digests
-from storage.digests import digest_files, examine
+from storage.digests import examine, layer_digests
 from storage.layers import LayerFolder
 from storage.mapped import MappedFile
-from tests.world import SHAPES, small_spec
-
-SIZES = [1, 55, 56, 63, 64, 65, 119, 120, 128, 1000, 1024, 1024, 4096, 5000, 70_000, 70_000]
+from tests.world import small_spec
 
 
 @pytest.fixture(params=["plain", "compiled"], autouse=True)
@@ -29,61 +28,57 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(speed, "break_even", lambda: 0.0)
 
 
-def files(folder: Path, sizes: list[int]) -> list[Path]:
-    paths = [folder / f"{number}" for number in range(len(sizes))]
-    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-        path.write_bytes(np.random.default_rng(number).bytes(size))
-    return paths
+def folder_of(path: Path, spec: Spec, seed: int) -> tuple[LayerFolder, list[bytes]]:
+    """A folder of random values, and the bytes of its files."""
+    folder, rng = LayerFolder(path), np.random.default_rng(seed)
+    folder.write(spec, [rng.integers(-99, 99, e.shape, np.int32) for e in spec.layers])
+    return folder, [folder.layer_path(i).read_bytes() for i in range(len(spec.layers))]
 
 
-@pytest.mark.parametrize("window", [64, 192, 1 << 18])
-@pytest.mark.parametrize(("count", "threads"), [(1, 1), (3, 2), (16, 1), (41, 2), (41, 3)])
-def test_every_file_has_hashlibs_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, count: int, threads: int
-) -> None:
-    monkeypatch.setattr(digests, "WINDOW_BYTES", window)
-    sizes = [SIZES[number % len(SIZES)] for number in range(count)]
-    paths = files(tmp_path, sizes)
-    heard: list[bytes] = [b""] * count
-    lock = threading.Lock()
-
-    def hear(number: int, start: int, data: memoryview) -> None:
-        with lock:
-            assert start == len(heard[number])
-            heard[number] += data
-
-    found = digest_files(paths, sizes, threads, hear)
-    contents = [path.read_bytes() for path in paths]
-    assert found == [hashlib.sha256(content).digest() for content in contents]
-    assert heard == contents
+def spec_with(shapes: Sequence[tuple[int, ...]], leaf_values: int) -> Spec:
+    encoding = {"fraction_bits": 24, "value_bytes": 4, "leaf_values": leaf_values}
+    layers = [{"name": f"{i:03d}", "shape": list(shape)} for i, shape in enumerate(shapes)]
+    return small_spec(encoding=encoding, layers=layers)
 
 
 @pytest.mark.parametrize("leaf_values", [1, 3, 16, 256])
-def test_examining_folders_gives_roots_and_digests(tmp_path: Path, leaf_values: int) -> None:
-    encoding = {"fraction_bits": 24, "value_bytes": 4, "leaf_values": leaf_values}
-    shapes = {**SHAPES, "c": (70, 33)}
-    layers = [{"name": name, "shape": list(shape)} for name, shape in sorted(shapes.items())]
-    spec = small_spec(encoding=encoding, layers=layers)
-    folders = [LayerFolder(tmp_path / name) for name in ("one", "two")]
-    for number, folder in enumerate(folders):
-        rng = np.random.default_rng(number)
-        folder.write(spec, [rng.integers(-99, 99, e.shape, np.int32) for e in spec.layers])
-    for folder, found in zip(folders, examine(spec, folders, threads=2), strict=True):
-        contents = [folder.layer_path(i).read_bytes() for i in range(len(spec.layers))]
-        assert found.root == compute_root(contents, 4 * leaf_values)
-        assert list(found.digests) == [hashlib.sha256(content).digest() for content in contents]
+@pytest.mark.parametrize(
+    ("count", "threads", "window"),
+    [(1, 1, 64), (5, 2, 1 << 18), (8, 1, 4096), (9, 3, 4096), (20, 2, 1024)],
+)
+def test_examining_folders_gives_roots_and_digests(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    threads: int,
+    window: int,
+    leaf_values: int,
+) -> None:
+    monkeypatch.setattr(digests, "WINDOW_BYTES", window)
+    sides = [1, 7, 16, 33, 70, 70, 64]
+    spec = spec_with([(sides[i % 7], 33) for i in range(count)], leaf_values)
+    made = [folder_of(tmp_path / name, spec, seed) for seed, name in enumerate(("one", "two"))]
+    found = examine(spec, [folder for folder, _ in made], threads)
+    for (folder, contents), examined in zip(made, found, strict=True):
+        assert examined.root == compute_root(contents, 4 * leaf_values)
+        expected = [hashlib.sha256(content).digest() for content in contents]
+        assert list(examined.digests) == expected
+        assert layer_digests(spec, folder, threads) == expected
 
 
 def test_a_file_too_short_is_told_by_name(tmp_path: Path) -> None:
-    paths = files(tmp_path, [10, 10])
-    with pytest.raises(Misconfigured, match=r"1 is shorter than the 11 bytes"):
-        digest_files(paths, [10, 11])
+    spec = spec_with([(7, 33)], 16)
+    folder, contents = folder_of(tmp_path, spec, 0)
+    folder.layer_path(0).write_bytes(contents[0][:-1])
+    with pytest.raises(Misconfigured, match=r"00000.layer is shorter than the 960 bytes"):
+        layer_digests(spec, folder)
 
 
 def test_a_forgotten_window_can_be_read_again(tmp_path: Path) -> None:
-    path = files(tmp_path, [100_000])[0]
+    path = tmp_path / "file"
+    path.write_bytes(np.random.default_rng(0).bytes(100_000))
     with MappedFile(path, 99_999) as file:
         for start in range(0, 99_999, 7_777):
-            assert bytes(file.data[start : start + 7]) == path.read_bytes()[start : start + 7][:7]
+            assert bytes(file.data[start : start + 7]) == path.read_bytes()[start : start + 7]
             file.forget(start, min(start + 7_777, 99_999))
         assert bytes(file.data) == path.read_bytes()[:99_999]
