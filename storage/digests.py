@@ -21,11 +21,11 @@ from protocol import speed
 from protocol.quantities import Digest
 from protocol.spec import Spec
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees, subtrees_over
-from storage.layers import LayerFolder
 from storage.mapped import MappedFile
 
 WINDOW_BYTES: Final = 1 << 19  # of one file, at a time
 
+_BLOCK_BYTES: Final = 64  # what SHA-256 takes at a time
 _LANES: Final = 16
 _LANES_FOR_LEAVES: Final = (
     11  # with fewer files than that, leaves fill the lanes better by themselves
@@ -41,12 +41,12 @@ class Examined:
     """SHA-256 of each layer file, in the order of the spec."""
 
 
-def examine(spec: Spec, folders: Sequence[LayerFolder], threads: int = 2) -> list[Examined]:
-    """Return each folder's tree root and file digests, reading every byte once.
+def examine(spec: Spec, updates: Sequence[Sequence[Path]], threads: int = 2) -> list[Examined]:
+    """Return the tree root and file digests of each update's layer files, reading them once.
 
     Raises Misconfigured when a layer file is shorter than the spec says.
     """
-    layers = [_layers(spec, folder) for folder in folders]
+    layers = [_layers(spec, paths) for paths in updates]
     leaf_bytes = spec.encoding.leaf_bytes
     _hash([layer for each in layers for layer in each], leaf_bytes, threads, with_leaves=True)
     return [
@@ -54,13 +54,10 @@ def examine(spec: Spec, folders: Sequence[LayerFolder], threads: int = 2) -> lis
     ]
 
 
-def layer_digests(spec: Spec, folder: LayerFolder, threads: int = 2) -> list[Digest]:
-    """Return the SHA-256 of each layer file, in the order of the spec.
-
-    Raises Misconfigured when a layer file is shorter than the spec says.
-    """
-    layers = _layers(spec, folder)
-    _hash(layers, spec.encoding.leaf_bytes, threads, with_leaves=False)
+def file_digests(paths: Sequence[Path], threads: int = 2) -> list[Digest]:
+    """Return the SHA-256 of each file; Misconfigured when one is empty."""
+    layers = [_Layer(path, path.stat().st_size, first_leaf=0) for path in paths]
+    _hash(layers, _BLOCK_BYTES, threads, with_leaves=False)
     return [layer.digest for layer in layers]
 
 
@@ -75,12 +72,12 @@ class _Layer:
     digest: Digest = ZERO
 
 
-def _layers(spec: Spec, folder: LayerFolder) -> list[_Layer]:
+def _layers(spec: Spec, paths: Sequence[Path]) -> list[_Layer]:
     sizes = [spec.layer_bytes(index) for index in range(len(spec.layers))]
     first_leaves = np.cumsum([0, *sizes]) // spec.encoding.leaf_bytes
     return [
-        _Layer(folder.layer_path(index), size, int(first_leaves[index]))
-        for index, size in enumerate(sizes)
+        _Layer(path, size, int(leaf))
+        for path, size, leaf in zip(paths, sizes, first_leaves, strict=False)
     ]
 
 
@@ -94,13 +91,13 @@ def _root(layers: Sequence[_Layer], leaf_bytes: int) -> Digest:
 
 def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leaves: bool) -> None:
     def work(group: list[_Layer]) -> None:
-        total = sum(layer.size for layer in group)
-        compiled = speed.hashing(total, len(group))
+        sizes = [leaf_bytes, *(layer.size for layer in group)]
+        compiled = speed.hashing(sum(sizes), len(group))
         with ExitStack() as files:
             streams = [
                 files.enter_context(_Stream(layer, leaf_bytes, with_leaves)) for layer in group
             ]
-            if compiled is None or leaf_bytes % compiled.BLOCK_BYTES:
+            if compiled is None or any(n % _BLOCK_BYTES for n in sizes):
                 _one_after_the_other(streams)
             else:
                 _Lanes(compiled, streams).run()
@@ -172,7 +169,7 @@ class _Lanes:
         starts += [starts[0]] * (_LANES - len(active))  # lanes without a stream of their own
         places = np.array(starts, np.int64)
         if not active[0].with_leaves or len(active) < _LANES_FOR_LEAVES:
-            kernels.advance(self._chains, places, (stop - place) // kernels.BLOCK_BYTES)
+            kernels.advance(self._chains, places, (stop - place) // _BLOCK_BYTES)
             for stream in active:
                 stream.hash_leaves(place, stop)
             return

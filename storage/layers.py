@@ -10,10 +10,10 @@ each layer file against the manifest, and sizes are known from the spec before a
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from protocol.quantities import Address, Digest, RoundId
 from protocol.screening import check_manifest
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
+from storage.digests import file_digests
 from storage.files import write_atomically
 from storage.ipfs import ContentStore, Contradiction
 from storage.unixfs import compute_cid
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.2
+_HASHES_AT_ONCE: Final = 2
 _FETCHES_AT_ONCE: Final = 4  # layers of one update; more only queue up in one daemon
 
 
@@ -66,6 +68,10 @@ class LayerFolder:
     def layer_path(self, index: int) -> Path:
         """Where the file of layer `index` is."""
         return self.path / f"{index:05d}.layer"
+
+    def paths(self, spec: Spec) -> list[Path]:
+        """Where all layer files are, in the order of the spec."""
+        return [self.layer_path(index) for index in range(len(spec.layers))]
 
     def blocks(self, index: int) -> Iterator[bytes]:
         """Yield the bytes of layer `index` in blocks of 1 MiB, the last one shorter."""
@@ -116,13 +122,14 @@ class LayerFolder:
 
 def build_manifest(folder: LayerFolder, spec: Spec, subject: Subject, root: Digest) -> Manifest:
     """Return the manifest of `folder`; nothing is sent, CIDs are computed here."""
-    entries = []
-    for index, layer in enumerate(spec.layers):
-        path = folder.layer_path(index)
-        with path.open("rb") as file:
-            cid = compute_cid(file)
-        digest = _file_digest(path).hex()
-        entries.append(LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest))
+    paths = folder.paths(spec)
+    with ThreadPoolExecutor(_HASHES_AT_ONCE) as pool:
+        cids = list(pool.map(_file_cid, paths))
+    digests = file_digests(paths)
+    entries = [
+        LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest.hex())
+        for layer, cid, digest in zip(spec.layers, cids, digests, strict=True)
+    ]
     return Manifest(
         chain_id=subject.chain_id,
         federation=subject.federation,
@@ -134,16 +141,46 @@ def build_manifest(folder: LayerFolder, spec: Spec, subject: Subject, root: Dige
     )
 
 
+class Pinning:
+    """Adds layer files to the store, pinned, while the layers after them are still made."""
+
+    def __init__(self, store: ContentStore, folder: LayerFolder) -> None:
+        self._store, self._folder = store, folder
+        self._cids: dict[int, Future[str]] = {}
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, index: int) -> None:
+        """Add the file of layer `index`, which is complete."""
+        path = self._folder.layer_path(index)
+        self._cids[index] = self._pool.submit(self._store.add_file, path)
+
+    def finish(self, manifest: Manifest) -> Digest:
+        """Wait for every layer file, add the manifest, and return the manifest's digest.
+
+        Raises WrongBytes when a file is not what the manifest says, Unavailable as the store does.
+        """
+        for index, entry in enumerate(manifest.layers):
+            if index not in self._cids:
+                self.begin(index)
+            cid = self._cids[index].result()
+            if cid != entry.cid:
+                raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
+        return self._store.put_block(manifest.to_bytes())
+
+
 def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
     """Pin every layer file and the manifest; return the manifest's digest.
 
     Raises WrongBytes when a file is no longer what the manifest says.
     """
-    for index, entry in enumerate(manifest.layers):
-        cid = store.add_file(folder.layer_path(index))
-        if cid != entry.cid:
-            raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
-    return store.put_block(manifest.to_bytes())
+    with Pinning(store, folder) as pinning:
+        return pinning.finish(manifest)
 
 
 def fetch_manifest(
@@ -254,6 +291,11 @@ def fetch_model(
     if found != root:
         raise Rejected(Check.ROOT, f"the layers hash to {found.hex()}, not to {root.hex()}")
     return folder
+
+
+def _file_cid(path: Path) -> str:
+    with path.open("rb") as file:
+        return compute_cid(file)
 
 
 def _file_digest(path: Path) -> Digest:

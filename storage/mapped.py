@@ -22,10 +22,11 @@ HUGE_PAGE_BYTES: Final = 2 << 20
 
 
 class MappedFile:
-    """The first `size` bytes of a file, as the uint8 array `data`; Misconfigured when it has less.
+    """The first `size` bytes of a file, as the uint8 array `data`.
 
     `window` is about how many bytes are read before they are forgotten: where that is less than a
     huge page, pages are mapped singly, so that touching one byte does not count as two megabytes.
+    Raises Misconfigured when the file has less than `size` bytes, or `size` is 0.
     """
 
     def __init__(self, path: Path, size: int, window: int = HUGE_PAGE_BYTES) -> None:
@@ -33,6 +34,8 @@ class MappedFile:
         try:
             if os.fstat(file).st_size < size:
                 raise Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")
+            if not size:
+                raise Misconfigured(f"{path} is empty")
             self._map = mmap.mmap(file, size, access=mmap.ACCESS_READ)
         finally:
             os.close(file)

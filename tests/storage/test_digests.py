@@ -12,7 +12,7 @@ from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.tree import compute_root
 from storage import digests
-from storage.digests import examine, layer_digests
+from storage.digests import examine, file_digests
 from storage.layers import LayerFolder
 from storage.mapped import MappedFile
 from tests.world import small_spec
@@ -58,12 +58,12 @@ def test_examining_folders_gives_roots_and_digests(
     sides = [1, 7, 16, 33, 70, 70, 64]
     spec = spec_with([(sides[i % 7], 33) for i in range(count)], leaf_values)
     made = [folder_of(tmp_path / name, spec, seed) for seed, name in enumerate(("one", "two"))]
-    found = examine(spec, [folder for folder, _ in made], threads)
+    found = examine(spec, [folder.paths(spec) for folder, _ in made], threads)
     for (folder, contents), examined in zip(made, found, strict=True):
         assert examined.root == compute_root(contents, 4 * leaf_values)
         expected = [hashlib.sha256(content).digest() for content in contents]
         assert list(examined.digests) == expected
-        assert layer_digests(spec, folder, threads) == expected
+        assert file_digests(folder.paths(spec), threads) == expected
 
 
 def test_a_file_too_short_is_told_by_name(tmp_path: Path) -> None:
@@ -71,7 +71,22 @@ def test_a_file_too_short_is_told_by_name(tmp_path: Path) -> None:
     folder, contents = folder_of(tmp_path, spec, 0)
     folder.layer_path(0).write_bytes(contents[0][:-1])
     with pytest.raises(Misconfigured, match=r"00000.layer is shorter than the 960 bytes"):
-        layer_digests(spec, folder)
+        examine(spec, [folder.paths(spec)])
+
+
+@pytest.mark.parametrize("sizes", [[1], [63, 64, 65], [64, 128, 640, 64], [64] * 20, [70_000, 64]])
+def test_files_of_any_size_are_hashed(tmp_path: Path, sizes: list[int]) -> None:
+    contents = [np.random.default_rng(size).bytes(size) for size in sizes]
+    paths = [tmp_path / f"{number}" for number in range(len(sizes))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    assert file_digests(paths) == [hashlib.sha256(content).digest() for content in contents]
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(Misconfigured, match="empty is empty"):
+        file_digests([tmp_path / "empty"])
 
 
 def test_a_forgotten_window_can_be_read_again(tmp_path: Path) -> None:
