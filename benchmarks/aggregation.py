@@ -46,8 +46,7 @@ SYSTEMS: Final = (
     "Flower FedAvg",
     "torch",
 )
-ROUNDS: Final = 2
-REPEATS: Final = 4
+REPEATS: Final = 3  # in each process
 THREADS: Final = len(os.sched_getaffinity(0))
 
 
@@ -315,19 +314,22 @@ def in_a_process(*arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_all(sizes: list[int], scratch: Path) -> dict[str, Any]:
+def run_all(sizes: list[int], scratch: Path, rounds: int) -> dict[str, Any]:
     rows = []
+    load = [os.getloadavg()[0]]
     rates = [in_a_process("--child", "machine")]
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="commonweight-bench-") as name:
             make_updates(make_spec(*SIDES[size]), Path(name))
-            rows += compare(size, Path(name))
+            rows += compare(size, Path(name), rounds)
         rates.append(in_a_process("--child", "machine"))
+        load.append(os.getloadavg()[0])
     fastest = {name: max(each[name] for each in rates) for name in rates[0]}
     return {
         "command": "python -m benchmarks.aggregation",
         "participants": PARTICIPANTS,
         "threads": THREADS,
+        "load_average": load,
         "machine": {"cpu": platform.processor() or platform.machine(), "mb_per_s": fastest},
         "compiled": speed.load() is not None,
         "results": rows,
@@ -335,11 +337,11 @@ def run_all(sizes: list[int], scratch: Path) -> dict[str, Any]:
     }
 
 
-def compare(size: int, folder: Path) -> list[dict[str, Any]]:
-    """Run every system `ROUNDS` times in turn, so that a busy spell does not hit one alone."""
+def compare(size: int, folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """Run every system `rounds` times in turn, so that a busy spell does not hit one alone."""
     runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
     shape = [str(number) for number in (*SIDES[size], REPEATS)]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for system in SYSTEMS:
             runs[system].append(in_a_process("--child", system, str(folder), *shape))
     rows = [summary(size, system, found) for system, found in runs.items()]
@@ -402,6 +404,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="4,100,400", help="MB a participant, of 4, 100, 400")
     parser.add_argument("--scratch", type=Path, help="where the updates are written: 3.6 GB")
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each system")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -416,7 +419,7 @@ def main() -> None:
     free = shutil.disk_usage(options.scratch or tempfile.gettempdir()).free
     if free < max(sizes) * 1e6 * (PARTICIPANTS + 2):
         sys.exit(f"too little disk: {free:,} bytes free")
-    result = run_all(sizes, options.scratch)
+    result = run_all(sizes, options.scratch, options.rounds)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result["targets"], indent=2))

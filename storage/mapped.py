@@ -39,9 +39,10 @@ class MappedFile:
             self._map = mmap.mmap(file, size, access=mmap.ACCESS_READ)
         finally:
             os.close(file)
-        self._map.madvise(mmap.MADV_SEQUENTIAL)
-        if window < HUGE_PAGE_BYTES and hasattr(mmap, "MADV_NOHUGEPAGE"):
-            self._map.madvise(mmap.MADV_NOHUGEPAGE)
+        if size > window:  # else it is read at one go
+            self._map.madvise(mmap.MADV_SEQUENTIAL)
+            if window < HUGE_PAGE_BYTES and hasattr(mmap, "MADV_NOHUGEPAGE"):
+                self._map.madvise(mmap.MADV_NOHUGEPAGE)
         self.data: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
 
     def forget(self, start: int, stop: int) -> None:
@@ -52,7 +53,7 @@ class MappedFile:
         start -= start % mmap.PAGESIZE
         if stop < len(self.data):
             stop -= stop % mmap.PAGESIZE
-        if start < stop:
+        if start < stop and stop - start < len(self.data):  # `close` forgets all of it
             self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
     def close(self) -> None:
