@@ -109,8 +109,8 @@ def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leave
 def _groups(layers: Sequence[_Layer], threads: int) -> list[list[_Layer]]:
     """At most sixteen files each, of about one size, the largest first, as many for each thread."""
     order = sorted(layers, key=lambda layer: -layer.size)
-    turns = -(-len(order) // (_LANES * threads))
-    size = -(-len(order) // (turns * threads))
+    turns = max(-(-len(order) // (_LANES * threads)), 1)
+    size = max(-(-len(order) // (turns * threads)), 1)
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 

@@ -7,7 +7,6 @@ Whoever fetches gets verified bytes or an error: the manifest block is hashed ag
 each layer file against the manifest, and sizes are known from the spec before anything is fetched.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -120,15 +119,24 @@ class LayerFolder:
         ]
 
 
-def build_manifest(folder: LayerFolder, spec: Spec, subject: Subject, root: Digest) -> Manifest:
-    """Return the manifest of `folder`; nothing is sent, CIDs are computed here."""
+def build_manifest(
+    folder: LayerFolder,
+    spec: Spec,
+    subject: Subject,
+    root: Digest,
+    digests: Sequence[Digest] | None = None,
+) -> Manifest:
+    """Return the manifest of `folder`; nothing is sent, CIDs are computed here.
+
+    `digests` are the SHA-256 of its layer files, where they are known.
+    """
     paths = folder.paths(spec)
     with ThreadPoolExecutor(_HASHES_AT_ONCE) as pool:
         cids = list(pool.map(_file_cid, paths))
-    digests = file_digests(paths)
+    known = file_digests(paths) if digests is None else digests
     entries = [
         LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest.hex())
-        for layer, cid, digest in zip(spec.layers, cids, digests, strict=True)
+        for layer, cid, digest in zip(spec.layers, cids, known, strict=True)
     ]
     return Manifest(
         chain_id=subject.chain_id,
@@ -210,13 +218,27 @@ def fetch_layers(store: ContentStore, manifest: Manifest, spec: Spec, folder: La
 
     def fetch(index: int) -> None:
         entry, path = manifest.layers[index], folder.layer_path(index)
-        if path.exists() and _file_digest(path) == entry.digest:
-            return
         store.fetch_file(entry.cid, spec.layer_bytes(index), entry.digest, path)
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
-        for _ in pool.map(fetch, range(len(spec.layers))):
+        for _ in pool.map(fetch, _missing(manifest, spec, folder)):
             pass
+
+
+def _missing(manifest: Manifest, spec: Spec, folder: LayerFolder) -> list[int]:
+    """The layers whose files are not there, or not what the manifest says."""
+    there = [
+        index
+        for index, path in enumerate(folder.paths(spec))
+        if path.exists() and path.stat().st_size == spec.layer_bytes(index)
+    ]
+    found = file_digests([folder.layer_path(index) for index in there])
+    right = {
+        index
+        for index, digest in zip(there, found, strict=True)
+        if digest == manifest.layers[index].digest
+    }
+    return [index for index in range(len(spec.layers)) if index not in right]
 
 
 def fetch_verified(
@@ -296,8 +318,3 @@ def fetch_model(
 def _file_cid(path: Path) -> str:
     with path.open("rb") as file:
         return compute_cid(file)
-
-
-def _file_digest(path: Path) -> Digest:
-    with path.open("rb") as file:
-        return Digest(hashlib.file_digest(file, "sha256").digest())

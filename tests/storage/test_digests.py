@@ -74,7 +74,9 @@ def test_a_file_too_short_is_told_by_name(tmp_path: Path) -> None:
         examine(spec, [folder.paths(spec)])
 
 
-@pytest.mark.parametrize("sizes", [[1], [63, 64, 65], [64, 128, 640, 64], [64] * 20, [70_000, 64]])
+@pytest.mark.parametrize(
+    "sizes", [[], [1], [63, 64, 65], [64, 128, 640, 64], [64] * 20, [70_000, 64]]
+)
 def test_files_of_any_size_are_hashed(tmp_path: Path, sizes: list[int]) -> None:
     contents = [np.random.default_rng(size).bytes(size) for size in sizes]
     paths = [tmp_path / f"{number}" for number in range(len(sizes))]
