@@ -1,7 +1,7 @@
 """Whether the compiled inner loops of `protocol.kernels` are there and worth their second.
 
 numba is optional (extra `fast`). Loading it and its cached code takes about a second, and
-compiling on the very first use some ten, so a process loads it only once it has much to do.
+compiling on the very first use some fifteen, so a process loads it only once it has much to do.
 Which of the ways did the work never shows in a single bit.
 """
 
