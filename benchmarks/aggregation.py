@@ -266,7 +266,7 @@ def warm_up() -> None:
     """Load the compiled loops, as a long-running aggregator has them."""
     speed.load()
     with tempfile.TemporaryDirectory() as name:
-        spec, folder = make_spec(1, 64), Path(name)
+        spec, folder = make_spec(2 * THREADS, 64), Path(name)  # enough files to fill all lanes
         make_updates(spec, folder)
         ours_verified(spec, folder)()
 
