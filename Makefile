@@ -20,7 +20,7 @@ FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
 .PHONY: setup demo test test-slow test-daemons test-disputes test-contracts lint contracts vectors docs \
-  bench-aggregation compose-check clean
+  bench-aggregation bench-audit compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -95,6 +95,10 @@ docs: setup
 # QUICK=1 leaves the largest size out.
 bench-aggregation: setup
 	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
+
+# An audit of updates of 400 MB beside hashlib over the same bytes.
+bench-audit: setup
+	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--megabytes 40)
 
 clean:
 	rm -rf .venv .slither $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache
