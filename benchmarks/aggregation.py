@@ -14,10 +14,12 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +31,7 @@ from aggregator import layerwise
 from protocol import speed
 from protocol.encoding import STORED, decode_values
 from protocol.spec import Spec
-from protocol.tree import TreeBuilder
+from storage.digests import examine, file_digests
 from storage.layers import LayerFolder
 
 RESULTS: Final = Path(__file__).parent / "results" / "aggregation.json"
@@ -38,11 +40,13 @@ SIDES: Final = {4: (16, 256), 100: (24, 1024), 400: (24, 2048)}  # MB: layers, t
 SYSTEMS: Final = (
     "ours, average alone",
     "ours, average and tree",
+    "ours, verification alone",
     "ours, verified",
     "ours, all at once",
     "Flower FedAvg",
     "torch",
 )
+REPEATS: Final = 3  # in each process
 THREADS: Final = len(os.sched_getaffinity(0))
 
 
@@ -102,17 +106,16 @@ WEIGHTS: Final = list(range(1, PARTICIPANTS + 1))
 
 
 def ours_alone(spec: Spec, folder: Path) -> Callable[[], str]:
-    setattr(layerwise, "full_subtrees", lambda *_: [])  # noqa: B010 - a name it only imports
     target = LayerFolder(folder / "mean")
 
     def run() -> str:
         target.path.mkdir(exist_ok=True)
-        with ThreadPoolExecutor(THREADS) as pool:
-            for index in range(len(spec.layers)):
-                paths = [update.layer_path(index) for update in folders(folder)]
-                with layerwise._Layer(spec, index, paths, WEIGHTS, target, 0) as layer:
-                    for _ in layer.average(pool, ahead=2 * THREADS):
-                        pass
+        deque(
+            layerwise.average_slabs(
+                spec, folders(folder), WEIGHTS, target, THREADS, hash_slab=lambda *_: []
+            ),
+            maxlen=0,
+        )
         return ""
 
     return run
@@ -125,26 +128,24 @@ def ours(spec: Spec, folder: Path, mode: layerwise.Mode = "layerwise") -> Callab
     ).hex()
 
 
-def verify(spec: Spec, folder: LayerFolder) -> str:
-    """Return the tree root, with each file's SHA-256 taken in the same pass."""
-    builder = TreeBuilder(spec.encoding.leaf_bytes)
-    for index in range(len(spec.layers)):
-        hasher = hashlib.sha256()
-        for block in folder.blocks(index):
-            hasher.update(block)
-            builder.update(block)
-        hasher.digest()
-    return builder.root().hex()
+def ours_verifying(spec: Spec, folder: Path) -> Callable[[], str]:
+    paths = [update.paths(spec) for update in folders(folder)]
+
+    def run() -> str:
+        examine(spec, paths, THREADS)
+        return ""
+
+    return run
 
 
 def ours_verified(spec: Spec, folder: Path) -> Callable[[], str]:
-    average = ours(spec, folder)
+    verify, average = ours_verifying(spec, folder), ours(spec, folder)
+    mean = LayerFolder(folder / "mean").paths(spec)
 
     def run() -> str:
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda update: verify(spec, update), folders(folder)))
-            root = average()
-            assert verify(spec, LayerFolder(folder / "mean")) == root
+        verify()
+        root = average()
+        file_digests(mean, THREADS)
         return root
 
     return run
@@ -215,6 +216,7 @@ def check(spec: Spec, folder: Path, mean: Any) -> str:
 MAKERS: Final[dict[str, Callable[[Spec, Path], Callable[[], str]]]] = {
     "ours, average alone": ours_alone,
     "ours, average and tree": ours,
+    "ours, verification alone": ours_verifying,
     "ours, verified": ours_verified,
     "ours, all at once": lambda spec, folder: ours(spec, folder, "all_at_once"),
     "Flower FedAvg": flower,
@@ -245,19 +247,16 @@ def measure(system: str, folder: Path, layers: int, side: int, repeats: int) -> 
         warm_up()
     mark_baseline()
     run = MAKERS[system](spec, folder)
-    seconds = []
+    seconds, cpu_seconds = [], []
     root = ""
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         root = run()
         seconds.append(time.perf_counter() - start)
-    size = PARTICIPANTS * spec.total_bytes
+        cpu_seconds.append(time.process_time() - cpu_start)
     return {
-        "system": system,
-        "input_bytes": size,
-        "seconds": min(seconds),
-        "all_seconds": seconds,
-        "input_mb_per_s": size / min(seconds) / 1e6,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "peak_bytes": memory("VmHWM") - _baseline,
         "root": root,
     }
@@ -267,7 +266,7 @@ def warm_up() -> None:
     """Load the compiled loops, as a long-running aggregator has them."""
     speed.load()
     with tempfile.TemporaryDirectory() as name:
-        spec, folder = make_spec(1, 64), Path(name)
+        spec, folder = make_spec(2 * THREADS, 64), Path(name)  # enough files to fill all lanes
         make_updates(spec, folder)
         ours_verified(spec, folder)()
 
@@ -315,34 +314,61 @@ def in_a_process(*arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_all(sizes: list[int], scratch: Path) -> dict[str, Any]:
+def run_all(sizes: list[int], scratch: Path, rounds: int) -> dict[str, Any]:
     rows = []
-    rates = in_a_process("--child", "machine")
+    load = [os.getloadavg()[0]]
+    rates = [in_a_process("--child", "machine")]
     for size in sizes:
-        layers, side = SIDES[size]
         with tempfile.TemporaryDirectory(dir=scratch, prefix="commonweight-bench-") as name:
-            make_updates(make_spec(layers, side), Path(name))
-            for system in SYSTEMS:
-                shape = (str(layers), str(side), "3")
-                row = in_a_process("--child", system, name, *shape)
-                rows.append({"mb_a_participant": size, **row})
-                print(
-                    f"{size:4d} MB  {system:24s} {row['input_mb_per_s']:8.0f} MB/s "
-                    f"{row['peak_bytes'] / 1e6:8.1f} MB peak",
-                    file=sys.stderr,
-                )
-        roots = {r["root"] for r in rows if r["root"] and r["mb_a_participant"] == size}
-        assert len(roots) == 1, "the modes disagree"
-    again = in_a_process("--child", "machine")
-    fastest = {name: max(rate, again[name]) for name, rate in rates.items()}
+            make_updates(make_spec(*SIDES[size]), Path(name))
+            rows += compare(size, Path(name), rounds)
+        rates.append(in_a_process("--child", "machine"))
+        load.append(os.getloadavg()[0])
+    fastest = {name: max(each[name] for each in rates) for name in rates[0]}
     return {
         "command": "python -m benchmarks.aggregation",
         "participants": PARTICIPANTS,
         "threads": THREADS,
+        "load_average": load,
         "machine": {"cpu": platform.processor() or platform.machine(), "mb_per_s": fastest},
         "compiled": speed.load() is not None,
         "results": rows,
         "targets": targets(rows, fastest),
+    }
+
+
+def compare(size: int, folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """Run every system `rounds` times in turn, so that a busy spell does not hit one alone."""
+    runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
+    shape = [str(number) for number in (*SIDES[size], REPEATS)]
+    for _ in range(rounds):
+        for system in SYSTEMS:
+            runs[system].append(in_a_process("--child", system, str(folder), *shape))
+    rows = [summary(size, system, found) for system, found in runs.items()]
+    assert len({row["root"] for row in rows if row["root"]}) == 1, "the modes disagree"
+    for row in rows:
+        print(
+            f"{size:4d} MB  {row['system']:24s} {row['input_mb_per_s']:8.0f} MB/s "
+            f"{row['peak_bytes'] / 1e6:8.1f} MB peak",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def summary(size: int, system: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds = [value for run in runs for value in run["seconds"]]
+    input_bytes = PARTICIPANTS * make_spec(*SIDES[size]).total_bytes
+    return {
+        "mb_a_participant": size,
+        "system": system,
+        "input_bytes": input_bytes,
+        "seconds": min(seconds),
+        "median_seconds": statistics.median(seconds),
+        "all_seconds": seconds,
+        "cpu_seconds": min(value for run in runs for value in run["cpu_seconds"]),
+        "input_mb_per_s": input_bytes / min(seconds) / 1e6,
+        "peak_bytes": max(run["peak_bytes"] for run in runs),
+        "root": runs[-1]["root"],
     }
 
 
@@ -353,19 +379,22 @@ def targets(rows: list[dict[str, Any]], rates: dict[str, float]) -> list[dict[st
         by = {row["system"]: row for row in rows if row["mb_a_participant"] == size}
         mbs = {system: row["input_mb_per_s"] for system, row in by.items()}
         alone, verified = mbs["ours, average alone"], mbs["ours, verified"]
-        moved = alone * (PARTICIPANTS + 1) / PARTICIPANTS
-        peak = by["ours, verified"]["peak_bytes"] / by["Flower FedAvg"]["peak_bytes"]
+        # Each byte of the updates and of the mean goes into its file's digest and into its leaf's.
+        hashlib_bound = rates["sha256"] / (2 * (1 + 1 / PARTICIPANTS))
         found.append(
             {
                 "mb_a_participant": size,
                 "times_flower_without_verification": alone / mbs["Flower FedAvg"],
                 "times_flower_verified": verified / mbs["Flower FedAvg"],
-                "memory_of_flowers": peak,
-                "of_copy_bandwidth": moved / rates["copy"],
-                # Verifying reads and hashes every input byte once and the mean's once more.
-                "verification_of_sha256_rate": (1 + 1 / PARTICIPANTS)
-                / (1 / verified - 1 / mbs["ours, average and tree"])
+                "memory_of_flowers": by["ours, verified"]["peak_bytes"]
+                / by["Flower FedAvg"]["peak_bytes"],
+                "of_copy_bandwidth": alone * (1 + 1 / PARTICIPANTS) / rates["copy"],
+                "verification_of_sha256_rate": 2
+                * mbs["ours, verification alone"]
                 / rates["sha256"],
+                "hashlib_bound_mb_per_s": hashlib_bound,
+                "verified_of_hashlib_bound": verified / hashlib_bound,
+                "flower_of_hashlib_bound": mbs["Flower FedAvg"] / hashlib_bound,
             }
         )
     return found
@@ -375,6 +404,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="4,100,400", help="MB a participant, of 4, 100, 400")
     parser.add_argument("--scratch", type=Path, help="where the updates are written: 3.6 GB")
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each system")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -389,7 +419,7 @@ def main() -> None:
     free = shutil.disk_usage(options.scratch or tempfile.gettempdir()).free
     if free < max(sizes) * 1e6 * (PARTICIPANTS + 2):
         sys.exit(f"too little disk: {free:,} bytes free")
-    result = run_all(sizes, options.scratch)
+    result = run_all(sizes, options.scratch, options.rounds)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result["targets"], indent=2))

@@ -112,7 +112,7 @@ class Follower:
         self._tell_results(newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0)))
         if self.federation.is_over():
             return self._finish()
-        return self._stay_in()
+        return self.stay_in()
 
     # ---------------------------------------------------------------- a round
 
@@ -160,7 +160,7 @@ class Follower:
     def _standing(self) -> Standing:
         return standing_of(self.federation, self.participant.address)
 
-    def _stay_in(self) -> bool:
+    def stay_in(self) -> bool:
         """Join where that is due, and withdraw what is worth it; False once the stake is back."""
         self._withdraw()
         standing = self._standing()

@@ -27,6 +27,7 @@ from protocol.errors import CommonweightError
 from protocol.manifest import Kind
 from protocol.quantities import Digest, RoundId, TokenUnits, parse_digest
 from protocol.spec import Spec
+from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
@@ -157,11 +158,11 @@ class Participant:
             trained = self.trainer.train(self.spec, model, round_id, folder)
         with self.recorder.phase("hash", round_id) as span:
             span.add(read=self.spec.total_bytes)
-            root = folder.root(self.spec)
+            (found,) = examine(self.spec, [folder.paths(self.spec)])
             subject = self._subject(round_id, "update")
-            manifest = build_manifest(folder, self.spec, subject, root)
+            manifest = build_manifest(folder, self.spec, subject, found.root, found.digests)
         prepared = Prepared(
-            root=root.hex(),
+            root=found.root.hex(),
             manifest=manifest.digest().hex(),
             examples=trained.examples,
             salt=secrets.token_hex(32),

@@ -41,15 +41,18 @@ def mean_into(
     """Write the weighted mean to `target`, a contiguous int32 array in either byte order."""
     _check_weights(weights)
     _check_updates([*updates, target], len(weights) + 1)
+    flat, sources = target.reshape(-1), [np.ravel(update) for update in updates]
     kernels = speed.kernels(target.nbytes * len(updates))
-    mean_of_block = _mean_plain if kernels is None else _mean_compiled
-    flat, sources = target.reshape(-1), [update.reshape(-1) for update in updates]
+    if kernels is not None and len({source.dtype for source in sources}) == 1:
+        places = np.array([source.ctypes.data for source in sources], np.int64)
+        factors, swapped = np.array(weights, np.int64), _is_swapped(sources[0])
+        kernels.mean_into(places, factors, swapped, flat.view(np.uint32), _is_swapped(target))
+        return
     sums = np.empty(min(_BLOCK, flat.size), dtype=np.int64)
     for start in range(0, flat.size, _BLOCK):
         part = slice(start, min(start + _BLOCK, flat.size))
-        mean_of_block(
-            flat[part], [source[part] for source in sources], weights, sums[: part.stop - start]
-        )
+        pieces = [source[part] for source in sources]
+        _mean_plain(flat[part], pieces, weights, sums[: part.stop - start])
 
 
 def _mean_plain(
@@ -67,22 +70,6 @@ def _mean_plain(
         sums += term
     sums //= 2 * total  # numpy's // rounds down, also below zero
     target[:] = sums
-
-
-def _mean_compiled(
-    target: NDArray[np.int32],
-    sources: Sequence[NDArray[np.int32]],
-    weights: Sequence[int],
-    sums: NDArray[np.int64],
-) -> None:
-    kernels = speed.load()
-    assert kernels is not None
-    total = sum(weights)
-    sums.fill(total)
-    for source, weight in zip(sources, weights, strict=True):
-        values = np.ascontiguousarray(source).view(np.uint32)
-        kernels.add_weighted(values, _is_swapped(source), 2 * weight, sums)
-    kernels.divide_down(sums, 2 * total, _is_swapped(target), target.view(np.uint32))
 
 
 def _is_swapped(values: NDArray[np.int32]) -> bool:

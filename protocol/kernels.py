@@ -1,11 +1,11 @@
-"""The two inner loops compiled by numba: SHA-256 of many short messages, and the mean.
+"""The inner loops compiled by numba: SHA-256 of many messages at once, and the mean.
 
 `protocol.speed` decides when they are used; without numba (extra `fast`) numpy and hashlib do the
-same work to the same bits. Both release the interpreter lock, so threads over blocks help.
+same work to the same bits. All release the interpreter lock, so threads over blocks help.
 
-SHA-256 (FIPS 180-4) cannot be split within one message, but leaves and nodes are many messages of
-one length: sixteen go side by side, one in each lane of a vector, which on a CPU with AVX-512 and
-without SHA instructions is several times the speed of one after the other.
+SHA-256 (FIPS 180-4) cannot be split within one message. Leaves, nodes and files are many messages:
+sixteen go side by side, one in each lane of a vector. On a CPU with AVX-512 and without SHA
+instructions that is several times the speed of one after the other.
 """
 
 from functools import reduce
@@ -13,15 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 LANES: Final = 16
+BLOCK_BYTES: Final = 64  # what SHA-256 takes at a time
 
-_WORDS: Final = 0  # rows of `scratch`: sixteen of message, eight of chaining value
-_CHAIN: Final = 16
-_ROWS: Final = 24
+_STRIP: Final = 2048  # values averaged at once: their int64 sums stay in the L1 cache
 
 
 def _fraction_bits_of_roots(primes: list[int], root: int) -> NDArray[np.uint32]:
@@ -42,6 +41,13 @@ _K: Final = _fraction_bits_of_roots(_PRIMES, 3)
 _START: Final = _fraction_bits_of_roots(_PRIMES[:8], 2)
 
 
+_VECTOR: Final = ir.VectorType(ir.IntType(32), LANES)
+_AHEAD_BYTES: Final = 512  # how far before its use a block is asked for
+
+START: Final = np.repeat(_START, LANES).reshape(8, LANES)
+"""The chaining values of sixteen messages before their first block."""
+
+
 @njit(nogil=True, cache=True)
 def _swap(x: Any) -> Any:
     return np.uint32(
@@ -52,167 +58,358 @@ def _swap(x: Any) -> Any:
     )
 
 
-@intrinsic
-def _compress(typing_context: Any, scratch: Any) -> Any:
-    """Add one block, whose words are in `scratch`, to the chaining value of every lane.
+# The intrinsics are written with vectors instead of loops over lanes: loops were tried, and stayed
+# scalar. `chains` is uint32 (8, 16), `words` uint32 (16, 16), `places` int64 (16), addresses.
 
-    Written with vectors instead of loops over lanes: loops were tried, and stayed scalar.
-    """
+
+@intrinsic
+def _load(typing_context: Any, places: Any, words: Any) -> Any:
+    """Write to row t of `words` word t of every lane's block, the 64 bytes at `places`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        _Rounds(builder, array.data).compress()
+        places, words = _pointers(context, builder, signature, arguments)
+        for t, row in enumerate(_transposed(builder, places)):
+            builder.store(row, _row(builder, words, t), align=4)
         return context.get_dummy_value()
 
-    return types.void(scratch), generate
+    return types.void(places, words), generate
+
+
+@intrinsic
+def _shift(typing_context: Any, words: Any, carried: Any) -> Any:
+    """Put the byte at the top of `carried`, uint32 (16), before the words; carry the last one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words, carried = _pointers(context, builder, signature, arguments)
+        before = builder.load(_row(builder, carried, 0), align=4)
+        for t in range(16):
+            place = _row(builder, words, t)
+            word = builder.load(place, align=4)
+            builder.store(builder.or_(before, builder.lshr(word, _constant(8))), place, align=4)
+            before = builder.shl(word, _constant(24))
+        builder.store(before, _row(builder, carried, 0), align=4)
+        return context.get_dummy_value()
+
+    return types.void(words, carried), generate
+
+
+@intrinsic
+def _emit_rounds(typing_context: Any, chains: Any, words: Any) -> Any:
+    """Add a block, whose words are in `words`, to the chaining value of every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        chains, words = _pointers(context, builder, signature, arguments)
+        _Rounds(builder).compress(chains, words)
+        return context.get_dummy_value()
+
+    return types.void(chains, words), generate
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """The address as a pointer to uint32, for `carray`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.uint32)(address), generate
+
+
+def _pointers(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Where the data of each array begins."""
+    return [
+        context.make_array(kind)(context, builder, argument).data
+        for kind, argument in zip(signature.args, arguments, strict=True)
+    ]
+
+
+def _row(builder: Any, data: Any, row: int) -> Any:
+    """Where row `row` of an array with one word a lane begins."""
+    vectors = builder.bitcast(data, _VECTOR.as_pointer())
+    return builder.gep(vectors, [ir.Constant(ir.IntType(64), row)], source_etype=_VECTOR)
+
+
+def _constant(value: int) -> Any:
+    return ir.Constant(_VECTOR, [value] * LANES)
+
+
+def _transposed(builder: Any, places: Any) -> list[Any]:
+    rows = []
+    hint = builder.module.declare_intrinsic(
+        "llvm.prefetch",
+        (ir.PointerType(),),
+        ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3]),
+    )
+    for lane in range(LANES):
+        address = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), lane)]))
+        rows.append(builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1))
+        ahead = builder.add(address, ir.Constant(ir.IntType(64), _AHEAD_BYTES))
+        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]  # to read, L2, data
+        builder.call(hint, [builder.inttoptr(ahead, ir.PointerType()), *flags])
+    # Interleaving rows i and i + 8 is a perfect shuffle; four of them transpose 16 x 16.
+    halves = [
+        ir.Constant(_VECTOR, [i for j in range(8) for i in (first + j, first + j + LANES)])
+        for first in (0, 8)
+    ]
+    for _ in range(4):
+        rows = [
+            builder.shuffle_vector(rows[i // 2], rows[i // 2 + 8], halves[i % 2])
+            for i in range(LANES)
+        ]
+    kind = ir.FunctionType(_VECTOR, [_VECTOR])
+    swap = builder.module.declare_intrinsic(f"llvm.bswap.v{LANES}i32", (), kind)
+    return [builder.call(swap, [row]) for row in rows]
 
 
 class _Rounds:
     """Emits the compression function (FIPS 180-4 §6.2.2) on vectors of one word a lane."""
 
-    def __init__(self, builder: Any, data: Any) -> None:
+    def __init__(self, builder: Any) -> None:
         self.builder = builder
-        self.vector = ir.VectorType(ir.IntType(32), LANES)
-        self.data = builder.bitcast(data, self.vector.as_pointer())
 
-    def compress(self) -> None:
-        chain = [self.load(_CHAIN + i) for i in range(8)]
-        words = [self.load(_WORDS + i) for i in range(16)]
-        state = chain
+    def compress(self, chains: Any, block: Any) -> None:
+        build = self.builder
+        before = [build.load(_row(build, chains, i), align=4) for i in range(8)]
+        words = [build.load(_row(build, block, t), align=4) for t in range(16)]
+        state = before
         for t in range(64):
             if t >= 16:
                 words.append(self.extended(words))
             state = self.round(state, int(_K[t]), words[t])
-        for i, (before, after) in enumerate(zip(chain, state, strict=True)):
-            self.store(_CHAIN + i, self.builder.add(before, after))
+        for i, (old, new) in enumerate(zip(before, state, strict=True)):
+            build.store(build.add(old, new), _row(build, chains, i), align=4)
 
     def round(self, state: list[Any], k: int, word: Any) -> list[Any]:
         a, b, c, d, e, f, g, h = state
         build = self.builder
         choice = build.xor(g, build.and_(e, build.xor(f, g)))
         majority = build.or_(build.and_(a, b), build.and_(c, build.or_(a, b)))
-        added = self.sum(h, self.rotated(e, 6, 11, 25), choice, build.add(word, self.constant(k)))
-        return [
-            self.sum(added, self.rotated(a, 2, 13, 22), majority),
-            a,
-            b,
-            c,
-            build.add(d, added),
-            e,
-            f,
-            g,
-        ]
+        added = self.sum(h, build.add(word, _constant(k)), choice, self.rotated(e, 6, 11, 25))
+        first = self.sum(added, majority, self.rotated(a, 2, 13, 22))
+        return [first, a, b, c, build.add(d, added), e, f, g]
 
     def extended(self, words: list[Any]) -> Any:
         build = self.builder
         x, y = words[-15], words[-2]
-        first = build.xor(self.rotated(x, 7, 18), build.lshr(x, self.constant(3)))
-        second = build.xor(self.rotated(y, 17, 19), build.lshr(y, self.constant(10)))
-        return self.sum(words[-16], first, words[-7], second)
+        first = build.xor(self.rotated(x, 7, 18), build.lshr(x, _constant(3)))
+        second = build.xor(self.rotated(y, 17, 19), build.lshr(y, _constant(10)))
+        return build.add(build.add(words[-16], first), build.add(words[-7], second))
 
     def rotated(self, x: Any, *places: int) -> Any:
         """The exclusive or of `x` rotated right by each of `places`."""
+        build = self.builder
         turned = [
-            self.builder.or_(
-                self.builder.lshr(x, self.constant(n)), self.builder.shl(x, self.constant(32 - n))
-            )
-            for n in places
+            build.or_(build.lshr(x, _constant(n)), build.shl(x, _constant(32 - n))) for n in places
         ]
-        return reduce(self.builder.xor, turned)
+        return reduce(build.xor, turned)
 
     def sum(self, *terms: Any) -> Any:
         return reduce(self.builder.add, terms)
 
-    def constant(self, value: int) -> Any:
-        return ir.Constant(self.vector, [value] * LANES)
 
-    def load(self, row: int) -> Any:
-        return self.builder.load(self.place(row), align=4)
-
-    def store(self, row: int, value: Any) -> None:
-        self.builder.store(value, self.place(row), align=4)
-
-    def place(self, row: int) -> Any:
-        index = ir.Constant(ir.IntType(64), row)
-        return self.builder.gep(self.data, [index], source_etype=self.vector)
+@njit(nogil=True, cache=True)
+def _compress(chains: Any, words: Any) -> None:
+    _emit_rounds(chains, words)
 
 
 @njit(nogil=True, cache=True)
-def _load_words(scratch: Any, carried: Any, rows: Any, group: Any, first: Any) -> None:
-    """Load words `first` to `first` + 15 of sixteen rows, each one byte further on."""
-    count, words = rows.shape
-    whole = min(16, max(0, words - first))
-    for lane in range(LANES):
-        row = min(group + lane, count - 1)
-        before = carried[lane]
-        for t in range(whole):
-            word = _swap(rows[row, first + t])
-            scratch[(_WORDS + t) * LANES + lane] = before | (word >> np.uint32(8))
-            before = np.uint32(word << np.uint32(24))
-        carried[lane] = before
+def _end(chains: Any, first: Any, size: Any, words: Any) -> None:
+    """Take in the last block, of padding: its `first` word and the message's size in bytes."""
+    words[:] = 0
+    words[0] = first
+    words[14], words[15] = np.uint32(size >> 29), np.uint32(size << 3)
+    _compress(chains, words)
 
 
 @njit(nogil=True, cache=True)
-def _load_padding(scratch: Any, carried: Any, words: Any, first: Any) -> None:
-    """Fill up with the row's last byte, the end mark, and zeros."""
-    for t in range(min(16, max(0, words - first)), 16):
+def advance(chains: Any, places: Any, blocks: Any) -> None:
+    """Take `blocks` blocks into each lane's chaining value.
+
+    `chains` is uint32 (8, 16), begun as `START`; `places` is int64 (16), where each lane's bytes
+    lie, and is moved on. One block has 64 bytes, at any alignment.
+    """
+    words = np.empty((16, LANES), np.uint32)
+    for _ in range(blocks):
+        _load(places, words)
+        _compress(chains, words)
+        places += BLOCK_BYTES
+
+
+@njit(nogil=True, cache=True)
+def advance_leaves(chains: Any, places: Any, leaf_bytes: Any, leaves: Any) -> None:
+    """As `advance`, by whole leaves, and write each leaf's digest to `leaves`, of the same bytes.
+
+    `leaf_bytes` are whole blocks; `leaves` is uint32 (16, leaves, 8).
+    """
+    words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
+    leaf_chains = np.empty_like(chains)
+    for leaf in range(leaves.shape[1]):
+        leaf_chains[:] = START
+        carried[:] = 0
+        for _ in range(leaf_bytes // BLOCK_BYTES):
+            _load(places, words)
+            _compress(chains, words)
+            _shift(words, carried)
+            _compress(leaf_chains, words)
+            places += BLOCK_BYTES
+        _end(leaf_chains, carried | np.uint32(0x800000), leaf_bytes + 1, words)
         for lane in range(LANES):
-            is_end = first + t == words
-            word = carried[lane] | np.uint32(0x800000) if is_end else np.uint32(0)
-            scratch[(_WORDS + t) * LANES + lane] = word
+            for i in range(8):
+                leaves[lane, leaf, i] = _swap(leaf_chains[i, lane])
+
+
+@njit(nogil=True, cache=True)
+def finish(chains: Any, size: Any) -> None:
+    """End every lane's message, whole blocks of `size` bytes together: now `chains` are digests."""
+    words = np.empty((16, LANES), np.uint32)
+    _end(chains, np.uint32(0x80000000), size, words)
 
 
 @njit(nogil=True, cache=True)
 def hash_rows(rows: Any, prefix: Any, digests: Any) -> None:
     """Write SHA-256(prefix ‖ row) of each row to `digests`.
 
-    `rows` is C-contiguous uint32 (n, words) as it lies in memory, whatever bytes those are;
-    `prefix` is one byte; `digests` is uint32 (n, 8), to be read as 32 bytes a row.
+    `rows` is C-contiguous uint8 (n, bytes), whole blocks; `prefix` is one byte; `digests` is
+    uint32 (n, 8), to be read as 32 bytes a row.
     """
-    count, words = rows.shape
-    blocks = (4 * words + 10 + 63) // 64  # prefix, 0x80 and the 64-bit length around the row
-    bits = 8 * (4 * words + 1)
-    scratch = np.empty(_ROWS * LANES, np.uint32)
-    carried = np.empty(LANES, np.uint32)  # the last byte of the word before, at the top
+    count, size = rows.shape
+    words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
+    chains, places = np.empty((8, LANES), np.uint32), np.empty(LANES, np.int64)
     for group in range(0, count, LANES):
-        for i in range(8):
-            scratch[(_CHAIN + i) * LANES : (_CHAIN + i + 1) * LANES] = _START[i]
+        chains[:] = START
         carried[:] = np.uint32(prefix) << np.uint32(24)
-        for block in range(blocks):
-            _load_words(scratch, carried, rows, group, 16 * block)
-            _load_padding(scratch, carried, words, 16 * block)
-            if block == blocks - 1:
-                scratch[(_WORDS + 14) * LANES : (_WORDS + 15) * LANES] = np.uint32(bits >> 32)
-                scratch[(_WORDS + 15) * LANES : (_WORDS + 16) * LANES] = np.uint32(bits)
-            _compress(scratch)
+        for lane in range(LANES):
+            places[lane] = rows.ctypes.data + min(group + lane, count - 1) * size
+        for _ in range(size // BLOCK_BYTES):
+            _load(places, words)
+            _shift(words, carried)
+            _compress(chains, words)
+            places += BLOCK_BYTES
+        _end(chains, carried | np.uint32(0x800000), size + 1, words)
         for lane in range(min(LANES, count - group)):
             for i in range(8):
-                digests[group + lane, i] = _swap(scratch[(_CHAIN + i) * LANES + lane])
+                digests[group + lane, i] = _swap(chains[i, lane])
 
 
 @njit(nogil=True, cache=True)
-def add_weighted(values: Any, is_swapped: Any, factor: Any, sums: Any) -> None:
-    """Add factor · values to the int64 `sums`; `values` are uint32, the bits of an int32 each."""
+def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
+    """Write the fewest full subtrees over leaves to `levels` and `roots`; return how many.
+
+    `row` are the leaves' digests, C-contiguous uint32 (n, 8), overwritten; the first is leaf
+    `first_leaf` of the tree. `levels` is int64 (128), `roots` uint32 (128, 8). See
+    `protocol.tree.full_subtrees`.
+    """
+    count, place, level = len(row), first_leaf, 0
+    row_bytes = row.view(np.uint8)
+    low, high = 0, len(levels)
+    while count:
+        first = place & 1
+        if first:
+            levels[low], roots[low] = level, row[0]
+            low, place, count = low + 1, place + 1, count - 1
+        if count & 1:
+            high -= 1
+            levels[high], roots[high] = level, row[first + count - 1]
+            count -= 1
+        pairs = row_bytes[first : first + count].reshape((count // 2, 64))
+        hash_rows(pairs, 1, row)  # in place: sixteen pairs are read before a digest is written
+        count, place, level = count // 2, place >> 1, level + 1
+    rest = len(levels) - high
+    levels[low : low + rest], roots[low : low + rest] = levels[high:], roots[high:]
+    return low + rest
+
+
+@njit(nogil=True, cache=True)
+def _add_one(a: Any, w: Any, is_swapped: Any, sums: Any) -> None:
+    # An int32 times an int32 is one instruction for a whole vector; int64 times int64 is not.
     if is_swapped:
-        for i in range(values.size):
-            sums[i] += np.int64(np.int32(_swap(values[i]))) * factor
+        for i in range(sums.size):
+            sums[i] += np.int64(np.int32(_swap(a[i]))) * np.int64(np.int32(w))
     else:
-        for i in range(values.size):
-            sums[i] += np.int64(np.int32(values[i])) * factor
+        for i in range(sums.size):
+            sums[i] += np.int64(np.int32(a[i])) * np.int64(np.int32(w))
 
 
 @njit(nogil=True, cache=True)
-def divide_down(sums: Any, divisor: Any, is_swapped: Any, quotients: Any) -> None:
-    """Write floor(sums / divisor) to `quotients` as the bits of an int32 each.
+def _add_four(a: Any, b: Any, c: Any, d: Any, weights: Any, is_swapped: Any, sums: Any) -> None:
+    """As four times `_add_one`, but the sums are read and written once."""
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    if is_swapped:
+        for i in range(sums.size):
+            sums[i] += (
+                np.int64(np.int32(_swap(a[i]))) * np.int64(np.int32(w0))
+                + np.int64(np.int32(_swap(b[i]))) * np.int64(np.int32(w1))
+                + np.int64(np.int32(_swap(c[i]))) * np.int64(np.int32(w2))
+                + np.int64(np.int32(_swap(d[i]))) * np.int64(np.int32(w3))
+            )
+    else:
+        for i in range(sums.size):
+            sums[i] += (
+                np.int64(np.int32(a[i])) * np.int64(np.int32(w0))
+                + np.int64(np.int32(b[i])) * np.int64(np.int32(w1))
+                + np.int64(np.int32(c[i])) * np.int64(np.int32(w2))
+                + np.int64(np.int32(d[i])) * np.int64(np.int32(w3))
+            )
+
+
+@njit(nogil=True, cache=True)
+def _divide(sums: Any, total: Any, is_swapped: Any, quotients: Any) -> None:
+    """Write floor((2 · sums + total) / (2 · total)) to `quotients` as the bits of an int32 each.
 
     A division of integers is slow and has no vector form. The quotient is at most 2^31, so the
-    one in float64 is off by less than 2^-19, and its floor by one at most: the remainder tells.
-    Sums may wrap on the way to the remainder; it is right modulo 2^64 and lies within 2 divisors.
+    one in float64 is off by less than 2^-19, and once rounded by one at most: the remainder, which
+    is exact, tells.
     """
-    inverse = 1.0 / divisor
+    inverse = 1.0 / total
     for i in range(sums.size):
-        quotient = np.int64(np.floor(np.float64(sums[i]) * inverse))
-        remainder = np.int64(sums[i] - quotient * divisor)
-        quotient += np.int64(remainder >= divisor) - np.int64(remainder < 0)
+        quotient = np.int32(np.rint(np.float64(sums[i]) * inverse))
+        doubled = 2 * (sums[i] - np.int64(quotient) * np.int64(np.int32(total)))
+        quotient += np.int32(doubled >= total) - np.int32(doubled < -total)
         bits = np.uint32(quotient)
         quotients[i] = _swap(bits) if is_swapped else bits
+
+
+@njit(nogil=True, cache=True)
+def mean_into(places: Any, weights: Any, is_swapped: Any, target: Any, is_swapped_out: Any) -> None:
+    """Write the weighted mean to `target` (docs/protocol.md §7), one strip after the other.
+
+    `places` is int64, the address of each update's values; `weights` int64, each positive, their
+    sum below 2^31; `target` is uint32, the bits of an int32 each. Swapped is big-endian.
+    """
+    count = len(places)
+    total = weights.sum()
+    held = np.empty(min(_STRIP, target.size), np.int64)
+    for start in range(0, target.size, _STRIP):
+        sums = held[: min(_STRIP, target.size - start)]
+        sums[:] = 0
+        at, size = 4 * start, (sums.size,)
+        fours = count - count % 4
+        for i in range(0, fours, 4):
+            _add_four(
+                carray(_pointer(places[i] + at), size),
+                carray(_pointer(places[i + 1] + at), size),
+                carray(_pointer(places[i + 2] + at), size),
+                carray(_pointer(places[i + 3] + at), size),
+                weights[i : i + 4],
+                is_swapped,
+                sums,
+            )
+        for i in range(fours, count):
+            _add_one(carray(_pointer(places[i] + at), size), weights[i], is_swapped, sums)
+        _divide(sums, total, is_swapped_out, target[start : start + sums.size])
+
+
+@njit(nogil=True, cache=True)
+def squares(new: Any, old: Any, is_swapped: Any) -> Any:
+    """Return high and low of Σ (new - old)² = high · 2^32 + low, exactly, of less than 2^32 values.
+
+    Both are uint32, the bits of an int32 each. A difference is below 2^32, its square below 2^64.
+    """
+    high, low = np.uint64(0), np.uint64(0)
+    for i in range(new.size):
+        a, b = (_swap(new[i]), _swap(old[i])) if is_swapped else (new[i], old[i])
+        distance = np.uint64(abs(np.int64(np.int32(a)) - np.int64(np.int32(b))))
+        square = distance * distance
+        high += square >> np.uint64(32)
+        low += square & np.uint64(0xFFFFFFFF)
+    return high, low

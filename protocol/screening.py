@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol import speed
 from protocol.checks import ACCEPTED, Check
 from protocol.encoding import MAX_VALUE, STORED
 from protocol.errors import Misconfigured, Rejected
@@ -38,6 +39,7 @@ LayerBlocks = Callable[[int], Iterator[bytes]]
 """From a layer's index to its file, as consecutive blocks of any size."""
 
 _BLOCK_BYTES: Final = 1 << 18  # 65,536 values at once, see `sum_of_squares` for the upper limit
+_LEAST: Final = np.array(-MAX_VALUE - 1, STORED).view(np.uint32)  # as it lies in memory
 _SMALL: Final = 2**22  # two values up to here differ by 2^23: 65,536 such squares stay within 2^62
 
 
@@ -110,11 +112,11 @@ def screen_update(
         place = 0
         for new, old in _in_step(spec, index, update, model):
             builder.update(new)
-            values = np.frombuffer(new, STORED).astype(np.int32)
+            values = np.frombuffer(new, STORED)
             fault = range_fault or _find_range_fault(values, spec.layer_values(index) - place)
             if fault and not range_fault:
                 range_fault = f"layer {layer.name}: {fault}"
-            norm_squared += squared_distance(values, np.frombuffer(old, STORED).astype(np.int32))
+            norm_squared += squared_distance(values, np.frombuffer(old, STORED))
             place += values.size
     found = builder.root()
     # 6. The bytes are those whose root was revealed.
@@ -142,7 +144,7 @@ def _find_range_fault(values: NDArray[np.int32], real: int) -> str | None:
     """What is wrong with a block of which the first `real` values are not padding."""
     if real < values.size and values[max(real, 0) :].any():
         return "the padding is not zero"
-    if values.min() < -MAX_VALUE:
+    if (values.view(np.uint32) == _LEAST).any():
         return "a value is -2^31"
     return None
 
@@ -158,7 +160,13 @@ def norm_squared_limit(max_update_norm: float, fraction_bits: int) -> int:
 
 
 def squared_distance(new: NDArray[np.int32], old: NDArray[np.int32]) -> int:
-    """Return Σ (new - old)² exactly, of at most 2^28 values."""
+    """Return Σ (new - old)² exactly, of at most 2^28 values in one byte order, either one."""
+    kernels = speed.kernels(new.nbytes)
+    if kernels is not None:
+        swapped = not new.dtype.isnative
+        above, below = kernels.squares(new.view(np.uint32), old.view(np.uint32), swapped)
+        return (int(above) << 32) + int(below)
+    new, old = new.astype(np.int32), old.astype(np.int32)
     low = min(int(new.min()), int(old.min()))
     high = max(int(new.max()), int(old.max()))
     if low >= -_SMALL and high <= _SMALL and new.size <= _BLOCK_BYTES // STORED.itemsize:
@@ -180,7 +188,7 @@ def sum_of_squares(values: NDArray[np.int64]) -> int:
 
 def _in_step(
     spec: Spec, index: int, update: LayerBlocks, model: LayerBlocks
-) -> Iterator[tuple[bytes, bytes]]:
+) -> Iterator[tuple[memoryview, memoryview]]:
     """Yield equally long blocks of layer `index` of both; together they are the layer's size."""
     name, size = spec.layers[index].name, spec.layer_bytes(index)
     theirs, ours = _rechunked(update(index), size), _rechunked(model(index), size)
@@ -202,25 +210,23 @@ class _WrongSizeError(Exception):
     """A stream does not have the layer's size."""
 
 
-def _rechunked(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
+def _rechunked(blocks: Iterator[bytes], size: int) -> Iterator[memoryview]:
     """Yield the same bytes in blocks of `_BLOCK_BYTES`, only the last one shorter."""
-    pending = bytearray()
+    pending = b""
     seen = 0
     for block in blocks:
         seen += len(block)
         if seen > size:
             raise _WrongSizeError(f"more than the {size:,} bytes the spec asks for")
-        if not pending and len(block) == _BLOCK_BYTES:
-            yield block
-            continue
-        pending += block
-        while len(pending) >= _BLOCK_BYTES:
-            yield bytes(pending[:_BLOCK_BYTES])
-            del pending[:_BLOCK_BYTES]
+        view = memoryview(pending + block if pending else block)
+        whole = len(view) - len(view) % _BLOCK_BYTES
+        for start in range(0, whole, _BLOCK_BYTES):
+            yield view[start : start + _BLOCK_BYTES]
+        pending = bytes(view[whole:])
     if seen < size:
         raise _WrongSizeError(f"{seen:,} bytes, the spec asks for {size:,}")
     if pending:
-        yield bytes(pending)
+        yield memoryview(pending)
 
 
 def duplicates(roots_in_commit_order: Sequence[tuple[Address, Digest]]) -> dict[Address, Address]:

@@ -9,7 +9,8 @@ Golden vectors: tests/vectors/tree.json.
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from types import ModuleType
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,59 +69,42 @@ def full_subtrees(data: Bytes, leaf_bytes: int, first_leaf: int) -> list[Subtree
     """
     if len(data) % leaf_bytes:
         raise Misconfigured(f"{len(data)} bytes are not whole {leaf_bytes}-byte leaves")
-    row = _Row.of_leaves(data, leaf_bytes)
+    view = memoryview(data).cast("B")
+    kernels = speed.hashing(len(view))
+    if kernels is None or leaf_bytes % kernels.BLOCK_BYTES or not len(view):
+        return _subtrees_plain(view, leaf_bytes, first_leaf)
+    leaves = np.frombuffer(view, np.uint8).reshape(-1, leaf_bytes)
+    digests = np.empty((len(leaves), 8), np.uint32)
+    kernels.hash_rows(leaves, 0, digests)
+    return subtrees_over(kernels, digests, first_leaf)
+
+
+def subtrees_over(
+    kernels: ModuleType, digests: NDArray[np.uint32], first_leaf: int
+) -> list[Subtree]:
+    """As `full_subtrees`, of leaf digests, which are overwritten; `kernels` are protocol.kernels.
+
+    `digests` is C-contiguous uint32 (n, 8), 32 bytes each as they lie.
+    """
+    levels, roots = np.empty(2 * MAX_DEPTH, np.int64), np.empty((2 * MAX_DEPTH, 8), np.uint32)
+    count = kernels.subtrees(digests, first_leaf, levels, roots)
+    return [Subtree(int(levels[i]), Digest(roots[i].tobytes())) for i in range(count)]
+
+
+def _subtrees_plain(data: memoryview, leaf_bytes: int, first_leaf: int) -> list[Subtree]:
+    row = [leaf_digest(data[i : i + leaf_bytes]) for i in range(0, len(data), leaf_bytes)]
     place, level = first_leaf, 0
     left: list[Subtree] = []
     right: list[Subtree] = []
-    while len(row):
+    while row:
         if place & 1:
-            left.append(Subtree(level, row[0]))
-            row, place = row.cut(1, len(row)), place + 1
+            left.append(Subtree(level, row.pop(0)))
+            place += 1
         if len(row) & 1:
-            right.append(Subtree(level, row[len(row) - 1]))
-            row = row.cut(0, len(row) - 1)
-        row, place, level = row.parents(), place >> 1, level + 1
+            right.append(Subtree(level, row.pop()))
+        row = [node_digest(row[i], row[i + 1]) for i in range(0, len(row), 2)]
+        place, level = place >> 1, level + 1
     return left + right[::-1]
-
-
-class _Row:
-    """Digests side by side in a level of the tree: uint32 (n, 8), 32 bytes each as they lie."""
-
-    def __init__(self, digests: NDArray[np.uint32], kernels: Any) -> None:
-        self._digests = digests
-        self._kernels = kernels
-
-    @classmethod
-    def of_leaves(cls, data: Bytes, leaf_bytes: int) -> "_Row":
-        kernels = speed.kernels(len(data)) if leaf_bytes % 4 == 0 else None
-        return cls._hashed(memoryview(data).cast("B"), leaf_bytes, 0, kernels)
-
-    @classmethod
-    def _hashed(cls, data: memoryview, size: int, prefix: int, kernels: Any) -> "_Row":
-        count = len(data) // size
-        if kernels is None:
-            start = bytes([prefix])
-            joined = b"".join(
-                [sha256(start + data[i : i + size]).digest() for i in range(0, len(data), size)]
-            )
-            return cls(np.frombuffer(joined, np.uint32).reshape(count, 8), kernels)
-        digests = np.empty((count, 8), np.uint32)
-        kernels.hash_rows(np.frombuffer(data, np.uint32).reshape(count, size // 4), prefix, digests)
-        return cls(digests, kernels)
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def __getitem__(self, index: int) -> Digest:
-        return Digest(self._digests[index].tobytes())
-
-    def cut(self, start: int, stop: int) -> "_Row":
-        return _Row(self._digests[start:stop], self._kernels)
-
-    def parents(self) -> "_Row":
-        """The row above; the length must be even."""
-        data = self._digests.data.cast("B") if len(self) else memoryview(b"")
-        return self._hashed(data, 64, 1, self._kernels)
 
 
 class TreeBuilder:

@@ -7,13 +7,12 @@ Whoever fetches gets verified bytes or an error: the manifest block is hashed ag
 each layer file against the manifest, and sizes are known from the spec before anything is fetched.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from protocol.quantities import Address, Digest, RoundId
 from protocol.screening import check_manifest
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
+from storage.digests import file_digests
 from storage.files import write_atomically
 from storage.ipfs import ContentStore, Contradiction
 from storage.recorder import current
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.2
+_HASHES_AT_ONCE: Final = 2
 _FETCHES_AT_ONCE: Final = 4  # layers of one update; more only queue up in one daemon
 
 
@@ -67,6 +68,10 @@ class LayerFolder:
     def layer_path(self, index: int) -> Path:
         """Where the file of layer `index` is."""
         return self.path / f"{index:05d}.layer"
+
+    def paths(self, spec: Spec) -> list[Path]:
+        """Where all layer files are, in the order of the spec."""
+        return [self.layer_path(index) for index in range(len(spec.layers))]
 
     def blocks(self, index: int) -> Iterator[bytes]:
         """Yield the bytes of layer `index` in blocks of 1 MiB, the last one shorter."""
@@ -121,15 +126,25 @@ class LayerFolder:
         ]
 
 
-def build_manifest(folder: LayerFolder, spec: Spec, subject: Subject, root: Digest) -> Manifest:
-    """Return the manifest of `folder`; nothing is sent, CIDs are computed here."""
-    entries = []
-    for index, layer in enumerate(spec.layers):
-        path = folder.layer_path(index)
-        with path.open("rb") as file:
-            cid = compute_cid(file)
-        digest = _file_digest(path).hex()
-        entries.append(LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest))
+def build_manifest(
+    folder: LayerFolder,
+    spec: Spec,
+    subject: Subject,
+    root: Digest,
+    digests: Sequence[Digest] | None = None,
+) -> Manifest:
+    """Return the manifest of `folder`; nothing is sent, CIDs are computed here.
+
+    `digests` are the SHA-256 of its layer files, where they are known.
+    """
+    paths = folder.paths(spec)
+    with ThreadPoolExecutor(_HASHES_AT_ONCE) as pool:
+        cids = list(pool.map(_file_cid, paths))
+    known = file_digests(paths) if digests is None else digests
+    entries = [
+        LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest.hex())
+        for layer, cid, digest in zip(spec.layers, cids, known, strict=True)
+    ]
     return Manifest(
         chain_id=subject.chain_id,
         federation=subject.federation,
@@ -141,17 +156,50 @@ def build_manifest(folder: LayerFolder, spec: Spec, subject: Subject, root: Dige
     )
 
 
+class Pinning:
+    """Adds layer files to the store, pinned, while the layers after them are still made."""
+
+    def __init__(self, store: ContentStore, folder: LayerFolder) -> None:
+        self._store, self._folder = store, folder
+        self._cids: dict[int, Future[str]] = {}
+        self._span = current()  # of this thread, not of the one that pins
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, index: int) -> None:
+        """Add the file of layer `index`, which is complete."""
+        self._cids[index] = self._pool.submit(self._add, index)
+
+    def _add(self, index: int) -> str:
+        with self._span.layer(index):
+            return self._store.add_file(self._folder.layer_path(index))
+
+    def finish(self, manifest: Manifest) -> Digest:
+        """Wait for every layer file, add the manifest, and return the manifest's digest.
+
+        Raises WrongBytes when a file is not what the manifest says, Unavailable as the store does.
+        """
+        for index, entry in enumerate(manifest.layers):
+            if index not in self._cids:
+                self.begin(index)
+            cid = self._cids[index].result()
+            if cid != entry.cid:
+                raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
+        return self._store.put_block(manifest.to_bytes())
+
+
 def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
     """Pin every layer file and the manifest; return the manifest's digest.
 
     Raises WrongBytes when a file is no longer what the manifest says.
     """
-    for index, entry in enumerate(manifest.layers):
-        with current().layer(index):
-            cid = store.add_file(folder.layer_path(index))
-        if cid != entry.cid:
-            raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
-    return store.put_block(manifest.to_bytes())
+    with Pinning(store, folder) as pinning:
+        return pinning.finish(manifest)
 
 
 def fetch_manifest(
@@ -182,14 +230,28 @@ def fetch_layers(store: ContentStore, manifest: Manifest, spec: Spec, folder: La
 
     def fetch(index: int) -> None:
         entry, path = manifest.layers[index], folder.layer_path(index)
-        if path.exists() and _file_digest(path) == entry.digest:
-            return
         with span.layer(index):
             store.fetch_file(entry.cid, spec.layer_bytes(index), entry.digest, path)
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
-        for _ in pool.map(fetch, range(len(spec.layers))):
+        for _ in pool.map(fetch, _missing(manifest, spec, folder)):
             pass
+
+
+def _missing(manifest: Manifest, spec: Spec, folder: LayerFolder) -> list[int]:
+    """The layers whose files are not there, or not what the manifest says."""
+    there = [
+        index
+        for index, path in enumerate(folder.paths(spec))
+        if path.exists() and path.stat().st_size == spec.layer_bytes(index)
+    ]
+    found = file_digests([folder.layer_path(index) for index in there])
+    right = {
+        index
+        for index, digest in zip(there, found, strict=True)
+        if digest == manifest.layers[index].digest
+    }
+    return [index for index in range(len(spec.layers)) if index not in right]
 
 
 def fetch_verified(
@@ -266,6 +328,6 @@ def fetch_model(
     return folder
 
 
-def _file_digest(path: Path) -> Digest:
+def _file_cid(path: Path) -> str:
     with path.open("rb") as file:
-        return Digest(hashlib.file_digest(file, "sha256").digest())
+        return compute_cid(file)

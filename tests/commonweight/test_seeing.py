@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from commonweight.logs import LogFormat, log_reporter, setup_logging
 from commonweight.metrics import Metrics
 from commonweight.processes import free_port
 from protocol.errors import Misconfigured
+from storage.logs import LogFormat, log_reporter, setup_logging
 from storage.recorder import PHASES
 from storage.traffic import TRAFFIC
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protocol import speed
 from protocol.average import weighted_mean
 from protocol.errors import Misconfigured
+from protocol.screening import squared_distance
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees
 from tests.protocol import reference
 from tests.protocol.strategies import MAX
@@ -24,11 +25,12 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
         if request.param == "compiled" and compiled is None:
             pytest.skip("numba is not installed")
         patch.setattr(speed, "kernels", lambda size: compiled)
+        patch.setattr(speed, "break_even", lambda: 1.0)
         yield request.param
 
 
 @settings(deadline=None)
-@given(st.integers(0, 40), st.integers(1, 70), st.sampled_from([1, 2, 13, 14, 16, 30]), st.data())
+@given(st.integers(0, 40), st.integers(1, 70), st.sampled_from([1, 13, 16, 30, 32, 256]), st.data())
 def test_parts_hashed_elsewhere_make_the_same_root(
     before: int, leaves: int, words: int, draw: st.DataObject
 ) -> None:
@@ -64,6 +66,19 @@ def test_the_mean_at_the_edges_of_its_range() -> None:
         updates = [column, column[::-1]][: len(weights)]
         arrays: list[Any] = [np.array(update, np.int32) for update in updates]
         assert weighted_mean(arrays, weights).tolist() == reference.average(updates, weights)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 99), st.sampled_from(["<i4", ">i4"]), st.data())
+def test_the_distance_is_that_of_naive_integers(size: int, order: str, draw: st.DataObject) -> None:
+    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
+    span = draw.draw(st.sampled_from([3, 2**24, MAX]))
+    new, old = (rng.integers(-span - 1, span, size, np.int32, endpoint=True) for _ in range(2))
+    ends = rng.random(size) < 0.1
+    new[ends], old[ends] = -span - 1, span
+    expected = sum((a - b) ** 2 for a, b in zip(new.tolist(), old.tolist(), strict=True))
+    given_: list[Any] = [values.astype(order) for values in (new, old)]
+    assert squared_distance(*given_) == expected
 
 
 def test_a_subtree_only_fits_where_one_can_begin() -> None:
