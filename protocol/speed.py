@@ -73,7 +73,7 @@ def break_even() -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return the least time of three; this thread's own, so that a busy machine does not mislead."""
+    """Return the least of three times of this thread, which a busy machine does not distort."""
     times = []
     for _ in range(3):
         start = time.thread_time()
