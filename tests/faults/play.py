@@ -1,0 +1,73 @@
+"""Plays one schedule and tells it: `python -m tests.faults.play SEED`."""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checks import Outcome, check
+from tests.faults.schedule import Schedule, make_schedule
+from tests.faults.stage import Stage, Stuck
+
+
+@dataclass(frozen=True)
+class Played:
+    """A schedule, what became of it, and the trace of who did what when."""
+
+    schedule: Schedule
+    outcome: Outcome
+    struck: tuple[str, ...]
+    trace: tuple[str, ...]
+    seconds: float
+
+    def story(self) -> str:
+        """Return all that helps to find out what went wrong."""
+        again = f"play it again: python -m tests.faults.play {self.schedule.seed}"
+        return "\n".join(
+            [str(self.schedule), "", *self.trace, "", *self.outcome.broken, str(self.outcome), again]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        faults = [
+            {"kind": f.kind, "target": f.target, "at": str(f.at), "detail": f.detail}
+            for f in self.schedule.faults
+        ]
+        return {
+            "seed": self.schedule.seed,
+            "chain": self.schedule.chain,
+            "participants": self.schedule.participants,
+            "standby": self.schedule.has_standby,
+            "faults": faults,
+            "struck": list(self.struck),
+            "outcome": self.outcome.to_json(),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def play(schedule: Schedule, folder: Path) -> Played:
+    """Play a schedule in `folder` and check what is left."""
+    started = time.monotonic()
+    with Stage(schedule, folder) as stage:
+        try:
+            stage.play()
+            outcome = check(stage)
+        except Stuck as error:
+            outcome = Outcome((), 0, 0, 0, 0, (str(error),))
+        struck = tuple(str(fault) for fault in stage.struck)
+        return Played(
+            schedule, outcome, struck, tuple(stage.trace), time.monotonic() - started
+        )
+
+
+def main() -> int:
+    seed = int(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        played = play(make_schedule(seed), Path(folder))
+    print(played.story())
+    return bool(played.outcome.broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
