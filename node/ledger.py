@@ -11,6 +11,7 @@ Whoever was away for a round looks, finds another one open, and takes part in th
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from chain.federation import Federation
@@ -52,8 +53,9 @@ def run_participant(
 
 def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
     """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
+    journal = settings.state / f"transactions-{wallet.address}.json"
     return Participant(
-        connect_wallet(settings, wallet),
+        connect_wallet(settings, wallet, journal),
         ContentStore(FederationLocation.load(settings.federation).ipfs_url),
         LocalTrainer(settings.data, settings.model, settings.cache, report),
         settings.state,
@@ -61,10 +63,12 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     )
 
 
-def connect_wallet(settings: ParticipantSettings, wallet: Wallet) -> Federation:
+def connect_wallet(
+    settings: ParticipantSettings, wallet: Wallet, journal: Path | None = None
+) -> Federation:
     """Return the contract as this participant's wallet uses it."""
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
-    return connect_federation(FederationLocation.load(settings.federation), wallet, limits)
+    return connect_federation(FederationLocation.load(settings.federation), wallet, limits, journal)
 
 
 class Follower:

@@ -109,6 +109,7 @@ class World:
         names: tuple[str, ...] = NAMES,
         spec: Spec | None = None,
         ipfs_url: Callable[[str], str] = lambda url: url,
+        chain: Any = None,
         **terms: Any,
     ) -> None:
         self.folder = folder
@@ -116,7 +117,7 @@ class World:
         self.spec = spec or small_spec()
         self._ipfs_url = ipfs_url
         self._changes = terms
-        self.chain = DevChain()
+        self.chain = chain or DevChain()
         self.daemon = DevIpfsDaemon(folder / "ipfs")
         self.participants: dict[str, Participant] = {}
         self.reports: list[dict[str, Any]] = []
