@@ -54,6 +54,7 @@ def open_coordinator(
         ContentStore(location.ipfs_url),
         settings.state,
         report,
+        settings.mode,
     )
     coordinator.wait = service.pause
     coordinator.confirmations = settings.confirmations

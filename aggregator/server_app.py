@@ -45,6 +45,7 @@ def main(grid: Grid, context: Context) -> None:
         ContentStore(location.ipfs_url),
         settings.state,
         report,
+        settings.mode,
     )
     try:
         with locked(settings.state):

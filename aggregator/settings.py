@@ -13,10 +13,11 @@ confirmations = 0                   # blocks under the reveals before a model is
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
 min_participants = 1                # open no round with fewer
+mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,3 +29,4 @@ class AggregatorSettings(RoleSettings):
 
     wait_for: Path | None = None
     min_participants: Annotated[int, Field(ge=1)] = 1
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"

@@ -60,6 +60,7 @@ class FederationSection(Section):
     participant_stake: Tokens
     missed_reveal_penalty: Tokens
     aggregator_bond: Tokens
+    availability_deposit: Tokens = 0.0
     weight_cap: Positive
     max_participants: Positive = 128
     sampling_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -67,6 +68,7 @@ class FederationSection(Section):
     reveal_seconds: Seconds
     propose_seconds: Seconds
     challenge_seconds: Seconds
+    response_seconds: Seconds = 0
     unbonding_seconds: Seconds
     open_days: Positive = 30
 
@@ -74,6 +76,12 @@ class FederationSection(Section):
     def sampling_basis_points(self) -> BasisPoints:
         """The sampling fraction as the contract counts it."""
         return BasisPoints(max(1, round(self.sampling_fraction * FULL_BASIS_POINTS)))
+
+
+class AggregationSection(Section):
+    """How the aggregator computes the mean; the root is the same either way."""
+
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"
 
 
 class SimulationSection(Section):
@@ -94,6 +102,7 @@ class Config(Section):
     screening: Screening
     data: DataSection
     federation: FederationSection
+    aggregation: AggregationSection = AggregationSection()
     simulation: SimulationSection = SimulationSection()
 
     @model_validator(mode="after")

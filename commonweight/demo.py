@@ -65,7 +65,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         ThreadPoolExecutor(1) as pool,
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
-        aggregator = _add_aggregator(run, progress)
+        aggregator = _add_aggregator(config, run, progress)
         participants, processes = len(config.data.participants), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
@@ -85,12 +85,11 @@ def _build(
     return launch.build_spec(config, seed, cache_folder(), run / "model")
 
 
-def _add_aggregator(run: Path, progress: Path) -> Wallet:
+def _add_aggregator(config: Config, run: Path, progress: Path) -> Wallet:
     """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
     (run / _READY).unlink(missing_ok=True)
-    return launch.add_aggregator(
-        run / "aggregator", run / "federation.json", progress, run / _READY
-    )
+    folder, file = run / "aggregator", run / "federation.json"
+    return launch.add_aggregator(folder, file, progress, run / _READY, config.aggregation.mode)
 
 
 def _conclude(

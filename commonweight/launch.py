@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from aggregator.layerwise import Mode
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation
 from chain.location import FederationLocation
@@ -178,10 +179,12 @@ def build_terms(
         participant_stake=token_units(section.participant_stake),
         missed_reveal_penalty=token_units(section.missed_reveal_penalty),
         aggregator_bond=token_units(section.aggregator_bond),
+        availability_deposit=token_units(section.availability_deposit),
         commit_seconds=section.commit_seconds,
         reveal_seconds=section.reveal_seconds,
         propose_seconds=section.propose_seconds,
         challenge_seconds=section.challenge_seconds,
+        response_seconds=section.response_seconds,
         unbonding_seconds=section.unbonding_seconds,
         closes_at=UnixTime(int(time.time()) + section.open_days * 86_400),
     )
@@ -208,7 +211,9 @@ def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnit
         federation.token.transfer(to, TokenUnits(tokens - held))
 
 
-def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for: Path) -> Wallet:
+def add_aggregator(
+    folder: Path, federation_file: Path, progress: Path, wait_for: Path, mode: Mode = "layerwise"
+) -> Wallet:
     """Write an aggregator's settings to `folder` and return its wallet."""
     wallet = dev_wallet(folder)
     settings = {
@@ -217,6 +222,7 @@ def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for
         "password_file": "wallet.password",
         "progress": str(progress),
         "wait_for": str(wait_for),
+        "mode": mode,
     }
     write_toml(folder / "aggregator.toml", settings)
     return wallet
@@ -267,7 +273,7 @@ def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wall
 
 def connect_sponsor(rpc_url: str, chain_id: int) -> Sender:
     """Return the devnet's sponsor: the first of the dev accounts, whose keys are public."""
-    from chain.devchain.accounts import dev_account
+    from chain.dev_accounts import dev_account
 
     return Sender(connect(rpc_url, chain_id=chain_id), Wallet.from_key(bytes(dev_account(0).key)))
 

@@ -8,6 +8,7 @@ that cannot be understood. Imports that take long stand in the commands that nee
 import click
 
 from commonweight import __version__
+from commonweight.cli.aggregate import aggregate
 from commonweight.cli.aggregator import aggregator
 from commonweight.cli.audit import audit
 from commonweight.cli.demo import demo
@@ -24,5 +25,5 @@ def main() -> None:
     """Fine-tune one language model together, on data that never leaves its owners."""
 
 
-for noun in (demo, devnet, federation, participant, aggregator, audit, model, keys):
+for noun in (demo, devnet, federation, participant, aggregator, audit, aggregate, model, keys):
     main.add_command(noun)

@@ -15,6 +15,7 @@ from chain.federation import Federation
 from chain.names import snake_case
 from chain.records import (
     AggregatorState,
+    AvailabilityRequest,
     Leaf,
     Model,
     Outcome,
@@ -108,6 +109,8 @@ def test_a_round_from_joining_to_withdrawing(stage: Stage) -> None:
         3,
         3,
         Outcome.OPEN,
+        0,
+        1,
         opened.event.seed,
         digest(20),
         digest(21),
@@ -262,7 +265,7 @@ def test_every_function_has_a_method() -> None:
 
 
 def test_records_are_the_contracts_structs() -> None:
-    kinds = (Terms, Round, Submission, Participant, Verdict, Leaf)
+    kinds = (Terms, Round, Submission, Participant, Verdict, Leaf, AvailabilityRequest)
     records = {each.__name__: each for each in kinds}
     seen = {}
     for entry in ABI:
