@@ -1,5 +1,7 @@
 """Options of the whole test suite."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -9,4 +11,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("eth-tester", "anvil"),
         default="eth-tester",
         help="the chain under the end-to-end test",
+    )
+    parser.addoption(
+        "--faults-to", type=Path, help="write what became of each schedule of tests/faults here"
     )

@@ -9,10 +9,6 @@ import pytest
 _played: list[dict[str, Any]] = []
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-to", type=Path, help="write what became of each schedule here")
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect the records of the tests; under xdist they come from the workers."""
     if report.when == "call":

@@ -120,7 +120,8 @@ def _common(job: Job) -> dict[str, Any]:
 
 def _federation(job: Job) -> Federation:
     w3 = connect(job.rpc_url, timeout_s=_RPC_SECONDS)
-    sender = Sender(w3, Wallet.from_key(job.key), _LIMITS)
+    journal = job.state / "transactions.json"
+    sender = Sender(w3, Wallet.from_key(job.key), _LIMITS, journal)
     return Federation(w3, job.address, sender, deployment_block=job.deployment_block)
 
 
