@@ -11,6 +11,7 @@ Whoever was away for a round looks, finds another one open, and takes part in th
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +49,9 @@ def run_participant(
         wallet = open_wallet()
         report("starting", participant=wallet.address)
         participant = service.insist(lambda: open_participant(settings, wallet, report))
-        service.keep(Follower(participant, settings, service).step)
+        trainer = LocalTrainer(settings.data, settings.model, settings.cache, report)
+        evaluate = partial(report_loss, participant, trainer) if settings.evaluate else None
+        service.keep(Follower(participant, settings, evaluate).step)
 
 
 def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
@@ -71,15 +74,25 @@ def connect_wallet(
     return connect_federation(FederationLocation.load(settings.federation), wallet, limits, journal)
 
 
+def report_loss(participant: Participant, trainer: LocalTrainer, round_id: RoundId) -> None:
+    """Report the held-out loss of the model that stands after a round."""
+    model = participant.fetch_model(RoundId(round_id + 1))
+    loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
+    participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
+
+
 class Follower:
     """Decides from the chain what a participant does next."""
 
     def __init__(
-        self, participant: Participant, settings: ParticipantSettings, service: Service
+        self,
+        participant: Participant,
+        settings: ParticipantSettings,
+        evaluate: Callable[[RoundId], None] | None = None,
     ) -> None:
         self.participant = participant
+        self._evaluate = evaluate
         self.settings = settings
-        self.service = service
         self._told: set[str] = set()
         self._settled_up_to = RoundId(0)
         self._worthwhile: int | None = None
@@ -219,6 +232,8 @@ class Follower:
                     reason=result.reason,
                 )
         self._settled_up_to = last
+        if self._evaluate is not None:
+            self._evaluate(last)
 
     def _tell(self, key: str, phase: str, **facts: object) -> None:
         """Report what would otherwise be said at every look."""

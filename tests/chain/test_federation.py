@@ -58,9 +58,9 @@ def addresses(stage: Stage) -> list[Address]:
 
 
 def assert_tokens_add_up(stage: Stage) -> None:
-    """Tokens in = credited + escrowed + staked + bonded, whatever has happened."""
+    """Tokens in = credited + escrowed + staked + bonded + deposited, whatever has happened."""
     federation = stage.sponsor
-    owed = federation.escrow()
+    owed = TokenUnits(federation.escrow() + federation.deposits())
     for who in addresses(stage):
         owed = TokenUnits(owed + federation.credit_of(who) + federation.get_participant(who).stake)
         if federation.aggregator_state(who) == AggregatorState.BONDED:

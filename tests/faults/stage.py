@@ -25,7 +25,7 @@ from typing import Any, Final, Self, TypeVar
 
 from auditor.replay import Audit
 from auditor.verified import Verified
-from chain.devchain.accounts import dev_account
+from chain.dev_accounts import dev_account
 from chain.federation import Federation
 from chain.records import Round, Status, SubmissionState
 from chain.rpc import connect
@@ -34,7 +34,7 @@ from chain.wallet import Wallet
 from protocol.errors import CommonweightError
 from protocol.quantities import RoundId
 from storage.ipfs import ContentStore
-from tests.chain.anvil import running_anvil
+from tests.chain.anvil import find_anvil, running_anvil
 from tests.faults import disk, roles
 from tests.faults.lines import IpfsLine, RpcLine
 from tests.faults.schedule import CHAIN, IPFS, LEAD, STANDBY, Fault, Moment, Point, Schedule
@@ -485,6 +485,13 @@ class Stage(World):
 
     def _tell(self, who: str, what: str) -> None:
         self.trace.append(f"{time.monotonic() - self._started:7.2f}  {who:<10}  {what}")
+
+
+def can_start(schedule: Schedule) -> str:
+    """Return what this machine lacks for a schedule; nothing when it can be played."""
+    if schedule.chain == "anvil" and find_anvil() is None:
+        return "needs anvil (npm ci in contracts)"
+    return ""
 
 
 _TOLD: Final = {

@@ -37,7 +37,7 @@ class Ledger:
         """Return a participant's loop as after a restart."""
         participant = self.world.participant(name)
         participant.report = self._report(name)
-        return Follower(participant, self._settings(**settings), self._service())
+        return Follower(participant, self._settings(**settings))
 
     def restart_leader(self, **settings: Any) -> Leader:
         world = self.world
@@ -157,7 +157,7 @@ def test_a_stranger_joins_and_waits_for_its_round(ledger: Ledger, tmp_path: Path
     participant = Participant(
         world.client(wallet), world.store, SyntheticTrainer("dan", 5), tmp_path / "dan"
     )
-    dan = Follower(participant, ledger._settings(), ledger._service())
+    dan = Follower(participant, ledger._settings())
     assert dan.step()
     assert standing_of(world.client(), wallet.address) is Standing.ACTIVE
     dan.step()
@@ -214,7 +214,10 @@ def test_who_left_gets_its_stake_and_stays_away(ledger: Ledger) -> None:
 def test_credit_waits_until_it_is_worth_a_transaction(ledger: Ledger) -> None:
     world = ledger.world
     ledger.followers["ann"] = ledger.follower("ann", withdraw_at=20.0)
-    credit = lambda: world.client().credit_of(world.address_of("ann"))  # noqa: E731
+
+    def credit() -> int:
+        return world.client().credit_of(world.address_of("ann"))
+
     ledger.leader.step()
     ledger.look()
     share = credit()
@@ -243,7 +246,10 @@ def test_an_update_is_shown_only_on_buried_commitments(ledger: Ledger) -> None:
     round_id = world.open_round()
     ledger.look()
     assert world.client().status(round_id) is Status.REVEAL
-    state = lambda: world.client().get_submission(round_id, world.address_of("ann")).state  # noqa: E731
+
+    def state() -> SubmissionState:
+        return world.client().get_submission(round_id, world.address_of("ann")).state
+
     careful.step()
     careful.step()
     assert state() is SubmissionState.COMMITTED
@@ -351,7 +357,7 @@ def test_what_is_unavailable_is_one_line_and_is_done_later(
         follower.step()
         return next(looks, False)
 
-    follower.service.keep(step)
+    ledger._service().keep(step)
     assert [r["phase"] for r in ledger.reports if r["who"] == "service"] == ["waiting"] * 2
     submission = world.client().get_submission(ROUND, world.address_of("ann"))
     assert submission.state is SubmissionState.COMMITTED
