@@ -1,16 +1,30 @@
 """What must hold after every schedule, whatever went wrong in it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from chain.events import AggregatorSlashed, Committed, Paid, Penalized, Revealed
+from auditor.replay import Audit
+from chain.events import (
+    AggregatorSlashed,
+    Committed,
+    FederationEvent,
+    Paid,
+    Penalized,
+    Revealed,
+    RoundOpened,
+)
 from chain.records import AggregatorState, Status
+from chain.token import Erc20
 from protocol.commitment import compute_commitment
-from protocol.quantities import RoundId, parse_digest
+from protocol.quantities import Digest, RoundId, parse_digest
 from storage.files import read_json
-from tests.faults.schedule import LEAD, STANDBY
-from tests.faults.stage import ROUNDS, TOKEN, Stage
+from tests.faults.founding import AUDITOR, ROUNDS, SPONSOR, WALLETS
+from tests.faults.schedule import LEAD
+from tests.faults.stage import Stage
+
+E = TypeVar("E", Committed, Revealed, Penalized)
 
 
 @dataclass(frozen=True)
@@ -30,98 +44,122 @@ class Outcome:
 
 def check(stage: Stage) -> Outcome:
     """Look at chain, disks and processes, and return what became of it all."""
-    federation = stage.client()
-    events = federation.read_events()
-    broken: list[str] = []
-    statuses = [federation.status(RoundId(n)) for n in range(1, federation.round_count() + 1)]
-    if any(s not in (Status.FINALIZED, Status.ABANDONED) for s in statuses):
-        broken.append(f"a round did not end: {[s.name for s in statuses]}")
-    if not federation.is_over():
-        broken.append("the federation is not over")
-    broken += [line.line() for line in stage.audit() if not line.passed]
-    broken += _commitments(stage, events)
-    broken += _money(stage, events)
-    broken += _leftovers(stage)
+    federation, events = stage.federation, stage.federation.read_events()
+    rounds = [federation.status(RoundId(n)) for n in range(1, federation.round_count() + 1)]
+    history = History(stage, events)
+    broken = [
+        *_ends(rounds),
+        *history.commitments(),
+        *history.attendance(),
+        *history.penalties(),
+        *_money(stage),
+        *(
+            line.line()
+            for line in Audit(federation, stage.store, stage.folder / "audit").run()
+            if not line.passed
+        ),
+        *_crashes(stage),
+    ]
     return Outcome(
-        rounds=tuple(s.name.lower() for s in statuses),
+        rounds=tuple(status.name.lower() for status in rounds),
         paid=sum(isinstance(e, Paid) for e in events),
-        missed=len(stage.excused),
-        penalized=sum(isinstance(e, Penalized) for e in events),
+        missed=len(stage.clock.excused),
+        penalized=len(history.of(Penalized)),
         slashed=sum(isinstance(e, AggregatorSlashed) for e in events),
         broken=tuple(broken),
     )
 
 
-def _commitments(stage: Stage, events: list[Any]) -> list[str]:
-    """No second commitment, none whose salt is lost, none unrevealed without a reason."""
-    broken = []
-    names = {stage.address_of(name): name for name in stage.names}
-    for name in stage.names:
-        for round_id, sent in stage.lines[name][0].commitments.items():
-            if len(sent) > 1:
-                broken.append(f"{name} sent {len(sent)} commitments for round {round_id}")
-    committed = [(e.round, names[e.participant], e) for e in events if isinstance(e, Committed)]
-    for key, count in Counter((r, n) for r, n, _ in committed).items():
-        if count > 1:
-            broken.append(f"{key} committed {count} times")
-    revealed = {(e.round, names[e.participant]) for e in events if isinstance(e, Revealed)}
-    for round_id, name, event in committed:
-        if event.commitment != _on_disk(stage, name, round_id):
-            broken.append(f"{name} cannot open its commitment of round {round_id}")
-        if (round_id, name) not in revealed and (round_id, name) not in stage.excused:
-            broken.append(f"{name} did not reveal in round {round_id}, and was not away")
-    expected = {(n, name) for n in range(1, stage.client().round_count() + 1) for name in names.values()}
-    present = {(r, n) for r, n, _ in committed}
-    was_out = {(r + 1, n) for r, n in stage.excused}  # out after a penalty, back for the next
-    for round_id, name in sorted(expected - present - stage.excused - was_out):
-        broken.append(f"{name} did not commit in round {round_id}, and was not away")
-    return broken
+def _ends(rounds: list[Status]) -> Iterator[str]:
+    if len(rounds) > ROUNDS or not rounds:
+        yield f"{len(rounds)} rounds were opened"
+    if any(status not in (Status.FINALIZED, Status.ABANDONED) for status in rounds):
+        yield f"a round did not end: {[status.name for status in rounds]}"
 
 
-def _on_disk(stage: Stage, name: str, round_id: int) -> bytes:
-    folder = stage.folder / name / "state" / stage.address / f"round-{round_id:04d}"
-    prepared = read_json(folder / "prepared.json")
-    return compute_commitment(
-        stage.address,
-        RoundId(round_id),
-        stage.address_of(name),
-        parse_digest(prepared["root"]),
-        parse_digest(prepared["manifest"]),
-        prepared["examples"],
-        bytes.fromhex(prepared["salt"]),
-    )
+class History:
+    """Who did what in which round, on the chain and on the roles' disks."""
+
+    def __init__(self, stage: Stage, events: list[FederationEvent]) -> None:
+        self.stage = stage
+        self.events = events
+        self.names = {WALLETS[name].address: name for name in stage.schedule.names}
+
+    def of(self, kind: type[E]) -> dict[tuple[int, str], E]:
+        """Return the events of a kind by round and participant."""
+        return {(e.round, self.names[e.participant]): e for e in self.events if isinstance(e, kind)}
+
+    def commitments(self) -> Iterator[str]:
+        """No second commitment, sent or mined, and none whose salt is lost."""
+        for name in self.stage.schedule.names:
+            for round_id, sent in self.stage.rpc_lines[name].commitments.items():
+                if len(sent) > 1:
+                    yield f"{name} sent {len(sent)} commitments for round {round_id}"
+        counts = Counter((e.round, e.participant) for e in self.events if isinstance(e, Committed))
+        yield from (f"{key} committed {count} times" for key, count in counts.items() if count > 1)
+        for (round_id, name), event in self.of(Committed).items():
+            if event.commitment != self._on_disk(name, round_id):
+                yield f"{name} cannot open its commitment of round {round_id}"
+
+    def attendance(self) -> Iterator[str]:
+        """Everybody took part in every round, but in those whose deadline it was away for."""
+        excused = self.stage.clock.excused
+        opened = [e.round for e in self.events if isinstance(e, RoundOpened)]
+        expected = {(number, name) for number in opened for name in self.names.values()} - excused
+        for verb, present in (("commit", self.of(Committed)), ("reveal", self.of(Revealed))):
+            for round_id, name in sorted(expected - set(present)):
+                yield f"{name} did not {verb} in round {round_id}, and was not away"
+
+    def penalties(self) -> Iterator[str]:
+        """A stake is cut for a commitment not revealed, a bond for a deadline, and for no other."""
+        penalized = set(self.of(Penalized))
+        unrevealed = set(self.of(Committed)) - set(self.of(Revealed))
+        if penalized != unrevealed:
+            yield f"penalized {penalized}, unrevealed {unrevealed}"
+        slashed = {e.aggregator for e in self.events if isinstance(e, AggregatorSlashed)}
+        late = {WALLETS[LEAD].address for _, name in self.stage.clock.excused if name == LEAD}
+        if slashed != late:
+            yield f"slashed {slashed}, late {late}"
+
+    def _on_disk(self, name: str, round_id: int) -> Digest:
+        address = self.stage.founded.address
+        state = self.stage.folder / name / "state" / address
+        prepared = read_json(state / f"round-{round_id:04d}" / "prepared.json")
+        return compute_commitment(
+            address,
+            RoundId(round_id),
+            WALLETS[name].address,
+            parse_digest(prepared["root"]),
+            parse_digest(prepared["manifest"]),
+            prepared["examples"],
+            bytes.fromhex(prepared["salt"]),
+        )
 
 
-def _money(stage: Stage, events: list[Any]) -> list[str]:
-    """Stakes and bonds are lost by whoever missed a deadline, by nobody else; the rest is back."""
-    broken = []
-    names = {stage.address_of(name): name for name in stage.names}
-    committed = {(e.round, names[e.participant]) for e in events if isinstance(e, Committed)}
-    revealed = {(e.round, names[e.participant]) for e in events if isinstance(e, Revealed)}
-    penalized = {(e.round, names[e.participant]) for e in events if isinstance(e, Penalized)}
-    if penalized != committed - revealed:
-        broken.append(f"penalized {penalized}, unrevealed {committed - revealed}")
-    slashed = {e.aggregator for e in events if isinstance(e, AggregatorSlashed)}
-    due = {stage.aggregator.address} if any(n == LEAD for _, n in stage.excused) else set()
-    if slashed != due:
-        broken.append(f"slashed {slashed}, late {due}")
-    federation = stage.client()
-    for name in stage.names:
-        credit = federation.credit_of(stage.address_of(name))
-        if credit:
-            broken.append(f"{name} left {credit / TOKEN:g} tokens of credit")
-    for name, wallet in ((LEAD, stage.aggregator), (STANDBY, stage.standby)):
-        if federation.aggregator_state(wallet.address) is AggregatorState.BONDED:
-            broken.append(f"{name} left its bond")
-    if len(statuses := federation.read_events()) and federation.round_count() > ROUNDS:
-        broken.append(f"{len(statuses)} events of too many rounds")
-    return broken
+def _money(stage: Stage) -> Iterator[str]:
+    """No token is made or lost, and whoever earned something has it."""
+    federation, terms = stage.federation, stage.federation.terms()
+    token = Erc20(stage.w3, terms.token)
+    people = [WALLETS[name].address for name in stage.schedule.roles]
+    stakes = sum(federation.get_participant(address).stake for address in people)
+    held = token.balance_of(federation.address)
+    if held != federation.escrow() + stakes:
+        yield f"the contract holds {held}, escrow and stakes are {federation.escrow() + stakes}"
+    wallets = [SPONSOR, AUDITOR, *WALLETS.values()]
+    holders = [federation.address, *(wallet.address for wallet in wallets)]
+    everywhere = sum(map(token.balance_of, holders))
+    if everywhere != token.total_supply():
+        yield f"{token.total_supply() - everywhere} token units are nowhere"
+    for name in stage.schedule.roles:
+        if credit := federation.credit_of(WALLETS[name].address):
+            yield f"{name} left a credit of {credit}"
+    for name in stage.schedule.aggregators:
+        if federation.aggregator_state(WALLETS[name].address) is AggregatorState.BONDED:
+            yield f"{name} left its bond"
 
 
-def _leftovers(stage: Stage) -> list[str]:
-    """No role ended by an error that is not the project's own."""
-    return [
-        f"{path.stem}: {path.read_text().strip().splitlines()[-1]}"
-        for path in sorted(stage.folder.glob("*.log"))
-        if "Traceback" in path.read_text()
-    ]
+def _crashes(stage: Stage) -> Iterator[str]:
+    """No role ended by an error that is not one of the project's own."""
+    for path in sorted(stage.folder.glob("*.log")):
+        if "Traceback" in path.read_text():
+            yield f"{path.stem}: {path.read_text().strip().splitlines()[-1]}"

@@ -1,25 +1,27 @@
-"""`--faults-to FILE` keeps what became of every schedule, for docs/reliability.md."""
+"""`--faults-to FILE` adds a line of JSON for every schedule played: what scripts/… reads."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-_played: list[dict[str, Any]] = []
+
+class Recorder:
+    """Writes what the tests record; under xdist their records come from the workers."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            with self.target.open("a") as file:
+                for name, value in report.user_properties:
+                    if name == "played":
+                        file.write(json.dumps(value) + "\n")
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Collect the records of the tests; under xdist they come from the workers."""
-    if report.when == "call":
-        _played.extend(value for name, value in report.user_properties if name == "played")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write them, in the order of their seeds; only where no worker's own session ends."""
-    target: Path | None = session.config.getoption("--faults-to")
-    if target is None or hasattr(session.config, "workerinput"):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(each) for each in sorted(_played, key=lambda each: each["seed"])]
-    target.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+def pytest_configure(config: pytest.Config) -> None:
+    target: Path | None = config.getoption("--faults-to", None)
+    if target is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(target))

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from eth_account.typed_transactions import TypedTransaction
@@ -21,6 +21,15 @@ from tests.storage.lying_proxy import LyingProxy
 
 _TAGS: Final = ("latest", "pending", "safe", "finalized")
 _UPSTREAM_S: Final = 20.0
+_ANSWERS: Final = {
+    "http 500": (500, b"internal error"),
+    "http 429": (429, b"slow down"),
+    "garbage": (200, b"<html>maintenance</html>"),
+    "error": (
+        200,
+        b'{"jsonrpc": "2.0", "id": ID, "error": {"code": -32603, "message": "internal error"}}',
+    ),
+}
 
 
 class Line:
@@ -30,7 +39,6 @@ class Line:
         self.fault = ""
         self.mended = threading.Event()
         self.mended.set()
-        self.closed = False
 
     def bend(self, fault: str) -> None:
         self.fault = fault
@@ -48,25 +56,27 @@ Reached = Callable[[str, int | None], bool]
 class RpcLine(Line):
     """The line to an Ethereum node. `reached` hears of every transaction before and after it."""
 
-    def __init__(self, upstream_url: str, reached: Reached) -> None:
+    def __init__(self, upstream_url: str, host: str, reached: Reached) -> None:
         super().__init__()
-        self.upstream = urlsplit(upstream_url).netloc
         self.reached = reached
         self.commitments: dict[int, set[bytes]] = {}
+        self._upstream = urlsplit(upstream_url).netloc
         self._height: int | None = None
-        self._server = _RpcServer(self)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = _RpcServer(self, host)
+        self.url = f"http://{host}:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.mend()
+        self._server.shutdown()
+        self._server.server_close()
 
     def bend(self, fault: str) -> None:
         self._height = self._stale_height() if fault == "stale" else None
         super().bend(fault)
-
-    def close(self) -> None:
-        self.closed = True
-        self.mend()
-        self._server.shutdown()
-        self._server.server_close()
 
     def answer(self, body: bytes) -> tuple[int, bytes] | None:
         """Return status and body of the answer; None when the connection is to break."""
@@ -78,32 +88,20 @@ class RpcLine(Line):
                 return None
             if commitment is not None and round_id is not None:
                 self.commitments.setdefault(round_id, set()).add(commitment)
-        bent = self._bent(request)
-        if bent is not None:
-            return bent
-        if not self.mended.is_set() and self.fault != "stale":
+        if self.fault in ("cut", "timeout"):
+            if self.fault == "timeout":
+                self.mended.wait()
             return None
+        if self.fault in _ANSWERS:
+            return self._bent(request)
         status, answer = self._forward(request)
         if call is not None and not self.reached(f"after {call[0]}", call[1]):
             return None
         return status, answer
 
-    def _bent(self, request: dict[str, Any]) -> tuple[int, bytes] | None:
-        match self.fault:
-            case "timeout" | "hold":
-                self.mended.wait()
-                return None
-            case "http 500":
-                return 500, b"internal error"
-            case "http 429":
-                return 429, b"slow down"
-            case "error":
-                error = {"code": -32603, "message": "internal error"}
-                body = {"jsonrpc": "2.0", "id": request.get("id"), "error": error}
-                return 200, json.dumps(body).encode()
-            case "garbage":
-                return 200, b"<html>maintenance</html>"
-        return None
+    def _bent(self, request: dict[str, Any]) -> tuple[int, bytes]:
+        status, answer = _ANSWERS[self.fault]
+        return status, answer.replace(b"ID", json.dumps(request.get("id")).encode())
 
     def _forward(self, request: dict[str, Any]) -> tuple[int, bytes]:
         height = self._height
@@ -111,7 +109,7 @@ class RpcLine(Line):
             if request.get("method") == "eth_blockNumber":
                 return 200, json.dumps({"jsonrpc": "2.0", "id": 1, "result": hex(height)}).encode()
             request = _as_of(request, height)
-        connection = http.client.HTTPConnection(self.upstream, timeout=_UPSTREAM_S)
+        connection = http.client.HTTPConnection(self._upstream, timeout=_UPSTREAM_S)
         try:
             body = json.dumps(request).encode()
             connection.request("POST", "/", body, {"Content-Type": "application/json"})
@@ -165,8 +163,8 @@ class _RpcServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, line: RpcLine) -> None:
-        super().__init__(("127.0.0.1", 0), _RpcHandler)
+    def __init__(self, line: RpcLine, host: str) -> None:
+        super().__init__((host, 0), _RpcHandler)
         self.line = line
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -202,8 +200,8 @@ class _RpcHandler(BaseHTTPRequestHandler):
 class IpfsLine(LyingProxy):
     """The line to an IPFS daemon; a fault or a lie holds for whatever is asked."""
 
-    def __init__(self, upstream_url: str) -> None:
-        super().__init__(upstream_url)
+    def __init__(self, upstream_url: str, host: str) -> None:
+        super().__init__(upstream_url, host)
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.line = Line()
 
@@ -214,19 +212,12 @@ class IpfsLine(LyingProxy):
     def forward(
         self, path: str, body: bytes, content_type: str
     ) -> tuple[int, dict[str, str], bytes]:
-        if self.line.fault == "hold":
-            self.line.mended.wait()
-        if self.line.fault in ("cut", "hold") or self.line.closed:
+        if self.line.fault == "cut":
             raise Unavailable("cut")
         return super().forward(path, body, content_type)
 
     def pause(self) -> bool:
         return super().pause() and not self.line.mended.is_set()
-
-    def close(self) -> None:
-        self.line.closed = True
-        self.line.mend()
-        self.__exit__()
 
 
 def _selectors() -> dict[bytes, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checks import Outcome, check
-from tests.faults.schedule import Schedule, make_schedule
+from tests.faults.schedule import Fault, Point, Schedule, make_schedule
 from tests.faults.stage import Stage, Stuck
 
 
@@ -18,7 +18,7 @@ class Played:
 
     schedule: Schedule
     outcome: Outcome
-    struck: tuple[str, ...]
+    struck: tuple[Fault, ...]
     trace: tuple[str, ...]
     seconds: float
 
@@ -26,24 +26,31 @@ class Played:
         """Return all that helps to find out what went wrong."""
         again = f"play it again: python -m tests.faults.play {self.schedule.seed}"
         return "\n".join(
-            [str(self.schedule), "", *self.trace, "", *self.outcome.broken, str(self.outcome), again]
+            [
+                str(self.schedule),
+                "",
+                *self.trace,
+                "",
+                *self.outcome.broken,
+                str(self.outcome),
+                again,
+            ]
         )
 
     def to_json(self) -> dict[str, Any]:
-        faults = [
-            {"kind": f.kind, "target": f.target, "at": str(f.at), "detail": f.detail}
-            for f in self.schedule.faults
-        ]
         return {
             "seed": self.schedule.seed,
             "chain": self.schedule.chain,
-            "participants": self.schedule.participants,
-            "standby": self.schedule.has_standby,
-            "faults": faults,
-            "struck": list(self.struck),
+            "struck": [_facts(fault) for fault in self.struck],
             "outcome": self.outcome.to_json(),
             "seconds": round(self.seconds, 1),
         }
+
+
+def _facts(fault: Fault) -> dict[str, Any]:
+    point = fault.at.name if isinstance(fault.at, Point) else None
+    facts = {"kind": fault.kind, "detail": fault.detail, "target": fault.target, "point": point}
+    return {**facts, "story": str(fault)}
 
 
 def play(schedule: Schedule, folder: Path) -> Played:
@@ -55,10 +62,8 @@ def play(schedule: Schedule, folder: Path) -> Played:
             outcome = check(stage)
         except Stuck as error:
             outcome = Outcome((), 0, 0, 0, 0, (str(error),))
-        struck = tuple(str(fault) for fault in stage.struck)
-        return Played(
-            schedule, outcome, struck, tuple(stage.trace), time.monotonic() - started
-        )
+        struck = tuple(stage.strikes.struck)
+        return Played(schedule, outcome, struck, tuple(stage.trace), time.monotonic() - started)
 
 
 def main() -> int:

@@ -5,11 +5,14 @@ entry s of the catalogue (so that as many schedules as there are entries cover a
 up to three more, at boundaries or at random moments.
 """
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Final
 
 NAMES: Final = ("ann", "bob", "cem")
+ANVIL: Final = "anvil"
+DEV_CHAIN: Final = "dev chain"
 CHAIN: Final = "chain"
 IPFS: Final = "ipfs"
 LEAD: Final = "aggregator"
@@ -31,6 +34,10 @@ class Point:
     def __str__(self) -> str:
         return f"{self.role} at {self.name!r} in round {self.round_id}"
 
+    def is_at(self, who: str, name: str, round_id: int | None) -> bool:
+        """Whether `who` gets here; transactions that name no round are taken for the one meant."""
+        return (self.role, self.name) == (who, name) and round_id in (None, self.round_id)
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -48,8 +55,7 @@ class Fault:
 
     kill       SIGKILL, then started again
     away       SIGKILL of a role, started again only after the deadline it had to keep
-    cut        the role's line to `detail` (rpc, ipfs, both) is down
-    hold       the same, but nothing is refused: whatever is asked waits
+    cut        whatever goes between the role's host and that of `detail` (rpc, ipfs, both) is lost
     rpc        the role's Ethereum RPC answers as `detail` says
     lie        the role's IPFS daemon serves content as `detail` says
     full       no byte more can be written to the target's folder
@@ -72,7 +78,7 @@ class Schedule:
     """One history to be played."""
 
     seed: int
-    chain: str  # "dev chain" or "anvil"
+    chain: str  # ANVIL or DEV_CHAIN
     participants: int
     has_standby: bool
     confirmations: int
@@ -90,17 +96,29 @@ class Schedule:
     def names(self) -> tuple[str, ...]:
         return NAMES[: self.participants]
 
+    @property
+    def aggregators(self) -> tuple[str, ...]:
+        return (LEAD, STANDBY) if self.has_standby else (LEAD,)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return (*self.names, *self.aggregators)
+
 
 @dataclass(frozen=True)
 class Cell:
-    """An entry of the catalogue. `who` is "participant", "aggregator", "ipfs" or "chain"."""
+    """An entry of the catalogue. `who` is "participant", "aggregator", "ipfs" or "chain".
+
+    Without a `point` it happens at a random moment. On anvil, which is fast, but where the chain
+    itself is struck: only the dev chain keeps its blocks on disk.
+    """
 
     kind: str
     who: str
     by: str
     point: str
     detail: str = ""
-    chain: str = "dev chain"
+    chain: str = ""
 
 
 _TRAINS: Final = ("fetching model", "trained", "before commit", "after commit", "committed")
@@ -132,7 +150,8 @@ _DROPPED: Final = {
 
 def catalogue() -> list[Cell]:
     """Return every fault at every boundary."""
-    return [*_kills(), *_cuts(), *_rpc_faults(), *_ipfs_faults(), *_full_disks(), *_reorgs()]
+    faults = [*_kills(), *_cuts(), *_rpc_faults(), *_ipfs_faults(), *_full_disks(), *_reorgs()]
+    return [*faults, *_at_random()]
 
 
 def _kills() -> list[Cell]:
@@ -151,24 +170,27 @@ def _kills() -> list[Cell]:
 
 
 def _cuts() -> list[Cell]:
-    cells = []
-    for kind in ("cut", "hold"):
-        for line in ("rpc", "ipfs", "both"):
-            for point in ("fetching model", "committed", "pinned", "after commit"):
-                cells.append(Cell(kind, "participant", "participant", point, line))
-            for point in ("screening", "averaging", "after propose", "proposed"):
-                cells.append(Cell(kind, "aggregator", "aggregator", point, line))
-    return cells
+    return [
+        Cell("cut", who, who, point, service)
+        for who, points in {
+            "participant": ("fetching model", "committed", "pinned", "after commit"),
+            "aggregator": ("screening", "averaging", "after propose", "proposed"),
+        }.items()
+        for point in points
+        for service in ("rpc", "ipfs", "both")
+    ]
 
 
 def _rpc_faults() -> list[Cell]:
-    cells = []
-    for detail in _RPC:
-        for point in ("trained", "after commit", "committed", "before reveal", "revealed"):
-            cells.append(Cell("rpc", "participant", "participant", point, detail))
-        for point in ("opened", "screening", "after propose", "proposed", "finalized"):
-            cells.append(Cell("rpc", "aggregator", "aggregator", point, detail))
-    return cells
+    return [
+        Cell("rpc", who, who, point, detail)
+        for who, points in {
+            "participant": ("trained", "after commit", "committed", "before reveal", "revealed"),
+            "aggregator": ("opened", "screening", "after propose", "proposed", "finalized"),
+        }.items()
+        for point in points
+        for detail in _RPC
+    ]
 
 
 def _ipfs_faults() -> list[Cell]:
@@ -194,8 +216,16 @@ def _reorgs() -> list[Cell]:
     return [
         Cell("reorg", "chain", who, f"before {name}", name, chain)
         for name, who in _DROPPED.items()
-        for chain in ("dev chain", "anvil", "anvil")
+        for chain in (DEV_CHAIN, ANVIL, ANVIL)
     ]
+
+
+def _at_random() -> list[Cell]:
+    roles = ("participant", "aggregator")
+    cells = [Cell("kill", who, who, "") for who in (*roles, IPFS, CHAIN) for _ in range(3)]
+    cells += [Cell("cut", who, who, "", line) for who in roles for line in ("rpc", "both")]
+    cells += [Cell("rpc", who, who, "", detail) for who in roles for detail in ("timeout", "stale")]
+    return [*cells, *(Cell("lie", who, who, "", lie) for who in roles for lie in ("flip", "lose"))]
 
 
 def make_schedule(seed: int) -> Schedule:
@@ -203,42 +233,36 @@ def make_schedule(seed: int) -> Schedule:
     rng = random.Random(seed)
     cells = catalogue()
     # A step that has no divisor in common with their number: neighbouring seeds differ in kind.
-    cell = cells[seed * _coprime(len(cells)) % len(cells)]
+    first = cells[seed * _coprime(len(cells)) % len(cells)]
     participants = rng.choice((2, 3, 3))
-    chain = cell.chain
-    confirmations = rng.choice((0, 0, 2)) if cell.kind == "reorg" else rng.choice((0, 0, 0, 1))
-    faults = [_fault(cell, rng, participants)]
-    extras = rng.choice((0, 0, 1, 1, 2, 3))
-    for _ in range(extras):
-        other = rng.choice([c for c in cells if _goes_with(c, chain, cell)])
-        extra = _fault(other, rng, participants)
-        if other.kind in ("kill", "cut", "rpc", "lie") and rng.random() < 0.5:
-            moment = Moment(round(rng.uniform(0.0, 4.0), 2))
-            extra = Fault(extra.kind, extra.target, moment, extra.seconds, extra.detail)
-        faults.append(extra)
-    away = any(f.kind == "away" and f.target == LEAD for f in faults)
-    has_standby = away and rng.random() < 0.5
-    return Schedule(seed, chain, participants, has_standby, confirmations, tuple(faults))
+    confirmations = rng.choice((0, 0, 2)) if first.kind == "reorg" else rng.choice((0, 0, 0, 1))
+    chain = first.chain or (DEV_CHAIN if first.who == CHAIN else ANVIL)
+    others = [cell for cell in cells if _goes_with(cell, first, chain)]
+    drawn = [first, *rng.sample(others, rng.choice((0, 0, 1, 1, 2, 3)))]
+    faults = tuple(_fault(cell, rng, participants) for cell in drawn)
+    is_lead_away = any(f.kind == "away" and f.target == LEAD for f in faults)
+    has_standby = is_lead_away and rng.random() < 0.5
+    return Schedule(seed, chain, participants, has_standby, confirmations, faults)
 
 
-def _goes_with(other: Cell, chain: str, first: Cell) -> bool:
-    """Whether a fault may be added: anvil keeps its chain in memory, and one deadline is enough."""
-    if chain == "anvil" and (other.who == CHAIN or other.detail == "stale"):
+def _goes_with(other: Cell, first: Cell, chain: str) -> bool:
+    """Whether a fault may be added to the first of a schedule."""
+    if other.who == CHAIN and chain != DEV_CHAIN:
         return False
-    return other.kind not in ("away", "reorg") and other.chain == "dev chain"
+    if other.kind == "away":  # a deadline that passes is no history to be undone
+        return other.who == "participant" and first.kind == "away"
+    return other.kind != "reorg"
 
 
 def _fault(cell: Cell, rng: random.Random, participants: int) -> Fault:
-    names = NAMES[:participants]
-    who = rng.choice(names)
+    who = rng.choice(NAMES[:participants])
     by = who if cell.by == "participant" else LEAD
     target = {"participant": who, "aggregator": LEAD}.get(cell.who, cell.who)
     point = Point(by, cell.point, rng.choice((1, 2)))
+    moment = Moment(round(rng.uniform(0.0, 4.0), 2))
     seconds = round(rng.uniform(0.2, 2.0), 2)
-    return Fault(cell.kind, target, point, seconds, cell.detail)
+    return Fault(cell.kind, target, point if cell.point else moment, seconds, cell.detail)
 
 
 def _coprime(count: int) -> int:
-    import math
-
     return next(step for step in range(count * 5 // 13, count) if math.gcd(step, count) == 1)
