@@ -164,8 +164,10 @@ def _kills() -> list[Cell]:
         cells += [Cell("kill", who, "aggregator", p) for p in points]
     cells += [Cell("kill", "chain", "participant", p) for p in ("before commit", "after commit")]
     cells += [Cell("kill", "chain", "aggregator", p) for p in ("before finalize", "after finalize")]
-    cells += [Cell("away", "participant", "participant", p) for p in ("before commit", "committed")]
-    cells += [Cell("away", "aggregator", "aggregator", p) for p in ("screening", "before propose")]
+    points = ("fetching model", "before commit", "committed", "before reveal")
+    cells += [Cell("away", "participant", "participant", p) for p in (*points, *points)]
+    points = ("opened", "screening", "before propose")
+    cells += [Cell("away", "aggregator", "aggregator", p) for p in (*points, *points)]
     return cells
 
 
@@ -238,7 +240,11 @@ def make_schedule(seed: int) -> Schedule:
     confirmations = rng.choice((0, 0, 2)) if first.kind == "reorg" else rng.choice((0, 0, 0, 1))
     chain = first.chain or (DEV_CHAIN if first.who == CHAIN else ANVIL)
     others = [cell for cell in cells if _goes_with(cell, first, chain)]
-    drawn = [first, *rng.sample(others, rng.choice((0, 0, 1, 1, 2, 3)))]
+    kinds = sorted({cell.kind for cell in others})
+    drawn = [first]
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+        kind = rng.choice(kinds)
+        drawn.append(rng.choice([cell for cell in others if cell.kind == kind]))
     faults = tuple(_fault(cell, rng, participants) for cell in drawn)
     is_lead_away = any(f.kind == "away" and f.target == LEAD for f in faults)
     has_standby = is_lead_away and rng.random() < 0.5
