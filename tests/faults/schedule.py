@@ -97,6 +97,10 @@ class Schedule:
         return NAMES[: self.participants]
 
     @property
+    def can_miss_deadlines(self) -> bool:
+        return any(fault.kind == "away" for fault in self.faults)
+
+    @property
     def aggregators(self) -> tuple[str, ...]:
         return (LEAD, STANDBY) if self.has_standby else (LEAD,)
 

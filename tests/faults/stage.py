@@ -268,6 +268,8 @@ class Stage:
     def _keep_time(self) -> None:
         if self.schedule.confirmations:
             self.ask_chain("evm_mine")
+        if not self.schedule.can_miss_deadlines:
+            return
         seconds, missed = self.clock.due(set(self.strikes.away))
         if seconds:
             self.tell("stage", f"lets {seconds} s pass")
