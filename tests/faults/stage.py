@@ -36,6 +36,7 @@ from tests.faults.founding import WALLETS, found, keystores
 from tests.faults.hosts import Host, can_make_hosts
 from tests.faults.lines import IpfsLine, Line, RpcLine
 from tests.faults.processes import Processes
+from tests.faults.roles import Noun
 from tests.faults.schedule import ANVIL, CHAIN, IPFS, LEAD, STANDBY, Schedule
 from tests.faults.strikes import Strikes
 
@@ -139,11 +140,9 @@ class Stage:
             namespace = host.namespace
         rpc = RpcLine(self.rpc_url, address["rpc"], lambda *at: self.strikes.reached(name, *at))
         ipfs = IpfsLine(self.ipfs_url, address["ipfs"])
-        self.rpc_lines[name], self._ipfs_lines[name] = (
-            stack.enter_context(rpc),
-            stack.enter_context(ipfs),
-        )
-        noun = "aggregator" if name in (LEAD, STANDBY) else "participant"
+        self.rpc_lines[name] = stack.enter_context(rpc)
+        self._ipfs_lines[name] = stack.enter_context(ipfs)
+        noun: Noun = "aggregator" if name in (LEAD, STANDBY) else "participant"
         job = roles.Job(
             name=name,
             noun=noun,
@@ -155,7 +154,7 @@ class Stage:
         )
         self.processes.define(name, roles.run_role, job)
 
-    def _write_settings(self, name: str, noun: str, rpc_url: str, ipfs_url: str) -> Path:
+    def _write_settings(self, name: str, noun: Noun, rpc_url: str, ipfs_url: str) -> Path:
         location = FederationLocation(
             chain_id=self.w3.eth.chain_id,
             address=self.founded.address,

@@ -13,7 +13,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from storage.uploads import open_body
@@ -79,7 +79,7 @@ class LyingProxy:
         self._lies.clear()
         self._names.clear()
 
-    def __enter__(self) -> "LyingProxy":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
