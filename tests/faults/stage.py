@@ -42,7 +42,7 @@ from tests.faults.strikes import Strikes
 
 T = TypeVar("T")
 
-_LIMIT_S: Final = 120.0
+_LIMIT_S: Final = 300.0
 _LOOK_S: Final = 0.15
 _SUPERVISED_S: Final = 0.3  # until who ended is started again
 _MOST_RESTARTS: Final = 60
