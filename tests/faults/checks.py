@@ -31,12 +31,12 @@ E = TypeVar("E", Committed, Revealed, Penalized)
 class Outcome:
     """What became of the federation under a schedule; `broken` lists what does not hold."""
 
-    rounds: tuple[str, ...]
-    paid: int
-    missed: int
-    penalized: int
-    slashed: int
-    broken: tuple[str, ...]
+    rounds: tuple[str, ...] = ()
+    paid: int = 0
+    missed: int = 0
+    penalized: int = 0
+    slashed: int = 0
+    broken: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -88,26 +88,25 @@ class RpcLine(Line):
                 return None
             if commitment is not None and round_id is not None:
                 self.commitments.setdefault(round_id, set()).add(commitment)
-        if self.fault in ("cut", "timeout"):
-            if self.fault == "timeout":
-                self.mended.wait()
+        fault = self.fault
+        if fault == "timeout":
+            self.mended.wait()
+        if fault in ("cut", "timeout"):
             return None
-        if self.fault in _ANSWERS:
-            return self._bent(request)
+        if fault in _ANSWERS:
+            status, answer = _ANSWERS[fault]
+            return status, answer.replace(b"ID", json.dumps(request.get("id")).encode())
         status, answer = self._forward(request)
         if call is not None and not self.reached(f"after {call[0]}", call[1]):
             return None
         return status, answer
 
-    def _bent(self, request: dict[str, Any]) -> tuple[int, bytes]:
-        status, answer = _ANSWERS[self.fault]
-        return status, answer.replace(b"ID", json.dumps(request.get("id")).encode())
-
     def _forward(self, request: dict[str, Any]) -> tuple[int, bytes]:
         height = self._height
         if self.fault == "stale" and height is not None:
             if request.get("method") == "eth_blockNumber":
-                return 200, json.dumps({"jsonrpc": "2.0", "id": 1, "result": hex(height)}).encode()
+                known = {"jsonrpc": "2.0", "id": request.get("id"), "result": hex(height)}
+                return 200, json.dumps(known).encode()
             request = _as_of(request, height)
         connection = http.client.HTTPConnection(self._upstream, timeout=_UPSTREAM_S)
         try:

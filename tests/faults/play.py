@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol.errors import CommonweightError
 from tests.faults.checks import Outcome, check
 from tests.faults.schedule import Fault, Point, Schedule, make_schedule
 from tests.faults.stage import Stage, Stuck
@@ -25,17 +26,8 @@ class Played:
     def story(self) -> str:
         """Return all that helps to find out what went wrong."""
         again = f"play it again: python -m tests.faults.play {self.schedule.seed}"
-        return "\n".join(
-            [
-                str(self.schedule),
-                "",
-                *self.trace,
-                "",
-                *self.outcome.broken,
-                str(self.outcome),
-                again,
-            ]
-        )
+        head, end = [str(self.schedule), ""], ["", *self.outcome.broken, str(self.outcome), again]
+        return "\n".join([*head, *self.trace, *end])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,8 +52,8 @@ def play(schedule: Schedule, folder: Path) -> Played:
         try:
             stage.play()
             outcome = check(stage)
-        except Stuck as error:
-            outcome = Outcome((), 0, 0, 0, 0, (str(error),))
+        except (Stuck, CommonweightError) as error:
+            outcome = Outcome(broken=(str(error),))
         struck = tuple(stage.strikes.struck)
         return Played(schedule, outcome, struck, tuple(stage.trace), time.monotonic() - started)
 

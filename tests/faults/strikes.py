@@ -76,7 +76,10 @@ class Strikes:
         return due
 
     def _strike(self, fault: Fault) -> None:
-        if self._is_closed or (fault.kind == "reorg" and self._note_height(fault)):
+        if self._is_closed:
+            return
+        if fault.kind == "reorg":
+            self._note_height(fault)  # it strikes once the transaction is mined
             return
         if fault.kind == "full" and not os.path.ismount(self._stage.folder / fault.target):
             return
@@ -121,14 +124,13 @@ class Strikes:
 
     # ----------------------------------------------------------------- reorgs
 
-    def _note_height(self, fault: Fault) -> bool:
+    def _note_height(self, fault: Fault) -> None:
         """Remember the chain as it is now, before the transaction."""
         assert isinstance(fault.at, Point)
         is_anvil = self._stage.schedule.chain == ANVIL
-        mark = self._stage.w3.eth.block_number if is_anvil else self._ask("evm_snapshot")
+        mark = self._ask("eth_blockNumber" if is_anvil else "evm_snapshot")
         with self._lock:
             self._drops[fault.at.role, _TOLD[fault.detail]] = fault, mark
-        return True
 
     def _drop_if_told(self, who: str, point: str) -> None:
         """Undo the chain once the role has seen its transaction mined, or a little later."""
@@ -146,13 +148,15 @@ class Strikes:
         with self._lock:
             if self._is_closed:
                 return
-        height = self._stage.w3.eth.block_number
+        head = self._ask("eth_blockNumber")
+        if head is None or mark is None:
+            return
         if self._stage.schedule.chain == ANVIL:
-            self._ask("anvil_reorg", height - mark, [])
+            self._ask("anvil_reorg", int(head, 16) - int(mark, 16), [])
         else:
             self._ask("evm_revert", mark)
         self.struck.append(fault)
-        self._stage.tell("stage", f"STRIKES: {fault} (head was {height})")
+        self._stage.tell("stage", f"STRIKES: {fault} (the head was {int(head, 16)})")
 
     def _ask(self, method: str, *params: Any) -> Any:
         try:
