@@ -19,7 +19,7 @@ SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
-.PHONY: setup demo test test-slow test-daemons test-disputes test-contracts lint contracts vectors docs \
+.PHONY: setup demo test test-slow test-daemons test-disputes test-faults test-contracts lint contracts vectors docs \
   bench-aggregation bench-audit compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
@@ -44,7 +44,13 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+
+# Everything that can break, at every boundary; writes the table of docs/reliability.md.
+test-faults: setup
+	rm -f build/faults.jsonl
+	$(BIN)/python -m pytest tests/faults -n 2 --faults-to build/faults.jsonl
+	$(BIN)/python -m tests.faults.table build/faults.jsonl --write
 
 # The content store's tests and the end-to-end test on an IPFS daemon and a chain that are not ours.
 test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)

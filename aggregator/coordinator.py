@@ -24,7 +24,7 @@ from typing import Final, Literal
 from aggregator.availability import Held, Responder
 from aggregator.layerwise import Mode, average_layers, memory_needed
 from chain.federation import Federation
-from chain.records import AggregatorState, Model, Status
+from chain.records import AggregatorState, Model, Status, SubmissionState
 from chain.reverts import Reverted
 from chain.rounds import model_before, proposal, reveals, unrevealed
 from protocol.errors import Misconfigured
@@ -190,6 +190,7 @@ class Coordinator:
 
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
+        self._penalize(round_id)  # whom the proposal's own turn did not get to
         verdicts = proposal(self.federation, round_id).verdicts
         receipt = self.federation.finalize(round_id, verdicts)
         self.report("finalized", round=round_id, gas=receipt.gas_used)
@@ -201,6 +202,7 @@ class Coordinator:
         except Reverted as error:
             if error.name != "NoStandby":
                 raise
+            self._penalize(round_id)
             self.federation.abandon(round_id)
 
     def _screen(self, round_id: RoundId, model: Model) -> list[Screened]:
@@ -280,8 +282,15 @@ class Coordinator:
         return held
 
     def _penalize(self, round_id: RoundId) -> None:
+        """Take the penalty for every commitment that was not revealed, unless it is taken."""
         for participant in unrevealed(self.federation, round_id):
-            self.federation.penalize(round_id, participant)
+            try:
+                self.federation.penalize(round_id, participant)
+            except Reverted:
+                submission = self.federation.get_submission(round_id, participant)
+                if submission.state is not SubmissionState.PENALIZED:
+                    raise
+                continue  # by another aggregator, since we looked
             self.report("penalized", round=round_id, participant=participant)
 
     def _ask(

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +59,22 @@ class Nonces:
         return nonce, None
 
     def claim(self, nonce: int, fees: Fees) -> None:
-        """Take a nonce, before its transaction is sent: afterwards might be too late."""
+        """Take a nonce, before its transaction is sent: afterwards might be too late.
+
+        Unavailable when the journal cannot be written; the nonce is not taken then.
+        """
         self._in_flight[nonce] = fees
-        self._write()
+        try:
+            self._write()
+        except Unavailable:
+            del self._in_flight[nonce]
+            raise
 
     def release(self, nonce: int) -> None:
-        """Give back a nonce whose transaction nobody took."""
+        """Give back a nonce whose transaction nobody took, or that was mined."""
         self._in_flight.pop(nonce, None)
-        self._write()
+        with suppress(Unavailable):  # `choose` forgets what the chain has passed
+            self._write()
 
     def raise_fees(self, nonce: int, fees: Fees) -> None:
         """Take note of what the nonce's transaction offers by now."""

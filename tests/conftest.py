@@ -1,5 +1,7 @@
 """Options of the whole test suite."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -20,4 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="dev",
         metavar="dev|js-ipfs|kubo|URL",
         help="the IPFS daemon under the store's and the end-to-end tests",
+    )
+    parser.addoption(
+        "--faults-to", type=Path, help="write what became of each schedule of tests/faults here"
     )

@@ -24,9 +24,9 @@ needs_anvil = pytest.mark.skipif(find_anvil() is None, reason="needs anvil (npm 
 
 
 @contextmanager
-def running_anvil(*options: str) -> Iterator[str]:
+def running_anvil(*options: str | Path) -> Iterator[str]:
     """Yield the URL of a chain on a free port; it is stopped at the end."""
-    command = [str(find_anvil()), "--host", "127.0.0.1", "--port", "0", *options]
+    command = [str(find_anvil()), "--host", "127.0.0.1", "--port", "0", *map(str, options)]
     with tempfile.NamedTemporaryFile() as log:  # a pipe that nobody reads would fill up
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:

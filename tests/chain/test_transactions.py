@@ -1,9 +1,13 @@
 """Sending: what is refused, what is sent, and that it is mined once whatever goes wrong."""
 
+import errno
+import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +388,31 @@ def test_a_damaged_journal_costs_nothing(
     sender.send(other, b"", 1)
     assert balance(sender.w3, other) == 1
     assert json.loads(journal.read_text()) == {}
+
+
+@pytest.mark.parametrize(("full_at", "sent"), [(1, 2), (2, 3)])
+def test_a_full_disk_neither_blocks_nonces_nor_hides_what_was_mined(
+    rpc_url: str,
+    wallets: tuple[Wallet, ...],
+    other: Address,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full_at: int,
+    sent: int,
+) -> None:
+    """The journal is written before a transaction is sent, and once it is mined."""
+    replace, calls = os.replace, itertools.count(1)
+
+    def replace_unless_full(source: Path, target: Path) -> None:
+        if next(calls) == full_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_unless_full)
+    sender = Sender(connect(rpc_url), wallets[7], HURRIED, tmp_path / "transactions.json")
+    receipts = []
+    for _ in range(3):
+        with suppress(Unavailable):
+            receipts.append(sender.send(other, b"", 1))
+    assert len(receipts) == sent
+    assert balance(sender.w3, other) == sent

@@ -33,6 +33,14 @@ from tests.storage.lying_proxy import LyingProxy
 from tests.world import TOKEN, SyntheticTrainer, World
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with World(tmp_path) as world:
@@ -346,6 +354,26 @@ def test_a_commitment_never_revealed_costs_the_penalty(world: World) -> None:
     assert all(line.passed for line in world.audit())
 
 
+@pytest.mark.parametrize(("seconds", "end"), [(0, Status.FINALIZED), (600, Status.ABANDONED)])
+def test_a_penalty_is_taken_though_the_aggregator_was_killed_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: int, end: Status
+) -> None:
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+    for name in ("ann", "bob"):
+        world.participants[name].reveal(round_id)
+    world.travel(1200)
+    if end is Status.FINALIZED:
+        monkeypatch.setattr(world.coordinator, "_penalize", killed)
+        with pytest.raises(Killed):
+            world.coordinator.propose(round_id)
+    world.travel(seconds)
+    world.restart_aggregator()
+    assert world.settle(round_id) is end
+    assert world.client().get_participant(world.address_of("cem")).stake == 40 * TOKEN
+    assert all(line.passed for line in world.audit())
+
+
 def test_a_round_without_updates_leaves_the_model_and_pays_nobody(world: World) -> None:
     before = world.client().current_model()
     round_id = world.open_round()
@@ -392,13 +420,6 @@ def test_everybody_may_restart_between_any_two_steps(world: World) -> None:
 def test_killed_between_training_and_commitment_it_does_not_train_again(world: World) -> None:
     round_id = world.open_round()
     participant = world.participants["ann"]
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object) -> None:
-        raise Killed
-
     real = participant.federation.commit
     participant.federation.commit = killed  # type: ignore[method-assign,assignment]
     with pytest.raises(Killed):

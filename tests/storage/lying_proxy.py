@@ -13,7 +13,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from storage.uploads import open_body
@@ -24,13 +24,13 @@ DRIP_S = 0.05
 class LyingProxy:
     """Bends the answers to commands whose argument is a chosen CID, and the names of uploads."""
 
-    def __init__(self, upstream_url: str) -> None:
+    def __init__(self, upstream_url: str, host: str = "127.0.0.1") -> None:
         self._upstream = urlsplit(upstream_url).netloc
         self._lies: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._stopped = threading.Event()
-        self._server = _Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = _Server(self, host)
+        self.url = f"http://{host}:{self._server.server_address[1]}"
         self.asked: list[str] = []
         self.sent: list[bytes] = []
 
@@ -79,7 +79,7 @@ class LyingProxy:
         self._lies.clear()
         self._names.clear()
 
-    def __enter__(self) -> "LyingProxy":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -125,8 +125,8 @@ def _bend(lie: str, data: bytes) -> bytes:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, proxy: LyingProxy) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, proxy: LyingProxy, host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.proxy = proxy
 
 

@@ -1,0 +1,71 @@
+"""The federation that a schedule begins with: deployed, funded, joined, before its first round."""
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from chain.dev_accounts import dev_account
+from chain.devchain.server import DevChain
+from chain.wallet import Wallet
+from protocol.quantities import Address
+from tests.chain.anvil import running_anvil
+from tests.faults.schedule import ANVIL, CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule
+from tests.world import World
+
+ROUNDS: Final = 2
+PASSWORD: Final = "secret"
+WALLETS: Final = {
+    name: Wallet.from_key(bytes(dev_account(index).key))
+    for name, index in {LEAD: 1, STANDBY: 8, **dict(zip(NAMES, range(2, 8), strict=False))}.items()
+}
+AUDITOR: Final = Wallet.from_key(bytes(dev_account(9).key))
+SPONSOR: Final = Wallet.from_key(bytes(dev_account(0).key))
+
+
+@dataclass(frozen=True)
+class Founded:
+    """Where the federation is found, and the files of its chain and its IPFS daemon."""
+
+    address: Address
+    deployment_block: int
+    chain: Path
+    repo: Path
+
+
+def found(schedule: Schedule, folder: Path) -> Founded:
+    """Return a federation whose files are in `folder`."""
+    first = _first(schedule.chain, schedule.names, schedule.has_standby)
+    chain, repo = folder / CHAIN / first.chain.name, folder / IPFS / first.repo.name
+    chain.parent.mkdir(exist_ok=True)
+    shutil.copy(first.chain, chain)
+    shutil.copytree(first.repo, repo)
+    return Founded(first.address, first.deployment_block, chain, repo)
+
+
+@cache
+def _first(kind: str, names: tuple[str, ...], has_standby: bool) -> Founded:
+    """Found a federation once a process, to be copied."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    state = folder / "chain"
+    with ExitStack() as stack:
+        url = stack.enter_context(running_anvil("--dump-state", state)) if kind == ANVIL else None
+        chain = DevChain(state) if url is None else None
+        world = World(folder, names=names, rpc_url=url, chain=chain, rounds=ROUNDS)
+        stack.enter_context(world)
+        if has_standby:
+            world.stand_by()
+    return Founded(world.address, world.deployment_block, state, folder / "ipfs")
+
+
+@cache
+def keystores() -> Path:
+    """Return a folder with everybody's keystore and the password, written once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    (folder / "password").write_text(PASSWORD + "\n")
+    for name, wallet in WALLETS.items():
+        wallet.save_keystore(folder / f"{name}.json", PASSWORD, work_factor=4096)
+    return folder

@@ -1,0 +1,166 @@
+"""What the faults of a schedule do, when a role gets to their point or their moment comes."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from protocol.errors import CommonweightError
+from tests.faults import disk
+from tests.faults.schedule import ANVIL, LEAD, Fault, Moment, Point
+
+if TYPE_CHECKING:
+    from tests.faults.stage import Stage
+
+_TOLD: Final = {
+    "openRound": "opened",
+    "commit": "committed",
+    "reveal": "revealed",
+    "propose": "proposed",
+    "finalize": "finalized",
+}
+"""What a role reports once it has seen its transaction mined."""
+
+
+class Strikes:
+    """Strikes and mends. `struck` has what really happened, `away` who is gone until called."""
+
+    def __init__(self, stage: "Stage") -> None:
+        self.struck: list[Fault] = []
+        self.away: dict[str, Fault] = {}
+        self._stage = stage
+        self._pending = list(stage.schedule.faults)
+        self._drops: dict[tuple[str, str], tuple[Fault, Any]] = {}
+        self._lock = threading.RLock()
+        self._timers: list[threading.Timer] = []
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Strike no more."""
+        with self._lock:
+            self._is_closed = True
+            for timer in self._timers:
+                timer.cancel()
+
+    def after(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do something later, unless all is over then."""
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        with self._lock:
+            if not self._is_closed:
+                self._timers.append(timer)
+                timer.start()
+
+    def reached(self, who: str, point: str, round_id: int | None) -> bool:
+        """Strike what is due at this point; False when who got there is dead or must not know."""
+        if (who, point, round_id) == (LEAD, "opened", 1):
+            for fault in self._take(lambda at: isinstance(at, Moment)):
+                self.after(fault.at.seconds, lambda fault=fault: self._strike(fault))  # type: ignore
+        self._drop_if_told(who, point)
+        due = self._take(lambda at: isinstance(at, Point) and at.is_at(who, point, round_id))
+        for fault in due:
+            self._strike(fault)
+        is_unaware = point.startswith("after ") and bool(due)
+        return self._stage.processes.is_up(who) and not is_unaware
+
+    def call_home(self, names: set[str]) -> None:
+        """Let those start again, after a while, who were away for a deadline."""
+        for name in names:
+            fault = self.away.pop(name)
+            self._start_after(fault.seconds, name)
+
+    def _take(self, is_due: Callable[[Point | Moment], bool]) -> list[Fault]:
+        with self._lock:
+            due = [fault for fault in self._pending if is_due(fault.at)]
+            self._pending = [fault for fault in self._pending if fault not in due]
+        return due
+
+    def _strike(self, fault: Fault) -> None:
+        if self._is_closed:
+            return
+        if fault.kind == "reorg":
+            self._note_height(fault)  # it strikes once the transaction is mined
+            return
+        if fault.kind == "full" and not os.path.ismount(self._stage.folder / fault.target):
+            return
+        self._stage.tell("stage", f"STRIKES: {fault}")
+        self.struck.append(fault)
+        match fault.kind:
+            case "kill":
+                self._stage.processes.kill(fault.target)
+                self._start_after(fault.seconds, fault.target)
+            case "away":
+                self._stage.processes.kill(fault.target)
+                self.away[fault.target] = fault
+            case "cut":
+                for service in ("rpc", "ipfs") if fault.detail == "both" else (fault.detail,):
+                    self._cut(fault, service)
+            case "rpc" | "lie":
+                line = self._stage.line(fault.target, "rpc" if fault.kind == "rpc" else "ipfs")
+                line.bend(fault.detail)
+                self.after(fault.seconds, line.mend)
+            case "full":
+                folder = self._stage.folder / fault.target
+                disk.fill(folder)
+                self.after(fault.seconds, lambda: disk.free(folder))
+
+    def _start_after(self, seconds: float, name: str) -> None:
+        def start() -> None:
+            if name not in self.away:
+                self._stage.tell(name, "is started again")
+                self._stage.processes.start(name)
+
+        self.after(seconds, start)
+
+    def _cut(self, fault: Fault, service: str) -> None:
+        host = self._stage.hosts.get(fault.target)
+        if host is not None:
+            host.unplug(service)
+            self.after(fault.seconds, lambda: host.plug(service))
+        else:
+            line = self._stage.line(fault.target, service)
+            line.bend("cut")
+            self.after(fault.seconds, line.mend)
+
+    # ----------------------------------------------------------------- reorgs
+
+    def _note_height(self, fault: Fault) -> None:
+        """Remember the chain as it is now, before the transaction."""
+        assert isinstance(fault.at, Point)
+        is_anvil = self._stage.schedule.chain == ANVIL
+        mark = self._ask("eth_blockNumber" if is_anvil else "evm_snapshot")
+        with self._lock:
+            self._drops[fault.at.role, _TOLD[fault.detail]] = fault, mark
+
+    def _drop_if_told(self, who: str, point: str) -> None:
+        """Undo the chain once the role has seen its transaction mined, or a little later."""
+        with self._lock:
+            drop = self._drops.pop((who, point), None)
+        if drop is None:
+            return
+        fault, mark = drop
+        if fault.seconds < 1.0:  # before the role goes on
+            self._drop(fault, mark)
+        else:
+            self.after(fault.seconds - 1.0, lambda: self._drop(fault, mark))
+
+    def _drop(self, fault: Fault, mark: Any) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+        head = self._ask("eth_blockNumber")
+        if head is None or mark is None:
+            return
+        if self._stage.schedule.chain == ANVIL:
+            self._ask("anvil_reorg", int(head, 16) - int(mark, 16), [])
+        else:
+            self._ask("evm_revert", mark)
+        self.struck.append(fault)
+        self._stage.tell("stage", f"STRIKES: {fault} (the head was {int(head, 16)})")
+
+    def _ask(self, method: str, *params: Any) -> Any:
+        try:
+            return self._stage.ask_chain(method, *params)
+        except CommonweightError as error:
+            self._stage.tell("stage", f"{method}: {error}")
+            return None

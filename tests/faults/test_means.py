@@ -1,0 +1,100 @@
+"""The faults are what they say: a cable that loses packets, a disk that takes no byte more."""
+
+import errno
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chain.devchain.server import DevChain
+from chain.rpc import connect
+from protocol.errors import Unavailable
+from tests.faults import disk
+from tests.faults.hosts import Host, can_make_hosts
+from tests.faults.lines import RpcLine
+from tests.faults.table import make_table
+
+_DIAL = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.5).recv(1)"
+
+
+@pytest.mark.skipif(not can_make_hosts(), reason="needs root on Linux")
+def test_an_unplugged_cable_is_silent_and_only_that_one() -> None:
+    with Host(30, ("rpc", "ipfs")) as host:
+        listeners = {s: socket.create_server((host.address(s), 0)) for s in ("rpc", "ipfs")}
+        assert _dial(host, listeners["rpc"]) == "TimeoutError: timed out"  # connected, told nothing
+        host.unplug("rpc")
+        unplugged = listeners["rpc"]
+        unplugged.settimeout(0)
+        unplugged.accept()
+        assert _dial(host, unplugged) == "TimeoutError: timed out"
+        with pytest.raises(BlockingIOError):
+            unplugged.accept()
+        assert _dial(host, listeners["ipfs"]) == "TimeoutError: timed out"
+        listeners["ipfs"].accept()
+        host.plug("rpc")
+        assert _dial(host, unplugged) == "TimeoutError: timed out"
+        unplugged.accept()
+
+
+def _dial(host: Host, listener: socket.socket) -> str:
+    """Return the last line of who connects from the host and waits half a second."""
+    address, port = listener.getsockname()
+    command = ["nsenter", f"--net={host.namespace}", sys.executable, "-c", _DIAL, address, port]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_filled_disk_takes_nothing_until_it_is_freed(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    if not disk.mount(folder):
+        pytest.skip("needs root on Linux")
+    try:
+        (folder / "file").write_bytes(b"before")
+        disk.fill(folder)
+        with pytest.raises(OSError, match="No space left") as full:
+            (folder / "other").write_bytes(b"x")
+        assert full.value.errno == errno.ENOSPC
+        disk.free(folder)
+        (folder / "other").write_bytes(b"x")
+        assert (folder / "file").read_bytes() == b"before"
+    finally:
+        disk.unmount(folder)
+
+
+def test_an_rpc_that_goes_back_in_time_and_one_that_fails() -> None:
+    with DevChain() as chain, RpcLine(chain.url, "127.0.0.1", lambda *at: True) as line:
+        w3 = connect(line.url, timeout_s=1)
+        for _ in range(5):
+            w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
+        now: Any = w3.eth.block_number
+        line.bend("stale")
+        assert w3.eth.block_number == now - 3
+        assert w3.eth.get_block("latest")["number"] == now - 3
+        for fault in ("cut", "http 500", "http 429", "garbage"):
+            line.bend(fault)
+            with pytest.raises(Unavailable):
+                connect(line.url, timeout_s=1)
+        line.mend()
+        assert w3.eth.block_number == now
+
+
+def test_the_table_counts_what_struck_and_what_broke() -> None:
+    fault = {"kind": "kill", "detail": "", "target": "ann", "point": "trained"}
+    lost = {"kind": "rpc", "detail": "stale", "target": "aggregator", "point": None}
+    records = [
+        {"seed": 1, "struck": [fault, lost], "broken": ["lost"], "rounds": ["abandoned"]},
+        {"seed": 2, "struck": [fault], "broken": [], "rounds": ["finalized", "finalized"]},
+    ]
+    played = [
+        {"chain": "anvil", "seconds": 30, **each, "outcome": {k: each[k] for k in _OUTCOME}}
+        for each in records
+    ]
+    rows = {row.split(" | ")[0]: row.split(" | ")[1:] for row in make_table(played).splitlines()}
+    assert [cell.strip(" |") for cell in rows["| SIGKILL: participant"]][-3:] == ["2", "1", "1"]
+    assert [cell.strip(" |") for cell in rows["| RPC: goes back in time"]][-3:] == ["1", "0", "1"]
+
+
+_OUTCOME = ("broken", "rounds")

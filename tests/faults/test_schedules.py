@@ -1,0 +1,66 @@
+"""Every seed is a history in which things break; after each the same must hold.
+
+pytest tests/faults -k seed-017          # or, with its whole trace: python -m tests.faults.play 17
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.play import play
+from tests.faults.schedule import CHAIN, catalogue, make_schedule
+from tests.faults.stage import missing_for
+
+SEEDS = 220
+_SCHEDULES = [make_schedule(seed) for seed in range(SEEDS)]
+
+
+def _short_form() -> set[int]:
+    """Return one seed for every kind of fault, so that `make test` sees all of them in a minute."""
+    alone = {s.faults[0].kind: s.seed for s in reversed(_SCHEDULES) if len(s.faults) == 1}
+    chain = next(
+        s.seed for s in _SCHEDULES if s.faults[0].kind == "kill" and s.faults[0].target == CHAIN
+    )
+    return {*alone.values(), chain}
+
+
+SHORT = _short_form()
+
+
+def _marked(seed: int) -> object:
+    marks = [] if seed in SHORT else [pytest.mark.slow]
+    return pytest.param(seed, id=f"seed-{seed:03d}", marks=marks)
+
+
+@pytest.mark.parametrize("seed", [_marked(seed) for seed in range(SEEDS)])
+def test_schedule(
+    seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    schedule = _SCHEDULES[seed]
+    if missing := missing_for(schedule):
+        pytest.skip(missing)
+    played = play(schedule, tmp_path)
+    record_property("played", played.to_json())
+    if played.outcome.broken:
+        pytest.fail(played.story(), pytrace=False)
+
+
+def test_the_seeds_cover_the_catalogue() -> None:
+    """Every fault at every boundary begins one of the schedules."""
+    cells = catalogue()
+    assert len(cells) <= SEEDS
+    firsts = [schedule.faults[0] for schedule in _SCHEDULES]
+    kinds = {(fault.kind, fault.detail) for fault in firsts}
+    assert kinds == {(cell.kind, cell.detail) for cell in cells}
+
+
+def test_the_short_form_has_every_kind() -> None:
+    kinds = {fault.kind for seed in SHORT for fault in _SCHEDULES[seed].faults}
+    assert kinds == {cell.kind for cell in catalogue()}
+    assert len(SHORT) <= 10
+
+
+def test_a_seed_is_always_the_same_schedule() -> None:
+    assert make_schedule(17) == _SCHEDULES[17]
+    assert len(set(_SCHEDULES)) == SEEDS
