@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
 
 BIN := .venv/bin
-EXTRAS := train,simulation,devnet,plot,dev
+EXTRAS := train,simulation,devnet,plot,bench,dev
 # Without a GPU the CUDA build of torch is several gigabytes of nothing: take the CPU build wherever
 # pip's indexes have one (PIP_EXTRA_INDEX_URL adds PyTorch's own), else whatever they have.
 TORCH := torch==2.13.0

@@ -4,6 +4,7 @@ A run is a folder. Killed at any point, the next `commonweight demo` with the sa
 seed goes on with the same run, from where the chain stands.
 """
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from commonweight import devnet, launch, results
 from commonweight.config import Config
 from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
+from commonweight.shards import prepare_data
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Unavailable
 from protocol.spec import Spec
@@ -51,6 +53,12 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
     """
     run, is_new = _choose_run(config, options)
+    try:
+        config = prepare_data(config, run / "data", options.seed)
+    except CommonweightError:
+        if is_new:
+            shutil.rmtree(run)  # nothing was started that the next attempt could go on with
+        raise
     for line in results.progress(run):
         on_line(line)  # of earlier attempts
     progress = run / "progress" / f"{time.time_ns()}.jsonl"
@@ -64,7 +72,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
         aggregator = _add_aggregator(run, progress)
-        participants, processes = len(config.data.participants), config.simulation.processes
+        participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, tell)
@@ -174,7 +182,7 @@ def _launch(
     )
     launch.write_location(file, location)
     launch.bond_aggregator(sponsor, location, aggregator)
-    for index, (name, data) in enumerate(config.data.participants.items()):
+    for index, (name, data) in enumerate(config.data.files.items()):
         folder = run / "participants" / str(index)
         wallet = launch.add_participant(folder, name, data, config, cache_folder(), file, progress)
         launch.join_participant(sponsor, location, wallet)

@@ -9,7 +9,7 @@ Each step looks before it acts, so that a launch that was interrupted can be run
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,7 @@ from chain.wallet import Wallet, load_keystore
 from commonweight.config import Config, token_units
 from protocol.canonical import sha256
 from protocol.encoding import encode_values
+from protocol.errors import Misconfigured
 from protocol.quantities import Address, Digest, TokenUnits, UnixTime
 from protocol.spec import Layer, Spec, Training
 from storage.files import write_atomically, write_json
@@ -52,21 +53,25 @@ def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Sp
     Reads the base model's files to hash them, but loads no weights into memory.
     """
     from training.export import describe_layers, initial_adapter
+    from training.model import check_model
     from training.sources import describe_source, resolve_source
 
     source = resolve_source(config.model.source, cache)
+    template = config.model.template
+    check_model(source.folder, template, config.training.sequence_length)
     layers = describe_layers(source.folder, config.lora)
     spec = Spec(
-        base_model=describe_source(source),
+        base_model=describe_source(source, needs_chat=template == "chat"),
         quantization=config.quantization,
         lora=config.lora,
         encoding=config.encoding,
         layers=tuple(Layer(name=name, shape=shape) for name, shape in layers),
         training=Training(**config.training.model_dump(), seed=seed),
-        evaluation_digest=sha256(config.data.held_out.read_bytes()).hex(),
+        evaluation_digest=sha256(_held_out(config)).hex(),
         sampling_fraction=config.federation.sampling_basis_points,
         screening=config.screening,
         libraries=_libraries(),
+        template=template,
     )
     arrays = initial_adapter(source.folder, config.lora, seed)
     model = LayerFolder(folder)
@@ -87,7 +92,7 @@ def deploy(
     """Pin what participants need, deploy token and contract, fund every round; return its place."""
     chain_id = sponsor.w3.eth.chain_id
     store.put_block(spec.to_bytes())
-    store.put_block(config.data.held_out.read_bytes())
+    store.put_block(_held_out(config))
     subject = initial_subject(chain_id)
     manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
     terms = build_terms(config, spec, model.root, manifest, NO_FEDERATION)
@@ -104,6 +109,12 @@ def deploy(
         rpc_url=rpc_url,
         ipfs_url=store.api_url,
     )
+
+
+def _held_out(config: Config) -> bytes:
+    if config.data.held_out is None:
+        raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
+    return config.data.held_out.read_bytes()
 
 
 def build_terms(
@@ -201,6 +212,8 @@ def add_participant(
         "model": config.model.source,
         "cache": str(cache),
         "progress": str(progress),
+        "validation": config.data.validation,
+        "fields": config.data.fields.model_dump(exclude_none=True),
     }
     _write_toml(folder / "participant.toml", settings)
     return wallet
@@ -238,9 +251,15 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def _write_toml(path: Path, settings: dict[str, str]) -> None:
-    lines = [f"{key} = {_quoted(value)}" for key, value in settings.items()]
+def _write_toml(path: Path, settings: Mapping[str, object]) -> None:
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    return _quoted(value) if isinstance(value, str) else str(value)
 
 
 def _quoted(text: str) -> str:

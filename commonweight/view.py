@@ -22,7 +22,7 @@ class DemoView:
 
     def __init__(self, config: Config, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
-        self._names = list(config.data.participants)
+        self._names = config.data.names
         self._rounds = config.federation.rounds
         self._rows: dict[str, dict[str, Any]] = {name: {"phase": "waiting"} for name in self._names}
         self._head = "starting"

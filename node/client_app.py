@@ -23,7 +23,7 @@ from chain.rounds import connect_federation
 from chain.wallet import load_keystore
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
-from node.trainer import LocalTrainer
+from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
 from storage.ipfs import ContentStore
@@ -132,4 +132,5 @@ def _open_participant(path: Path) -> Participant:
 def _trainer(path: Path) -> LocalTrainer:
     settings = _settings(path)
     report = reporter(settings.progress, settings.name)
-    return LocalTrainer(settings.data, settings.model, settings.cache, report)
+    location = FederationLocation.load(settings.federation)
+    return open_trainer(settings, ContentStore(location.ipfs_url), report)

@@ -3,9 +3,9 @@
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training.data import prompt_text
 from training.model import inference
 from training.quiet import quiet
+from training.templates import Template, prompt_text
 
 
 def answer(
@@ -13,10 +13,11 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     question: str,
     max_new_tokens: int = 64,
+    template: Template = "chat",
 ) -> str:
     """Return the most likely answer, token by token, so the same each time."""
     prompt = tokenizer(
-        prompt_text(tokenizer, question), add_special_tokens=False, return_tensors="pt"
+        prompt_text(tokenizer, question, template), add_special_tokens=False, return_tensors="pt"
     ).to(model.device)
     with quiet(), inference(model):
         output = model.generate(
@@ -32,8 +33,12 @@ def answer(
 
 
 def base_answer(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, question: str, max_new_tokens: int = 64
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    max_new_tokens: int = 64,
+    template: Template = "chat",
 ) -> str:
     """Return what `answer` would without the adapter; the adapter is back afterwards."""
     with model.disable_adapter():
-        return answer(model, tokenizer, question, max_new_tokens)
+        return answer(model, tokenizer, question, max_new_tokens, template)
