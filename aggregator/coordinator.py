@@ -3,8 +3,9 @@
 Every step first reads from the chain what has happened, so that an aggregator that was killed
 continues where the chain stands, and a second one can take over:
 
-    next_round   the open round, or a new one
+    next_round   the open round, or a new one; a standby waits for it, or takes the lead
     propose      screen every revealed update, average the accepted ones, publish the model
+    respond      in the challenge window: post the leaves that are demanded of our proposal
     settle       finalize after the challenge window
     play         all of a round, asking participants to act through `ask`
 
@@ -16,25 +17,37 @@ nothing: whether somebody committed or revealed is read from the chain afterward
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from aggregator.layerwise import average_layers
+from aggregator.availability import Held, Responder
+from aggregator.layerwise import Mode, average_layers, memory_needed
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status
 from chain.reverts import Reverted
 from chain.rounds import model_before, proposal, reveals, unrevealed
 from protocol.errors import Misconfigured
 from protocol.manifest import Kind
-from protocol.quantities import RoundId
+from protocol.quantities import Digest, RoundId
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
+from storage.layers import (
+    LayerFolder,
+    Subject,
+    build_manifest,
+    fetch_model,
+    fetch_verified,
+    pin,
+)
+from storage.room import bytes_in, check_disk, check_memory
 from storage.screening import Screened, screen_reveals
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
 _POLL_SECONDS: Final = 0.25
+# The lead has time left, has just opened a round, or is we by now.
+_NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
@@ -47,29 +60,40 @@ class Coordinator:
         store: ContentStore,
         workspace: Path,
         report: Callable[..., None] = lambda phase, **facts: None,
+        mode: Mode = "layerwise",
     ) -> None:
+        self.mode = mode
         self.federation = federation
         self.store = store
         self.workspace = workspace
         self.report = report
+        self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between two looks
         self.terms = federation.terms()
         self.address = federation.sender.address
         self.chain_id = federation.w3.eth.chain_id
         self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
         self._check_shape()
+        self._responder = Responder(federation, self.spec, report)
 
     def next_round(self) -> RoundId | None:
-        """Return the open round, or open one; None once the federation is over."""
+        """Return the open round, or open one; None once the federation is over.
+
+        A standby waits until the lead has opened one, and becomes the lead when that takes too
+        long. Misconfigured for an aggregator that is not listed, or no longer after a slash.
+        """
         federation = self.federation
-        newest = federation.round_count()
-        if newest and federation.status(newest) < Status.FINALIZED:
-            return newest
-        if federation.is_over():
-            return None
-        self.bond()
-        opened = federation.open_round()
-        self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
-        return opened.round_id
+        while True:
+            newest = federation.round_count()
+            if newest and federation.status(newest) < Status.FINALIZED:
+                return newest
+            if federation.is_over():
+                return None
+            self.bond()
+            self._check_standing()
+            if not self.is_leading():
+                self._take_over()
+            elif (opened := self._open_round()) is not None:
+                return opened
 
     def bond(self) -> None:
         """Post the bond where that is still missing; a standby does it before it is needed."""
@@ -91,6 +115,36 @@ class Coordinator:
         """Whether this aggregator is the one to propose: a refuted or late one no longer is."""
         return self.federation.current_aggregator() == self.address
 
+    def _open_round(self) -> RoundId | None:
+        """Open a round; None when the lead was handed on just before."""
+        try:
+            opened = self.federation.open_round()
+        except Reverted:
+            if self.is_leading():
+                raise
+            return None
+        self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
+        return opened.round_id
+
+    def _take_over(self) -> None:
+        """Hand the lead on from an aggregator that opens no round, or wait until that is allowed.
+
+        The contract decides both when, and which of several standbys is next.
+        """
+        try:
+            self.federation.replace_aggregator()
+        except Reverted as error:
+            if error.name not in _NOT_YET:
+                raise
+            self.wait()
+        else:
+            self.report("replaced an idle lead", lead=self.federation.current_aggregator())
+
+    def _check_standing(self) -> None:
+        state = self.federation.aggregator_state(self.address)
+        if state is not AggregatorState.BONDED:
+            raise Misconfigured(f"{self.address} cannot aggregate here: it is {state.name.lower()}")
+
     def _step(self, round_id: RoundId, status: Status, ask: Ask) -> None:
         match status:
             case Status.COMMIT:
@@ -99,8 +153,11 @@ class Coordinator:
                 self._ask(ask, "reveal", round_id, status)
             case Status.PROPOSE if self.is_leading():
                 self.propose(round_id)
-            case Status.PROPOSE | Status.CHALLENGE:
-                time.sleep(_POLL_SECONDS)
+            case Status.PROPOSE:
+                self.wait()
+            case Status.CHALLENGE:
+                self.respond(round_id)
+                self.wait()
             case Status.SETTLEABLE:
                 self.settle(round_id)
             case Status.EXPIRED:
@@ -124,6 +181,10 @@ class Coordinator:
         self._penalize(round_id)
         return screened
 
+    def respond(self, round_id: RoundId) -> None:
+        """Post the leaves that are demanded of a proposal of ours; settle demands that are late."""
+        self._responder.respond(round_id, lambda: self._held(round_id))
+
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
         verdicts = proposal(self.federation, round_id).verdicts
@@ -141,6 +202,7 @@ class Coordinator:
 
     def _screen(self, round_id: RoundId, model: Model) -> list[Screened]:
         revealed = reveals(self.federation, round_id)
+        self._check_room(round_id, len(revealed))
         self.report("screening", round=round_id, updates=len(revealed))
         subject = self._subject(round_id, "model")
         folder = LayerFolder(self.workspace / "models" / model.root.hex())
@@ -157,15 +219,53 @@ class Coordinator:
             lambda decision: self._report_screened(round_id, decision),
         )
 
+    def _check_room(self, round_id: RoundId, updates: int) -> None:
+        """Announce what the round takes; Misconfigured when this machine does not have it."""
+        # The model before, every update, the model after. What is there already is overwritten.
+        folder = self._round_folder(round_id)
+        missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(folder), 0)
+        memory = memory_needed(self.spec, updates, self.mode)
+        purpose = f"round {round_id} with {updates} updates"
+        self.report(
+            "announcing",
+            round=round_id,
+            disk_bytes=missing,
+            disk_free=check_disk(self.workspace, missing, purpose),
+            memory_bytes=memory,
+            memory_free=check_memory(memory, purpose),
+        )
+
     def _publish(self, round_id: RoundId, model: Model, accepted: list[Screened]) -> Model:
         if not accepted:
             return model
         target = LayerFolder(self._round_folder(round_id) / "model")
         updates = [s.folder for s in accepted]
         self.report("averaging", round=round_id, updates=len(updates))
-        root = average_layers(self.spec, updates, [s.verdict.weight for s in accepted], target)
+        weights = [s.verdict.weight for s in accepted]
+        root = average_layers(self.spec, updates, weights, target, mode=self.mode)
         manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
         return Model(root=root, manifest=pin(self.store, target, manifest))
+
+    def _held(self, round_id: RoundId) -> dict[Digest, Held]:
+        """Return the model we proposed and the updates it averages, by root; nothing of others."""
+        proposed = proposal(self.federation, round_id)
+        if proposed.aggregator != self.address:
+            return {}
+        folder = self._round_folder(round_id)
+        accepted = {v.participant for v in proposed.verdicts if v.is_accepted}
+        held = {}
+        for reveal in reveals(self.federation, round_id):
+            if reveal.participant in accepted:
+                update = LayerFolder(folder / "updates" / reveal.participant)
+                about = (self.spec, self._subject(round_id, "update"), reveal.root, update)
+                fetch = partial(fetch_verified, self.store, reveal.manifest, *about)
+                held[reveal.root] = Held(update, fetch)
+        model = LayerFolder(folder / "model")
+        about = (self.spec, self._subject(RoundId(round_id + 1), "model"), proposed.root, model)
+        held[proposed.root] = Held(
+            model, partial(fetch_model, self.store, proposed.manifest, *about)
+        )
+        return held
 
     def _penalize(self, round_id: RoundId) -> None:
         for participant in unrevealed(self.federation, round_id):
@@ -179,7 +279,7 @@ class Coordinator:
         ask(action, round_id)
         again_at = time.monotonic() + _ASK_AGAIN_SECONDS
         while time.monotonic() < again_at and self.federation.status(round_id) is status:
-            time.sleep(_POLL_SECONDS)
+            self.wait()
 
     def _report_screened(self, round_id: RoundId, decision: Screened) -> None:
         verdict = decision.verdict

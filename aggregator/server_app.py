@@ -17,7 +17,7 @@ from aggregator.coordinator import Coordinator
 from aggregator.settings import AggregatorSettings
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
-from chain.wallet import load_keystore
+from chain.wallet import load_keystore, read_password
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
 from storage.files import locked, write_json
@@ -39,12 +39,13 @@ def main(grid: Grid, context: Context) -> None:
         time.sleep(_POLL_SECONDS)
     report = reporter(settings.progress, "aggregator")
     location = FederationLocation.load(settings.federation)
-    wallet = load_keystore(settings.keystore, settings.password_file.read_text().strip())
+    wallet = load_keystore(settings.keystore, read_password(settings.password_file))
     coordinator = Coordinator(
         connect_federation(location, wallet),
         ContentStore(location.ipfs_url),
         settings.state,
         report,
+        settings.mode,
     )
     try:
         with locked(settings.state):

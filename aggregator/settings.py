@@ -2,21 +2,31 @@
 
 federation = "federation.json"      # chain, contract, IPFS
 keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
-password_file = "wallet.password"
+password_file = "wallet.password"   # optional with `aggregator run`, which asks for it then
 wait_for = "ready"                  # optional: do nothing until this file exists
+
+And, where the defaults do not suit:
+
+state = "state"                     # downloaded updates and averaged models
+poll_seconds = 2.0                  # between two looks at the chain
+confirmations = 0                   # blocks under the reveals before a model is proposed
+withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
+max_fee_gwei = 1000.0               # the most to pay for a unit of gas
+min_participants = 1                # open no round with fewer
+mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 """
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from storage.settings import Settings
+from pydantic import Field
+
+from storage.settings import RoleSettings
 
 
-class AggregatorSettings(Settings):
+class AggregatorSettings(RoleSettings):
     """What an aggregator's machine must know."""
 
-    federation: Path
-    keystore: Path
-    password_file: Path
-    state: Path = Path("state")
-    progress: Path | None = None
     wait_for: Path | None = None
+    min_participants: Annotated[int, Field(ge=1)] = 1
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"

@@ -7,97 +7,87 @@ again, the mean and the payouts are computed again, and the tokens are counted.
         print(check.line())
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-
+from auditor.cache import AuditCache, block_hash
+from auditor.downloads import Downloads
+from auditor.history import RoundHistory, round_histories
+from auditor.mean import first_wrong_value
+from auditor.rules import (
+    check_commitments,
+    check_eligible,
+    check_payouts,
+    check_verdicts,
+    tell_refuted,
+)
 from auditor.tokens import check_tokens
 from auditor.verified import Verified
-from chain.events import (
-    Committed,
-    FederationEvent,
-    Finalized,
-    Paid,
-    ProposalRefuted,
-    Proposed,
-    Revealed,
-    RoundEvent,
-    RoundOpened,
-)
 from chain.federation import Federation
 from chain.records import Model
-from chain.rounds import model_before, standing_proposal
-from protocol.average import weighted_mean
-from protocol.commitment import compute_commitment, is_eligible
-from protocol.encoding import STORED
-from protocol.errors import CommonweightError, Misconfigured
-from protocol.manifest import Kind
-from protocol.payout import compute_payouts
-from protocol.quantities import Address, Digest, RoundId, parse_digest
-from protocol.reveal import Reveal
+from chain.rounds import model_before
+from protocol.checks import Check
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from protocol.quantities import RoundId, parse_digest
 from protocol.spec import Spec
-from protocol.verdict import Verdict
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Subject, fetch_model
+from storage.layers import LayerFolder
 from storage.screening import Screened, screen_reveals
-
-_BLOCK_BYTES: Final = 1 << 18
-
-
-@dataclass(frozen=True)
-class RoundHistory:
-    """A finalized or proposed round as the events tell it."""
-
-    round_id: RoundId
-    opened: RoundOpened
-    committed: tuple[Committed, ...]
-    revealed: tuple[Revealed, ...]
-    proposed: Proposed | None
-    finalized: Finalized | None
-    paid: tuple[Paid, ...]
-    refuted: tuple[ProposalRefuted, ...]
-
-    def reveals(self) -> list[Reveal]:
-        """The reveals in the order in which their participants committed."""
-        by_participant = {e.participant: e for e in self.revealed}
-        return [
-            Reveal(e.participant, r.root, r.manifest, r.examples)
-            for e in self.committed
-            if (r := by_participant.get(e.participant)) is not None
-        ]
 
 
 class Audit:
-    """One federation under audit; files are kept in `folder` while it runs."""
+    """One federation under audit, at one block; layer files are kept in `folder` while it runs.
 
-    def __init__(self, federation: Federation, store: ContentStore, folder: Path) -> None:
+    With a cache, which must be held, rounds that are done are not done again; without one
+    everything is. After `run`, `from_cache` tells which rounds were not, and `found_spec` the spec.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        store: ContentStore,
+        folder: Path,
+        cache: AuditCache | None = None,
+    ) -> None:
         self.federation = federation
         self.store = store
-        self.folder = folder
+        self.cache = cache
         self.chain_id = federation.w3.eth.chain_id
         self.block = federation.w3.eth.block_number
+        self.block_hash = self._find_hash()
         self.terms = federation.terms()
-        self.events = federation.read_events(to_block=self.block)
+        if cache is None:
+            self.events = federation.read_events(to_block=self.block)
+        else:
+            self.events = cache.read_events(self.block)
+        self.found_spec: Spec | None = None
+        self.from_cache: set[RoundId] = set()
+        self._downloads = Downloads(store, self.chain_id, federation.address, folder)
+        self._screened: dict[tuple[RoundId, Model], list[Screened]] = {}
 
-    def run(self) -> Iterator[Verified]:
-        """Yield every check as it is made, in the order of the rounds."""
+    def run(self, rounds: Collection[RoundId] | None = None) -> Iterator[Verified]:
+        """Yield every check as it is made, in the order of the rounds.
+
+        With `rounds` only of those: the spec, each round and the model before it, and the tokens,
+        which can only be counted as a whole. Misconfigured when one of them was not opened;
+        Unavailable when the chain is another one at the end than it was at the start.
+        """
+        plan = self._plan(rounds)
         spec_check, spec = self._check_spec()
+        self.found_spec = spec
         yield spec_check
         if spec is None:
             return
         yield self._check_held_out(spec)
-        terms = self.terms
-        model = Model(terms.initial_model_root, terms.initial_model_manifest)
-        initial = RoundId(1)
-        yield self._check_model(spec, model, initial, "the initial model's layers hash to its root")
-        for history in round_histories(self.events):
-            yield from self._check_round(spec, history, model)
-            if history.finalized is not None:
-                model = Model(history.finalized.root, history.finalized.manifest)
+        if rounds is None:
+            yield self._check_initial_model(spec)
+        yield from self._check_rounds(spec, plan)
         yield from check_tokens(self.federation, self.events, self.block)
+        if self._find_hash() != self.block_hash:
+            raise Unavailable(
+                f"the chain has another block {self.block} than when the audit began: run it again"
+            )
 
     def spec(self) -> Spec:
         """Return the spec that the contract pins; Unavailable or Rejected when it cannot be had."""
@@ -114,6 +104,68 @@ class Audit:
         """Yield the checks of one round that can be made before it is finalized too."""
         model = model_before(self.federation, round_id)
         yield from self._check_round(self.spec(), self.history(round_id), model)
+
+    def _find_hash(self) -> bytes:
+        found = block_hash(self.federation, self.block)
+        if found is None:
+            raise Unavailable(f"the Ethereum RPC does not have its own block {self.block}")
+        return found
+
+    def _plan(self, rounds: Collection[RoundId] | None) -> list[tuple[RoundHistory, Model]]:
+        """Return the rounds to look at, each with the model before it."""
+        plan = []
+        model = self._initial_model()
+        for history in round_histories(self.events):
+            plan.append((history, model))
+            if history.finalized is not None:
+                model = Model(history.finalized.root, history.finalized.manifest)
+        if rounds is None:
+            return plan
+        for missing in sorted(set(rounds) - {history.round_id for history, _ in plan}):
+            raise Misconfigured(f"round {missing} was not opened before block {self.block}")
+        return [(history, model) for history, model in plan if history.round_id in rounds]
+
+    def _check_rounds(
+        self, spec: Spec, plan: Sequence[tuple[RoundHistory, Model]]
+    ) -> Iterator[Verified]:
+        """Recompute the rounds that are not in the cache, the next one's updates on their way."""
+        kept = [self.cache.read_round(*entry) if self.cache else None for entry in plan]
+        ahead = [history for (history, _), checks in zip(plan, kept, strict=True) if checks is None]
+        for (history, before), checks in zip(plan, kept, strict=True):
+            if checks is not None:
+                self.from_cache.add(history.round_id)
+                yield from checks
+                continue
+            for coming in ahead[:2]:
+                if coming.proposed is not None:
+                    self._downloads.begin_updates(spec, coming)
+            del ahead[0]
+            made = []
+            for check in self._check_round(spec, history, before):
+                made.append(check)
+                yield check
+            self._finish(history, before, made)
+
+    def _finish(self, history: RoundHistory, before: Model, checks: Sequence[Verified]) -> None:
+        """Keep what a round came to when it can never come to anything else, and drop its files.
+
+        A round in which an update could not be had is looked at again next time: a rejection for
+        that reason is right or wrong depending on when one looks (docs/protocol.md §6).
+        """
+        finalized = history.finalized
+        screened = self._screened.get((history.round_id, before), [])
+        if finalized is None or not all(check.passed for check in checks):
+            return
+        if any(s.verdict.reason == Check.REACHABLE for s in screened):
+            return
+        if self.cache is not None:
+            if not self.cache.is_settled(finalized.block_number, self.block):
+                return
+            self.cache.write_round(history, before, checks)
+        self._downloads.drop(history.round_id, Model(finalized.root, finalized.manifest))
+
+    def _initial_model(self) -> Model:
+        return Model(self.terms.initial_model_root, self.terms.initial_model_manifest)
 
     def _check_spec(self) -> tuple[Verified, Spec | None]:
         section, claim = "§5", "the spec is the one the contract pins"
@@ -141,61 +193,46 @@ class Audit:
         return Verified("§5", None, claim, True, f"{spec.evaluation_digest}, {len(data):,} bytes")
 
     def _check_round(self, spec: Spec, history: RoundHistory, model: Model) -> Iterator[Verified]:
-        yield from self._check_eligible(history)
-        yield from self._check_commitments(history)
-        yield from _tell_refuted(history)
+        yield check_eligible(self.terms, history)
+        yield from check_commitments(self.federation.address, history)
+        yield from tell_refuted(history)
         if history.proposed is None:
             return
-        try:
-            screened = self.screen(spec, history, model)
-        except CommonweightError as error:
-            claim = "every screening decision is the one the rules ask for"
-            yield Verified("§6", history.round_id, claim, False, str(error))
+        self._downloads.begin_updates(spec, history)
+        proposed = Model(history.proposed.root, history.proposed.manifest)
+        if proposed != model:
+            self._downloads.begin_model(spec, proposed, RoundId(history.round_id + 1))
+        claim = "the model that the round starts from hashes to its root"
+        check = self._check_model(spec, model, history.round_id, claim)
+        yield dataclasses.replace(check, round_id=history.round_id)
+        if not check.passed:
             return
-        yield from _check_verdicts(history.round_id, history.proposed.verdicts, screened)
+        screened = self.screen(spec, history, model)
+        yield from check_verdicts(history.round_id, history.proposed.verdicts, screened)
         yield self._check_average(spec, history, model, screened)
         if history.finalized is not None:
-            yield self._check_payouts(history)
-
-    def _check_eligible(self, history: RoundHistory) -> Iterator[Verified]:
-        seed, fraction = history.opened.seed, self.terms.sampling_fraction
-        strangers = [
-            e.participant
-            for e in history.committed
-            if not is_eligible(seed, e.participant, fraction)
-        ]
-        claim = f"the seed drew all {len(history.committed)} participants that committed"
-        yield Verified("§8", history.round_id, claim, not strangers, ", ".join(strangers))
-
-    def _check_commitments(self, history: RoundHistory) -> Iterator[Verified]:
-        committed = {e.participant: e.commitment for e in history.committed}
-        for e in history.revealed:
-            opened = compute_commitment(
-                self.federation.address,
-                e.round,
-                e.participant,
-                e.root,
-                e.manifest,
-                e.examples,
-                e.salt,
-            )
-            # The contract keeps the first 31 bytes.
-            is_same = opened[:31] == committed.get(e.participant, Digest(b""))[:31]
-            claim = f"{e.participant} revealed what it committed to"
-            yield Verified("§8", e.round, claim, is_same, f"update {e.root.hex()}")
+            yield check_payouts(self.terms, history)
 
     def screen(self, spec: Spec, history: RoundHistory, model: Model) -> list[Screened]:
-        """Return our own decision on each reveal; raises when the model before cannot be had."""
-        return screen_reveals(
-            self.store,
-            spec,
-            self._subject(history.round_id, "update"),
-            history.reveals(),
-            self.fetch_model(spec, model, history.round_id),
-            model.root,
-            self.terms.weight_cap,
-            self._round_folder(history.round_id),
-        )
+        """Return our own decision on each reveal; raises when the model before cannot be had.
+
+        A round is screened once; whoever asks again gets the same decisions.
+        """
+        known = self._screened.get((history.round_id, model))
+        if known is None:
+            known = screen_reveals(
+                self.store,
+                spec,
+                self._downloads.subject(history.round_id, "update"),
+                history.reveals(),
+                self.fetch_model(spec, model, history.round_id),
+                model.root,
+                self.terms.weight_cap,
+                self._downloads.round_folder(history.round_id),
+                fetch=self._downloads.fetch_update,
+            )
+            self._screened[history.round_id, model] = known
+        return known
 
     def _check_average(
         self, spec: Spec, history: RoundHistory, before: Model, screened: Sequence[Screened]
@@ -213,22 +250,9 @@ class Audit:
         except CommonweightError as error:
             return Verified("§7", round_id, claim, False, str(error))
         weights = [s.verdict.weight for s in accepted]
-        leaf = first_wrong_leaf(spec, [s.folder for s in accepted], weights, model)
-        detail = f"model {proposed.root.hex()}" if leaf is None else f"leaf {leaf} differs"
-        return Verified("§7", round_id, claim, leaf is None, detail)
-
-    def _check_payouts(self, history: RoundHistory) -> Verified:
-        assert history.proposed is not None
-        assert history.finalized is not None
-        expected = compute_payouts(self.terms.round_reward, history.proposed.verdicts)
-        due = {who: amount for who, amount in expected.items() if amount}
-        paid = {e.participant: e.amount for e in history.paid}
-        shares = sum(v.weight * v.score for v in history.proposed.verdicts)
-        fee = self.terms.aggregator_fee if shares else 0
-        is_right = paid == due and history.finalized.fee == fee
-        claim = f"{len(paid)} participants were paid by weight, and the aggregator its fee"
-        detail = f"{sum(paid.values()) + history.finalized.fee:,} token units"
-        return Verified("§9", history.round_id, claim, is_right, detail)
+        wrong = first_wrong_value(spec, [s.folder for s in accepted], weights, model)
+        detail = f"model {proposed.root.hex()}" if wrong is None else str(wrong)
+        return Verified("§7", round_id, claim, wrong is None, detail, wrong)
 
     def _check_model(self, spec: Spec, model: Model, round_id: RoundId, claim: str) -> Verified:
         try:
@@ -237,98 +261,17 @@ class Audit:
             return Verified("§4", None, claim, False, str(error))
         return Verified("§4", None, claim, True, model.root.hex())
 
+    def _check_initial_model(self, spec: Spec) -> Verified:
+        model = self._initial_model()
+        known = self.cache.read_model(model) if self.cache else None
+        if known is not None:
+            return known
+        claim = "the initial model's layers hash to its root"
+        check = self._check_model(spec, model, RoundId(1), claim)
+        if self.cache is not None and check.passed:
+            self.cache.write_model(model, check)
+        return check
+
     def fetch_model(self, spec: Spec, model: Model, before: RoundId) -> LayerFolder:
         """Return a model's layer files, its root recomputed. Raises as `storage.fetch_model`."""
-        folder = LayerFolder(self.folder / "models" / model.root.hex())
-        subject = self._subject(before, "model")
-        return fetch_model(self.store, model.manifest, spec, subject, model.root, folder)
-
-    def _subject(self, round_id: RoundId, kind: Kind) -> Subject:
-        return Subject(self.chain_id, self.federation.address, round_id, kind)
-
-    def _round_folder(self, round_id: RoundId) -> Path:
-        return self.folder / f"round-{round_id:04d}"
-
-
-def round_histories(events: Sequence[FederationEvent]) -> list[RoundHistory]:
-    """Return every round that was opened, in order; of several proposals the last one stands.
-
-    A proposal that was refuted does not count.
-    """
-    rounds: dict[RoundId, list[RoundEvent]] = {}
-    for event in events:
-        if isinstance(event, RoundEvent) and event.round:
-            rounds.setdefault(event.round, []).append(event)
-    return [_history(round_id, of_round) for round_id, of_round in sorted(rounds.items())]
-
-
-def first_wrong_leaf(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], model: LayerFolder
-) -> int | None:
-    """Return the first leaf of `model` that is not the weighted mean of `updates`, None if all are.
-
-    Every layer file must have the size that the spec gives it.
-    """
-    leaf_bytes = spec.encoding.leaf_bytes
-    first = 0
-    for index in range(len(spec.layers)):
-        size = spec.layer_bytes(index)
-        for start in range(0, size, _BLOCK_BYTES):
-            count = min(_BLOCK_BYTES, size - start) // STORED.itemsize
-            blocks = [
-                np.fromfile(u.layer_path(index), STORED, count=count, offset=start) for u in updates
-            ]
-            found = np.fromfile(model.layer_path(index), STORED, count=count, offset=start)
-            wrong = np.flatnonzero(weighted_mean(blocks, weights) != found)
-            if wrong.size:
-                return first + (start + int(wrong[0]) * STORED.itemsize) // leaf_bytes
-        first += size // leaf_bytes
-    return None
-
-
-def _tell_refuted(history: RoundHistory) -> Iterator[Verified]:
-    for event in history.refuted:
-        claim = f"a proposal of {event.aggregator} was refuted and is void"
-        detail = f"model {event.root.hex()}, by {event.challenger}"
-        yield Verified("§11", history.round_id, claim, True, detail)
-
-
-def _check_verdicts(
-    round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
-) -> Iterator[Verified]:
-    ours: dict[Address, Screened] = {s.verdict.participant: s for s in screened}
-    for verdict in proposed:
-        mine = ours.get(verdict.participant)
-        if mine is None:
-            claim = f"{verdict.participant} has a verdict without a reveal"
-            yield Verified("§6", round_id, claim, False, "")
-            continue
-        claim = f"{verdict.participant} was rightly {_said(verdict)}"
-        detail = f"root {mine.reveal.root.hex()}" if mine.verdict.is_accepted else mine.reason
-        if mine.verdict != verdict:
-            detail = f"it should have been {_said(mine.verdict)}. {detail}"
-        yield Verified("§6", round_id, claim, mine.verdict == verdict, detail)
-
-
-def _said(verdict: Verdict) -> str:
-    if verdict.is_accepted:
-        return f"accepted with weight {verdict.weight} and score {verdict.score}"
-    return f"rejected by check {verdict.reason}"
-
-
-def _history(round_id: RoundId, events: Sequence[RoundEvent]) -> RoundHistory:
-    standing = standing_proposal(events)
-    settled = [e for e in events if isinstance(e, Finalized)]
-    opened = [e for e in events if isinstance(e, RoundOpened)]
-    if not opened:
-        raise Misconfigured(f"round {round_id} has events but was never opened")
-    return RoundHistory(
-        round_id,
-        opened[0],
-        tuple(e for e in events if isinstance(e, Committed)),
-        tuple(e for e in events if isinstance(e, Revealed)),
-        standing,
-        settled[0] if settled else None,
-        tuple(e for e in events if isinstance(e, Paid)),
-        tuple(e for e in events if isinstance(e, ProposalRefuted)),
-    )
+        return self._downloads.fetch_model(spec, model, before)

@@ -1,17 +1,23 @@
-"""Counts a federation's tokens: in = credited + escrowed + staked + bonded + withdrawn (§9)."""
+"""Counts a federation's tokens (docs/protocol.md §9).
+
+in = credited + escrowed + staked + bonded + deposited + withdrawn
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from auditor.verified import Verified
 from chain.events import (
     AggregatorSlashed,
+    AvailabilityChallenged,
     Bonded,
+    DepositReturned,
     FederationEvent,
     Finalized,
     Funded,
     Joined,
+    LeafPosted,
     Paid,
     Penalized,
     ProposalRefuted,
@@ -21,24 +27,27 @@ from chain.events import (
     Withdrawn,
 )
 from chain.federation import Federation
-from protocol.quantities import Address
+from protocol.quantities import Address, TokenUnits
 
 
 @dataclass
 class Accounts:
-    """Where every token unit is, told by the events alone."""
+    """Where every token unit is, told by the events alone; a demand takes `deposit`."""
 
+    deposit: int = 0
     received: int = 0
     escrowed: int = 0
     staked: int = 0
     bonded: int = 0
+    deposited: int = 0
     withdrawn: int = 0
     credited: Counter[Address] = field(default_factory=Counter)
 
     @property
     def held(self) -> int:
         """What the contract holds by these accounts."""
-        return self.escrowed + self.staked + self.bonded + self.credited.total()
+        locked = self.staked + self.bonded + self.deposited
+        return self.escrowed + locked + self.credited.total()
 
     def process(self, event: FederationEvent) -> None:  # noqa: C901 - one case an event
         """Book one event."""
@@ -70,6 +79,15 @@ class Accounts:
             case ProposalRefuted():
                 self.escrowed -= event.reward
                 self.credited[event.challenger] += event.reward
+            case AvailabilityChallenged():
+                self.received += self.deposit
+                self.deposited += self.deposit
+            case LeafPosted():
+                self.deposited -= self.deposit
+                self.credited[event.responder] += self.deposit
+            case DepositReturned():
+                self.deposited -= self.deposit
+                self.credited[event.challenger] += self.deposit
             case StakeReleased():
                 self.staked -= event.amount
                 self.credited[event.participant] += event.amount
@@ -81,14 +99,20 @@ class Accounts:
                 self.credited[event.sponsor] += event.amount
 
 
+def count_tokens(events: Iterable[FederationEvent], deposit: TokenUnits) -> Accounts:
+    """Return where every token unit is after `events`; a demand takes `deposit`."""
+    accounts = Accounts(deposit)
+    for event in events:
+        accounts.process(event)
+    return accounts
+
+
 def check_tokens(
     federation: Federation, events: Sequence[FederationEvent], block: int
 ) -> Iterator[Verified]:
     """Yield whether the events add up, and whether contract and token agree with them."""
-    accounts = Accounts()
-    for event in events:
-        accounts.process(event)
-    claim = "tokens in = credited + escrowed + staked + bonded + withdrawn"
+    accounts = count_tokens(events, federation.terms().availability_deposit)
+    claim = "tokens in = credited + escrowed + staked + bonded + deposited + withdrawn"
     adds_up = accounts.received == accounts.held + accounts.withdrawn
     yield Verified("§9", None, claim, adds_up, f"{accounts.received:,} token units came in")
     balance = federation.token.balance_of(federation.address, block)
@@ -100,6 +124,10 @@ def check_tokens(
         for account, amount in accounts.credited.items()
         if federation.credit_of(account, block) != amount
     ]
-    is_right = not wrong and federation.escrow(block) == accounts.escrowed
-    claim = f"escrow and the credit of {len(accounts.credited)} accounts are as the events say"
+    found = (federation.escrow(block), federation.deposits(block))
+    is_right = not wrong and found == (accounts.escrowed, accounts.deposited)
+    claim = (
+        f"escrow, deposits and the credit of {len(accounts.credited)} accounts are as the events"
+        " say"
+    )
     yield Verified("§9", None, claim, is_right, ", ".join(wrong))

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 from eth_utils.address import to_checksum_address
+from web3 import Web3
 
 from chain.compiler import load_artifact
 from chain.federation import Federation
 from chain.records import Terms
+from chain.rpc import plain_errors
 from chain.token import Erc20
 from chain.transactions import Receipt, Sender
-from protocol.errors import Unavailable
+from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, TokenUnits
 
 
@@ -30,6 +32,27 @@ def deploy_federation(sender: Sender, terms: Terms, aggregators: Sequence[Addres
     """
     address, receipt = _deploy(sender, "Federation", terms.to_abi(), list(aggregators))
     return Federation(sender.w3, address, sender, deployment_block=receipt.block_number)
+
+
+def find_deployment_block(w3: Web3, address: Address) -> int:
+    """Return the first block at which the contract at `address` is there, or an earlier one.
+
+    Looks at the code of some twenty blocks. A node that has forgotten old states makes it start at
+    0, which only costs time when events are read.
+    """
+    account = to_checksum_address(address)
+    try:
+        with plain_errors():
+            first, last = 0, int(w3.eth.block_number)
+            while first < last:
+                middle = (first + last) // 2
+                if w3.eth.get_code(account, middle):
+                    last = middle
+                else:
+                    first = middle + 1
+    except (Misconfigured, Unavailable):
+        return 0
+    return last
 
 
 def _deploy(sender: Sender, artifact: str, *values: object) -> tuple[Address, Receipt]:

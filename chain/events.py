@@ -114,6 +114,36 @@ class ProposalRefuted(RoundEvent):
     reward: TokenUnits
 
 
+class AvailabilityChallenged(RoundEvent):
+    """Leaf `leaf` under `root` must be posted before `deadline`; the deposit was taken."""
+
+    challenger: Address
+    root: Bytes32
+    leaf: int
+    deadline: UnixTime
+
+
+class LeafPosted(RoundEvent):
+    """A leaf that was demanded is public; the deposit was credited to the responder.
+
+    `values` are its bytes, `proof` its siblings on the way up to `root`: the contract checked them.
+    """
+
+    responder: Address
+    root: Bytes32
+    leaf: int
+    values: bytes
+    proof: tuple[Bytes32, ...]
+
+
+class DepositReturned(RoundEvent):
+    """A deposit was credited back: nobody posted the leaf, or the proposal no longer stands."""
+
+    challenger: Address
+    root: Bytes32
+    leaf: int
+
+
 class AggregatorReplaced(RoundEvent):
     """A standby took over; `round` and `propose_deadline` are 0 when no round was open."""
 
@@ -224,6 +254,9 @@ EVENT_TYPES: tuple[type[FederationEvent], ...] = (
     Unbonded,
     AggregatorSlashed,
     ProposalRefuted,
+    AvailabilityChallenged,
+    LeafPosted,
+    DepositReturned,
     AggregatorReplaced,
     Joined,
     Left,

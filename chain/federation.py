@@ -17,9 +17,10 @@ from web3 import Web3
 
 from chain.compiler import load_artifact
 from chain.contract import ContractClient
-from chain.events import FederationEvent, RoundOpened, events_in, read_events
+from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
 from chain.records import (
     AggregatorState,
+    AvailabilityRequest,
     Leaf,
     Model,
     OpenedUpdate,
@@ -34,9 +35,10 @@ from chain.rpc import plain_errors
 from chain.token import Erc20
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
-from protocol.errors import Misconfigured
+from protocol.errors import Misconfigured, WrongBytes
 from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.reveal import Reveal
+from protocol.tree import is_proof_valid
 from protocol.verdict import Verdict
 
 
@@ -101,6 +103,10 @@ class Federation(ContractClient):
         """Return what is set aside for rewards and fees."""
         return TokenUnits(self._read("escrow", block=block))
 
+    def deposits(self, block: int | None = None) -> TokenUnits:
+        """Return what is held for demands that are neither answered nor settled."""
+        return TokenUnits(self._read("deposits", block=block))
+
     def credit_of(self, account: Address, block: int | None = None) -> TokenUnits:
         """Return what `account` can withdraw, a stake still to be released not counted."""
         return TokenUnits(self._read("creditOf", account, block=block))
@@ -135,6 +141,13 @@ class Federation(ContractClient):
     ) -> Submission:
         """Return what `participant` submitted to a round."""
         return Submission.from_abi(self._read("getSubmission", round_id, participant, block=block))
+
+    def availability_request(
+        self, root: Digest, index: int, block: int | None = None
+    ) -> AvailabilityRequest:
+        """Return the demand for leaf `index` under `root`; all zero when there is none."""
+        values = self._read("availabilityRequest", root, index, block=block)
+        return AvailabilityRequest.from_abi(values)
 
     def get_participant(self, account: Address, block: int | None = None) -> Participant:
         """Return the standing of `account`; all zero when it never joined."""
@@ -269,6 +282,47 @@ class Federation(ContractClient):
         """Show that verdict `index` has a weight or score that the rules do not give it."""
         values = (reveal.root, reveal.manifest, reveal.examples)
         return self._write("challengeVerdict", round_id, index, _rows(verdicts), *values)
+
+    # ------------------------------------------------------------ availability
+
+    def challenge_model_availability(self, round_id: RoundId, leaf: int) -> Receipt:
+        """Demand that a leaf of the proposed model be posted; pays the deposit, approving it first.
+
+        Whoever posts the leaf gets the deposit. When nobody does, `settle_availability` gives it
+        back with half of the aggregator's bond.
+        """
+        deposit = self._terms.availability_deposit
+        return self._write_paying(deposit, "challengeModelAvailability", round_id, leaf)
+
+    def challenge_update_availability(
+        self,
+        round_id: RoundId,
+        leaf: int,
+        index: int,
+        verdicts: Sequence[Verdict],
+        reveal: Reveal,
+    ) -> Receipt:
+        """Demand a leaf of the update that verdict `index` accepts; the verdicts as proposed."""
+        deposit = self._terms.availability_deposit
+        values = (round_id, leaf, index, _rows(verdicts))
+        revealed = (reveal.root, reveal.manifest, reveal.examples)
+        return self._write_paying(deposit, "challengeUpdateAvailability", *values, *revealed)
+
+    def post_leaf(self, root: Digest, index: int, leaf: Leaf) -> Receipt:
+        """Post a leaf that is demanded, which credits the wallet the deposit."""
+        return self._write("postLeaf", root, index, leaf.to_abi())
+
+    def settle_availability(self, root: Digest, index: int) -> Receipt:
+        """End a demand that nobody answered in time, or whose proposal no longer stands."""
+        return self._write("settleAvailability", root, index)
+
+    def posted_leaf(self, event: LeafPosted) -> Leaf:
+        """Return the leaf that was posted. WrongBytes when the node's log is not what it names."""
+        if not is_proof_valid(event.root, event.values, event.leaf, event.proof):
+            raise WrongBytes(
+                f"the RPC told of leaf {event.leaf} under 0x{event.root.hex()} other bytes than its"
+            )
+        return Leaf(event.values, event.proof)
 
     # ------------------------------------------------------------------ events
 

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from enum import IntEnum
 from typing import Any, Self
 
-from protocol.quantities import Address, BasisPoints, Digest, TokenUnits, UnixTime
+from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.reveal import Reveal
 
 
@@ -52,9 +52,20 @@ class AggregatorState(IntEnum):
     SLASHED = 3
 
 
+class RequestState(IntEnum):
+    """Whether a leaf is demanded, or was posted; NONE before, and after a demand was settled."""
+
+    NONE = 0
+    OPEN = 1
+    POSTED = 2
+
+
 @dataclass(frozen=True)
 class Terms:
-    """What the sponsor fixed at deployment and nobody can change."""
+    """What the sponsor fixed at deployment and nobody can change.
+
+    `response_seconds` is 0 when no leaf can be demanded.
+    """
 
     token: Address
     spec_digest: Digest
@@ -72,10 +83,12 @@ class Terms:
     participant_stake: TokenUnits
     missed_reveal_penalty: TokenUnits
     aggregator_bond: TokenUnits
+    availability_deposit: TokenUnits
     commit_seconds: int
     reveal_seconds: int
     propose_seconds: int
     challenge_seconds: int
+    response_seconds: int
     unbonding_seconds: int
     closes_at: UnixTime
 
@@ -94,7 +107,9 @@ class Round:
     """The facts of a round, all zero when it was not opened.
 
     `challenge_deadline` is 0 until a model is proposed; `expected` counts the participants that
-    were active when the round opened.
+    were active when the round opened. `open_requests` counts the leaves of the standing proposal
+    that are demanded and not posted, `proposals` the proposals so far: all but the last were
+    refuted.
     """
 
     commit_deadline: UnixTime
@@ -105,6 +120,8 @@ class Round:
     committed: int
     revealed: int
     outcome: Outcome
+    open_requests: int
+    proposals: int
     seed: Digest
     model_root: Digest
     model_manifest: Digest
@@ -150,6 +167,27 @@ class Participant:
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
         """Return the standing of the contract's values, in its order."""
         return cls(*values)
+
+
+@dataclass(frozen=True)
+class AvailabilityRequest:
+    """A demand to post a leaf, all zero when there is none.
+
+    It is about proposal `proposal` of its round, counted from 1, and void once that was refuted.
+    The leaf can be posted before `deadline`.
+    """
+
+    challenger: Address
+    deadline: UnixTime
+    round: RoundId
+    proposal: int
+    state: RequestState
+
+    @classmethod
+    def from_abi(cls, values: tuple[Any, ...]) -> Self:
+        """Return the request of the contract's values, in its order."""
+        challenger, deadline, round_id, proposal, state = values
+        return cls(challenger, deadline, round_id, proposal, RequestState(state))
 
 
 @dataclass(frozen=True)

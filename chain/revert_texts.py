@@ -12,8 +12,10 @@ TEXTS: dict[str, str] = {
     "AggregatorNotLate": (
         "the aggregator is not late: it is {timestamp:time}, its deadline is {deadline:time}"
     ),
+    "AlreadyDemanded": "leaf {leaf} under {root} is demanded already",
     "AlreadyJoined": "{participant} takes part already",
     "AlreadyLeaving": "{participant} is leaving already, its stake is free at {unlock_at:time}",
+    "AvailabilityOff": "this federation's terms let nobody demand a leaf: response_seconds is 0",
     "CommitmentMismatch": "the revealed values hash to {revealed}, {committed} was committed to",
     "EscrowTooLow": "the escrow holds {escrow:amount} token units, a round costs {required:amount}",
     "FederationFull": "all {max_participants} seats are taken",
@@ -31,7 +33,11 @@ TEXTS: dict[str, str] = {
     "LeafIsRight": (
         "leaf {leaf} of the model proposed for round {round} is the mean of the accepted updates"
     ),
+    "LeafIsPublic": "leaf {leaf} under {root} was posted before: it is in the events",
     "LeafLength": "the leaf has {given} bytes, {required} were expected",
+    "LeafNotLate": (
+        "the leaf can still be posted: it is {timestamp:time}, its deadline is {deadline:time}"
+    ),
     "LeafOutOfRange": "leaf {leaf} does not exist: there are {leaf_count}",
     "ModelMustStay": (
         "no update is accepted, so the model stays {current_root}: {root} was proposed"
@@ -41,6 +47,7 @@ TEXTS: dict[str, str] = {
     "NoStandby": "no bonded standby is left to take over",
     "NotActive": "{participant} may not commit to round {round}: it is not active, or joined later",
     "NotAggregator": "{caller} is not the aggregator, {aggregator} is",
+    "NotDemanded": "nobody waits for leaf {leaf} under {root}",
     "NotEligible": "the seed of round {round} did not draw {participant}",
     "NotJoined": "{participant} has no stake to leave with",
     "NothingAveraged": "round {round} accepted no update, so there is no mean to challenge",
@@ -55,6 +62,15 @@ TEXTS: dict[str, str] = {
     "RoundStillOpen": "round {round} has not ended: it is in {actual}",
     "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
     "StandbyAvailable": "the standby {standby} can still propose this round",
+    "TooLateToDemand": (
+        "it is {timestamp:time}: leaves of this proposal could be demanded until {latest:time}"
+    ),
+    "TooLateToPost": (
+        "the leaf had to be posted before {deadline:time}, now it is {timestamp:time}"
+    ),
+    "UpdateRejected": (
+        "the update of {participant} was rejected in round {round}: only accepted ones are averaged"
+    ),
     "VerdictCount": "{given} verdicts were given for {revealed} revealed updates",
     "VerdictIsRight": (
         "the verdict on {participant} in round {round} is a rejection, or is as it must be"
@@ -68,6 +84,7 @@ TEXTS: dict[str, str] = {
     "WrongAmountReceived": (
         "the token delivered {received:amount} units, {required:amount} were asked for"
     ),
+    "WrongPadding": "the tree under {root} holds something behind its last leaf",
     "WrongStatus": "round {round} is in {actual}, this call needs {required}",
     "WrongSubmissionState": (
         "the submission of {participant} to round {round} is {actual}, this call needs {required}"

@@ -24,7 +24,7 @@ from web3.exceptions import ContractLogicError, Web3RPCError
 
 from chain.compiler import load_artifact
 from chain.names import snake_case
-from chain.records import AggregatorState, Outcome, Status, SubmissionState
+from chain.records import AggregatorState, Outcome, RequestState, Status, SubmissionState
 from chain.revert_texts import PANICS, describe
 from protocol.errors import CommonweightError
 
@@ -36,6 +36,7 @@ _ENUMS: dict[str, type[IntEnum]] = {
     "enum IFederation.Outcome": Outcome,
     "enum IFederation.SubmissionState": SubmissionState,
     "enum IFederation.AggregatorState": AggregatorState,
+    "enum IFederation.RequestState": RequestState,
 }
 
 

@@ -14,17 +14,44 @@ from chain.events import (
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import Model
-from chain.rpc import connect
+from chain.rpc import connect, plain_errors
+from chain.transactions import Sender, SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured
-from protocol.quantities import Address, RoundId
+from protocol.quantities import Address, RoundId, UnixTime
 from protocol.reveal import Reveal
 
 
-def connect_federation(location: FederationLocation, wallet: Wallet | None = None) -> Federation:
+def connect_federation(
+    location: FederationLocation,
+    wallet: Wallet | None = None,
+    limits: SendingLimits | None = None,
+) -> Federation:
     """Return the federation at `location`, after checking that the RPC serves its chain."""
     w3 = connect(location.rpc_url, chain_id=location.chain_id)
-    return Federation(w3, location.address, wallet, deployment_block=location.deployment_block)
+    sender = None if wallet is None else Sender(w3, wallet, limits)
+    return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
+
+
+def chain_time(federation: Federation) -> UnixTime:
+    """Return the time that the next block would have: what deadlines are compared with."""
+    with plain_errors():
+        return UnixTime(federation.w3.eth.get_block("pending")["timestamp"])
+
+
+def is_buried(federation: Federation, round_id: RoundId, blocks: int) -> bool:
+    """Whether the round had the submissions it has now already `blocks` blocks ago.
+
+    A reorganisation of fewer blocks can then no longer take one of them away.
+    """
+    if not blocks:
+        return True
+    with plain_errors():
+        head = int(federation.w3.eth.block_number)
+    if head - blocks < federation.deployment_block:
+        return False
+    now, then = (federation.get_round(round_id, block=each) for each in (head, head - blocks))
+    return (now.seed, now.committed, now.revealed) == (then.seed, then.committed, then.revealed)
 
 
 def reveals(federation: Federation, round_id: RoundId) -> list[Reveal]:

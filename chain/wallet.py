@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
 from web3.types import TxParams
 
 from protocol.errors import Misconfigured
@@ -94,6 +95,31 @@ def load_keystore(path: Path, password: str) -> Wallet:
     except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise Misconfigured(f"{path} is not a keystore file: {error!r}") from None
     return Wallet.from_key(bytes(key))
+
+
+def keystore_address(path: Path) -> Address:
+    """Return whose key a keystore file holds, without opening it. Misconfigured as above."""
+    try:
+        return Address(to_checksum_address(json.loads(_read_private(path))["address"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Misconfigured(f"{path} is not a keystore file: it names no address") from error
+
+
+def read_password(file: Path | None) -> str:
+    """Return the password in `file`, without the newline at its end.
+
+    Misconfigured when there is no such file or nothing in it.
+    """
+    if file is None:
+        raise Misconfigured("no password: name its file as password_file in the settings")
+    try:
+        password = file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Misconfigured(f"the password file {file} cannot be read: {reason}") from error
+    if not password:
+        raise Misconfigured(f"the password file {file} is empty")
+    return password
 
 
 def _read_private(path: Path) -> bytes:

@@ -76,8 +76,8 @@ class PartitionSection(Section):
 class DataSection(Section):
     """The participants' private data and the public held-out file.
 
-    Either a file for each participant by name, or one `source` shared out among a number of them;
-    the held-out set is a file, or the share `held_out_share` of that source.
+    Either a file for each participant by name, or one `source` to `share_among` so many; the
+    held-out set is a file, or the share `held_out_share` of that source.
     """
 
     held_out: Path | None = None
@@ -86,15 +86,15 @@ class DataSection(Section):
     partition: PartitionSection = PartitionSection()
     held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    participants: (
-        Annotated[dict[str, Path], Field(min_length=1, max_length=128)]
-        | Annotated[int, Field(ge=1, le=128)]
-    )
+    share_among: Annotated[int, Field(ge=1, le=128)] | None = None
+    participants: Annotated[dict[str, Path], Field(max_length=128)] = {}
 
     @model_validator(mode="after")
     def _is_one_form_or_the_other(self) -> Self:
-        if isinstance(self.participants, dict) == (self.source is not None):
-            raise ValueError("give a file for each participant, or a source and their number")
+        if (self.source is None) != (self.share_among is None):
+            raise ValueError("give source and share_among together")
+        if self.source is not None and self.participants:
+            raise ValueError("give a file for each participant or a source, not both")
         if self.held_out is None and (self.source is None or self.held_out_share is None):
             raise ValueError("give held_out, or held_out_share with a source")
         if self.held_out is not None and self.held_out_share is not None:
@@ -104,30 +104,24 @@ class DataSection(Section):
     @property
     def names(self) -> list[str]:
         """The participants' names."""
-        if isinstance(self.participants, dict):
+        if self.share_among is None:
             return list(self.participants)
-        return [f"participant-{number}" for number in range(1, self.participants + 1)]
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """The participants' files by name; there are none before a source is shared out."""
-        return self.participants if isinstance(self.participants, dict) else {}
+        return [f"participant-{number}" for number in range(1, self.share_among + 1)]
 
     def located(self, folder: Path) -> "DataSection":
         """Return this section with its paths, relative to `folder`, made absolute."""
         changes: dict[str, object] = {}
         if self.held_out is not None:
             changes["held_out"] = folder / self.held_out
-        if isinstance(self.participants, dict):
-            changes["participants"] = {n: folder / file for n, file in self.participants.items()}
-        elif self.source is not None and not self.source.startswith("hub:"):
+        changes["participants"] = {n: folder / file for n, file in self.participants.items()}
+        if self.source is not None and not self.source.startswith("hub:"):
             changes["source"] = str(folder / Path(self.source).expanduser())
         return self.model_copy(update=changes)
 
     def local_files(self) -> list[Path]:
         """Return every file that must exist."""
         is_file = self.source is not None and not self.source.startswith("hub:")
-        files = [*self.files.values(), *([Path(str(self.source))] if is_file else [])]
+        files = [*self.participants.values(), *([Path(str(self.source))] if is_file else [])]
         return [self.held_out, *files] if self.held_out else files
 
 
@@ -140,6 +134,7 @@ class FederationSection(Section):
     participant_stake: Tokens
     missed_reveal_penalty: Tokens
     aggregator_bond: Tokens
+    availability_deposit: Tokens = 0.0
     weight_cap: Positive
     max_participants: Positive = 128
     sampling_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -147,6 +142,7 @@ class FederationSection(Section):
     reveal_seconds: Seconds
     propose_seconds: Seconds
     challenge_seconds: Seconds
+    response_seconds: Seconds = 0
     unbonding_seconds: Seconds
     open_days: Positive = 30
 
@@ -154,6 +150,12 @@ class FederationSection(Section):
     def sampling_basis_points(self) -> BasisPoints:
         """The sampling fraction as the contract counts it."""
         return BasisPoints(max(1, round(self.sampling_fraction * FULL_BASIS_POINTS)))
+
+
+class AggregationSection(Section):
+    """How the aggregator computes the mean; the root is the same either way."""
+
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"
 
 
 class SimulationSection(Section):
@@ -174,6 +176,7 @@ class Config(Section):
     screening: Screening
     data: DataSection
     federation: FederationSection
+    aggregation: AggregationSection = AggregationSection()
     simulation: SimulationSection = SimulationSection()
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
 from commonweight.shards import prepare_data
 from protocol.canonical import canonical_json, sha256
-from protocol.errors import CommonweightError, Unavailable
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
@@ -52,6 +52,8 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
 
     `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
     """
+    if not config.data.names:
+        raise Misconfigured("a demo needs [data.participants]: a file of examples for each")
     run, is_new = _choose_run(config, options)
     try:
         config = prepare_data(config, run / "data", options.seed)
@@ -71,7 +73,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         ThreadPoolExecutor(1) as pool,
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
-        aggregator = _add_aggregator(run, progress)
+        aggregator = _add_aggregator(config, run, progress)
         participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
@@ -91,12 +93,11 @@ def _build(
     return launch.build_spec(config, seed, cache_folder(), run / "model")
 
 
-def _add_aggregator(run: Path, progress: Path) -> Wallet:
+def _add_aggregator(config: Config, run: Path, progress: Path) -> Wallet:
     """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
     (run / _READY).unlink(missing_ok=True)
-    return launch.add_aggregator(
-        run / "aggregator", run / "federation.json", progress, run / _READY
-    )
+    folder, file = run / "aggregator", run / "federation.json"
+    return launch.add_aggregator(folder, file, progress, run / _READY, config.aggregation.mode)
 
 
 def _conclude(
@@ -182,7 +183,7 @@ def _launch(
     )
     launch.write_location(file, location)
     launch.bond_aggregator(sponsor, location, aggregator)
-    for index, (name, data) in enumerate(config.data.files.items()):
+    for index, (name, data) in enumerate(config.data.participants.items()):
         folder = run / "participants" / str(index)
         wallet = launch.add_participant(folder, name, data, config, cache_folder(), file, progress)
         launch.join_participant(sponsor, location, wallet)

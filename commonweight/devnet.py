@@ -6,11 +6,11 @@ the same ports where those are still free.
 
 import sys
 import time
-import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from commonweight.healthcheck import is_chain, is_ipfs
 from commonweight.processes import check_port, free_port, is_running, spawn, stop
 from protocol.errors import Misconfigured, Unavailable
 from storage.files import read_json, write_json
@@ -130,16 +130,4 @@ def _wait(devnet: Devnet, folder: Path) -> None:
 
 
 def _answers(devnet: Devnet) -> bool:
-    question = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
-    return _post(devnet.rpc_url, question) and _post(f"{devnet.ipfs_url}/api/v0/version", b"")
-
-
-def _post(url: str, body: bytes) -> bool:
-    request = urllib.request.Request(
-        url, data=body, headers={"Content-Type": "application/json"}, method="POST"
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+    return is_chain(devnet.rpc_url) and is_ipfs(devnet.ipfs_url)

@@ -4,6 +4,7 @@ COMMONWEIGHT_HOME/
   devnet/           the dev chain's journal and the dev IPFS daemon's blocks
   runs/0001/        a federation started from here: wallets, settings, progress, results
   cache/            base models, converted once
+  cache/audits/     what audits need not do twice
 """
 
 import os
@@ -24,6 +25,11 @@ def home() -> Path:
 def cache_folder() -> Path:
     """Return where converted base models are kept."""
     return home() / "cache"
+
+
+def audit_cache_folder() -> Path:
+    """Return where audits keep what they need not do twice."""
+    return cache_folder() / "audits"
 
 
 def newest_run() -> Path | None:

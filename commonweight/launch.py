@@ -7,6 +7,7 @@
 Each step looks before it acts, so that a launch that was interrupted can be run again.
 """
 
+import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -15,15 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from aggregator.layerwise import Mode
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import AggregatorState, Terms
 from chain.rounds import connect_federation
 from chain.rpc import connect
+from chain.token import Erc20
 from chain.transactions import Sender
 from chain.wallet import Wallet, load_keystore
-from commonweight.config import Config, token_units
+from commonweight.config import TOKEN_DECIMALS, Config, token_units
 from protocol.canonical import sha256
 from protocol.encoding import encode_values
 from protocol.errors import Misconfigured
@@ -88,20 +91,43 @@ def deploy(
     aggregators: Sequence[Address],
     store: ContentStore,
     rpc_url: str,
+    token: Address | None = None,
 ) -> FederationLocation:
-    """Pin what participants need, deploy token and contract, fund every round; return its place."""
+    """Pin what participants need, deploy token and contract, fund every round; return its place.
+
+    Without `token` a development token is deployed, with enough of it for 16 stakes or bonds.
+    """
+    location = deploy_unfunded(config, spec, model, sponsor, aggregators, store, rpc_url, token)
+    fund_rounds(sponsor, location)
+    return location
+
+
+def deploy_unfunded(
+    config: Config,
+    spec: Spec,
+    model: InitialModel,
+    sponsor: Sender,
+    aggregators: Sequence[Address],
+    store: ContentStore,
+    rpc_url: str,
+    token: Address | None = None,
+) -> FederationLocation:
+    """Do all of `deploy` but the funding. Misconfigured when the sponsor cannot pay for it."""
     chain_id = sponsor.w3.eth.chain_id
     store.put_block(spec.to_bytes())
     store.put_block(_held_out(config))
     subject = initial_subject(chain_id)
     manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
     terms = build_terms(config, spec, model.root, manifest, NO_FEDERATION)
-    rounds_cost = config.federation.rounds * terms.round_cost
-    stakes = 16 * max(terms.participant_stake, terms.aggregator_bond)
-    token = deploy_token(sponsor, TokenUnits(rounds_cost + stakes))
-    terms = build_terms(config, spec, model.root, manifest, token.address)
-    federation = deploy_federation(sponsor, terms, aggregators)
-    federation.fund(TokenUnits(rounds_cost))
+    rounds_cost = TokenUnits(config.federation.rounds * terms.round_cost)
+    if token is None:
+        stakes = 16 * max(terms.participant_stake, terms.aggregator_bond)
+        token = deploy_token(sponsor, TokenUnits(rounds_cost + stakes)).address
+    else:
+        _check_token(sponsor, token, rounds_cost)
+    federation = deploy_federation(
+        sponsor, build_terms(config, spec, model.root, manifest, token), aggregators
+    )
     return FederationLocation(
         chain_id=chain_id,
         address=federation.address,
@@ -115,6 +141,30 @@ def _held_out(config: Config) -> bytes:
     if config.data.held_out is None:
         raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
     return config.data.held_out.read_bytes()
+
+
+def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
+    """Fill the escrow up to what all rounds to come cost; return what was added."""
+    federation = Federation(
+        sponsor.w3, location.address, sponsor, deployment_block=location.deployment_block
+    )
+    terms = federation.terms()
+    needed = (terms.rounds - federation.round_count()) * terms.round_cost
+    missing = TokenUnits(max(needed - federation.escrow(), 0))
+    if missing:
+        federation.fund(missing)
+    return missing
+
+
+def _check_token(sponsor: Sender, address: Address, needed: TokenUnits) -> None:
+    token = Erc20(sponsor.w3, address)
+    if (decimals := token.decimals()) != TOKEN_DECIMALS:
+        raise Misconfigured(f"token {address} has {decimals} decimals, {TOKEN_DECIMALS} expected")
+    held = token.balance_of(sponsor.address)
+    if held < needed:
+        raise Misconfigured(
+            f"{sponsor.address} holds {held:,} units of token {address}: the rounds cost {needed:,}"
+        )
 
 
 def build_terms(
@@ -139,10 +189,12 @@ def build_terms(
         participant_stake=token_units(section.participant_stake),
         missed_reveal_penalty=token_units(section.missed_reveal_penalty),
         aggregator_bond=token_units(section.aggregator_bond),
+        availability_deposit=token_units(section.availability_deposit),
         commit_seconds=section.commit_seconds,
         reveal_seconds=section.reveal_seconds,
         propose_seconds=section.propose_seconds,
         challenge_seconds=section.challenge_seconds,
+        response_seconds=section.response_seconds,
         unbonding_seconds=section.unbonding_seconds,
         closes_at=UnixTime(int(time.time()) + section.open_days * 86_400),
     )
@@ -169,7 +221,9 @@ def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnit
         federation.token.transfer(to, TokenUnits(tokens - held))
 
 
-def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for: Path) -> Wallet:
+def add_aggregator(
+    folder: Path, federation_file: Path, progress: Path, wait_for: Path, mode: Mode = "layerwise"
+) -> Wallet:
     """Write an aggregator's settings to `folder` and return its wallet."""
     wallet = dev_wallet(folder)
     settings = {
@@ -178,8 +232,9 @@ def add_aggregator(folder: Path, federation_file: Path, progress: Path, wait_for
         "password_file": "wallet.password",
         "progress": str(progress),
         "wait_for": str(wait_for),
+        "mode": mode,
     }
-    _write_toml(folder / "aggregator.toml", settings)
+    write_toml(folder / "aggregator.toml", settings)
     return wallet
 
 
@@ -215,7 +270,7 @@ def add_participant(
         "validation": config.data.validation,
         "fields": config.data.fields.model_dump(exclude_none=True),
     }
-    _write_toml(folder / "participant.toml", settings)
+    write_toml(folder / "participant.toml", settings)
     return wallet
 
 
@@ -230,7 +285,7 @@ def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wall
 
 def connect_sponsor(rpc_url: str, chain_id: int) -> Sender:
     """Return the devnet's sponsor: the first of the dev accounts, whose keys are public."""
-    from chain.devchain.accounts import dev_account
+    from chain.dev_accounts import dev_account
 
     return Sender(connect(rpc_url, chain_id=chain_id), Wallet.from_key(bytes(dev_account(0).key)))
 
@@ -251,19 +306,16 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def _write_toml(path: Path, settings: Mapping[str, object]) -> None:
+def write_toml(path: Path, settings: Mapping[str, object]) -> None:
+    """Write settings as a TOML file; a mapping becomes an inline table."""
     lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
-    return _quoted(value) if isinstance(value, str) else str(value)
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(value)  # JSON's strings, numbers and truth values are TOML's too
 
 
 def write_location(path: Path, location: FederationLocation) -> None:

@@ -56,7 +56,7 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
 def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
     """Start an audit in a process of its own, from the address and the endpoints alone."""
     command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
-    command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--json"]
+    command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--no-cache", "--json"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 

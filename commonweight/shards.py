@@ -30,7 +30,7 @@ def prepare_data(config: Config, folder: Path, seed: int) -> Config:
     data = config.data
     if data.source is None:
         held_out = read_examples(_given(data.held_out))
-        for file in data.files.values():
+        for file in data.participants.values():
             load(file, Fields(**data.fields.model_dump()), held_out=held_out)
         return config
     files = {name: folder / f"{name}.jsonl" for name in data.names}
@@ -38,6 +38,7 @@ def prepare_data(config: Config, folder: Path, seed: int) -> Config:
     _share_out(data, seed, files, None if data.held_out else target)
     shared: dict[str, object] = {
         "source": None,
+        "share_among": None,
         "held_out_share": None,
         "held_out": target,
         "participants": files,

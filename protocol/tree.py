@@ -9,8 +9,12 @@ Golden vectors: tests/vectors/tree.json.
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol import speed
 from protocol.errors import Misconfigured
 from protocol.quantities import Digest
 
@@ -49,6 +53,76 @@ def tree_depth(leaf_count: int) -> int:
     return (leaf_count - 1).bit_length()
 
 
+class Subtree(NamedTuple):
+    """The root over 2^level leaves, of which the first one's number is a multiple of 2^level."""
+
+    level: int
+    root: Digest
+
+
+def full_subtrees(data: Bytes, leaf_bytes: int, first_leaf: int) -> list[Subtree]:
+    """Return the fewest full subtrees over the leaves in `data`, in order.
+
+    `data` are whole leaves, the first of which is leaf `first_leaf` of the tree. Parts of one tree
+    can so be hashed in any order by any number of threads, then given to `TreeBuilder.append`.
+    """
+    if len(data) % leaf_bytes:
+        raise Misconfigured(f"{len(data)} bytes are not whole {leaf_bytes}-byte leaves")
+    row = _Row.of_leaves(data, leaf_bytes)
+    place, level = first_leaf, 0
+    left: list[Subtree] = []
+    right: list[Subtree] = []
+    while len(row):
+        if place & 1:
+            left.append(Subtree(level, row[0]))
+            row, place = row.cut(1, len(row)), place + 1
+        if len(row) & 1:
+            right.append(Subtree(level, row[len(row) - 1]))
+            row = row.cut(0, len(row) - 1)
+        row, place, level = row.parents(), place >> 1, level + 1
+    return left + right[::-1]
+
+
+class _Row:
+    """Digests side by side in a level of the tree: uint32 (n, 8), 32 bytes each as they lie."""
+
+    def __init__(self, digests: NDArray[np.uint32], kernels: Any) -> None:
+        self._digests = digests
+        self._kernels = kernels
+
+    @classmethod
+    def of_leaves(cls, data: Bytes, leaf_bytes: int) -> "_Row":
+        kernels = speed.kernels(len(data)) if leaf_bytes % 4 == 0 else None
+        return cls._hashed(memoryview(data).cast("B"), leaf_bytes, 0, kernels)
+
+    @classmethod
+    def _hashed(cls, data: memoryview, size: int, prefix: int, kernels: Any) -> "_Row":
+        count = len(data) // size
+        if kernels is None:
+            start = bytes([prefix])
+            joined = b"".join(
+                [sha256(start + data[i : i + size]).digest() for i in range(0, len(data), size)]
+            )
+            return cls(np.frombuffer(joined, np.uint32).reshape(count, 8), kernels)
+        digests = np.empty((count, 8), np.uint32)
+        kernels.hash_rows(np.frombuffer(data, np.uint32).reshape(count, size // 4), prefix, digests)
+        return cls(digests, kernels)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __getitem__(self, index: int) -> Digest:
+        return Digest(self._digests[index].tobytes())
+
+    def cut(self, start: int, stop: int) -> "_Row":
+        return _Row(self._digests[start:stop], self._kernels)
+
+    def parents(self) -> "_Row":
+        """The row above; the length must be even."""
+        data = self._digests.data.cast("B") if len(self) else memoryview(b"")
+        return self._hashed(data, 64, 1, self._kernels)
+
+
 class TreeBuilder:
     """A root out of a stream of bytes, holding one digest per level and less than one leaf.
 
@@ -76,23 +150,32 @@ class TreeBuilder:
             view = view[missing:]
             if len(self._partial) < self._leaf_bytes:
                 return
-            self.add_leaf(leaf_digest(self._partial))
+            digest = leaf_digest(self._partial)
             self._partial.clear()
-        size = self._leaf_bytes
-        whole = len(view) - len(view) % size
-        for start in range(0, whole, size):
-            self.add_leaf(leaf_digest(view[start : start + size]))
+            self.add_leaf(digest)
+        whole = len(view) - len(view) % self._leaf_bytes
+        for subtree in full_subtrees(view[:whole], self._leaf_bytes, self.leaf_count):
+            self.append(subtree)
         self._partial += view[whole:]
 
     def add_leaf(self, digest: Digest) -> None:
         """Add the digest of the next leaf."""
-        subtrees = self._subtrees
-        carry = self.leaf_count
+        self.append(Subtree(0, digest))
+
+    def append(self, subtree: Subtree) -> None:
+        """Add the next 2^level leaves, hashed elsewhere, by the root over them.
+
+        Raises Misconfigured within a leaf and where no full subtree of that size can begin.
+        """
+        level, digest = subtree
+        if self._partial or self.leaf_count & ((1 << level) - 1):
+            raise Misconfigured(f"no subtree of 2^{level} leaves begins at leaf {self.leaf_count}")
+        carry = self.leaf_count >> level
         while carry & 1:  # like adding one to a binary number
-            digest = node_digest(subtrees.pop(), digest)
+            digest = node_digest(self._subtrees.pop(), digest)
             carry >>= 1
-        subtrees.append(digest)
-        self.leaf_count += 1
+        self._subtrees.append(digest)
+        self.leaf_count += 1 << level
 
     def root(self) -> Digest:
         """Return the root of what was added so far; Misconfigured without leaves or within one."""

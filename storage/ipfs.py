@@ -29,6 +29,7 @@ from protocol.quantities import Digest
 from storage.cid import Cid
 from storage.dag_pb import NotAFile
 from storage.download import ApiAddress, TimeLimit, post_stream
+from storage.traffic import TRAFFIC
 from storage.unixfs import CHUNK_BYTES, MAX_LINKS, DagBuilder, compute_cid, file_bytes, read_chunks
 
 MAX_BLOCK_BYTES: Final = 1 << 20
@@ -111,6 +112,7 @@ class ContentStore:
         cid = raw_cid(digest)
         with self._daemon_errors(f"block/put {cid}"):
             answer = self._client.block.put(io.BytesIO(data), opts=dict(_PUT_OPTIONS))["Key"]
+        TRAFFIC.add(sent=len(data))
         self._check_name(answer, cid)
         return digest
 
@@ -133,6 +135,7 @@ class ContentStore:
             nonlocal all_sent
             for chunk in read_chunks(file):
                 builder.add_chunk(chunk)
+                TRAFFIC.add(sent=len(chunk))
                 yield chunk
             all_sent = True
 
@@ -208,6 +211,7 @@ class ContentStore:
         limit = TimeLimit(self._timeout_s, self._timeout_s + size / self._slowest_bytes_per_s)
         query = {"arg": cid, "length": str(size + 1)}  # one byte more shows that there is more
         for data in post_stream(self._api, "cat", query, limit):
+            TRAFFIC.add(received=len(data))
             piece = data[: size + 1 - received]
             received += len(piece)
             hasher.update(piece)
@@ -248,6 +252,7 @@ class ContentStore:
         data = bytearray()
         for piece in post_stream(self._api, "block/get", {"arg": str(cid)}, limit):
             data += piece
+            TRAFFIC.add(received=len(piece))
             if len(data) > max_bytes:
                 raise WrongBytes(
                     f"{cid}: more than {max_bytes} bytes from the IPFS daemon at {self.api_url}"

@@ -25,7 +25,7 @@ from protocol.manifest import Kind, LayerEntry, Manifest
 from protocol.quantities import Address, Digest, RoundId
 from protocol.screening import check_manifest
 from protocol.spec import Spec
-from protocol.tree import TreeBuilder
+from protocol.tree import TreeBuilder, stream_proof
 from storage.files import write_atomically
 from storage.ipfs import ContentStore, Contradiction
 from storage.unixfs import compute_cid
@@ -80,6 +80,21 @@ class LayerFolder:
             for block in self.blocks(index):
                 builder.update(block)
         return builder.root()
+
+    def prove(self, spec: Spec, leaf: int) -> tuple[bytes, tuple[Digest, ...]]:
+        """Return leaf `leaf` of all layers and its proof (docs/protocol.md §4), in one pass.
+
+        Misconfigured when there is no such leaf.
+        """
+        values, proof = stream_proof(self._whole_leaves(spec), spec.encoding.leaf_bytes, leaf)
+        return values, tuple(proof)
+
+    def _whole_leaves(self, spec: Spec) -> Iterator[bytes]:
+        size = spec.encoding.leaf_bytes
+        for index in range(len(spec.layers)):
+            with self.layer_path(index).open("rb") as file:
+                while block := file.read(max(BLOCK_BYTES // size, 1) * size):
+                    yield block
 
     def write(self, spec: Spec, values: Sequence[NDArray[np.int32]]) -> None:
         """Write int32 `values`, one array a layer, as layer files."""

@@ -7,12 +7,16 @@ Lines of several processes go to one file. They inform; nothing is decided from 
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from storage.files import append_json_line
+from storage.files import append_json_line, write_json
 
 Report = Callable[..., None]
+
+DOING: Final = "doing.json"
+"""In a role's state folder: its newest line, for `commonweight participant status`."""
 
 
 def reporter(path: Path | None, who: str) -> Report:
@@ -24,6 +28,35 @@ def reporter(path: Path | None, who: str) -> Report:
     def report(phase: str, **facts: Any) -> None:
         line = {"time": round(time.time(), 3), "who": who, "phase": phase, **facts}
         append_json_line(target, line)
+
+    return report
+
+
+def last_line_reporter(state: Path, who: str) -> Report:
+    """Return a report that keeps the newest line in a role's state folder."""
+
+    written = ("", 0.0)
+
+    def report(phase: str, **facts: Any) -> None:
+        nonlocal written
+        now = time.time()
+        if written[0] == phase and now - written[1] < 1.0:
+            return  # steps of training may come faster than a disk likes
+        written = phase, now
+        line = {"time": round(now, 3), "who": who, "phase": phase, **facts}
+        # Only informs: a full disk must not stop the role here.
+        with suppress(OSError):
+            write_json(state / DOING, line)
+
+    return report
+
+
+def combine(*reports: Report) -> Report:
+    """Return a report that every one of `reports` hears."""
+
+    def report(phase: str, **facts: Any) -> None:
+        for each in reports:
+            each(phase, **facts)
 
     return report
 

@@ -20,6 +20,9 @@ from protocol.verdict import FULL_SCORE, Verdict, compute_weight
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, fetch_verified
 
+Fetch = Callable[[ContentStore, Digest, Spec, Subject, Digest, LayerFolder], object]
+"""As `storage.layers.fetch_verified`: the layers lie in the folder afterwards, or Rejected."""
+
 _UPDATES_AT_ONCE: Final = 8  # a slow peer holds up one of these, not the others
 
 
@@ -43,17 +46,18 @@ def screen_reveals(
     weight_cap: int,
     workspace: Path,
     report: Callable[[Screened], None] = lambda screened: None,
+    fetch: Fetch = fetch_verified,
 ) -> list[Screened]:
     """Return one decision a reveal, in ascending order of participant.
 
     `reveals` are in the order of commitment. Layer files are left in `workspace`, one folder a
-    participant. `report` hears of each decision as it is taken.
+    participant. `report` hears of each decision as it is taken. `fetch` gets an update's layers.
     """
 
     def decide(reveal: Reveal) -> Screened:
         folder = LayerFolder(workspace / reveal.participant)
         try:
-            fetch_verified(store, reveal.manifest, spec, subject, reveal.root, folder)
+            fetch(store, reveal.manifest, spec, subject, reveal.root, folder)
             screen_update(spec, reveal.root, folder.blocks, model.blocks, model_root)
         except Rejected as error:
             return _rejected(reveal, folder, error.check, error.reason)

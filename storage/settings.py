@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.documents import first_fault
 from protocol.errors import Misconfigured
@@ -29,3 +29,26 @@ class Settings(BaseModel):
         folder = path.resolve().parent
         paths = {name: value for name, value in settings if isinstance(value, Path)}
         return settings.model_copy(update={name: folder / value for name, value in paths.items()})
+
+
+class RoleSettings(Settings):
+    """What every role with a wallet must know.
+
+    `poll_seconds` is the time between two looks at the chain, and `confirmations` how many blocks
+    deep the others' submissions must lie before one's own step builds on them.
+    """
+
+    federation: Path
+    keystore: Path
+    password_file: Path | None = None
+    state: Path = Path("state")
+    progress: Path | None = None
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
+    withdraw_at: Annotated[float, Field(ge=0)] = 0.0
+    max_fee_gwei: Annotated[float, Field(gt=0)] = 1000.0
+
+    @property
+    def max_fee_per_gas(self) -> int:
+        """The most to pay for a unit of gas, in wei."""
+        return round(self.max_fee_gwei * 10**9)

@@ -21,7 +21,7 @@ from aggregator.coordinator import Coordinator
 from auditor.replay import Audit
 from auditor.verified import Verified
 from chain.deploy import deploy_federation, deploy_token
-from chain.devchain.accounts import dev_account
+from chain.dev_accounts import dev_account
 from chain.devchain.server import DevChain
 from chain.federation import Federation
 from chain.records import Status, Terms
@@ -29,9 +29,12 @@ from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
 from node.participant import Participant, TrainedUpdate
+from protocol.cid import raw_cid
 from protocol.encoding import encode_values
-from protocol.quantities import Address, BasisPoints, RoundId, TokenUnits, UnixTime
+from protocol.manifest import Manifest
+from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.spec import Spec
+from storage.cid import Cid
 from storage.dev_daemon import DevIpfsDaemon
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
@@ -100,7 +103,10 @@ class SyntheticTrainer:
 
 
 class World:
-    """One federation; `terms` changes the contract's terms, `spec` what everybody agrees on."""
+    """One federation; `terms` changes the contract's terms, `spec` what everybody agrees on.
+
+    With `rpc_url` it lives on a chain that runs already and has the dev accounts, such as anvil.
+    """
 
     def __init__(
         self,
@@ -109,6 +115,7 @@ class World:
         names: tuple[str, ...] = NAMES,
         spec: Spec | None = None,
         ipfs_url: Callable[[str], str] = lambda url: url,
+        rpc_url: str | None = None,
         **terms: Any,
     ) -> None:
         self.folder = folder
@@ -116,16 +123,19 @@ class World:
         self.spec = spec or small_spec()
         self._ipfs_url = ipfs_url
         self._changes = terms
-        self.chain = DevChain()
+        self.chain = DevChain() if rpc_url is None else None
+        self.rpc_url = rpc_url or ""
         self.daemon = DevIpfsDaemon(folder / "ipfs")
         self.participants: dict[str, Participant] = {}
         self.reports: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        self.chain.start()
+        if self.chain is not None:
+            self.chain.start()
+            self.rpc_url = self.chain.url
         self.daemon.start()
         self.store = ContentStore(self._ipfs_url(self.daemon.url))
-        self.w3 = connect(self.chain.url)
+        self.w3 = connect(self.rpc_url)
         self.sponsor = Sender(self.w3, Wallet.from_key(bytes(dev_account(0).key)))
         self.wallets = {
             name: Wallet.from_key(bytes(dev_account(2 + index).key))
@@ -154,7 +164,8 @@ class World:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.chain.stop()
+        if self.chain is not None:
+            self.chain.stop()
         self.daemon.stop()
 
     # ----------------------------------------------------------------- people
@@ -214,6 +225,13 @@ class World:
         self.w3.provider.make_request("evm_increaseTime", [seconds])  # type: ignore[arg-type]
         self.w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
 
+    def withhold(self, manifest: Digest) -> None:
+        """Take an update or model out of IPFS: its layers and its manifest."""
+        repo = self.daemon.repo
+        for entry in Manifest.parse(self.store.get_block(manifest)).layers:
+            repo.block_path(Cid.parse(entry.cid)).unlink()
+        repo.block_path(Cid.parse(raw_cid(manifest))).unlink()
+
     def rejections(self) -> dict[str, tuple[int, str]]:
         """Return check number and reason of every rejection reported, by name."""
         names = {wallet.address: name for name, wallet in self.wallets.items()}
@@ -260,10 +278,12 @@ class World:
             "participant_stake": TokenUnits(50 * TOKEN),
             "missed_reveal_penalty": TokenUnits(10 * TOKEN),
             "aggregator_bond": TokenUnits(200 * TOKEN),
+            "availability_deposit": TokenUnits(3 * TOKEN),
             "commit_seconds": 600,
             "reveal_seconds": 600,
             "propose_seconds": 600,
             "challenge_seconds": 0,
+            "response_seconds": 0,
             "unbonding_seconds": 3600,
             "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
         }
@@ -274,5 +294,5 @@ class World:
         return federation.address, federation.deployment_block
 
     def _fill_wallets(self) -> None:
-        for wallet in (*self.wallets.values(), self.aggregator, self.standby):
+        for wallet in (*self.wallets.values(), self.aggregator, self.standby, self.auditor):
             self.token.transfer(wallet.address, TokenUnits(1_000 * TOKEN))

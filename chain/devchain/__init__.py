@@ -11,7 +11,7 @@ accounts are public.
 Needs the `devnet` extra (eth-tester, py-evm).
 """
 
-from chain.devchain.accounts import DEV_ACCOUNTS, DEV_MNEMONIC, dev_account, dev_keys
+from chain.dev_accounts import DEV_ACCOUNTS, DEV_MNEMONIC, dev_account, dev_keys
 from chain.devchain.server import DevChain
 
 __all__ = ["DEV_ACCOUNTS", "DEV_MNEMONIC", "DevChain", "dev_account", "dev_keys"]

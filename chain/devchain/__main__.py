@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from chain.devchain.accounts import DEV_ACCOUNTS
+from chain.dev_accounts import DEV_ACCOUNTS
 from chain.devchain.node import DEFAULT_CHAIN_ID
 from chain.devchain.server import DevChain
 from protocol.errors import Misconfigured

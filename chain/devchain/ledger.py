@@ -14,7 +14,7 @@ import rlp  # type: ignore[import-untyped]
 from eth_tester.backends.pyevm.main import PyEVMBackend
 from eth_utils.crypto import keccak
 
-from chain.devchain.accounts import DEV_ACCOUNTS, DEV_BALANCE_WEI, DEV_MNEMONIC, dev_account
+from chain.dev_accounts import DEV_ACCOUNTS, DEV_BALANCE_WEI, DEV_MNEMONIC, dev_account
 
 BLOCK_GAS_LIMIT = 30_000_000
 GENESIS_PARENT_HASH = bytes(32)

@@ -4,7 +4,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from chain.devchain.accounts import DEV_ACCOUNTS, dev_account
+from chain.dev_accounts import DEV_ACCOUNTS, dev_account
 from chain.devchain.execution import estimate_gas, read_call
 from chain.devchain.fees import SUGGESTED_TIP_WEI
 from chain.devchain.formats import hex_bytes

@@ -8,12 +8,15 @@ that cannot be understood. Imports that take long stand in the commands that nee
 import click
 
 from commonweight import __version__
+from commonweight.cli.aggregate import aggregate
+from commonweight.cli.aggregator import aggregator
 from commonweight.cli.audit import audit
 from commonweight.cli.demo import demo
 from commonweight.cli.devnet import devnet
 from commonweight.cli.federation import federation
 from commonweight.cli.keys import keys
 from commonweight.cli.model import model
+from commonweight.cli.participant import participant
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -22,5 +25,5 @@ def main() -> None:
     """Fine-tune one language model together, on data that never leaves its owners."""
 
 
-for noun in (demo, devnet, federation, audit, model, keys):
+for noun in (demo, devnet, federation, participant, aggregator, audit, aggregate, model, keys):
     main.add_command(noun)

@@ -1,15 +1,21 @@
 """`commonweight audit`: recompute what a federation did, and challenge what is wrong."""
 
+import shlex
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from commonweight import __version__
 from commonweight.cli.options import (
     DEFAULT_IPFS,
     DEFAULT_RPC,
     as_json,
+    fail,
     federation_option,
     open_wallet,
     plain_failures,
@@ -18,6 +24,8 @@ from commonweight.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from auditor.cache import AuditCache
+    from auditor.findings import Findings
     from chain.federation import Federation
     from chain.wallet import Wallet
     from storage.ipfs import ContentStore
@@ -34,7 +42,29 @@ def audit() -> None:
 @click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
 @click.option("--ipfs", "ipfs_url", show_default=DEFAULT_IPFS, help="IPFS RPC endpoint.")
 @click.option("--from-block", default=0, help="First block to look at, to save time.")
+@click.option(
+    "--round",
+    "rounds",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Only this round; may be given several times. Tokens are counted all the same.",
+)
+@click.option("--report", type=click.Path(path_type=Path), help="Write an HTML page to this file.")
 @click.option("--challenge", is_flag=True, help="Prove what can be proved to the contract.")
+@click.option(
+    "--cache",
+    "cache_folder",
+    type=click.Path(path_type=Path),
+    help="Where to keep what need not be done twice. Default: in COMMONWEIGHT_HOME.",
+)
+@click.option("--no-cache", is_flag=True, help="Neither read nor keep anything: do it all again.")
+@click.option(
+    "--confirmations",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Blocks on top of a round's end before it is kept as done.",
+)
 @wallet_options
 @as_json
 @plain_failures
@@ -44,7 +74,12 @@ def audit_run(
     rpc_url: str | None,
     ipfs_url: str | None,
     from_block: int,
+    rounds: tuple[int, ...],
+    report: Path | None,
     challenge: bool,
+    cache_folder: Path | None,
+    no_cache: bool,
+    confirmations: int,
     keystore: Path | None,
     password_file: Path | None,
     json_output: bool,
@@ -52,39 +87,46 @@ def audit_run(
     """Rebuild every round of the federation at ADDRESS from the chain and IPFS alone.
 
     Prints a line a check with its section of docs/protocol.md, and exits 1 when any fails. Without
-    ADDRESS: the federation of --federation. With --challenge a proposal that is still open to
-    challenge and provably wrong costs its aggregator the bond; the wallet pays the gas and is
-    credited half of the bond.
+    ADDRESS: the federation of --federation. A round that passed, and whose end is deep enough in
+    the chain, is not fetched and recomputed again; an audit that was interrupted goes on where it
+    was. With --challenge a proposal that is still open to challenge and provably wrong costs its
+    aggregator the bond; the wallet pays the gas and is credited half of the bond.
 
     \b
     Example: commonweight audit run 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\
-               --rpc http://127.0.0.1:8545 --ipfs http://127.0.0.1:5001
+               --rpc http://127.0.0.1:8545 --ipfs http://127.0.0.1:5001 --report audit.html
     """
-    import tempfile
-
     from auditor.disputes import challenge_open
+    from auditor.findings import collect
     from auditor.replay import Audit
+    from protocol.quantities import RoundId
 
     wallet = open_wallet(keystore, password_file) if challenge else None
     client, store = audited(address, federation, rpc_url, ipfs_url, from_block, wallet)
-    checks, settled = [], []
-    with tempfile.TemporaryDirectory(prefix="commonweight-audit-") as folder:
-        auditing = Audit(client, store, Path(folder))
-        for check in auditing.run():
+    asked = frozenset(map(RoundId, rounds)) or None
+    with _workplace(client, cache_folder, no_cache, confirmations) as (folder, cache):
+        auditing = Audit(client, store, folder, cache)
+        checks = []
+        for check in auditing.run(asked):
             checks.append(check)
             click.echo(check.line(), err=json_output)
-        if challenge:
-            settled = challenge_open(auditing)
-    failed = sum(not check.passed for check in checks)
+        settled = challenge_open(auditing) if challenge else None
+        found = collect(
+            auditing,
+            checks,
+            rounds=asked,
+            made_at=datetime.now(UTC),
+            command=_command(client, store, asked),
+            version=__version__,
+            challenges=settled,
+        )
+    if report is not None:
+        _write_report(report, found)
     if json_output:
-        record = {"federation": client.address, "block": auditing.block, "failed": failed}
-        told = {"challenges": settled} if challenge else {}
-        print_json({**record, "checks": [check.as_json() for check in checks], **told})
+        print_json(found.as_json())
     else:
-        for line in settled:
-            click.echo(line)
-        click.echo(f"{len(checks)} checks, {failed} failed, at block {auditing.block}")
-    if failed:
+        _print_summary(found)
+    if found.failed:
         sys.exit(1)
 
 
@@ -120,7 +162,7 @@ def audit_watch(
     import tempfile
     from threading import Event
 
-    from auditor.disputes import watch
+    from auditor.watch import watch
 
     wallet = open_wallet(keystore, password_file)
     client, store = audited(address, federation, rpc_url, ipfs_url, from_block, wallet)
@@ -155,3 +197,53 @@ def audited(
     w3 = connect(rpc_url or DEFAULT_RPC)
     client = Federation(w3, checked, wallet, deployment_block=from_block)
     return client, ContentStore(ipfs_url or DEFAULT_IPFS)
+
+
+@contextmanager
+def _workplace(
+    client: "Federation", cache_folder: Path | None, no_cache: bool, confirmations: int
+) -> "Iterator[tuple[Path, AuditCache | None]]":
+    """Yield where an audit's layer files go, and its cache if it has one."""
+    import tempfile
+
+    from auditor.cache import AuditCache
+    from commonweight.home import audit_cache_folder
+
+    if no_cache:
+        with tempfile.TemporaryDirectory(prefix="commonweight-audit-") as folder:
+            yield Path(folder), None
+        return
+    cache = AuditCache(cache_folder or audit_cache_folder(), client, confirmations)
+    with cache.held():
+        yield cache.files, cache
+
+
+def _command(client: "Federation", store: "ContentStore", rounds: Collection[int] | None) -> str:
+    """Return the command that repeats an audit. A path of an endpoint, often a key, is not told."""
+    node = str(client.w3.provider).removeprefix("RPC connection ")
+    words = ["commonweight", "audit", "run", client.address, "--rpc", node, "--ipfs", store.api_url]
+    if client.deployment_block:
+        words += ["--from-block", str(client.deployment_block)]
+    for number in sorted(rounds or ()):
+        words += ["--round", str(number)]
+    return shlex.join([*words, "--no-cache"])
+
+
+def _write_report(path: Path, found: "Findings") -> None:
+    from auditor.report import render
+    from storage.files import write_atomically
+
+    try:
+        write_atomically(path, render(found).encode())
+    except OSError as error:
+        fail(f"report {path}: {error.strerror}")
+
+
+def _print_summary(found: "Findings") -> None:
+    for line in found.challenges or ():
+        click.echo(line)
+    if found.cached:
+        click.echo(
+            f"{found.cached} of {len(found.rounds)} rounds from the cache, not fetched again"
+        )
+    click.echo(f"{len(found.checks)} checks, {found.failed} failed, at block {found.block}")

@@ -1,15 +1,26 @@
-"""`commonweight federation`: look at a federation."""
+"""`commonweight federation`: create a federation, and look at one."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from commonweight.cli.options import as_json, federation_option, plain_failures, print_json
+from commonweight.cli.options import (
+    DEFAULT_IPFS,
+    DEFAULT_RPC,
+    as_json,
+    federation_option,
+    plain_failures,
+    print_json,
+)
+from commonweight.cli.running import wallet_opener
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.group()
 def federation() -> None:
-    """Look at a federation."""
+    """Create a federation, or look at one."""
 
 
 @federation.command("show")
@@ -32,3 +43,38 @@ def federation_show(federation: Path | None, json_output: bool) -> None:
         print_json(described)
     else:
         print_federation(described)
+
+
+@federation.command("create")
+@click.option("--config", type=_PATH, required=True, help="What to train and on which terms.")
+@click.option("--keystore", type=_PATH, required=True, help="The sponsor's wallet.")
+@click.option("--password-file", type=_PATH, help="Default: asked for.")
+@click.option("--aggregator", "aggregators", multiple=True, required=True, help="May be repeated.")
+@click.option("--token", help="An ERC-20 with 18 decimals. Default: a new development token.")
+@click.option("--rpc", "rpc_url", default=DEFAULT_RPC, show_default=True)
+@click.option("--ipfs", "ipfs_url", default=DEFAULT_IPFS, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the initial adapter.")
+@click.option("--output", type=_PATH, default=Path("federation.json"), show_default=True)
+@as_json
+@plain_failures
+def federation_create(
+    output: Path, keystore: Path, password_file: Path | None, json_output: bool, **options: Any
+) -> None:
+    """Deploy a federation, put its rewards into escrow and write OUTPUT for its participants.
+
+    The first --aggregator leads, the others stand by in this order. Interrupted before the escrow
+    was full, the same command goes on.
+
+    \b
+    Example: commonweight federation create --config configs/demo.toml --keystore sponsor.json \\
+               --aggregator 0x5FbDB2315678afecb367f032d93F642f64180aa3
+    """
+    from commonweight.sponsor import create_federation
+
+    wallet = wallet_opener(keystore, password_file)()
+    created = create_federation(output, wallet=wallet, **options)
+    if json_output:
+        print_json(created)
+        return
+    for key, value in created.items():
+        click.echo(f"{key:<12} {value}")

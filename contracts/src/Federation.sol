@@ -15,7 +15,7 @@ import {Tree} from "./Tree.sol";
 ///         everybody withdraws what is theirs.
 ///         There is no owner and no upgrade. Every step after a deadline can be pushed on by anybody.
 /// @dev Each function keeps one order: checks, accounting, event, token transfer. Status is derived, never stored.
-///      Tokens in = credited + escrowed + staked + bonded + withdrawn, always.
+///      Tokens in = credited + escrowed + staked + bonded + deposited + withdrawn, always.
 contract Federation is IFederation, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
@@ -44,10 +44,12 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     uint128 private immutable PARTICIPANT_STAKE;
     uint128 private immutable MISSED_REVEAL_PENALTY;
     uint128 private immutable AGGREGATOR_BOND;
+    uint128 private immutable AVAILABILITY_DEPOSIT;
     uint32 private immutable COMMIT_SECONDS;
     uint32 private immutable REVEAL_SECONDS;
     uint32 private immutable PROPOSE_SECONDS;
     uint32 private immutable CHALLENGE_SECONDS;
+    uint32 private immutable RESPONSE_SECONDS;
     uint32 private immutable UNBONDING_SECONDS;
     uint40 private immutable CLOSES_AT;
 
@@ -67,6 +69,8 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @notice Token units set aside for rewards and fees.
     uint256 public escrow;
+    /// @notice Token units held for demands that are neither answered nor settled.
+    uint256 public deposits;
     /// @notice Token units an account can withdraw.
     mapping(address account => uint256 amount) public creditOf;
     /// @notice Whether an address may aggregate, has posted its bond, or has lost it.
@@ -76,6 +80,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     mapping(address account => Participant) private _participants;
     mapping(uint256 round => Round) private _rounds;
     mapping(uint256 round => mapping(address participant => Submission)) private _submissions;
+    mapping(bytes32 key => AvailabilityRequest) private _requests; // by keccak256(root, leaf)
 
     /// @notice Deploys a federation; the deployer is its sponsor.
     /// @param terms_ What can never change
@@ -98,10 +103,12 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         PARTICIPANT_STAKE = terms_.participantStake;
         MISSED_REVEAL_PENALTY = terms_.missedRevealPenalty;
         AGGREGATOR_BOND = terms_.aggregatorBond;
+        AVAILABILITY_DEPOSIT = terms_.availabilityDeposit;
         COMMIT_SECONDS = terms_.commitSeconds;
         REVEAL_SECONDS = terms_.revealSeconds;
         PROPOSE_SECONDS = terms_.proposeSeconds;
         CHALLENGE_SECONDS = terms_.challengeSeconds;
+        RESPONSE_SECONDS = terms_.responseSeconds;
         UNBONDING_SECONDS = terms_.unbondingSeconds;
         CLOSES_AT = terms_.closesAt;
         sponsor = msg.sender;
@@ -278,6 +285,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         proposed.modelRoot = root;
         proposed.modelManifest = manifest;
         proposed.verdictsHash = keccak256(abi.encode(verdicts));
+        proposed.proposals += 1;
         emit Proposed(round, msg.sender, root, manifest, challengeDeadline, verdicts);
     }
 
@@ -359,7 +367,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         (uint256[] memory sums, uint256 total) = _sumAccepted(round, leaf, verdicts, updates);
         _requireLeaf(_rounds[round].modelRoot, leaf, model);
         if (Average.isMean(sums, total, model.values)) revert LeafIsRight(round, leaf);
-        _refute(round);
+        _refute(round, msg.sender);
     }
 
     /// @notice Shows that a proposed verdict accepts an update with a weight other than min(examples, weightCap) or a
@@ -375,16 +383,72 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         bytes32 manifest,
         uint32 examples
     ) external {
-        _requireStatus(round, Status.Challenge);
-        _requireProposed(round, keccak256(abi.encode(verdicts)));
-        if (index >= verdicts.length) revert VerdictOutOfRange(index, verdicts.length);
-        Verdict calldata verdict = verdicts[index];
-        _requireRevealed(round, verdict.participant, root, manifest, examples);
+        Verdict calldata verdict = _openVerdict(round, index, verdicts, root, manifest, examples);
         uint32 weight = examples < WEIGHT_CAP ? examples : WEIGHT_CAP;
         if (verdict.reason != 0 || (verdict.weight == weight && verdict.score == FULL)) {
             revert VerdictIsRight(round, verdict.participant);
         }
-        _refute(round);
+        _refute(round, msg.sender);
+    }
+
+    // ----------------------------------------------------------- availability
+
+    /// @notice Demands that a leaf of the proposed model be posted here. Anybody may call, as long as there is time for
+    ///         an answer and for a dispute about it; that takes the deposit, which whoever posts the leaf is credited.
+    ///         When nobody has posted it within `responseSeconds` the aggregator loses its bond: settleAvailability.
+    /// @param leaf Its number
+    function challengeModelAvailability(uint256 round, uint256 leaf) external nonReentrant {
+        _requireStatus(round, Status.Challenge);
+        _demand(round, _rounds[round].modelRoot, leaf);
+    }
+
+    /// @notice Demands that a leaf of an accepted update be posted here, as challengeModelAvailability does.
+    /// @param leaf Its number
+    /// @param index Position of the update's verdict in `verdicts`
+    /// @param verdicts As proposed
+    /// @param root What the participant revealed, with `manifest` and `examples`
+    function challengeUpdateAvailability(
+        uint256 round,
+        uint256 leaf,
+        uint256 index,
+        Verdict[] calldata verdicts,
+        bytes32 root,
+        bytes32 manifest,
+        uint32 examples
+    ) external nonReentrant {
+        Verdict calldata verdict = _openVerdict(round, index, verdicts, root, manifest, examples);
+        if (verdict.reason != 0) revert UpdateRejected(round, verdict.participant);
+        _demand(round, root, leaf);
+    }
+
+    /// @notice Posts a leaf that is demanded. Anybody may, in time; the deposit is credited to the caller.
+    /// @param root Root of the update or model it is of
+    /// @param index Its number
+    /// @param leaf The leaf; it stays readable in the event
+    function postLeaf(bytes32 root, uint256 index, Leaf calldata leaf) external {
+        AvailabilityRequest memory request = _requests[_requestKey(root, index)];
+        if (!_isStanding(request)) revert NotDemanded(root, index);
+        if (block.timestamp >= request.deadline) revert TooLateToPost(block.timestamp, request.deadline);
+        _requireLeaf(root, index, leaf);
+        if (!Tree.isPadded(LEAF_COUNT, index, leaf.proof)) revert WrongPadding(root);
+        _requests[_requestKey(root, index)].state = RequestState.Posted;
+        _rounds[request.round].openRequests -= 1;
+        deposits -= AVAILABILITY_DEPOSIT;
+        creditOf[msg.sender] += AVAILABILITY_DEPOSIT;
+        emit LeafPosted(request.round, msg.sender, root, index, leaf.values, leaf.proof);
+    }
+
+    /// @notice Ends a demand that nobody answered: the challenger is credited its deposit and, when the proposal still
+    ///         stands, the reward of challengeAverage, with the same consequences for the aggregator. Anybody may call.
+    /// @param root Root of the update or model that the leaf is of
+    /// @param leaf Its number
+    function settleAvailability(bytes32 root, uint256 leaf) external {
+        AvailabilityRequest memory request = _requests[_requestKey(root, leaf)];
+        if (request.state != RequestState.Open) revert NotDemanded(root, leaf);
+        bool isStanding = _isStanding(request);
+        if (isStanding && block.timestamp < request.deadline) revert LeafNotLate(block.timestamp, request.deadline);
+        _returnDeposit(request, root, leaf);
+        if (isStanding) _refute(request.round, request.challenger);
     }
 
     // ------------------------------------------------------------------ reads
@@ -408,10 +472,12 @@ contract Federation is IFederation, ReentrancyGuardTransient {
             participantStake: PARTICIPANT_STAKE,
             missedRevealPenalty: MISSED_REVEAL_PENALTY,
             aggregatorBond: AGGREGATOR_BOND,
+            availabilityDeposit: AVAILABILITY_DEPOSIT,
             commitSeconds: COMMIT_SECONDS,
             revealSeconds: REVEAL_SECONDS,
             proposeSeconds: PROPOSE_SECONDS,
             challengeSeconds: CHALLENGE_SECONDS,
+            responseSeconds: RESPONSE_SECONDS,
             unbondingSeconds: UNBONDING_SECONDS,
             closesAt: CLOSES_AT
         });
@@ -430,6 +496,11 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     /// @notice What `account` submitted to a round.
     function getSubmission(uint256 round, address account) external view returns (Submission memory) {
         return _submissions[round][account];
+    }
+
+    /// @notice The demand for a leaf of an update or model; all zero when there is none, or it was settled.
+    function availabilityRequest(bytes32 root, uint256 leaf) external view returns (AvailabilityRequest memory) {
+        return _requests[_requestKey(root, leaf)];
     }
 
     /// @notice The standing of `account`.
@@ -466,7 +537,9 @@ contract Federation is IFederation, ReentrancyGuardTransient {
             return r.outcome == Outcome.Finalized ? Status.Finalized : Status.Abandoned;
         }
         if (r.challengeDeadline != 0) {
-            return block.timestamp < r.challengeDeadline ? Status.Challenge : Status.Settleable;
+            // An overdue leaf keeps the round here until settleAvailability, which anybody may call at once.
+            bool isOpen = block.timestamp < r.challengeDeadline || r.openRequests != 0;
+            return isOpen ? Status.Challenge : Status.Settleable;
         }
         if (r.committed < r.expected && block.timestamp < r.commitDeadline) return Status.Commit;
         if (r.revealed < r.committed && block.timestamp < r.revealDeadline) return Status.Reveal;
@@ -508,6 +581,11 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         }
         if (t.participantStake == 0) revert InvalidTerm("participantStake", 0);
         if (t.aggregatorBond == 0) revert InvalidTerm("aggregatorBond", 0);
+        // A demand is made before the last two responseSeconds: one for the answer, one to dispute what it shows.
+        if (t.responseSeconds != 0 && t.challengeSeconds < 3 * uint256(t.responseSeconds)) {
+            revert InvalidTerm("responseSeconds", t.responseSeconds);
+        }
+        if (t.responseSeconds != 0 && t.availabilityDeposit == 0) revert InvalidTerm("availabilityDeposit", 0);
         if (t.missedRevealPenalty > t.participantStake) {
             revert InvalidTerm("missedRevealPenalty", t.missedRevealPenalty);
         }
@@ -573,6 +651,22 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         bytes31 given = bytes31(keccak256(abi.encode(root, manifest, examples)));
         bytes31 revealed = _submissions[round][account].digest;
         if (given != revealed) revert RevealMismatch(account, given, revealed);
+    }
+
+    /// @dev A verdict of the standing proposal, and what its participant revealed.
+    function _openVerdict(
+        uint256 round,
+        uint256 index,
+        Verdict[] calldata verdicts,
+        bytes32 root,
+        bytes32 manifest,
+        uint32 examples
+    ) private view returns (Verdict calldata verdict) {
+        _requireStatus(round, Status.Challenge);
+        _requireProposed(round, keccak256(abi.encode(verdicts)));
+        if (index >= verdicts.length) revert VerdictOutOfRange(index, verdicts.length);
+        verdict = verdicts[index];
+        _requireRevealed(round, verdict.participant, root, manifest, examples);
     }
 
     /// @dev Fixed lengths bound what a challenge can cost, and leave a leaf one way to be read.
@@ -686,19 +780,65 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         }
     }
 
-    /// @dev Voids the proposal, takes the aggregator's bond and hands the round on, reveals and all.
-    function _refute(uint256 round) private {
+    /// @dev Takes the deposit, opens the request and counts it. A void request of the same leaf is settled on the way.
+    function _demand(uint256 round, bytes32 root, uint256 leaf) private {
+        if (RESPONSE_SECONDS == 0) revert AvailabilityOff();
+        if (leaf >= LEAF_COUNT) revert LeafOutOfRange(leaf, LEAF_COUNT);
+        Round storage challenged = _rounds[round];
+        uint256 latest = challenged.challengeDeadline - 2 * uint256(RESPONSE_SECONDS);
+        if (block.timestamp > latest) revert TooLateToDemand(block.timestamp, latest);
+        AvailabilityRequest memory old = _requests[_requestKey(root, leaf)];
+        if (old.state == RequestState.Posted) revert LeafIsPublic(root, leaf);
+        if (_isStanding(old)) revert AlreadyDemanded(root, leaf);
+        if (old.state == RequestState.Open) _returnDeposit(old, root, leaf);
+        uint40 deadline = uint40(block.timestamp) + RESPONSE_SECONDS;
+        _requests[_requestKey(root, leaf)] = AvailabilityRequest({
+            challenger: msg.sender,
+            deadline: deadline,
+            round: uint32(round),
+            proposal: challenged.proposals,
+            state: RequestState.Open
+        });
+        challenged.openRequests += 1;
+        deposits += AVAILABILITY_DEPOSIT;
+        emit AvailabilityChallenged(round, msg.sender, root, leaf, deadline);
+        _pull(AVAILABILITY_DEPOSIT);
+    }
+
+    /// @dev Forgets a request that was not answered.
+    function _returnDeposit(AvailabilityRequest memory request, bytes32 root, uint256 leaf) private {
+        delete _requests[_requestKey(root, leaf)];
+        deposits -= AVAILABILITY_DEPOSIT;
+        creditOf[request.challenger] += AVAILABILITY_DEPOSIT;
+        emit DepositReturned(request.round, request.challenger, root, leaf);
+    }
+
+    /// @dev Whether a request is open and the proposal it is about neither settled nor refuted.
+    function _isStanding(AvailabilityRequest memory request) private view returns (bool) {
+        Round storage r = _rounds[request.round];
+        return request.state == RequestState.Open && r.outcome == Outcome.Open && r.challengeDeadline != 0
+            && r.proposals == request.proposal;
+    }
+
+    function _requestKey(bytes32 root, uint256 leaf) private pure returns (bytes32) {
+        return keccak256(abi.encode(root, leaf));
+    }
+
+    /// @dev Voids the proposal with every demand about it, takes the aggregator's bond, credits half of it to
+    ///      `rewarded` and hands the round on, reveals and all.
+    function _refute(uint256 round, address rewarded) private {
         Round storage refuted = _rounds[round];
         bytes32 root = refuted.modelRoot;
         uint256 reward = AGGREGATOR_BOND / 2;
         refuted.challengeDeadline = 0;
+        refuted.openRequests = 0;
         refuted.modelRoot = 0;
         refuted.modelManifest = 0;
         refuted.verdictsHash = 0;
         _slashCurrent(round);
         escrow -= reward;
-        creditOf[msg.sender] += reward;
-        emit ProposalRefuted(round, msg.sender, currentAggregator(), root, reward);
+        creditOf[rewarded] += reward;
+        emit ProposalRefuted(round, rewarded, currentAggregator(), root, reward);
         (bool found, uint8 index) = _nextStandby();
         if (found) _handOver(round, index);
         else _abandon(round);

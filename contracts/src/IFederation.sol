@@ -23,10 +23,12 @@ interface IFederation {
     /// @param participantStake Token units a participant holds while it takes part
     /// @param missedRevealPenalty Part of the stake lost for a commitment never revealed
     /// @param aggregatorBond Token units an aggregator holds until the federation is over
+    /// @param availabilityDeposit Token units that demanding a leaf costs: they go to whoever posts it
     /// @param commitSeconds Longest commit phase
     /// @param revealSeconds Longest reveal phase, counted from the commit deadline
     /// @param proposeSeconds Longest wait for a proposal, counted from the reveal deadline
-    /// @param challengeSeconds Time between a proposal and its settlement
+    /// @param challengeSeconds Time between a proposal and its settlement; at least 3 * responseSeconds
+    /// @param responseSeconds Time to post a leaf that is demanded; 0: none can be demanded
     /// @param unbondingSeconds Time between leaving and getting the stake back
     /// @param closesAt Unix time after which no round is opened
     struct Terms {
@@ -46,10 +48,12 @@ interface IFederation {
         uint128 participantStake;
         uint128 missedRevealPenalty;
         uint128 aggregatorBond;
+        uint128 availabilityDeposit;
         uint32 commitSeconds;
         uint32 revealSeconds;
         uint32 proposeSeconds;
         uint32 challengeSeconds;
+        uint32 responseSeconds;
         uint32 unbondingSeconds;
         uint40 closesAt;
     }
@@ -61,7 +65,7 @@ interface IFederation {
         Reveal, // waiting for reveals
         Propose, // waiting for the aggregator
         Expired, // the aggregator's deadline has passed
-        Challenge, // proposed, open to challenge
+        Challenge, // proposed, open to challenge, or a leaf that was demanded is overdue
         Settleable, // unchallenged, anybody may finalize
         Finalized,
         Abandoned
@@ -84,6 +88,8 @@ interface IFederation {
         uint16 committed;
         uint16 revealed;
         Outcome outcome;
+        uint32 openRequests; // leaves of the standing proposal that are demanded and not posted
+        uint8 proposals; // each but the last was refuted, and its aggregator slashed: at most 8
         bytes32 seed;
         bytes32 modelRoot;
         bytes32 modelManifest;
@@ -113,6 +119,25 @@ interface IFederation {
         uint40 unlockAt;
         uint32 joinedAfterRound;
         bool active;
+    }
+
+    enum RequestState {
+        None,
+        Open,
+        Posted
+    }
+
+    /// @notice A demand to post a leaf, in one storage slot. A root names its bytes: once posted, they are public.
+    /// @param challenger Who pays the deposit, and is rewarded when nobody posts the leaf
+    /// @param deadline Unix time at which it is too late to post it
+    /// @param round Round of the proposal that it is about
+    /// @param proposal Number of that proposal in the round, from 1; void when it is not the standing one
+    struct AvailabilityRequest {
+        address challenger;
+        uint40 deadline;
+        uint32 round;
+        uint8 proposal;
+        RequestState state;
     }
 
     enum AggregatorState {
@@ -172,6 +197,17 @@ interface IFederation {
     event ProposalRefuted(
         uint256 indexed round, address indexed challenger, address indexed aggregator, bytes32 root, uint256 reward
     );
+    /// @notice A leaf of the model or of an accepted update must be posted before `deadline`; the deposit was taken.
+    event AvailabilityChallenged(
+        uint256 indexed round, address indexed challenger, bytes32 root, uint256 leaf, uint40 deadline
+    );
+    /// @notice A leaf that was demanded is public; the deposit was credited to whoever posted it. The bytes are told
+    ///         here too: those of a call through another contract could not be found without running it again.
+    event LeafPosted(
+        uint256 indexed round, address indexed responder, bytes32 root, uint256 leaf, bytes values, bytes32[] proof
+    );
+    /// @notice A deposit was credited back: the leaf was not posted in time, or the proposal no longer stands.
+    event DepositReturned(uint256 indexed round, address indexed challenger, bytes32 root, uint256 leaf);
     /// @notice A standby took over; `round` is 0 when no round was open.
     event AggregatorReplaced(
         uint256 indexed round, address indexed previous, address indexed current, uint40 proposeDeadline
@@ -297,6 +333,24 @@ interface IFederation {
     error RootMismatch(bytes32 computed, bytes32 required);
     /// @notice This is not what the participant revealed (first 31 bytes compared).
     error RevealMismatch(address participant, bytes31 given, bytes31 revealed);
+    /// @notice The terms have no `responseSeconds`: no leaf can be demanded.
+    error AvailabilityOff();
+    /// @notice The update was rejected, so nothing of it is in the model.
+    error UpdateRejected(uint256 round, address participant);
+    /// @notice The answer, and a dispute about it, would no longer fit into the challenge window.
+    error TooLateToDemand(uint256 timestamp, uint256 latest);
+    /// @notice The leaf is demanded already.
+    error AlreadyDemanded(bytes32 root, uint256 leaf);
+    /// @notice The leaf was posted once, so everybody has it.
+    error LeafIsPublic(bytes32 root, uint256 leaf);
+    /// @notice Nobody waits for this leaf.
+    error NotDemanded(bytes32 root, uint256 leaf);
+    /// @notice The time to post the leaf is over.
+    error TooLateToPost(uint256 timestamp, uint256 deadline);
+    /// @notice Behind its last leaf the tree holds something: nobody could load such an update or model.
+    error WrongPadding(bytes32 root);
+    /// @notice The leaf can still be posted.
+    error LeafNotLate(uint256 timestamp, uint256 deadline);
     /// @notice A bonded standby can still propose this round.
     error StandbyAvailable(address standby);
     /// @notice No bonded standby is left.

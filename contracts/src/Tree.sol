@@ -15,6 +15,18 @@ library Tree {
         }
     }
 
+    /// @notice Whether every sibling that covers no leaf of the first `leafCount` is the digest of such a place.
+    /// @dev The way up from the last leaf passes all of them: a tree padded in another way has no proof of that leaf
+    ///      that this accepts.
+    function isPadded(uint256 leafCount, uint256 index, bytes32[] calldata proof) internal view returns (bool) {
+        bytes32 empty = 0;
+        for (uint256 level = 0; level < proof.length; ++level) {
+            if (((index >> level) ^ 1) << level >= leafCount && proof[level] != empty) return false;
+            empty = _node(empty, empty);
+        }
+        return true;
+    }
+
     /// @dev sha256(abi.encodePacked(bytes1(0x01), left, right)) without keeping the 65 bytes: a challenge hashes
     ///      hundreds of nodes, and memory that only grows would cost more than the hashes.
     // slither-disable-next-line assembly

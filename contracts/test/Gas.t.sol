@@ -27,7 +27,14 @@ contract GasTest is World {
         terms.participantStake = 100 ether;
         terms.missedRevealPenalty = 50 ether;
         terms.aggregatorBond = 5000 ether;
+        terms.availabilityDeposit = 30 ether;
         terms.samplingFraction = 9999; // everybody here is drawn, and the drawing is paid for
+    }
+
+    /// @dev EIP-170 and EIP-3860.
+    function test_TheCodeFitsIntoAContract() public view {
+        vm.assertLe(address(federation).code.length, 24_576, "code");
+        vm.assertLe(type(Federation).creationCode.length + 32 * 40, 49_152, "creation code and terms");
     }
 
     function test_Of4() public {
@@ -90,6 +97,48 @@ contract GasTest is World {
         vm.assertLe(used, 250_000, "challengeVerdict");
     }
 
+    /// @dev What it takes to demand a leaf, to post it and, where nobody does, to settle. Slots written for the first
+    ///      time: the deposits' and the responder's credit.
+    function test_Availability() public {
+        uint256 round = _proposedOf(64, 256);
+        bytes32 root = realRoots[64];
+        _give(stranger, 60 ether);
+        uint256 demandGas = _dearer(abi.encodeCall(Federation.challengeModelAvailability, (round, LEAF)));
+        uint256 postGas = _dearer(abi.encodeCall(Federation.postLeaf, (root, LEAF, _leaf(64, 256))));
+        uint256 updateGas = _dearer(_updateDemand(round, 63, 64));
+        vm.warp(block.timestamp + RESPONSE);
+        uint256 settleGas = _dearer(abi.encodeCall(Federation.settleAvailability, (realRoots[63], LEAF)));
+        _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
+        vm.snapshotValue("Gas", "challengeModelAvailability", demandGas);
+        vm.snapshotValue("Gas", "challengeUpdateAvailability (64)", updateGas);
+        vm.snapshotValue("Gas", "postLeaf", postGas);
+        vm.snapshotValue("Gas", "settleAvailability", settleGas);
+        vm.assertLe(demandGas, 180_000, "challengeModelAvailability");
+        vm.assertLe(updateGas, 320_000, "challengeUpdateAvailability");
+        vm.assertLe(postGas, 120_000, "postLeaf");
+        vm.assertLe(settleGas, 180_000, "settleAvailability");
+    }
+
+    /// @dev The largest leaf that the terms allow, with one seat.
+    function test_TheLargestLeafFitsIntoOneTransaction() public {
+        uint256 round = _proposedOf(1, 49_840);
+        _give(stranger, 30 ether);
+        _dearer(abi.encodeCall(Federation.challengeModelAvailability, (round, LEAF)));
+        uint256 used = _dearer(abi.encodeCall(Federation.postLeaf, (realRoots[1], LEAF, _leaf(1, 49_840))));
+        vm.snapshotValue("Gas", "postLeaf, largest", used);
+        vm.assertLe(used, 1 << 24, "postLeaf");
+    }
+
+    /// @dev A demand for the update of verdict `index` of `count`.
+    function _updateDemand(uint256 round, uint256 index, uint256 count) private view returns (bytes memory) {
+        bytes32 root = _root(round, index);
+        bytes32 manifest = _manifest(round, index);
+        return abi.encodeCall(
+            Federation.challengeUpdateAvailability,
+            (round, LEAF, index, _verdicts(count), root, manifest, _examples(index))
+        );
+    }
+
     /// @dev A challenge of a leaf without a zero byte under a tree of 2^14 leaves, a standby taking over.
     function _measureChallenge(uint256 count, uint32 leafValues) private returns (uint256 used) {
         uint256 round = _proposedOf(count, leafValues);
@@ -135,7 +184,7 @@ contract GasTest is World {
         vm.prank(stranger);
         (bool succeeded,) = address(federation).call(call);
         uint256 used = _gasUsed();
-        vm.assertTrue(succeeded, "challenge");
+        vm.assertTrue(succeeded, "call");
         uint256 floor = 21_000;
         for (uint256 i = 0; i < call.length; ++i) {
             floor += call[i] == 0 ? 10 : 40;

@@ -40,7 +40,7 @@ contract InvariantsTest is World {
 
     /// @dev Read by forge: what it may call, twice where runs should spend their time.
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](23);
+        bytes4[] memory selectors = new bytes4[](30);
         selectors[0] = Handler.fund.selector;
         selectors[1] = Handler.refund.selector;
         selectors[2] = Handler.join.selector;
@@ -59,7 +59,11 @@ contract InvariantsTest is World {
         selectors[15] = Handler.wait_.selector;
         selectors[16] = Handler.challengeAverage.selector;
         selectors[17] = Handler.challengeVerdict.selector;
-        for (uint256 i = 18; i < 23; ++i) {
+        selectors[18] = Handler.challengeModel.selector;
+        selectors[19] = Handler.challengeUpdate.selector;
+        selectors[20] = Handler.postLeaf.selector;
+        selectors[21] = Handler.settleAvailability.selector;
+        for (uint256 i = 22; i < 30; ++i) {
             selectors[i] = Handler.goOn.selector;
         }
         targets = new FuzzSelector[](1);
@@ -68,6 +72,7 @@ contract InvariantsTest is World {
 
     function invariant_TheBooksAreRight() public view {
         _checkTokens();
+        _checkRequests();
         _checkOpenRound();
         _checkCounts();
     }
@@ -77,11 +82,21 @@ contract InvariantsTest is World {
         handler.takeEverythingOut();
     }
 
-    /// @dev Tokens in = credited + escrowed + staked + bonded + withdrawn, and the contract holds all but the last.
+    /// @dev Tokens in = credited + escrowed + staked + bonded + deposited + withdrawn, and the contract holds all but the last.
     function _checkTokens() private view {
-        uint256 held = handler.credited() + federation.escrow() + handler.staked() + handler.bonded();
+        uint256 held =
+            handler.credited() + federation.escrow() + handler.staked() + handler.bonded() + federation.deposits();
         vm.assertEq(handler.tokensIn(), held + handler.tokensOut(), "in and out");
         vm.assertEq(token.balanceOf(address(federation)), held, "held");
+    }
+
+    /// @dev Every request is counted once in the deposits and, while it can be answered, in its round.
+    function _checkRequests() private view {
+        vm.assertEq(federation.deposits(), handler.deposited(), "deposits");
+        for (uint256 round = 1; round <= federation.roundCount(); ++round) {
+            vm.assertEq(federation.getRound(round).openRequests, handler.openRequests(round), "open requests");
+            vm.assertLe(federation.getRound(round).proposals, 3, "one proposal an aggregator");
+        }
     }
 
     /// @dev What an open round will cost is in escrow until it ends.
@@ -107,7 +122,7 @@ contract InvariantsTest is World {
 
     /// @dev The handler is worth something only if its calls go through.
     function test_TheHandlerReachesEverything() public {
-        bytes4[17] memory reached = [
+        bytes4[21] memory reached = [
             Federation.fund.selector,
             Federation.refund.selector,
             Federation.withdraw.selector,
@@ -124,20 +139,24 @@ contract InvariantsTest is World {
             Federation.abandon.selector,
             Federation.replaceAggregator.selector,
             Federation.challengeAverage.selector,
-            Federation.challengeVerdict.selector
+            Federation.challengeVerdict.selector,
+            Federation.challengeModelAvailability.selector,
+            Federation.challengeUpdateAvailability.selector,
+            Federation.postLeaf.selector,
+            Federation.settleAvailability.selector
         ];
-        uint256[17] memory times;
+        uint256[21] memory times;
         for (uint256 run = 0; run < 20; ++run) {
             vm.warp(START);
             federation = _deploy(federation.terms());
             handler = new Handler(federation, token);
             _play(run);
             handler.takeEverythingOut();
-            for (uint256 i = 0; i < 17; ++i) {
+            for (uint256 i = 0; i < 21; ++i) {
                 times[i] += handler.done(reached[i]);
             }
         }
-        for (uint256 i = 0; i < 17; ++i) {
+        for (uint256 i = 0; i < 21; ++i) {
             vm.assertGt(times[i], 0, vm.toString(i));
         }
         vm.assertGt(times[12], 20, "finalized more than once a run");
@@ -147,7 +166,7 @@ contract InvariantsTest is World {
         FuzzSelector[] memory targets = this.targetSelectors();
         for (uint256 i = 0; i < 170; ++i) {
             uint256 seed = uint256(keccak256(abi.encode(run, i)));
-            bytes4 selector = targets[0].selectors[seed % 23];
+            bytes4 selector = targets[0].selectors[seed % 30];
             (bool succeeded,) = address(handler).call(abi.encodePacked(selector, seed >> 8, (seed >> 16) % 2));
             vm.assertTrue(succeeded, "handler");
         }

@@ -183,6 +183,36 @@ contract TermsTest is World {
         _refuse(terms, "proposeSeconds", 0);
     }
 
+    function test_AnAnswerAndItsDisputeFitIntoTheWindow() public {
+        IFederation.Terms memory terms = _terms();
+        terms.challengeSeconds = 3 * RESPONSE;
+        _deploy(terms);
+        terms.challengeSeconds = 3 * RESPONSE - 1;
+        _refuse(terms, "responseSeconds", RESPONSE);
+        terms.challengeSeconds = type(uint32).max;
+        terms.responseSeconds = type(uint32).max / 3;
+        _deploy(terms);
+        terms.responseSeconds += 1; // the product is made in 256 bits
+        _refuse(terms, "responseSeconds", terms.responseSeconds);
+        terms.responseSeconds = type(uint32).max;
+        _refuse(terms, "responseSeconds", type(uint32).max);
+    }
+
+    function test_ADemandCostsSomethingUnlessThereIsNone() public {
+        IFederation.Terms memory terms = _terms();
+        terms.availabilityDeposit = 0;
+        _refuse(terms, "availabilityDeposit", 0);
+        terms.responseSeconds = 0;
+        _deploy(terms);
+        terms.challengeSeconds = 0;
+        _deploy(terms);
+        terms.availabilityDeposit = type(uint128).max;
+        _deploy(terms);
+        terms.challengeSeconds = CHALLENGE;
+        terms.responseSeconds = 1;
+        _deploy(terms);
+    }
+
     function test_UnbondingOutlastsACommitment() public {
         IFederation.Terms memory terms = _terms();
         terms.unbondingSeconds = COMMIT + REVEAL + PROPOSE;

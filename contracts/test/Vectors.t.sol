@@ -5,12 +5,13 @@ import {Average} from "../src/Average.sol";
 import {Federation} from "../src/Federation.sol";
 import {IFederation} from "../src/IFederation.sol";
 import {Tree} from "../src/Tree.sol";
+import {Trees} from "./kit/Trees.sol";
 import {World} from "./kit/World.sol";
 
 /// @dev The golden vectors of tests/vectors, which Python holds protocol/ to, against the contract itself.
 contract VectorsTest is World {
     // Slot of _rounds, and of a round's seed within it: see storageLayout in artifacts/Federation.json.
-    uint256 private constant ROUNDS_SLOT = 6;
+    uint256 private constant ROUNDS_SLOT = 7;
     uint256 private constant SEED_OFFSET = 1;
 
     function test_Commitments() public {
@@ -97,6 +98,7 @@ contract VectorsTest is World {
         for (uint256 i = 0; i < count; ++i) {
             bytes32 root = vm.parseJsonBytes32(json, string.concat(_case(i), "root"));
             uint256 depth = vm.parseJsonUint(json, string.concat(_case(i), "depth"));
+            uint256 leaves = vm.parseJsonUint(json, string.concat(_case(i), "leaf_count"));
             for (uint256 k = 0;; ++k) {
                 string memory key = string.concat(_case(i), "proofs[", vm.toString(k), "]");
                 if (!vm.keyExistsJson(json, key)) break;
@@ -107,9 +109,36 @@ contract VectorsTest is World {
                 uint256 index = vm.parseJsonUint(json, string.concat(key, "index"));
                 vm.assertEq(siblings.length, depth, key);
                 vm.assertEq(libraries.rootOf(leaf, index, siblings), root, key);
+                vm.assertTrue(libraries.isPadded(leaves, index, siblings), key);
             }
         }
         vm.assertGt(proofs, count - 1, "proofs");
+    }
+
+    function testFuzz_HonestPaddingIsAccepted(uint256 count, uint256 index, bytes32 seed) public {
+        count = _bound(count, 1, 40);
+        index = _bound(index, 0, count - 1);
+        bytes[] memory leaves = new bytes[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            leaves[i] = abi.encode(seed, i);
+        }
+        bytes32[] memory siblings = Trees.proof(leaves, index);
+        vm.assertTrue(new Libraries().isPadded(count, index, siblings), "honest");
+    }
+
+    /// @dev Something stands at one place behind the leaves: the way up from the last leaf shows it.
+    function testFuzz_OtherPaddingIsSeenFromTheLastLeaf(uint256 count, uint256 place, bytes32 strange) public {
+        count = _bound(count, 2, 40);
+        uint256 places = 1;
+        while (places < count) places *= 2;
+        vm.assume(places != count && strange != 0);
+        bytes32[] memory row = new bytes32[](places);
+        for (uint256 i = 0; i < count; ++i) {
+            row[i] = keccak256(abi.encode(i));
+        }
+        row[_bound(place, count, places - 1)] = strange;
+        bytes32[] memory siblings = Trees.proofOf(row, count - 1);
+        vm.assertTrue(!new Libraries().isPadded(count, count - 1, siblings), "strange");
     }
 
     /// @dev False when the contract's types cannot hold the case; then only the encoding is compared.
@@ -273,5 +302,9 @@ contract Libraries {
 
     function rootOf(bytes calldata leaf, uint256 index, bytes32[] calldata proof) external view returns (bytes32) {
         return Tree.rootOf(leaf, index, proof);
+    }
+
+    function isPadded(uint256 leafCount, uint256 index, bytes32[] calldata proof) external view returns (bool) {
+        return Tree.isPadded(leafCount, index, proof);
     }
 }

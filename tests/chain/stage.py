@@ -75,10 +75,12 @@ def make_terms(w3: Web3, token: Address, **changes: Any) -> Terms:
         participant_stake=TokenUnits(1_000),
         missed_reveal_penalty=TokenUnits(300),
         aggregator_bond=TokenUnits(5_000),
+        availability_deposit=TokenUnits(70),
         commit_seconds=600,
         reveal_seconds=600,
         propose_seconds=600,
         challenge_seconds=600,
+        response_seconds=200,
         unbonding_seconds=1_800,
         closes_at=UnixTime(now(w3) + 1_000_000),
     )

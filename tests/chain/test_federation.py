@@ -108,6 +108,8 @@ def test_a_round_from_joining_to_withdrawing(stage: Stage) -> None:
         3,
         3,
         Outcome.OPEN,
+        0,
+        1,
         opened.event.seed,
         digest(20),
         digest(21),

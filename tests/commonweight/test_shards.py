@@ -45,49 +45,49 @@ FIELDS = 'fields = { question = "prompt", answer = "reply" }'
 
 @pytest.mark.parametrize("kind", PARTITIONS)
 def test_a_source_is_shared_out(tmp_path: Path, source: Path, kind: str) -> None:
-    lines = ['source = "all.jsonl"', FIELDS, PARTITIONS[kind], "participants = 4"]
+    lines = ['source = "all.jsonl"', FIELDS, PARTITIONS[kind], "share_among = 4"]
     config = load_config(tmp_path, "\n".join([*lines, "held_out_share = 0.1"]))
     assert config.data.names == [f"participant-{number}" for number in (1, 2, 3, 4)]
     prepared = prepare_data(config, tmp_path / "data", seed=1).data
     assert prepared.held_out is not None
     held_out = read_examples(prepared.held_out)
     assert len(held_out) == 22
-    shares = [read_examples(file) for file in prepared.files.values()]
+    shares = [read_examples(file) for file in prepared.participants.values()]
     private = [text_digest(example) for share in shares for example in share]
     public = {text_digest(example) for example in held_out}
     assert not public & set(private)  # copies of a held-out example are nobody's
     assert len(public | set(private)) == 200
     again = prepare_data(config, tmp_path / "again", seed=1).data
-    assert [read_examples(file) for file in again.files.values()] == shares
+    assert [read_examples(file) for file in again.participants.values()] == shares
     other = prepare_data(config, tmp_path / "other", seed=2).data
-    assert [read_examples(file) for file in other.files.values()] != shares
+    assert [read_examples(file) for file in other.participants.values()] != shares
     if kind == "field":
         assert all(len({int(e.question[2:-1]) % 4 for e in share}) == 1 for share in shares)
 
 
 def test_a_source_with_a_held_out_file_of_its_own(tmp_path: Path, source: Path) -> None:
     (tmp_path / "held.jsonl").write_text('{"question": "q 3?", "answer": "A 3"}\n')
-    lines = ['source = "all.jsonl"', FIELDS, "participants = 2", 'held_out = "held.jsonl"']
+    lines = ['source = "all.jsonl"', FIELDS, "share_among = 2", 'held_out = "held.jsonl"']
     prepared = prepare_data(load_config(tmp_path, "\n".join(lines)), tmp_path / "data", 1).data
     assert prepared.held_out == tmp_path / "held.jsonl"
-    assert sum(len(read_examples(file)) for file in prepared.files.values()) == 220
+    assert sum(len(read_examples(file)) for file in prepared.participants.values()) == 220
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ('source = "all.jsonl"\nparticipants = 4', "held_out_share with a source"),
-        ("participants = 4\nheld_out_share = 0.1", "a file for each participant, or a source"),
+        ('source = "all.jsonl"\nshare_among = 4', "held_out_share with a source"),
+        ("share_among = 4\nheld_out_share = 0.1", "source and share_among together"),
         (
-            'source = "all.jsonl"\nparticipants = 4\nheld_out_share = 0.1\nheld_out = "all.jsonl"',
+            'source = "all.jsonl"\nshare_among = 4\nheld_out_share = 0.1\nheld_out = "all.jsonl"',
             "not both",
         ),
         (
-            'source = "all.jsonl"\nparticipants = 4\nheld_out_share = 0.1\n'
+            'source = "all.jsonl"\nshare_among = 4\nheld_out_share = 0.1\n'
             'partition = { kind = "dirichlet" }',
             "dirichlet needs the field to group by",
         ),
-        ('source = "no.jsonl"\nparticipants = 4\nheld_out_share = 0.1', "no file .*no.jsonl"),
+        ('source = "no.jsonl"\nshare_among = 4\nheld_out_share = 0.1', "no file .*no.jsonl"),
     ],
 )
 def test_a_wrong_data_section_is_one_line(
@@ -103,7 +103,7 @@ def test_a_wrong_data_section_is_one_line(
     [
         ({"fields": 'fields = { question = "ask", answer = "reply" }'}, "no field 'ask': it has"),
         ({"partition": 'partition = { kind = "field", field = "no" }'}, "no field 'no': it has"),
-        ({"participants": "participants = 120"}, "too few for 120 participants"),
+        ({"among": "share_among = 120"}, "too few for 120 participants"),
     ],
 )
 def test_data_that_does_not_fit_the_configuration(
@@ -113,7 +113,7 @@ def test_data_that_does_not_fit_the_configuration(
         "source": 'source = "all.jsonl"',
         "fields": FIELDS,
         "partition": 'partition = { kind = "dirichlet", field = "topic" }',
-        "participants": "participants = 4",
+        "among": "share_among = 4",
         "share": "held_out_share = 0.1",
     }
     config = load_config(tmp_path, "\n".join((lines | data).values()))
@@ -123,7 +123,7 @@ def test_data_that_does_not_fit_the_configuration(
 
 def test_another_source_on_the_command_line(tmp_path: Path, source: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(config_text('source = "no.jsonl"\nparticipants = 2\nheld_out_share = 0.1'))
+    path.write_text(config_text('source = "no.jsonl"\nshare_among = 2\nheld_out_share = 0.1'))
     config = Config.load(path, str(source))
     assert config.data.source == str(source)
     assert Config.load(path, "hub:owner/name").data.source == "hub:owner/name"
@@ -133,7 +133,7 @@ def test_empty_data_is_told_before_anything_starts(tmp_path: Path, source: Path)
     program = Program(tmp_path / "home")
     source.write_text("")
     path = tmp_path / "config.toml"
-    path.write_text(config_text('source = "all.jsonl"\nparticipants = 2\nheld_out_share = 0.1'))
+    path.write_text(config_text('source = "all.jsonl"\nshare_among = 2\nheld_out_share = 0.1'))
     error = program.run("demo", "--config", str(path), code=1)
     assert error.strip().endswith("all.jsonl is empty: expected questions and answers")
     assert len(error.strip().splitlines()) == 1
@@ -145,7 +145,7 @@ def test_the_demo_shares_out_and_tells_what_it_read(tmp_path: Path, source: Path
     """Two rounds over two participants, one group each, with a validation share."""
     program = Program(tmp_path / "home")
     path = tmp_path / "config.toml"
-    lines = ['source = "all.jsonl"', FIELDS, PARTITIONS["field"], "participants = 2"]
+    lines = ['source = "all.jsonl"', FIELDS, PARTITIONS["field"], "share_among = 2"]
     text = config_text("\n".join([*lines, "held_out_share = 0.1", "validation = 0.2"]))
     path.write_text(text.replace("rounds = 3", "rounds = 2"))
     result: dict[str, Any] = program.json("demo", "--config", str(path), "--seed", "3")

@@ -22,7 +22,7 @@ from protocol.canonical import canonical_json, sha256
 from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.encoding import encode_values
-from protocol.errors import CommonweightError, Rejected
+from protocol.errors import CommonweightError, Misconfigured, Rejected
 from protocol.quantities import BasisPoints, RoundId, parse_digest
 from protocol.spec import Spec
 from storage.files import read_json, write_json
@@ -225,6 +225,64 @@ def test_nan_never_leaves_the_participant(world: World) -> None:
     assert not (round_folder(world, "bob", round_id) / "prepared.json").exists()
 
 
+# ------------------------------------------------------------------------------ room and patience
+
+
+def test_all_at_once_proposes_the_same_model(world: World, tmp_path: Path) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    world.coordinator.mode = "all_at_once"
+    decisions = world.coordinator.propose(round_id)
+    folders, weights = [d.folder for d in decisions], [d.verdict.weight for d in decisions]
+    layerwise = average_layers(world.spec, folders, weights, LayerFolder(tmp_path / "again"))
+    assert world.client().get_round(round_id).model_root == layerwise
+    assert world.settle(round_id) is Status.FINALIZED
+    assert all(line.passed for line in world.audit())
+
+
+@pytest.mark.parametrize(
+    ("what", "line"), [("check_disk", "bytes of disk"), ("check_memory", "bytes of memory")]
+)
+def test_too_little_room_is_told_before_anything_is_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, line: str
+) -> None:
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    real = getattr(coordinator, what)
+
+    def small(*arguments: Any) -> object:
+        *folder, needed, purpose = arguments
+        return real(*folder, needed + 2**60, purpose)
+
+    monkeypatch.setattr(coordinator, what, small)
+    with pytest.raises(Misconfigured, match=line):
+        world.coordinator.propose(round_id)
+    assert not list((world.folder / "aggregator").rglob("*.layer"))
+    monkeypatch.undo()
+    assert world.settle(round_id) is Status.FINALIZED
+    announced = [r for r in world.reports if r["phase"] == "announcing"]
+    assert announced[-1]["disk_bytes"] == world.spec.total_bytes * (3 + 2)
+
+
+@pytest.mark.parametrize("trick", ["endless", "huge_chunk", "drip"])
+def test_an_update_too_long_or_too_slow_does_not_hold_the_others(
+    tmp_path: Path, trick: str
+) -> None:
+    with World(tmp_path) as world:
+        round_id = world.open_round()
+        world.commit_and_reveal(round_id)
+        cid = manifest_of(world, "bob", round_id)["layers"][0]["cid"]
+        with LyingProxy(world.daemon.url) as proxy:
+            getattr(proxy, trick)(cid)
+            world.store = ContentStore(proxy.url, timeout_s=1.0, slowest_bytes_per_s=10**6)
+            world.restart_aggregator()
+            assert world.settle(round_id) is Status.FINALIZED
+        assert {name: number for name, (number, _) in world.rejections().items()} == {
+            "bob": Check.REACHABLE
+        }
+        assert world.client().credit_of(world.address_of("ann")) > 0
+
+
 # --------------------------------------------------------------------------- steps out of turn
 
 
@@ -389,9 +447,13 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
     real = average_layers
 
     def off_by_one(
-        spec: Spec, updates: list[LayerFolder], weights: list[int], target: LayerFolder
+        spec: Spec,
+        updates: list[LayerFolder],
+        weights: list[int],
+        target: LayerFolder,
+        **options: Any,
     ) -> object:
-        real(spec, updates, weights, target)
+        real(spec, updates, weights, target, **options)
         path = target.layer_path(1)
         values = np.fromfile(path, ">i4")
         values[70] += 1
@@ -405,7 +467,13 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
     failed = [line for line in world.audit() if not line.passed]
     assert [(line.section, line.round_id) for line in failed] == [("§7", round_id)]
     # Layer 0 has 6 leaves of 16 values; value 70 of layer 1 is in its leaf 4.
-    assert failed[0].detail == "leaf 10 differs"
+    assert failed[0].detail.startswith("leaf 10 differs: value 70 of layer a.lora_B.weight is ")
+    wrong = failed[0].wrong_value
+    assert wrong is not None
+    assert wrong.found == wrong.expected + 1
+    assert wrong.weights == (25, 10, 20)  # in ascending order of participant
+    weighted = sum(w * v for w, v in zip(wrong.weights, wrong.values, strict=True))
+    assert wrong.expected == (2 * weighted + 55) // 110
 
 
 def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:

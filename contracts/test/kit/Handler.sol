@@ -26,6 +26,11 @@ contract Handler is Test {
     mapping(uint256 round => mapping(address account => bool)) public wasPaid;
     mapping(uint256 round => IFederation.Verdict[]) private _proposed;
 
+    bytes32[] public demanded; // roots of which leaf 0, the only one, was ever demanded
+    mapping(bytes32 root => bytes32 word) private _words; // that leaf, where somebody knows it
+    mapping(bytes32 root => bool) private _wasDemanded;
+    address private _owed; // whose deposit the call under way may give back
+
     constructor(Federation federation_, IERC20 token_) {
         federation = federation_;
         token = token_;
@@ -142,6 +147,43 @@ contract Handler is Test {
         if (_refute(_anyone(who), payload)) vm.assertTrue(isWrong, "a right verdict was refuted");
     }
 
+    function challengeModel(uint256 who) public {
+        uint256 round = federation.roundCount();
+        bytes32 root = federation.getRound(round).modelRoot;
+        _demand(_anyone(who), root, abi.encodeCall(Federation.challengeModelAvailability, (round, 0)));
+    }
+
+    function challengeUpdate(uint256 who, uint256 index) public {
+        uint256 round = federation.roundCount();
+        IFederation.Verdict[] memory verdicts = _proposed[round];
+        if (verdicts.length == 0) return;
+        index = index % verdicts.length;
+        bytes32 root = _root(round, verdicts[index].participant);
+        bytes memory payload =
+            abi.encodeCall(Federation.challengeUpdateAvailability, (round, 0, index, verdicts, root, root, 7));
+        if (_demand(_anyone(who), root, payload)) vm.assertEq(verdicts[index].reason, 0, "of an accepted update");
+    }
+
+    /// @dev Bytes that nobody knows are made up, and refused.
+    function postLeaf(uint256 who, uint256 choice) public {
+        if (demanded.length == 0) return;
+        bytes32 root = demanded[choice % demanded.length];
+        address account = _anyone(who);
+        uint256 credit = federation.creditOf(account);
+        IFederation.AvailabilityRequest memory request = federation.availabilityRequest(root, 0);
+        bool isPosted = _call(account, abi.encodeCall(Federation.postLeaf, (root, 0, _leaf(_words[root]))));
+        if (!isPosted) return;
+        vm.assertTrue(_words[root] != 0 && block.timestamp < request.deadline, "posted");
+        vm.assertEq(federation.creditOf(account), credit + federation.terms().availabilityDeposit, "deposit");
+        vm.assertEq(
+            uint8(federation.availabilityRequest(root, 0).state), uint8(IFederation.RequestState.Posted), "public"
+        );
+    }
+
+    function settleAvailability(uint256 who, uint256 choice) external {
+        if (demanded.length != 0) _settle(_anyone(who), demanded[choice % demanded.length]);
+    }
+
     function wait_(uint256 time) external {
         vm.warp(block.timestamp + _bound(time, 1, 700));
         _watchStatuses(0);
@@ -159,8 +201,7 @@ contract Handler is Test {
         } else if (status == IFederation.Status.Propose) {
             _propose(lead, choice);
         } else if (status == IFederation.Status.Challenge) {
-            vm.warp(federation.getRound(round).challengeDeadline);
-            _watchStatuses(0);
+            _goOnChallenging(choice);
         } else if (status == IFederation.Status.Settleable) {
             _finalize(lead, round, _proposed[round]);
         } else if (federation.activeCount() < 3) {
@@ -172,6 +213,22 @@ contract Handler is Test {
         }
     }
 
+    /// @dev Two demands of five are answered, some of the others keep the round from being settled.
+    function _goOnChallenging(uint256 choice) private {
+        uint256 deadline = federation.getRound(federation.roundCount()).challengeDeadline;
+        if (block.timestamp >= deadline) return _settleAll();
+        if (choice % 8 == 0) {
+            challengeModel(choice >> 3);
+        } else if (choice % 8 == 1) {
+            challengeUpdate(choice >> 3, choice >> 8);
+        } else if (choice % 8 <= 4 && demanded.length != 0) {
+            postLeaf(choice >> 3, demanded.length - 1);
+        } else {
+            vm.warp(deadline);
+            _watchStatuses(0);
+        }
+    }
+
     // ---------------------------------------------------------------- the end
 
     /// @dev After the last deadline: ends what is open, and lets everybody take what is theirs.
@@ -179,12 +236,16 @@ contract Handler is Test {
         vm.warp(uint256(federation.terms().closesAt) + 10_000);
         uint256 round = federation.roundCount();
         for (uint256 i = 0; i <= AGGREGATORS && !federation.isOver(); ++i) {
+            _settleAll();
+            if (federation.isOver()) break;
             if (_finalize(sponsor, round, _proposed[round])) break;
             if (_call(sponsor, abi.encodeCall(Federation.abandon, (round)))) break;
             _call(sponsor, abi.encodeCall(Federation.replaceAggregator, ()));
             vm.warp(federation.getRound(round).proposeDeadline);
         }
         vm.assertTrue(federation.isOver(), "over");
+        _settleAll();
+        vm.assertEq(federation.deposits(), 0, "deposits left");
         for (uint256 i = 0; i < PARTICIPANTS; ++i) {
             for (uint256 r = 1; r <= round; ++r) {
                 _call(sponsor, abi.encodeCall(Federation.penalize, (r, accounts[i])));
@@ -228,6 +289,22 @@ contract Handler is Test {
         }
     }
 
+    function deposited() public view returns (uint256 sum) {
+        for (uint256 i = 0; i < demanded.length; ++i) {
+            if (_isOpen(demanded[i])) sum += federation.terms().availabilityDeposit;
+        }
+    }
+
+    /// @dev Demands about the standing proposal of a round that wait for an answer.
+    function openRequests(uint256 round) public view returns (uint256 count) {
+        IFederation.Round memory facts = federation.getRound(round);
+        for (uint256 i = 0; i < demanded.length; ++i) {
+            IFederation.AvailabilityRequest memory request = federation.availabilityRequest(demanded[i], 0);
+            bool isOfRound = request.round == round && request.proposal == facts.proposals;
+            if (_isOpen(demanded[i]) && isOfRound && facts.challengeDeadline != 0) count += 1;
+        }
+    }
+
     function activeParticipants() public view returns (uint256 count) {
         for (uint256 i = 0; i < accounts.length; ++i) {
             if (federation.getParticipant(accounts[i]).active) count += 1;
@@ -268,6 +345,60 @@ contract Handler is Test {
         }
     }
 
+    function _isOpen(bytes32 root) private view returns (bool) {
+        return federation.availabilityRequest(root, 0).state == IFederation.RequestState.Open;
+    }
+
+    function _demand(address account, bytes32 root, bytes memory payload) private returns (bool) {
+        IFederation.AvailabilityRequest memory old = federation.availabilityRequest(root, 0);
+        uint256 held = federation.deposits();
+        _owed = old.challenger;
+        if (!_call(account, payload)) return false;
+        vm.assertTrue(old.state != IFederation.RequestState.Posted, "public for ever");
+        bool isRepeated = old.state == IFederation.RequestState.Open;
+        vm.assertEq(federation.deposits(), held + (isRepeated ? 0 : federation.terms().availabilityDeposit), "held");
+        vm.assertLe(
+            federation.availabilityRequest(root, 0).deadline + federation.terms().responseSeconds,
+            federation.getRound(federation.roundCount()).challengeDeadline,
+            "time for a dispute"
+        );
+        if (!_wasDemanded[root]) demanded.push(root);
+        _wasDemanded[root] = true;
+        return true;
+    }
+
+    /// @dev Overdue and standing costs the bond, void gives the deposit back, and anything else is refused.
+    function _settle(address account, bytes32 root) private {
+        IFederation.AvailabilityRequest memory request = federation.availabilityRequest(root, 0);
+        IFederation.Round memory facts = federation.getRound(request.round);
+        bool isStanding = _isOpen(root) && facts.outcome == IFederation.Outcome.Open && facts.challengeDeadline != 0
+            && facts.proposals == request.proposal;
+        uint256 credit = federation.creditOf(request.challenger);
+        address lead = federation.currentAggregator();
+        _owed = request.challenger;
+        bool isSettled = _call(account, abi.encodeCall(Federation.settleAvailability, (root, 0)));
+        bool isDue = _isDue(request, isStanding);
+        vm.assertEq(isSettled, isDue, "settled");
+        if (!isSettled) return;
+        IFederation.Terms memory terms = federation.terms();
+        uint256 due = terms.availabilityDeposit + (isStanding ? terms.aggregatorBond / 2 : 0);
+        vm.assertEq(federation.creditOf(request.challenger), credit + due, "deposit and reward");
+        bool isSlashed = federation.aggregatorState(lead) == IFederation.AggregatorState.Slashed;
+        if (isStanding) vm.assertTrue(isSlashed, "slashed");
+        if (isStanding) delete _proposed[request.round];
+    }
+
+    function _isDue(IFederation.AvailabilityRequest memory request, bool isStanding) private view returns (bool) {
+        if (request.state != IFederation.RequestState.Open) return false;
+        return !isStanding || block.timestamp >= request.deadline;
+    }
+
+    function _settleAll() private {
+        for (uint256 i = 0; i < demanded.length; ++i) {
+            _settle(sponsor, demanded[i]);
+        }
+    }
+
     /// @dev Half the bond goes to whoever showed the fault, and nothing else grows.
     function _refute(address challenger, bytes memory payload) private returns (bool) {
         uint256 round = federation.roundCount();
@@ -291,6 +422,7 @@ contract Handler is Test {
     function _reveal(address account) private {
         uint256 round = federation.roundCount();
         bytes32 root = _root(round, account);
+        _words[root] = _word(round, account);
         _call(account, abi.encodeCall(Federation.reveal, (round, root, root, 7, root)));
     }
 
@@ -300,7 +432,9 @@ contract Handler is Test {
         (bytes32 root, bytes32 manifest) = federation.currentModel();
         for (uint256 i = 0; i < verdicts.length; ++i) {
             if (verdicts[i].reason != 0) continue;
-            root = sha256(abi.encodePacked(bytes1(0), keccak256(abi.encode("model", round))));
+            bytes32 word = keccak256(abi.encode("model", round));
+            root = sha256(abi.encodePacked(bytes1(0), word));
+            _words[root] = word;
         }
         if (!_call(aggregator, abi.encodeCall(Federation.propose, (round, root, manifest, verdicts)))) return;
         for (uint256 i = 0; i < verdicts.length; ++i) {
@@ -377,13 +511,15 @@ contract Handler is Test {
         _watchStatuses(selector);
     }
 
-    /// @dev Credit grows by settlement, challenge, unbonding and refund only, and shrinks by its owner's withdrawal only.
+    /// @dev Credit grows by settlement, challenge, answer, unbonding and refund only, by a deposit given back too, and shrinks by its owner's withdrawal only.
     function _watchCredits(uint256[] memory credits, address sender, bytes4 selector) private view {
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint256 credit = federation.creditOf(accounts[i]);
             if (credit > credits[i]) {
                 bool mayGrow = selector == Federation.finalize.selector
                     || (_isChallenge(selector) && accounts[i] == sender)
+                    || (_isAvailability(selector) && accounts[i] == _owed)
+                    || (selector == Federation.postLeaf.selector && accounts[i] == sender)
                     || (selector == Federation.unbond.selector && accounts[i] == sender)
                     || (selector == Federation.refund.selector && accounts[i] == sponsor);
                 vm.assertTrue(mayGrow, "credit from nowhere");
@@ -401,7 +537,8 @@ contract Handler is Test {
             IFederation.Status before = lastStatus[round];
             IFederation.Status now_ = federation.status(round);
             bool isReplaced = selector == Federation.replaceAggregator.selector && before == IFederation.Status.Expired;
-            bool isRefuted = _isChallenge(selector) && before == IFederation.Status.Challenge;
+            bool mayRefute = _isChallenge(selector) || selector == Federation.settleAvailability.selector;
+            bool isRefuted = mayRefute && before == IFederation.Status.Challenge;
             bool isRetry = now_ == IFederation.Status.Propose && (isReplaced || isRefuted);
             bool hasEnded = before == IFederation.Status.Finalized || before == IFederation.Status.Abandoned;
             vm.assertTrue(isRetry || (hasEnded ? now_ == before : now_ >= before), "status moved backwards");
@@ -411,5 +548,11 @@ contract Handler is Test {
 
     function _isChallenge(bytes4 selector) private pure returns (bool) {
         return selector == Federation.challengeAverage.selector || selector == Federation.challengeVerdict.selector;
+    }
+
+    function _isAvailability(bytes4 selector) private pure returns (bool) {
+        return selector == Federation.challengeModelAvailability.selector
+            || selector == Federation.challengeUpdateAvailability.selector
+            || selector == Federation.settleAvailability.selector;
     }
 }

@@ -11,8 +11,12 @@ library Trees {
     }
 
     function proof(bytes[] memory leaves, uint256 index) internal pure returns (bytes32[] memory siblings) {
-        bytes32[] memory row = _row(leaves);
-        siblings = new bytes32[](_depth(leaves.length));
+        return proofOf(_row(leaves), index);
+    }
+
+    /// @dev The same over the digests of all places, empty ones included.
+    function proofOf(bytes32[] memory row, uint256 index) internal pure returns (bytes32[] memory siblings) {
+        siblings = new bytes32[](_depth(row.length));
         for (uint256 level = 0; level < siblings.length; ++level) {
             siblings[level] = row[index ^ 1];
             row = _above(row);

@@ -16,10 +16,12 @@ abstract contract World is Test {
     uint128 internal constant STAKE = 500;
     uint128 internal constant PENALTY = 200;
     uint128 internal constant BOND = 5000;
+    uint128 internal constant DEPOSIT = 30;
     uint32 internal constant COMMIT = 100;
     uint32 internal constant REVEAL = 200;
     uint32 internal constant PROPOSE = 300;
     uint32 internal constant CHALLENGE = 400;
+    uint32 internal constant RESPONSE = 100;
     uint32 internal constant UNBONDING = 1000;
     uint16 internal constant SEATS = 8;
     uint32 internal constant WEIGHT_CAP = 1000;
@@ -66,10 +68,12 @@ abstract contract World is Test {
             participantStake: STAKE,
             missedRevealPenalty: PENALTY,
             aggregatorBond: BOND,
+            availabilityDeposit: DEPOSIT,
             commitSeconds: COMMIT,
             revealSeconds: REVEAL,
             proposeSeconds: PROPOSE,
             challengeSeconds: CHALLENGE,
+            responseSeconds: RESPONSE,
             unbondingSeconds: UNBONDING,
             closesAt: uint40(START + 100_000)
         });

@@ -1,4 +1,4 @@
-"""The accounts a dev chain starts with. Their keys are public: never send them real money."""
+"""The accounts a dev chain or anvil starts with. Their keys are public: send no real money."""
 
 from functools import cache
 

@@ -1,0 +1,150 @@
+"""An aggregator driven by deadlines alone: participants follow the contract by themselves.
+
+The rounds are the coordinator's. What is added here is what a process left running needs: it waits
+for enough participants, asks nobody, and looks again after a fault.
+"""
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from aggregator.coordinator import Coordinator
+from aggregator.settings import AggregatorSettings
+from chain.location import FederationLocation
+from chain.records import AggregatorState, Status
+from chain.rounds import chain_time, connect_federation, is_buried
+from chain.transactions import SendingLimits
+from chain.wallet import Wallet
+from protocol.errors import Misconfigured
+from protocol.quantities import RoundId
+from storage.ipfs import ContentStore
+from storage.progress import Report
+from storage.screening import Screened
+from storage.service import Service, alone
+
+_PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
+
+
+def run_aggregator(
+    settings: AggregatorSettings,
+    open_wallet: Callable[[], Wallet],
+    service: Service,
+    report: Report,
+) -> None:
+    """Play the federation's rounds until it is over.
+
+    Misconfigured when the settings are wrong or another process has the wallet; what is only
+    unavailable is waited for.
+    """
+    with alone(settings.state, settings.keystore):
+        wallet = open_wallet()
+        report("starting", aggregator=wallet.address)
+        coordinator = service.insist(lambda: open_coordinator(settings, wallet, service, report))
+        service.keep(Leader(coordinator, settings, service).step)
+
+
+def open_coordinator(
+    settings: AggregatorSettings, wallet: Wallet, service: Service, report: Report
+) -> "PatientCoordinator":
+    """Return the coordinator of these settings. Misconfigured or Unavailable, in one line."""
+    location = FederationLocation.load(settings.federation)
+    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    coordinator = PatientCoordinator(
+        connect_federation(location, wallet, limits),
+        ContentStore(location.ipfs_url),
+        settings.state,
+        report,
+        settings.mode,
+    )
+    coordinator.wait = service.pause
+    coordinator.confirmations = settings.confirmations
+    if coordinator.bond_state() is AggregatorState.UNLISTED:
+        raise Misconfigured(
+            f"{wallet.address} is not an aggregator of {coordinator.federation.address}: "
+            "the sponsor lists them when the federation is created"
+        )
+    return coordinator
+
+
+class PatientCoordinator(Coordinator):
+    """A coordinator that proposes only on reveals that a reorganisation no longer takes away."""
+
+    confirmations = 0
+
+    def propose(self, round_id: RoundId) -> list[Screened]:
+        """Propose as `Coordinator.propose`, but wait for confirmations up to half the time."""
+        half = self.terms.propose_seconds // 2
+        deadline = self.federation.get_round(round_id).propose_deadline - half
+        while not is_buried(self.federation, round_id, self.confirmations):
+            if chain_time(self.federation) >= deadline:
+                break
+            self.wait()
+        return super().propose(round_id)
+
+    def bond_state(self) -> AggregatorState:
+        """Whether this aggregator is listed, bonded or slashed."""
+        return self.federation.aggregator_state(self.address)
+
+
+class Leader:
+    """Plays round after round, as the lead or standing by."""
+
+    def __init__(
+        self, coordinator: PatientCoordinator, settings: AggregatorSettings, service: Service
+    ) -> None:
+        self.coordinator = coordinator
+        self.federation = coordinator.federation
+        self.settings = settings
+        self.service = service
+        self._has_told = False
+
+    def step(self) -> bool:
+        """Play one round to its end, or wait for participants; False once all is over."""
+        if self.federation.is_over():
+            return self._finish()
+        self._withdraw(max(1, self._units(self.settings.withdraw_at)))
+        if self.coordinator.bond_state() is AggregatorState.SLASHED:
+            self.coordinator.report("out", reason="the bond was taken: see the federation's events")
+            return False
+        self.coordinator.bond()
+        if self._lacks_participants():
+            return True
+        round_id = self.coordinator.next_round()
+        if round_id is None:
+            return self._finish()
+        final = self.coordinator.play(round_id, self._await_phase_end)
+        self.coordinator.report("round over", round=round_id, outcome=final.name.lower())
+        return True
+
+    def _await_phase_end(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
+        """Wait until all have acted, or the phase's time is up."""
+        while self.federation.status(round_id) is _PHASES[action]:
+            self.service.pause()
+
+    def _lacks_participants(self) -> bool:
+        """Whether no round is open and too few have joined for one; said once."""
+        newest = self.federation.round_count()
+        if newest and self.federation.status(newest) < Status.FINALIZED:
+            return False
+        active, wanted = self.federation.active_count(), self.settings.min_participants
+        lacks = active < wanted and not self.federation.is_over()
+        if lacks and not self._has_told:
+            self.coordinator.report("waiting for participants", active=active, wanted=wanted)
+        self._has_told = lacks
+        return lacks
+
+    def _finish(self) -> bool:
+        if self.coordinator.bond_state() is AggregatorState.BONDED:
+            receipt = self.federation.unbond()
+            self.coordinator.report("unbonded", gas=receipt.gas_used)
+        self._withdraw(1)
+        self.coordinator.report("finished")
+        return False
+
+    def _withdraw(self, at_least: int) -> None:
+        amount = self.federation.credit_of(self.coordinator.address)
+        if amount >= at_least:
+            receipt = self.federation.withdraw()
+            self.coordinator.report("withdrew", amount=amount, gas=receipt.gas_used)
+
+    def _units(self, tokens: float) -> int:
+        return int(tokens * 10 ** self.federation.token.decimals())

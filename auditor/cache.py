@@ -1,0 +1,242 @@
+"""What an audit need not do twice, kept on the auditor's own disk.
+
+    FOLDER/31337-0x5FbDB2315678afecb367f032d93F642f64180aa3/
+      events-9f86d081884c7d65.json      the events up to a block, as one node told them
+      initial-model.json, round-0001.json, …     what passed: its checks
+      files/                            layer files of the rounds that are not done yet
+
+- A layer file is hashed whenever it is taken from here, exactly as one that was just fetched.
+- A record begins with the SHA-256 of the rest and carries all that it depends on. One that does not
+  match in either is as good as none: it costs the time to do the work again.
+- The events' record counts only while the chain still has the block that it names.
+
+What is trusted is this disk: whoever can write to it can make up a record. `--no-cache` reads none.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+import auditor
+import chain
+import protocol
+import storage
+from auditor.history import RoundHistory
+from auditor.verified import Verified
+from chain.events import EVENT_TYPES, FederationEvent
+from chain.federation import Federation
+from chain.records import Model
+from chain.rpc import plain_errors
+from protocol.errors import Misconfigured, Unavailable
+from protocol.quantities import RoundId
+from storage.files import locked, write_atomically
+
+CONFIRMATIONS: Final = 12
+"""A block with so many on top of it is not expected to go away; if it does, that is noticed."""
+
+_TYPES: Final = {each.__name__: each for each in EVENT_TYPES}
+
+
+class AuditCache:
+    """The cache of one federation, below `folder`, which other federations may share."""
+
+    def __init__(
+        self, folder: Path, federation: Federation, confirmations: int = CONFIRMATIONS
+    ) -> None:
+        self._federation = federation
+        self._confirmations = confirmations
+        self._chain_id = federation.w3.eth.chain_id
+        self.folder = folder / f"{self._chain_id}-{federation.address}"
+
+    @property
+    def files(self) -> Path:
+        """Where layer files are kept until their round is done."""
+        return self.folder / "files"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the cache for one audit alone, waiting while another one of the federation runs.
+
+        Misconfigured when the folder cannot be written.
+        """
+        try:
+            with locked(self.folder):
+                for part in self.files.rglob(".*.layer.*"):  # left by an audit that was killed
+                    part.unlink()
+                yield
+        except OSError as error:
+            raise Misconfigured(f"cache {self.folder}: {error.strerror or error}") from error
+
+    def is_settled(self, block: int, head: int) -> bool:
+        """Whether `block` is so deep below `head` that what it says may be kept."""
+        return block + self._confirmations <= head
+
+    # ------------------------------------------------------------------ events
+
+    def read_events(self, head: int) -> list[FederationEvent]:
+        """Return the federation's events up to block `head`: what is kept, and the rest afresh."""
+        settled = head - self._confirmations
+        before = block_hash(self._federation, settled) if settled >= 0 else None
+        known, done = self._known_events(head)
+        fresh = self._federation.read_events(done + 1 if known is not None else None, head)
+        events = [*(known or ()), *fresh]
+        if before is not None and block_hash(self._federation, settled) == before:
+            kept = [event for event in events if event.block_number <= settled]
+            self._write(
+                self._events_path(),
+                {
+                    "key": self._events_key(),
+                    "to_block": settled,
+                    "block_hash": before.hex(),
+                    "events": [_event_as_json(event) for event in kept],
+                },
+            )
+        return events
+
+    def _known_events(self, head: int) -> tuple[list[FederationEvent] | None, int]:
+        record = self._read(self._events_path(), self._events_key())
+        if record is None or record["to_block"] > head:
+            return None, -1
+        found = block_hash(self._federation, record["to_block"])
+        if found is None or found.hex() != record["block_hash"]:
+            return None, -1  # the chain went another way below that block
+        return [_event_of_json(each) for each in record["events"]], record["to_block"]
+
+    def _events_path(self) -> Path:
+        return self.folder / f"events-{_digest(str(self._federation.w3.provider))[:16]}.json"
+
+    def _events_key(self) -> dict[str, Any]:
+        # A block's hash does not prove its logs to us, so what one node told is not held to be
+        # what another one tells.
+        return {
+            **self._key(),
+            "node": str(self._federation.w3.provider),
+            "from_block": self._federation.deployment_block,
+        }
+
+    # ------------------------------------------------------------------ checks
+
+    def read_round(self, history: RoundHistory, before: Model) -> list[Verified] | None:
+        """Return the checks of a round that passed before, None when it is to be recomputed."""
+        record = self._read(self._round_path(history.round_id), self._round_key(history, before))
+        return None if record is None else [_verified(each) for each in record["checks"]]
+
+    def write_round(self, history: RoundHistory, before: Model, checks: Sequence[Verified]) -> None:
+        """Keep the checks of a finalized round, all of which passed."""
+        assert history.finalized is not None
+        assert all(check.passed for check in checks)
+        record = {
+            "key": self._round_key(history, before),
+            "checks": [asdict(check) for check in checks],
+        }
+        self._write(self._round_path(history.round_id), record)
+
+    def read_model(self, model: Model) -> Verified | None:
+        """Return the check of the initial model that it passed before, None if it did not."""
+        record = self._read(self._model_path(), self._model_key(model))
+        return None if record is None else _verified(record["check"])
+
+    def write_model(self, model: Model, check: Verified) -> None:
+        """Keep the check of the initial model, which passed."""
+        assert check.passed
+        record = {"key": self._model_key(model), "check": asdict(check)}
+        self._write(self._model_path(), record)
+
+    def _model_path(self) -> Path:
+        return self.folder / "initial-model.json"
+
+    def _model_key(self, model: Model) -> dict[str, Any]:
+        return {**self._key(), "model": [model.root.hex(), model.manifest.hex()]}
+
+    def _round_path(self, round_id: RoundId) -> Path:
+        return self.folder / f"round-{round_id:04d}.json"
+
+    def _round_key(self, history: RoundHistory, before: Model) -> dict[str, Any]:
+        """All that the checks of a round follow from; block hashes are in its events."""
+        told = [_event_as_json(event) for event in history.events()]
+        finalized = history.finalized
+        return {
+            **self._key(),
+            "round": history.round_id,
+            "finalized_in": finalized.block_hash.hex() if finalized else None,
+            "events": _digest(json.dumps(told)),
+            "model_before": [before.root.hex(), before.manifest.hex()],
+        }
+
+    # ----------------------------------------------------------------- records
+
+    def _key(self) -> dict[str, Any]:
+        terms = self._federation.terms()
+        return {
+            "chain_id": self._chain_id,
+            "federation": self._federation.address,
+            "spec": terms.spec_digest.hex(),
+            "terms": _digest(repr(terms)),
+            "software": software_digest(),
+        }
+
+    @staticmethod
+    def _write(path: Path, record: dict[str, Any]) -> None:
+        body = json.dumps(record).encode()
+        write_atomically(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+    @staticmethod
+    def _read(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the record at `path` if it is whole and of this `key`."""
+        try:
+            digest, _, body = path.read_bytes().partition(b"\n")
+        except OSError:
+            return None
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return None
+        record: dict[str, Any] = json.loads(body)
+        return record if record.get("key") == key else None
+
+
+def block_hash(federation: Federation, block: int) -> bytes | None:
+    """Return the hash of a block, None when the node does not have it."""
+    try:
+        with plain_errors():
+            return bytes(federation.w3.eth.get_block(block)["hash"])
+    except Unavailable:
+        return None
+
+
+@cache
+def software_digest() -> str:
+    """Return the SHA-256 of all code that an audit's result depends on: it need not be asked twice.
+
+    A version number would say less: a fault that is corrected in a working copy does not change it.
+    """
+    hasher = hashlib.sha256(f"{platform.python_version()} {np.__version__}".encode())
+    for package in (auditor, chain, protocol, storage):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            hasher.update(f"{package.__name__}/{path.relative_to(root)}\0".encode())
+            hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
+def _event_as_json(event: FederationEvent) -> dict[str, Any]:
+    return {"event": type(event).__name__, **event.model_dump(mode="json")}
+
+
+def _event_of_json(fields: dict[str, Any]) -> FederationEvent:
+    named = dict(fields)
+    return _TYPES[named.pop("event")].model_validate_json(json.dumps(named))
+
+
+def _verified(fields: dict[str, Any]) -> Verified:
+    return Verified(**fields)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,173 @@
+"""What an audit came to, for people (`auditor.report`) and for programs."""
+
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from auditor.cache import software_digest
+from auditor.history import RoundHistory, active_at_opening, round_histories
+from auditor.replay import Audit
+from auditor.tokens import Accounts, count_tokens
+from auditor.verified import Verified
+from chain.records import Terms
+from protocol.commitment import is_eligible
+from protocol.quantities import Address, RoundId
+from protocol.spec import Spec
+
+
+@dataclass(frozen=True)
+class RoundFinding:
+    """A round that was audited: its history, who was asked, and its checks.
+
+    `from_cache`: this machine recomputed it in an earlier audit, not in this one.
+    """
+
+    history: RoundHistory
+    asked: frozenset[Address]
+    checks: tuple[Verified, ...]
+    from_cache: bool
+
+    @property
+    def status(self) -> str:
+        """How far the round went: finalized, abandoned, proposed, refuted or open."""
+        history = self.history
+        if history.finalized or history.abandoned:
+            return "finalized" if history.finalized else "abandoned"
+        if history.proposed:
+            return "proposed"
+        return "refuted" if history.refuted else "open"
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check of the round failed."""
+        return all(check.passed for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """The round in numbers, as a JSON object."""
+        history = self.history
+        proposed = history.proposed
+        accepted = [v for v in proposed.verdicts if v.is_accepted] if proposed else []
+        return {
+            "round": history.round_id,
+            "status": self.status,
+            "passed": self.passed,
+            "cached": self.from_cache,
+            "asked": len(self.asked),
+            "committed": len(history.committed),
+            "revealed": len(history.revealed),
+            "accepted": len(accepted),
+            "paid": sum(event.amount for event in history.paid),
+            "model_root": proposed.root.hex() if proposed else None,
+        }
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One audit: what was looked at, when and with what, and what came of it.
+
+    `challenges` says what was shown to the contract; None when nothing was to be.
+    """
+
+    federation: Address
+    chain_id: int
+    block: int
+    block_hash: bytes
+    node: str
+    store: str
+    made_at: datetime
+    command: str
+    versions: Mapping[str, str]
+    terms: Terms
+    spec: Spec | None
+    checks: tuple[Verified, ...]
+    rounds: tuple[RoundFinding, ...]
+    accounts: Accounts
+    challenges: tuple[str, ...] | None = None
+
+    @property
+    def failed(self) -> int:
+        """How many checks failed."""
+        return sum(not check.passed for check in self.checks)
+
+    @property
+    def cached(self) -> int:
+        """How many rounds were taken from the cache."""
+        return sum(found.from_cache for found in self.rounds)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `commonweight audit run --json` prints."""
+        record: dict[str, Any] = {
+            "federation": self.federation,
+            "chain_id": self.chain_id,
+            "block": self.block,
+            "block_hash": self.block_hash.hex(),
+            "made_at": self.made_at.isoformat(timespec="seconds"),
+            "failed": self.failed,
+            "cached": self.cached,
+            "rounds": [found.as_json() for found in self.rounds],
+            "checks": [check.as_json() for check in self.checks],
+            "versions": dict(self.versions),
+        }
+        told = {} if self.challenges is None else {"challenges": list(self.challenges)}
+        return record | told
+
+
+def collect(
+    audit: Audit,
+    checks: Sequence[Verified],
+    *,
+    rounds: Collection[RoundId] | None,
+    made_at: datetime,
+    command: str,
+    version: str,
+    challenges: Sequence[str] | None = None,
+) -> Findings:
+    """Return what an audit that has run came to; `rounds` are those it was asked for."""
+    active = active_at_opening(audit.events)
+    fraction = audit.terms.sampling_fraction
+    found = []
+    for history in round_histories(audit.events):
+        if rounds is not None and history.round_id not in rounds:
+            continue
+        drawn = active.get(history.round_id, frozenset())
+        asked = frozenset(who for who in drawn if is_eligible(history.opened.seed, who, fraction))
+        of_round = tuple(check for check in checks if check.round_id == history.round_id)
+        cached = history.round_id in audit.from_cache
+        found.append(RoundFinding(history, asked, of_round, cached))
+    return Findings(
+        federation=audit.federation.address,
+        chain_id=audit.chain_id,
+        block=audit.block,
+        block_hash=audit.block_hash,
+        node=str(audit.federation.w3.provider).removeprefix("RPC connection "),
+        store=audit.store.api_url,
+        made_at=made_at,
+        command=command,
+        versions={
+            "commonweight": version,
+            "code": software_digest(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        terms=audit.terms,
+        spec=audit.found_spec,
+        checks=tuple(checks),
+        rounds=tuple(found),
+        accounts=count_tokens(audit.events, audit.terms.availability_deposit),
+        challenges=None if challenges is None else tuple(challenges),
+    )
+
+
+def token_totals(accounts: Accounts) -> dict[str, int]:
+    """Return the places where tokens are, in token units; together they are what came in."""
+    return {
+        "escrow": accounts.escrowed,
+        "stakes": accounts.staked,
+        "bonds": accounts.bonded,
+        "credited, not yet withdrawn": accounts.credited.total(),
+        "withdrawn": accounts.withdrawn,
+    }

@@ -1,0 +1,82 @@
+"""What a round's events alone must fulfil, and our verdicts against those proposed."""
+
+from collections.abc import Iterator, Sequence
+
+from auditor.history import RoundHistory
+from auditor.verified import Verified
+from chain.records import Terms
+from protocol.commitment import compute_commitment, is_eligible
+from protocol.payout import compute_payouts
+from protocol.quantities import Address, Digest, RoundId
+from protocol.verdict import Verdict
+from storage.screening import Screened
+
+
+def check_eligible(terms: Terms, history: RoundHistory) -> Verified:
+    """Return whether the seed drew everybody who committed."""
+    seed, fraction = history.opened.seed, terms.sampling_fraction
+    strangers = [
+        e.participant for e in history.committed if not is_eligible(seed, e.participant, fraction)
+    ]
+    claim = f"the seed drew all {len(history.committed)} participants that committed"
+    return Verified("§8", history.round_id, claim, not strangers, ", ".join(strangers))
+
+
+def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Verified]:
+    """Yield whether each reveal opens its commitment."""
+    committed = {e.participant: e.commitment for e in history.committed}
+    for e in history.revealed:
+        opened = compute_commitment(
+            federation, e.round, e.participant, e.root, e.manifest, e.examples, e.salt
+        )
+        # The contract keeps the first 31 bytes.
+        is_same = opened[:31] == committed.get(e.participant, Digest(b""))[:31]
+        claim = f"{e.participant} revealed what it committed to"
+        yield Verified("§8", e.round, claim, is_same, f"update {e.root.hex()}")
+
+
+def tell_refuted(history: RoundHistory) -> Iterator[Verified]:
+    """Yield each proposal that was refuted: a fact, not a failure."""
+    for event in history.refuted:
+        claim = f"a proposal of {event.aggregator} was refuted and is void"
+        detail = f"model {event.root.hex()}, by {event.challenger}"
+        yield Verified("§11", history.round_id, claim, True, detail)
+
+
+def check_verdicts(
+    round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
+) -> Iterator[Verified]:
+    """Yield whether each verdict proposed is the one that we come to."""
+    ours: dict[Address, Screened] = {s.verdict.participant: s for s in screened}
+    for verdict in proposed:
+        mine = ours.get(verdict.participant)
+        if mine is None:
+            claim = f"{verdict.participant} has a verdict without a reveal"
+            yield Verified("§6", round_id, claim, False, "")
+            continue
+        claim = f"{verdict.participant} was rightly {_said(verdict)}"
+        detail = f"root {mine.reveal.root.hex()}" if mine.verdict.is_accepted else mine.reason
+        if mine.verdict != verdict:
+            detail = f"it should have been {_said(mine.verdict)}. {detail}"
+        yield Verified("§6", round_id, claim, mine.verdict == verdict, detail)
+
+
+def check_payouts(terms: Terms, history: RoundHistory) -> Verified:
+    """Return whether a finalized round paid what its verdicts ask for."""
+    assert history.proposed is not None
+    assert history.finalized is not None
+    expected = compute_payouts(terms.round_reward, history.proposed.verdicts)
+    due = {who: amount for who, amount in expected.items() if amount}
+    paid = {e.participant: e.amount for e in history.paid}
+    shares = sum(v.weight * v.score for v in history.proposed.verdicts)
+    fee = terms.aggregator_fee if shares else 0
+    is_right = paid == due and history.finalized.fee == fee
+    claim = f"{len(paid)} participants were paid by weight, and the aggregator its fee"
+    detail = f"{sum(paid.values()) + history.finalized.fee:,} token units"
+    return Verified("§9", history.round_id, claim, is_right, detail)
+
+
+def _said(verdict: Verdict) -> str:
+    if verdict.is_accepted:
+        return f"accepted with weight {verdict.weight} and score {verdict.score}"
+    return f"rejected by check {verdict.reason}"

@@ -1,0 +1,165 @@
+"""Watches a federation and has each proposal judged inside its challenge window (§11).
+
+    watch(federation, store, folder, print, stopped.is_set)
+
+Nothing is kept on disk: a watcher that starts anew reads from the chain how far things are.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from auditor.disputes import judge, settle_demands
+from auditor.replay import Audit
+from chain.demands import open_demands
+from chain.events import FederationEvent, ProposalRefuted, Proposed
+from chain.federation import Federation
+from chain.records import Status
+from chain.rounds import standing_proposal
+from protocol.errors import CommonweightError
+from protocol.quantities import Address, RoundId
+from storage.ipfs import ContentStore
+
+_POLL_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that could not be had
+
+
+def watch(
+    federation: Federation,
+    store: ContentStore,
+    workspace: Path,
+    report: Callable[[str], None],
+    is_stopped: Callable[[], bool],
+    *,
+    once: bool = False,
+) -> None:
+    """Judge each proposal in its challenge window, challenge the wrong ones, until stopped.
+
+    `report` hears one line a finding. With `once`, returns after the first proposal that was
+    judged, or whose window closed over what could only be reported.
+    """
+    watcher = Watcher(federation, store, workspace, report)
+    while not is_stopped():
+        watcher.look()
+        if once and watcher.judged:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+@dataclass
+class _Pending:
+    """A proposal that is not judged yet: how often it was tried, and when it is worth it again."""
+
+    proposed: Proposed
+    tries: int = 0
+    again_at: float = 0.0
+    events: int = 0
+
+
+class Watcher:
+    """Looks at one federation's newest round again and again.
+
+    `judged` are the keys of proposals of which the last word was said.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        store: ContentStore,
+        workspace: Path,
+        report: Callable[[str], None],
+    ) -> None:
+        self.federation = federation
+        self.store = store
+        self.workspace = workspace
+        self.report = report
+        self.judged: set[object] = set()
+        self._told: set[str] = set()
+        self._round = RoundId(0)
+        self._first_block: int | None = None
+        self._lead: Address | None = None
+        self._pending: _Pending | None = None
+
+    def look(self) -> None:
+        """Do what there is to do now. A node that is down is told of, and may come back."""
+        try:
+            self._look()
+        except CommonweightError as error:
+            self._tell(f"cannot judge now, trying again: {error}")
+
+    def _look(self) -> None:
+        self._tell_lead()
+        newest = self.federation.round_count()
+        if not newest:
+            return
+        events = self._events(newest)
+        for line in settle_demands(self.federation, open_demands(events)):
+            self._tell(line)
+            events = self._events(newest)
+        status = self.federation.status(newest)
+        self._tell_round(newest, events, status)
+        standing = standing_proposal(events) if status is Status.CHALLENGE else None
+        self._close(standing)
+        if standing is None or standing.key in self.judged:
+            return
+        self._pending = self._pending or _Pending(standing)
+        if len(events) != self._pending.events or time.monotonic() >= self._pending.again_at:
+            self._pending.events = len(events)
+            self._pending.again_at = time.monotonic() + _AGAIN_SECONDS
+            self._judge(self._pending)
+
+    def _judge(self, pending: _Pending) -> None:
+        """Judge a proposal; ask for bytes twice before a deposit is spent on demanding them."""
+        audit = Audit(self.federation, self.store, self.workspace)
+        round_id = pending.proposed.round
+        if not pending.tries:
+            for check in audit.check_round(round_id):
+                if not check.passed:
+                    self._tell(check.line())
+        for line, is_final in judge(audit, round_id, may_demand=pending.tries > 0):
+            self._tell(line)
+            if is_final:
+                self.judged.add(pending.proposed.key)
+        pending.tries += 1
+
+    def _close(self, standing: Proposed | None) -> None:
+        """Have done with a proposal that is no longer open to challenge, judged or not."""
+        pending = self._pending
+        if pending is None or (standing is not None and standing.key == pending.proposed.key):
+            return
+        self._pending = None
+        if pending.proposed.key not in self.judged:
+            self._tell(f"round {pending.proposed.round}: the proposal can no longer be challenged")
+            self.judged.add(pending.proposed.key)
+
+    def _tell_lead(self) -> None:
+        lead, self._lead = self._lead, self.federation.current_aggregator()
+        if lead not in (None, self._lead):
+            self.report(f"the lead passed from {lead} to {self._lead}")
+
+    def _tell_round(
+        self, round_id: RoundId, events: Sequence[FederationEvent], status: Status
+    ) -> None:
+        if status is Status.EXPIRED:
+            self._tell(f"round {round_id}: {self._lead} is late, anybody may hand the round on")
+        for event in events:
+            if isinstance(event, ProposalRefuted):
+                words = f"{event.aggregator} was refuted"
+                if not any(words in line for line in self._told):
+                    reward = f"{event.reward:,} token units to {event.challenger}"
+                    self._tell(f"round {round_id}: {words}, {reward}")
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:  # what is tried again is not told again
+            self.report(line)
+        self._told.add(line)
+
+    def _events(self, round_id: RoundId) -> list[FederationEvent]:
+        """Return the round's events, from the block in which it was opened once that is known."""
+        if round_id != self._round:
+            self._round, self._first_block = round_id, None
+        events = self.federation.read_events(self._first_block, round_id=round_id)
+        self._first_block = events[0].block_number if events else None
+        return events

@@ -1,0 +1,166 @@
+"""Peak memory of verifying and averaging against the size of the model; it should be a flat line.
+
+    python -m benchmarks.memory                 (up to 12 GB a participant, two participants)
+
+Layer files are sparse, so they take no disk, but every byte of them is read, hashed and averaged;
+the mean is written in full and hashed again. Each size runs in a process of its own and its files
+are deleted. The last part is Llama-3.1-70B with every weight: one of its 80 decoder layers runs for
+real, and the whole is extrapolated from it and marked so. Writes results/memory.json and .png.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from aggregator.layerwise import average_layers
+from benchmarks import aggregation
+from storage.layers import LayerFolder
+
+RESULTS: Final = Path(__file__).parent / "results"
+PARTICIPANTS: Final = 2
+SIZES: Final = {10: (1, 1600), 100: (1, 5000), 1000: (4, 8192), 4000: (15, 8192), 12000: (45, 8192)}
+
+Layers = list[tuple[str, tuple[int, ...]]]
+
+
+def llama_decoder_layer() -> Layers:
+    """One decoder layer of Llama-3.1-70B: hidden 8192, 64 heads, 8 key-value heads, 28672 wide."""
+    hidden, wide, heads, kv_heads = 8192, 28672, 64, 8
+    kv = hidden // heads * kv_heads
+    return [
+        ("input_layernorm", (hidden,)),
+        ("mlp.down_proj", (hidden, wide)),
+        ("mlp.gate_proj", (wide, hidden)),
+        ("mlp.up_proj", (wide, hidden)),
+        ("post_attention_layernorm", (hidden,)),
+        ("self_attn.k_proj", (kv, hidden)),
+        ("self_attn.o_proj", (hidden, hidden)),
+        ("self_attn.q_proj", (hidden, hidden)),
+        ("self_attn.v_proj", (kv, hidden)),
+    ]
+
+
+def llama_70b() -> Layers:
+    """Every tensor of Llama-3.1-70B: 80 such layers, embedding and head of 128,256 tokens."""
+    layers = [
+        (f"model.layers.{i}.{name}", shape)
+        for i in range(80)
+        for name, shape in llama_decoder_layer()
+    ]
+    ends = {"model.embed_tokens": (128_256, 8192), "lm_head": (128_256, 8192)}
+    return [*layers, *ends.items(), ("model.norm", (8192,))]
+
+
+def measure(layers: Layers, scratch: Path) -> dict[str, Any]:
+    """Verify two sparse updates, average them, verify the mean."""
+    spec = aggregation.spec_of(layers)
+    aggregation.warm_up()
+    updates = [LayerFolder(scratch / f"update{i}") for i in range(PARTICIPANTS)]
+    for update in updates:
+        update.path.mkdir()
+        for index in range(len(spec.layers)):
+            with update.layer_path(index).open("wb") as file:
+                file.truncate(spec.layer_bytes(index))
+    aggregation.mark_baseline()
+    start = time.perf_counter()
+    with ThreadPoolExecutor(aggregation.THREADS) as pool:
+        list(pool.map(lambda update: aggregation.verify(spec, update), updates))
+    verified = time.perf_counter()
+    target = LayerFolder(scratch / "mean")
+    root = average_layers(spec, updates, [1, 2], target, aggregation.THREADS)
+    averaged = time.perf_counter()
+    assert aggregation.verify(spec, target) == root.hex()
+    return {
+        "bytes_a_participant": spec.total_bytes,
+        "verify_seconds": verified - start,
+        "average_seconds": averaged - verified,
+        "rehash_seconds": time.perf_counter() - averaged,
+        "peak_bytes": aggregation.memory("VmHWM") - aggregation._baseline,
+    }
+
+
+def in_a_process(which: str, scratch: Path | None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="commonweight-bench-") as folder:
+        command = [sys.executable, "-m", "benchmarks.memory", "--child", which, folder]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(
+        f"{which:>6s}: {row['bytes_a_participant'] / 1e9:6.2f} GB, peak "
+        f"{row['peak_bytes'] / 1e6:.1f} MB, {_seconds(row):.1f} s",
+        file=sys.stderr,
+    )
+    return row
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    total: float = row["verify_seconds"] + row["average_seconds"] + row["rehash_seconds"]
+    return total
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    sizes = [row["bytes_a_participant"] / 1e6 for row in rows]
+    axes.plot(sizes, [row["peak_bytes"] / 1e6 for row in rows], "o-")
+    axes.set(xscale="log", xlabel="MB a participant", ylabel="peak memory above start, MB")
+    axes.set_ylim(bottom=0)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--up-to", type=int, default=12_000, help="largest size, MB a participant")
+    parser.add_argument("--scratch", type=Path, help="where files are written: the largest size")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        which, folder = options.child
+        spec = aggregation.make_spec(*SIZES[int(which)]) if which.isdigit() else None
+        layers = [(e.name, e.shape) for e in spec.layers] if spec else llama_decoder_layer()
+        print(json.dumps(measure(layers, Path(folder))))
+        return
+    needed = 1.1e6 * max(options.up_to, 3500)
+    free = shutil.disk_usage(options.scratch or tempfile.gettempdir()).free
+    if free < needed:
+        sys.exit(f"too little disk: {needed:,.0f} bytes are needed, {free:,} are free")
+    rows = [in_a_process(str(s), options.scratch) for s in SIZES if s <= options.up_to]
+    part = in_a_process("llama", options.scratch)
+    whole = 4 * sum(prod(shape) for _, shape in llama_70b())
+    times = whole / part["bytes_a_participant"]
+    slope = float(
+        np.polyfit([r["bytes_a_participant"] for r in rows], [r["peak_bytes"] for r in rows], 1)[0]
+    )
+    result = {
+        "command": "python -m benchmarks.memory",
+        "participants": PARTICIPANTS,
+        "results": rows,
+        "slope_bytes_of_memory_a_byte_of_model": slope,
+        "llama_3_1_70b": {
+            "parameters": whole // 4,
+            "tensors": len(llama_70b()),
+            "bytes_a_participant": whole,
+            "one_decoder_layer_measured": part,
+            "whole_extrapolated": {"seconds": _seconds(part) * times, "from_times": times},
+        },
+    }
+    (RESULTS / "memory.json").write_text(json.dumps(result, indent=2) + "\n")
+    plot(rows, RESULTS / "memory.png")
+    print(json.dumps({"slope": slope, "llama": result["llama_3_1_70b"]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

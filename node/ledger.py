@@ -1,0 +1,224 @@
+"""A participant that follows the contract by itself: no Flower, no message, nobody to obey.
+
+Every look at the chain ends in at most one step:
+
+    join        when not yet a member, or again after a penalty if the settings say so
+    commit      in the commit phase of a round that asks us
+    reveal      in the reveal phase, once the commitments lie as deep as the settings want
+    withdraw    between rounds, when what is due is worth the gas
+
+Whoever was away for a round looks, finds another one open, and takes part in that.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.records import Round, Status, SubmissionState
+from chain.reverts import Reverted
+from chain.rounds import chain_time, connect_federation, is_buried
+from chain.transactions import SendingLimits
+from chain.wallet import Wallet
+from node.history import Standing, round_results, standing_of
+from node.participant import Participant
+from node.settings import ParticipantSettings
+from node.trainer import open_trainer
+from protocol.quantities import RoundId
+from storage.ipfs import ContentStore
+from storage.progress import Report
+from storage.service import Service, alone
+
+_UNDER_WAY: Final = (Status.COMMIT, Status.REVEAL)
+
+
+def run_participant(
+    settings: ParticipantSettings,
+    open_wallet: Callable[[], Wallet],
+    service: Service,
+    report: Report,
+) -> None:
+    """Follow the federation until it is over, or this participant has left it.
+
+    Misconfigured when the settings are wrong or another process has the wallet; what is only
+    unavailable is waited for.
+    """
+    with alone(settings.state, settings.keystore):
+        wallet = open_wallet()
+        report("starting", participant=wallet.address)
+        participant = service.insist(lambda: open_participant(settings, wallet, report))
+        service.keep(Follower(participant, settings, service).step)
+
+
+def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
+    """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
+    store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
+    return Participant(
+        connect_wallet(settings, wallet),
+        store,
+        open_trainer(settings, store, report),
+        settings.state,
+        report,
+    )
+
+
+def connect_wallet(settings: ParticipantSettings, wallet: Wallet) -> Federation:
+    """Return the contract as this participant's wallet uses it."""
+    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    return connect_federation(FederationLocation.load(settings.federation), wallet, limits)
+
+
+class Follower:
+    """Decides from the chain what a participant does next."""
+
+    def __init__(
+        self, participant: Participant, settings: ParticipantSettings, service: Service
+    ) -> None:
+        self.participant = participant
+        self.settings = settings
+        self.service = service
+        self._told: set[str] = set()
+        self._settled_up_to = RoundId(0)
+        self._worthwhile: int | None = None
+
+    @property
+    def federation(self) -> Federation:
+        """The contract that is followed."""
+        return self.participant.federation
+
+    def step(self) -> bool:
+        """Do what is due; False when nothing will ever be again."""
+        newest = self.federation.round_count()
+        status = self.federation.status(newest) if newest else Status.NONE
+        if status in _UNDER_WAY and self._act(newest, status):
+            return True
+        self._tell_results(newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0)))
+        if self.federation.is_over():
+            return self._finish()
+        return self._stay_in()
+
+    # ---------------------------------------------------------------- a round
+
+    def _act(self, round_id: RoundId, status: Status) -> bool:
+        """Take the step of a round's phase, if it asks for one; whether this round is ours."""
+        try:
+            if status is Status.COMMIT:
+                is_ours = self.participant.commit(round_id) is not None
+            else:
+                is_ours = self._reveal_when_buried(round_id)
+        except Reverted as error:
+            # The phase may have ended, or an earlier transaction been mined, since we looked.
+            if self.federation.status(round_id) is status:
+                raise
+            self._tell(f"late {round_id}", "too late", round=round_id, reason=str(error))
+            return True
+        if not is_ours and self._standing() is Standing.ACTIVE:
+            self._tell(f"idle {round_id}", "nothing to do", round=round_id, phase_now=status.name)
+        return is_ours
+
+    def _reveal_when_buried(self, round_id: RoundId) -> bool:
+        """Reveal once no reorganisation can reopen the commit phase, or half the time is gone.
+
+        Others could commit to a copy of what they see. A chain that stands still proves nothing,
+        and a missed reveal costs the penalty: the deadline decides.
+        """
+        address = self.participant.address
+        state = self.federation.get_submission(round_id, address).state
+        if state is SubmissionState.COMMITTED:
+            facts = self.federation.get_round(round_id)
+            if self._is_early(facts) and not is_buried(
+                self.federation, round_id, self.settings.confirmations
+            ):
+                self._tell(f"bury {round_id}", "waiting for confirmations", round=round_id)
+                return True
+            self.participant.reveal(round_id)
+        return state is not SubmissionState.NONE
+
+    def _is_early(self, facts: Round) -> bool:
+        half = self.federation.terms().reveal_seconds // 2
+        return chain_time(self.federation) < facts.reveal_deadline - half
+
+    # ------------------------------------------------------------- membership
+
+    def _standing(self) -> Standing:
+        return standing_of(self.federation, self.participant.address)
+
+    def _stay_in(self) -> bool:
+        """Join where that is due, and withdraw what is worth it; False once the stake is back."""
+        self._withdraw()
+        standing = self._standing()
+        match standing:
+            case Standing.ACTIVE:
+                return True
+            case Standing.LEAVING:
+                return self._await_stake()
+            case Standing.LEFT if not self.settings.rejoin:
+                self._tell("left", "left", advice="set rejoin = true to take part again")
+                return False
+            case Standing.PENALIZED if not self.settings.rejoin:
+                self._tell("penalized", "out", advice="set rejoin = true to fill the stake up")
+                return True
+            case _:
+                self._join()
+                return True
+
+    def _join(self) -> None:
+        receipt = self.federation.join()
+        self.participant.report(
+            "joined", participant=self.participant.address, gas=receipt.gas_used
+        )
+        self._told.discard("penalized")
+
+    def _await_stake(self) -> bool:
+        unlock_at = self.federation.get_participant(self.participant.address).unlock_at
+        if chain_time(self.federation) < unlock_at:
+            self._tell("leaving", "leaving", until=unlock_at)
+            return True
+        self.federation.withdraw()
+        self.participant.report("left", advice="the stake is withdrawn")
+        return False
+
+    # ------------------------------------------------------------------ money
+
+    def _withdraw(self) -> None:
+        if self._worthwhile is None:
+            unit = 10 ** self.federation.token.decimals()
+            self._worthwhile = max(1, round(self.settings.withdraw_at * unit))
+        if self.federation.credit_of(self.participant.address) >= self._worthwhile:
+            self.participant.withdraw()
+
+    def _finish(self) -> bool:
+        """Take what is left to take once the federation is over; False when that is done."""
+        self.participant.withdraw()
+        match self._standing():
+            case Standing.LEAVING:
+                return self._await_stake()
+            case Standing.ACTIVE | Standing.PENALIZED:
+                advice = "`commonweight participant leave` gets the stake back"
+            case _:
+                advice = ""
+        self.participant.report("finished", advice=advice)
+        return False
+
+    # --------------------------------------------------------------- telling
+
+    def _tell_results(self, last: RoundId) -> None:
+        """Say of every round that ended what came of it for us."""
+        if last <= self._settled_up_to:
+            return
+        for result in round_results(self.federation, self.participant.address):
+            if self._settled_up_to < result.round <= last:
+                self.participant.report(
+                    "round over",
+                    round=result.round,
+                    outcome=result.outcome.value,
+                    paid=result.paid,
+                    reason=result.reason,
+                )
+        self._settled_up_to = last
+
+    def _tell(self, key: str, phase: str, **facts: object) -> None:
+        """Report what would otherwise be said at every look."""
+        if key not in self._told:
+            self._told.add(key)
+            self.participant.report(phase, **facts)

@@ -1,0 +1,64 @@
+"""An audit as the tests run it: over a store that tells what it was asked for."""
+
+import threading
+from pathlib import Path
+
+from auditor.cache import AuditCache
+from auditor.replay import Audit
+from auditor.verified import Verified
+from protocol.quantities import Digest, RoundId
+from storage.ipfs import ContentStore
+from tests.world import World
+
+
+class TellingStore(ContentStore):
+    """Notes each layer file fetched: its CID with "asked", then "had" or "failed"."""
+
+    def __init__(self, api_url: str, timeout_s: float = 30.0) -> None:
+        super().__init__(api_url, timeout_s)
+        self.told: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+
+    def fetch_file(self, cid: str, size: int, sha256: Digest, target: Path) -> None:
+        self._tell("asked", cid)
+        try:
+            super().fetch_file(cid, size, sha256, target)
+        except BaseException:
+            self._tell("failed", cid)
+            raise
+        self._tell("had", cid)
+
+    def _tell(self, what: str, cid: str) -> None:
+        with self._lock:
+            self.told.append((what, cid))
+
+    @property
+    def fetched(self) -> int:
+        return sum(what == "had" for what, _ in self.told)
+
+
+class Audited:
+    """One audit with a cache in `folder`, run to its end."""
+
+    def __init__(
+        self,
+        world: World,
+        folder: Path,
+        confirmations: int = 0,
+        url: str | None = None,
+        rounds: set[RoundId] | None = None,
+    ) -> None:
+        client = world.client()
+        self.store = TellingStore(url or world.daemon.url)
+        self.cache = AuditCache(folder, client, confirmations)
+        with self.cache.held():
+            self.audit = Audit(client, self.store, self.cache.files, self.cache)
+            self.lines: list[Verified] = list(self.audit.run(rounds))
+
+    @property
+    def failed(self) -> list[Verified]:
+        return [line for line in self.lines if not line.passed]
+
+
+def layer_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.layer"))

@@ -1,0 +1,276 @@
+"""Every lie a cheating aggregator can propose, and the honest end of a round after it."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+
+from aggregator import coordinator
+from aggregator.layerwise import average_layers as average
+from auditor.disputes import find_fault
+from auditor.replay import Audit
+from chain.records import AggregatorState, Status
+from chain.rounds import reveals
+from protocol.checks import Check
+from protocol.encoding import STORED
+from protocol.quantities import BasisPoints, Digest, RoundId
+from protocol.spec import Spec
+from storage.files import write_atomically
+from storage.ipfs import ContentStore
+from storage.layers import LayerFolder, build_manifest
+from storage.screening import Screened, screen_reveals
+from tests.world import TOKEN, World
+
+BOND = 200 * TOKEN
+DEPOSIT = 3 * TOKEN
+WINDOW = 1_800
+RESPONSE = 100
+TERMS: dict[str, Any] = {"challenge_seconds": WINDOW, "response_seconds": RESPONSE}
+
+_ROOT = Path(__file__).parents[2]
+_WAIT_SECONDS = 60.0
+
+Lie = Callable[[World], RoundId]
+
+
+def bend(folder: LayerFolder, layer: int, place: int, amount: int) -> None:
+    path = folder.layer_path(layer)
+    values = np.fromfile(path, STORED)
+    values[place] += amount
+    write_atomically(path, values.tobytes())
+
+
+# --------------------------------------------------------------------------- a wrong average
+
+
+def off_by_one(
+    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+) -> Digest:
+    average(spec, updates, weights, target)
+    bend(target, 1, 70, 1)
+    return target.root(spec)
+
+
+def swapped_weights(
+    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+) -> Digest:
+    return average(spec, updates, [weights[1], weights[0], *weights[2:]], target)
+
+
+def one_left_out(
+    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+) -> Digest:
+    return average(spec, updates[:-1], weights[:-1], target)
+
+
+def one_made_up(
+    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+) -> Digest:
+    invented = LayerFolder(target.path.parent / "invented")
+    invented.write(spec, [np.full(layer.shape, -(2**20), np.int32) for layer in spec.layers])
+    return average(spec, [*updates, invented], [*weights, 7], target)
+
+
+def last_model_again(
+    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+) -> Digest:
+    target.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
+    return target.root(spec)
+
+
+# -------------------------------------------------------------------------- a wrong verdict
+
+
+def judged(decision: Screened, **changes: Any) -> Screened:
+    return dataclasses.replace(decision, verdict=dataclasses.replace(decision.verdict, **changes))
+
+
+def weights_swapped_in_the_verdicts(decisions: list[Screened]) -> list[Screened]:
+    first, second = decisions[0].verdict.weight, decisions[1].verdict.weight
+    return [judged(decisions[0], weight=second), judged(decisions[1], weight=first), *decisions[2:]]
+
+
+def paying_a_friend(decisions: list[Screened]) -> list[Screened]:
+    return [decisions[0], *(judged(d, score=BasisPoints(1)) for d in decisions[1:])]
+
+
+def rejecting_an_honest_update(decisions: list[Screened]) -> list[Screened]:
+    bent = judged(decisions[0], weight=0, score=BasisPoints(0), reason=Check.NORM)
+    return [bent, *decisions[1:]]
+
+
+# --------------------------------------------------------------------- how a lie is proposed
+
+
+def propose(world: World, **patches: Any) -> RoundId:
+    """Play a round up to a proposal of a lead that has `patches` in place of the honest code."""
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in patches.items():
+            patch.setattr(coordinator, name, _deaf(value) if name == "average_layers" else value)
+        world.coordinator.propose(round_id)
+    return round_id
+
+
+def _deaf(lie: Callable[..., Digest]) -> Callable[..., Digest]:
+    """A lie hears neither mode nor threads."""
+    return lambda spec, updates, weights, target, **_: lie(spec, updates, weights, target)
+
+
+def averaging(lie: Callable[..., Digest]) -> Lie:
+    return lambda world: propose(world, average_layers=lie)
+
+
+def judging(lie: Callable[[list[Screened]], list[Screened]]) -> Lie:
+    return lambda world: propose(world, screen_reveals=lambda *a: lie(screen_reveals(*a)))
+
+
+def withheld_model(world: World) -> RoundId:
+    return propose(world, pin=lambda store, folder, manifest: manifest.digest())
+
+
+def withheld_update(world: World) -> RoundId:
+    """The lead and ann know her update, and let nobody else see it."""
+    round_id = propose(world)
+    for reveal in reveals(world.client(), round_id):
+        if reveal.participant == world.address_of("ann"):
+            world.withhold(reveal.manifest)
+    return round_id
+
+
+def manifest_of_other_bytes(world: World) -> RoundId:
+    def other(folder: LayerFolder, spec: Spec, subject: Any, root: Digest) -> Any:
+        bend(folder, 0, 0, 1)
+        return build_manifest(folder, spec, subject, root)
+
+    return propose(world, build_manifest=other)
+
+
+CHALLENGED: dict[str, Lie] = {
+    "off by one": averaging(off_by_one),
+    "weights swapped": averaging(swapped_weights),
+    "an update left out": averaging(one_left_out),
+    "an update made up": averaging(one_made_up),
+    "the last model again": averaging(last_model_again),
+    "weights swapped in the verdicts": judging(weights_swapped_in_the_verdicts),
+    "paying a friend": judging(paying_a_friend),
+}
+DEMANDED: dict[str, Lie] = {
+    "the model withheld": withheld_model,
+    "an update withheld": withheld_update,
+    "a manifest of other bytes": manifest_of_other_bytes,
+}
+
+
+# ------------------------------------------------------------------------- what comes of it
+
+
+def auditing(world: World, name: str = "auditor") -> Audit:
+    client = world.client(world.auditor)
+    return Audit(client, ContentStore(world.daemon.url), world.folder / name)
+
+
+def assert_slashed(world: World, deposits: int = 0) -> None:
+    """The lead's bond is gone, half of it to the auditor, beside its returned deposits."""
+    federation = world.client()
+    assert federation.aggregator_state(world.aggregator.address) is AggregatorState.SLASHED
+    assert federation.credit_of(world.auditor.address) == BOND // 2 + deposits * DEPOSIT
+
+
+def finish(world: World, round_id: RoundId, honest: Sequence[str] = ("ann", "bob", "cem")) -> None:
+    """The standby proposes what is right, and everybody honest is paid."""
+    federation = world.client()
+    standby = world.stand_by()
+    assert federation.current_aggregator() == world.standby.address
+    standby.propose(round_id)
+    assert find_fault(auditing(world, "again"), round_id) is None
+    world.travel(WINDOW)
+    standby.settle(round_id)
+    assert federation.status(round_id) is Status.FINALIZED
+    weights = {"ann": 10, "bob": 20, "cem": 25}
+    shares = sum(weights[name] for name in honest)
+    for name, weight in weights.items():
+        due = (100 * TOKEN + 1) * weight // shares if name in honest else 0
+        assert federation.credit_of(world.address_of(name)) == due
+    assert federation.credit_of(world.standby.address) == 5 * TOKEN
+    lines = world.audit()
+    assert [line.line() for line in lines if not line.passed] == []
+    assert "§11" in {line.section for line in lines}
+
+
+# ----------------------------------------------------------------------------- as a process
+
+
+def wallet_arguments(world: World) -> list[str]:
+    """Return endpoints and wallet of the auditor as the command line takes them."""
+    keystore, password = world.folder / "auditor.json", world.folder / "password"
+    password.write_text("long enough\n")
+    world.auditor.save_keystore(keystore, "long enough", work_factor=2**12)
+    endpoints = [world.address, "--rpc", world.rpc_url, "--ipfs", world.daemon.url]
+    return [*endpoints, "--keystore", str(keystore), "--password-file", str(password)]
+
+
+class WatchProcess:
+    """`commonweight audit watch` at work."""
+
+    def __init__(self, process: "subprocess.Popen[str]", told: IO[str]) -> None:
+        self.process = process
+        self._told = told
+
+    def told(self) -> str:
+        """Return what it said so far."""
+        self._told.seek(0)
+        return self._told.read()
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Return once something is so, and fail when the watcher has ended or it takes too long."""
+        give_up = time.monotonic() + _WAIT_SECONDS
+        while not is_so():
+            assert self.process.poll() is None or is_so(), self.told()
+            assert time.monotonic() < give_up, self.told()
+            time.sleep(0.1)
+
+    def join(self) -> int:
+        """Wait for the end and return the exit code."""
+        return self.process.wait(timeout=_WAIT_SECONDS)
+
+    def stop(self) -> int:
+        """Ask it to end and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.join()
+
+
+@contextmanager
+def watching(world: World, *options: str) -> Iterator[WatchProcess]:
+    """Run `audit watch` in a process of its own; it is stopped at the end."""
+    watch = ["audit", "watch", *wallet_arguments(world), *options]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(_ROOT),
+        "COMMONWEIGHT_HOME": str(world.folder),
+    }
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "commonweight", *watch],
+            env=environment,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield WatchProcess(process, told)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()

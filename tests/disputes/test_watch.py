@@ -1,0 +1,104 @@
+"""Every lie against `commonweight audit watch`, a process of its own, on two chains.
+
+Nothing but the clock is helped along: the watcher finds the lie, demands what is withheld and
+challenges inside the window; the lead's bond moves, and the standby finishes the round.
+"""
+
+import pytest
+
+from chain.events import AvailabilityChallenged
+from chain.records import AggregatorState
+from protocol.quantities import RoundId
+from tests.disputes.lies import (
+    CHALLENGED,
+    DEMANDED,
+    RESPONSE,
+    WINDOW,
+    assert_slashed,
+    finish,
+    judging,
+    rejecting_an_honest_update,
+    watching,
+)
+from tests.world import World
+
+
+def is_slashed(world: World) -> bool:
+    state = world.client().aggregator_state(world.aggregator.address)
+    return state is AggregatorState.SLASHED
+
+
+def window_left(world: World, round_id: RoundId) -> int:
+    deadline = world.client().get_round(round_id).challenge_deadline
+    return deadline - int(world.w3.eth.get_block("latest")["timestamp"])
+
+
+@pytest.mark.parametrize("lie", CHALLENGED)
+def test_a_lie_is_challenged(either: World, lie: str) -> None:
+    world = either
+    with watching(world, "--once") as watcher:
+        round_id = CHALLENGED[lie](world)
+        assert window_left(world, round_id) > WINDOW - 60
+        watcher.wait_until(lambda: is_slashed(world))
+        assert watcher.join() == 0, watcher.told()
+        assert f"{world.aggregator.address} was refuted" in watcher.told()
+    assert_slashed(world)
+    finish(world, round_id)
+
+
+@pytest.mark.parametrize("lie", DEMANDED)
+def test_what_is_withheld_is_demanded(either: World, lie: str) -> None:
+    world = either
+    with watching(world, "--once") as watcher:
+        round_id = DEMANDED[lie](world)
+
+        def is_demanded() -> bool:
+            events = world.client().read_events(round_id=round_id)
+            return any(isinstance(event, AvailabilityChallenged) for event in events)
+
+        watcher.wait_until(is_demanded)
+        assert not is_slashed(world)
+        world.travel(RESPONSE)
+        assert window_left(world, round_id) > RESPONSE
+        watcher.wait_until(lambda: is_slashed(world))
+        assert watcher.join() == 0, watcher.told()
+        assert "was not posted in time" in watcher.told()
+    assert_slashed(world, deposits=1)
+    finish(world, round_id, ("bob", "cem") if "update" in lie else ("ann", "bob", "cem"))
+
+
+def test_a_watcher_goes_on_from_round_to_round(world: World) -> None:
+    """Refuted in the first round, replaced late in the second: the watcher tells of both."""
+    with watching(world) as watcher:
+        first = CHALLENGED["off by one"](world)
+        watcher.wait_until(lambda: is_slashed(world))
+        finish(world, first)
+        second = world.stand_by().next_round()
+        assert second == 2
+        world.commit_and_reveal(second)
+        watcher.wait_until(
+            lambda: f"the lead passed from {world.aggregator.address}" in watcher.told()
+        )
+        world.stand_by().propose(second)
+        words = "round 2: verdicts and model are as the contract would have them"
+        watcher.wait_until(lambda: words in watcher.told())
+        assert watcher.stop() == 0
+        assert "round 1: leaf 10 is not the weighted mean of 3 updates" in watcher.told()
+
+
+def test_a_late_aggregator_is_told(world: World) -> None:
+    with watching(world) as watcher:
+        world.commit_and_reveal(world.open_round())
+        world.travel(3 * 600)
+        watcher.wait_until(lambda: "is late, anybody may hand the round on" in watcher.told())
+        world.client(world.standby).replace_aggregator()
+        watcher.wait_until(lambda: f"to {world.standby.address}" in watcher.told())
+        assert watcher.stop() == 0
+
+
+def test_once_ends_after_a_wrong_rejection_was_reported(world: World) -> None:
+    with watching(world, "--once") as watcher:
+        judging(rejecting_an_honest_update)(world)
+        assert watcher.join() == 0
+        assert "it should have been accepted" in watcher.told()
+    assert not is_slashed(world)

@@ -1,0 +1,89 @@
+"""A standby beside the lead: it waits, and takes over when the contract allows it."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from aggregator.coordinator import Coordinator
+from chain.records import AggregatorState, Status
+from chain.reverts import Reverted
+from protocol.errors import Misconfigured
+from tests.world import TOKEN, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path, rounds=2) as world:
+        yield world
+
+
+def test_a_standby_waits_for_the_round_that_the_lead_opens(world: World) -> None:
+    standby = world.stand_by()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(standby.next_round)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1.0)
+        opened = world.open_round()
+        assert waiting.result(timeout=30) == opened
+    assert world.client().current_aggregator() == world.aggregator.address
+
+
+def test_a_standby_takes_the_lead_from_an_idle_lead(world: World) -> None:
+    standby = world.stand_by()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(standby.next_round)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        world.travel(600)  # propose_seconds
+        round_id = waiting.result(timeout=30)
+    assert round_id == 1
+    federation = world.client()
+    assert federation.current_aggregator() == world.standby.address
+    # It cost the lead its place, not its bond, and it plays on as a standby.
+    world.coordinator.bond()
+    assert world.coordinator.next_round() == round_id
+    assert standby.play(round_id, world.ask) is Status.FINALIZED
+    assert federation.credit_of(world.standby.address) == 5 * TOKEN
+    state = federation.aggregator_state(world.aggregator.address)
+    assert state is AggregatorState.BONDED
+    assert all(line.passed for line in world.audit())
+
+
+def test_both_end_when_the_federation_is_over(world: World) -> None:
+    standby = world.stand_by()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(standby.next_round)
+        world.travel(10**6 + 1)
+        assert waiting.result(timeout=30) is None
+    assert world.coordinator.next_round() is None
+
+
+def test_a_lead_that_lost_the_race_to_open_a_round_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lead is passed on between its look and its transaction."""
+    standby = world.stand_by()
+    world.coordinator.bond()
+    real = world.coordinator.federation.open_round
+
+    def too_late() -> object:
+        monkeypatch.undo()
+        world.travel(600)
+        assert standby.next_round() == 1
+        return real()
+
+    monkeypatch.setattr(world.coordinator.federation, "open_round", too_late)
+    assert world.coordinator.next_round() == 1
+
+
+def test_what_keeps_the_lead_from_opening_is_still_told(tmp_path: Path) -> None:
+    with World(tmp_path, names=()) as world, pytest.raises(Reverted, match="participant"):
+        world.coordinator.next_round()
+
+
+def test_an_aggregator_that_is_not_listed_is_told_so(world: World) -> None:
+    stranger = Coordinator(world.client(world.auditor), world.store, world.folder / "stranger")
+    with pytest.raises(Misconfigured, match="cannot aggregate here: it is unlisted"):
+        stranger.next_round()
