@@ -43,10 +43,10 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Every lie an aggregator can tell, against the auditor and the contract; then the contract's own fuzz.
+# Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
-	cd contracts && $(FORGE) test --match-contract DisputeTest
+	cd contracts && $(FORGE) test --match-contract "Dispute|Availability"
 
 # 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract.
 test-contracts: setup

@@ -48,8 +48,9 @@ def open_coordinator(
     """Return the coordinator of these settings. Misconfigured or Unavailable, in one line."""
     location = FederationLocation.load(settings.federation)
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    journal = settings.state / f"transactions-{wallet.address}.json"
     coordinator = PatientCoordinator(
-        connect_federation(location, wallet, limits),
+        connect_federation(location, wallet, limits, journal),
         ContentStore(location.ipfs_url),
         settings.state,
         report,

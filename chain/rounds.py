@@ -1,6 +1,7 @@
 """What the chain says of a round, put together from the federation's events."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from chain.events import (
     Committed,
@@ -26,10 +27,14 @@ def connect_federation(
     location: FederationLocation,
     wallet: Wallet | None = None,
     limits: SendingLimits | None = None,
+    journal: Path | None = None,
 ) -> Federation:
-    """Return the federation at `location`, after checking that the RPC serves its chain."""
+    """Return the federation at `location`, after checking that the RPC serves its chain.
+
+    `limits` and `journal` are the sender's, see chain/transactions.py.
+    """
     w3 = connect(location.rpc_url, chain_id=location.chain_id)
-    sender = None if wallet is None else Sender(w3, wallet, limits)
+    sender = None if wallet is None else Sender(w3, wallet, limits, journal)
     return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
 
 

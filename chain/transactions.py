@@ -4,6 +4,7 @@ The rules:
 1. A call that reverts when estimated is not sent.
 2. Transactions of one wallet over one connection take their nonces under one lock: what the chain
    counts as pending, past those still in flight here. When a nonce proves taken, the next is tried.
+   With a journal, what still waits from before a restart is overtaken (chain/nonces.py).
 3. Fees are EIP-1559's, gas is the estimate and a fifth. What is not mined in time is sent again
    under the same nonce with fees an eighth higher, as often as needed: only one can be mined.
 4. When another transaction took the nonce in the end, the call is estimated and sent anew.
@@ -13,9 +14,8 @@ The rules:
 import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,7 @@ from web3 import Web3
 from web3.exceptions import TransactionIndexingInProgress, TransactionNotFound, Web3RPCError
 from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
 
+from chain.nonces import Fees, Nonces
 from chain.reverts import UNKNOWN, Reverted
 from chain.rpc import error_message, plain_errors
 from chain.wallet import Wallet
@@ -83,12 +84,6 @@ class _Call:
     value: int
 
 
-@dataclass(frozen=True)
-class _Fees:
-    tip: int
-    most: int
-
-
 @dataclass
 class _Flight:
     """A call under one nonce, and every transaction that was sent for it."""
@@ -96,34 +91,11 @@ class _Flight:
     call: _Call
     gas: int
     nonce: int
-    fees: _Fees
+    fees: Fees
     hashes: list[Digest] = field(default_factory=list)
 
 
-class _Nonces:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._in_flight: set[int] = set()
-
-    def next(self, pending_count: int) -> int:
-        nonce = pending_count
-        while nonce in self._in_flight:
-            nonce += 1
-        return nonce
-
-    @contextmanager
-    def flying(self, nonce: int) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            with self.lock:
-                self._in_flight.discard(nonce)
-
-    def claim(self, nonce: int) -> None:
-        self._in_flight.add(nonce)
-
-
-_registry: WeakKeyDictionary[Web3, dict[Address, _Nonces]] = WeakKeyDictionary()
+_registry: WeakKeyDictionary[Web3, dict[Address, Nonces]] = WeakKeyDictionary()
 _registry_lock = threading.Lock()
 
 
@@ -131,14 +103,23 @@ class Sender:
     """Sends a wallet's transactions over one connection; safe to use from several threads.
 
     Senders of the same wallet and connection share their nonces, so making a second one is fine.
+    What waits when the process dies is overtaken after a restart with the same `journal`, a file.
     """
 
-    def __init__(self, w3: Web3, wallet: Wallet, limits: SendingLimits | None = None) -> None:
+    def __init__(
+        self,
+        w3: Web3,
+        wallet: Wallet,
+        limits: SendingLimits | None = None,
+        journal: Path | None = None,
+    ) -> None:
         self.w3 = w3
         self.wallet = wallet
         self.limits = limits or SendingLimits()
         with _registry_lock:
-            self._nonces = _registry.setdefault(w3, {}).setdefault(wallet.address, _Nonces())
+            self._nonces = _registry.setdefault(w3, {}).setdefault(wallet.address, Nonces())
+        if journal is not None:
+            self._nonces.keep_in(journal)
         with plain_errors():
             self._chain_id = w3.eth.chain_id
 
@@ -177,16 +158,38 @@ class Sender:
     def _launch(self, call: _Call, gas: int) -> _Flight:
         with self._nonces.lock:
             for attempt in range(NONCE_ATTEMPTS):
-                nonce = self._nonces.next(self._count("pending"))
-                flight = _Flight(call, gas, nonce, self._current_fees())
-                if self._offer(flight):
-                    self._nonces.claim(nonce)
+                nonce, fees = self._choose_nonce()
+                flight = _Flight(call, gas, nonce, fees)
+                self._nonces.claim(nonce, fees)
+                if self._is_taken_up(flight):
                     return flight
                 time.sleep(0.05 * 2**attempt)
         raise Unavailable(
             f"the Ethereum RPC takes no nonce of {self.address}, the last tried was {nonce}:"
             " is the wallet used elsewhere at the same time?"
         )
+
+    def _choose_nonce(self) -> tuple[int, Fees]:
+        """Return the next nonce and what to offer: more than the transaction it overtakes."""
+        nonce, overtaken = self._nonces.choose(self._count("latest"), self._count("pending"))
+        fresh = self._current_fees()
+        return nonce, fresh if overtaken is None else self._outbid(overtaken, fresh)
+
+    def _outbid(self, before: Fees, fresh: Fees) -> Fees:
+        """Return fees an eighth higher than `before`, or the same at the limit."""
+        most = max(_raised(before.most), fresh.most)
+        tip = max(_raised(before.tip), fresh.tip)
+        return Fees(min(tip, most), most) if most <= self.limits.max_fee_per_gas else before
+
+    def _is_taken_up(self, flight: _Flight) -> bool:
+        """Send the flight's first transaction; its nonce is free again unless it was taken up."""
+        is_sent = False
+        try:
+            is_sent = self._offer(flight)
+        finally:
+            if not is_sent:
+                self._nonces.release(flight.nonce)
+        return is_sent
 
     def _offer(self, flight: _Flight) -> bool:
         """Send the flight's next transaction; False when its nonce is taken."""
@@ -225,7 +228,7 @@ class Sender:
             request["to"] = to_checksum_address(call.to)
         return request
 
-    def _current_fees(self) -> _Fees:
+    def _current_fees(self) -> Fees:
         with plain_errors():
             base = self.w3.eth.get_block("latest").get("baseFeePerGas")
             tip = self.w3.eth.max_priority_fee
@@ -238,7 +241,7 @@ class Sender:
             raise Unavailable(
                 f"gas costs {base + tip:,} wei a unit now, the limit is {limit:,}: wait or raise it"
             )
-        return _Fees(tip, min(2 * base + tip, limit))  # twice: six full blocks cannot outrun it
+        return Fees(tip, min(2 * base + tip, limit))  # twice: six full blocks cannot outrun it
 
     def _refusal(self, flight: _Flight, error: Web3RPCError) -> Misconfigured | Unavailable:
         cost = flight.gas * flight.fees.most + flight.call.value
@@ -297,11 +300,8 @@ class Sender:
 
     def _bump(self, flight: _Flight) -> None:
         """Offer the flight again, with fees an eighth higher while the limit allows it."""
-        fresh = self._current_fees()
-        most = max(_raised(flight.fees.most), fresh.most)
-        tip = max(_raised(flight.fees.tip), fresh.tip)
-        if most <= self.limits.max_fee_per_gas:
-            flight.fees = _Fees(min(tip, most), most)
+        flight.fees = self._outbid(flight.fees, self._current_fees())
+        self._nonces.raise_fees(flight.nonce, flight.fees)
         self._offer(flight)  # at the limit the same again, lest the pool has dropped it
 
     def _not_mined(self, flight: _Flight) -> NotMined:

@@ -146,6 +146,14 @@ class FederationSection(Section):
     unbonding_seconds: Seconds
     open_days: Positive = 30
 
+    @model_validator(mode="after")
+    def _answers_fit(self) -> Self:
+        if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
+            raise ValueError("response_seconds may be a third of challenge_seconds at most")
+        if self.response_seconds and token_units(self.availability_deposit) == 0:
+            raise ValueError("availability_deposit must be above 0, or response_seconds 0")
+        return self
+
     @property
     def sampling_basis_points(self) -> BasisPoints:
         """The sampling fraction as the contract counts it."""

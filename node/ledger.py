@@ -11,6 +11,8 @@ Whoever was away for a round looks, finds another one open, and takes part in th
 """
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from chain.federation import Federation
@@ -23,7 +25,7 @@ from chain.wallet import Wallet
 from node.history import Standing, round_results, standing_of
 from node.participant import Participant
 from node.settings import ParticipantSettings
-from node.trainer import open_trainer
+from node.trainer import LocalTrainer, open_trainer
 from protocol.quantities import RoundId
 from storage.ipfs import ContentStore
 from storage.progress import Report
@@ -47,14 +49,17 @@ def run_participant(
         wallet = open_wallet()
         report("starting", participant=wallet.address)
         participant = service.insist(lambda: open_participant(settings, wallet, report))
-        service.keep(Follower(participant, settings, service).step)
+        trainer = open_trainer(settings, participant.store, report)
+        evaluate = partial(report_loss, participant, trainer) if settings.evaluate else None
+        service.keep(Follower(participant, settings, evaluate).step)
 
 
 def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
     """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
     store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
+    journal = settings.state / f"transactions-{wallet.address}.json"
     return Participant(
-        connect_wallet(settings, wallet),
+        connect_wallet(settings, wallet, journal),
         store,
         open_trainer(settings, store, report),
         settings.state,
@@ -62,21 +67,33 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     )
 
 
-def connect_wallet(settings: ParticipantSettings, wallet: Wallet) -> Federation:
+def connect_wallet(
+    settings: ParticipantSettings, wallet: Wallet, journal: Path | None = None
+) -> Federation:
     """Return the contract as this participant's wallet uses it."""
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
-    return connect_federation(FederationLocation.load(settings.federation), wallet, limits)
+    return connect_federation(FederationLocation.load(settings.federation), wallet, limits, journal)
+
+
+def report_loss(participant: Participant, trainer: LocalTrainer, round_id: RoundId) -> None:
+    """Report the held-out loss of the model that stands after a round."""
+    model = participant.fetch_model(RoundId(round_id + 1))
+    loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
+    participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
 
 
 class Follower:
     """Decides from the chain what a participant does next."""
 
     def __init__(
-        self, participant: Participant, settings: ParticipantSettings, service: Service
+        self,
+        participant: Participant,
+        settings: ParticipantSettings,
+        evaluate: Callable[[RoundId], None] | None = None,
     ) -> None:
         self.participant = participant
+        self._evaluate = evaluate
         self.settings = settings
-        self.service = service
         self._told: set[str] = set()
         self._settled_up_to = RoundId(0)
         self._worthwhile: int | None = None
@@ -216,6 +233,8 @@ class Follower:
                     reason=result.reason,
                 )
         self._settled_up_to = last
+        if self._evaluate is not None:
+            self._evaluate(last)
 
     def _tell(self, key: str, phase: str, **facts: object) -> None:
         """Report what would otherwise be said at every look."""

@@ -105,8 +105,8 @@ class Participant:
         """Withdraw the credit and return it; 0 when there is none."""
         amount = self.federation.credit_of(self.address)
         if amount:
-            self.federation.withdraw()
-            self.report("withdrew", amount=amount)
+            receipt = self.federation.withdraw()
+            self.report("withdrew", amount=amount, gas=receipt.gas_used)
         return amount
 
     def fetch_model(self, round_id: RoundId) -> LayerFolder:

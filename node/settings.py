@@ -19,6 +19,7 @@ confirmations = 0                   # blocks under the commitments before our up
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
 rejoin = false                      # fill the stake up and go on after a penalty
+evaluate = false                    # compute the held-out loss of each round's model
 """
 
 from pathlib import Path
@@ -58,3 +59,4 @@ class ParticipantSettings(RoleSettings):
     model: str
     cache: Path = Path("cache")
     rejoin: bool = False
+    evaluate: bool = False

@@ -30,6 +30,7 @@ __all__ = [
     "duplicates",
     "norm_squared_limit",
     "screen_update",
+    "squared_distance",
     "sum_of_squares",
 ]
 
@@ -37,6 +38,7 @@ LayerBlocks = Callable[[int], Iterator[bytes]]
 """From a layer's index to its file, as consecutive blocks of any size."""
 
 _BLOCK_BYTES: Final = 1 << 18  # 65,536 values at once, see `sum_of_squares` for the upper limit
+_SMALL: Final = 2**22  # two values up to here differ by 2^23: 65,536 such squares stay within 2^62
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,11 @@ def screen_update(
         place = 0
         for new, old in _in_step(spec, index, update, model):
             builder.update(new)
-            values = np.frombuffer(new, STORED).astype(np.int64)
+            values = np.frombuffer(new, STORED).astype(np.int32)
             fault = range_fault or _find_range_fault(values, spec.layer_values(index) - place)
             if fault and not range_fault:
                 range_fault = f"layer {layer.name}: {fault}"
-            values -= np.frombuffer(old, STORED)
-            norm_squared += sum_of_squares(values)
+            norm_squared += squared_distance(values, np.frombuffer(old, STORED).astype(np.int32))
             place += values.size
     found = builder.root()
     # 6. The bytes are those whose root was revealed.
@@ -137,7 +138,7 @@ def _check_norm(norm_squared: int, spec: Spec) -> None:
         raise Rejected(Check.NORM, f"the update's norm is {norm:.6g}, the limit is {limit:g}")
 
 
-def _find_range_fault(values: NDArray[np.int64], real: int) -> str | None:
+def _find_range_fault(values: NDArray[np.int32], real: int) -> str | None:
     """What is wrong with a block of which the first `real` values are not padding."""
     if real < values.size and values[max(real, 0) :].any():
         return "the padding is not zero"
@@ -154,6 +155,16 @@ def norm_squared_limit(max_update_norm: float, fraction_bits: int) -> int:
     """
     scaled = Fraction(repr(float(max_update_norm))) * 2**fraction_bits
     return int(scaled * scaled)
+
+
+def squared_distance(new: NDArray[np.int32], old: NDArray[np.int32]) -> int:
+    """Return Σ (new - old)² exactly, of at most 2^28 values."""
+    low = min(int(new.min()), int(old.min()))
+    high = max(int(new.max()), int(old.max()))
+    if low >= -_SMALL and high <= _SMALL and new.size <= _BLOCK_BYTES // STORED.itemsize:
+        values = (new - old).astype(np.int64)
+        return int(values @ values)
+    return sum_of_squares(new.astype(np.int64) - old)
 
 
 def sum_of_squares(values: NDArray[np.int64]) -> int:

@@ -138,7 +138,8 @@ def write_plain(name: str, folder: Path, network: str | None = None) -> Path:
     for key, service in services.items():
         needs = {n: how for n, how in service.get("depends_on", {}).items() if n in services}
         build = {**service["build"], "context": str(ROOT)}
-        services[key] = {**service, "depends_on": needs, "build": build, "profiles": []}
+        services[key] = {**service, "depends_on": needs, "build": build}
+        services[key].pop("profiles", None)
     plain = {key: value for key, value in whole.items() if not key.startswith("x-")}
     if network is not None:
         plain["networks"] = {"default": {"external": True, "name": network}}
@@ -227,7 +228,9 @@ class Check:
     def find_location(self) -> FederationLocation | None:
         """Return where the federation is, as seen from this machine; None while there is none."""
         try:
-            told = self.compose.exec("aggregator", "sh", "-c", f"tr -d '\\n' < {FEDERATION_FILE}")
+            told = self.compose.exec(
+                "aggregator", "sh", "-c", f"tr -d '\\n' < {FEDERATION_FILE}; echo"
+            )
         except Failed:
             return None  # not up yet
         # podman-compose says on stdout what it does.
@@ -251,12 +254,23 @@ class Check:
 
     def check_services(self) -> None:
         """Failed unless every running service is healthy, not root, and cannot write its image."""
-        for name, service in self.compose.services.items():
-            if name == SETUP or PROFILE not in service.get("profiles", [PROFILE]):
-                continue
-            self.compose.exec(name, *service["healthcheck"]["test"][1:])
+        every = self.compose.services.items()
+        active = {name: s for name, s in every if PROFILE in s.get("profiles", [PROFILE])}
+        running = [name for name in active if name != SETUP]
+        for name in running:
+            self.compose.exec(name, *active[name]["healthcheck"]["test"][1:])
             self.compose.exec(name, "sh", "-c", "test $(id -u) != 0")
             self.compose.exec(name, "sh", "-c", "! touch /opt/commonweight/probe")
+            self.expect_failure(name)
+        print(f"  {len(running)} services: {', '.join(running)}")
+
+    def expect_failure(self, name: str) -> None:
+        """Fail when a command that fails in the container seems to succeed: nothing would count."""
+        try:
+            self.compose.exec(name, "sh", "-c", "exit 3")
+        except Failed:
+            return
+        raise Failed(f"compose exec in {name} hides that a command failed")
 
     def join(self, location: FederationLocation) -> None:
         """Let compose.participant.yml join; Failed unless it is paid for a round."""

@@ -147,9 +147,9 @@ def _watching_for_signals(seconds: float) -> Iterator[None]:
     left = threading.Event()
 
     def watch() -> None:
-        signalled = os.read(reader, 1)
-        if signalled and not left.wait(seconds):
-            os._exit(0)
+        while number := os.read(reader, 1):
+            if number[0] in _SIGNALS and not left.wait(seconds):
+                os._exit(0)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -116,6 +116,7 @@ class World:
         spec: Spec | None = None,
         ipfs_url: Callable[[str], str] = lambda url: url,
         rpc_url: str | None = None,
+        chain: Any = None,
         **terms: Any,
     ) -> None:
         self.folder = folder
@@ -123,7 +124,7 @@ class World:
         self.spec = spec or small_spec()
         self._ipfs_url = ipfs_url
         self._changes = terms
-        self.chain = DevChain() if rpc_url is None else None
+        self.chain = chain or (DevChain() if rpc_url is None else None)
         self.rpc_url = rpc_url or ""
         self.daemon = DevIpfsDaemon(folder / "ipfs")
         self.participants: dict[str, Participant] = {}

@@ -151,8 +151,9 @@ def audit_watch(
 ) -> None:
     """Follow the federation at ADDRESS and challenge wrong proposals inside their window.
 
-    Prints a line a finding and goes on until it is stopped (SIGTERM). The wallet pays the gas and
-    is credited half of the bond of an aggregator it refutes.
+    Prints a line a finding and goes on until it is stopped (SIGTERM). The wallet pays the gas, and
+    a deposit for each withheld leaf that it demands, returned when nobody posts it. It is credited
+    half of the bond of an aggregator it refutes.
 
     \b
     Example: commonweight audit watch 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\

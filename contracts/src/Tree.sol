@@ -21,7 +21,9 @@ library Tree {
     function isPadded(uint256 leafCount, uint256 index, bytes32[] calldata proof) internal view returns (bool) {
         bytes32 empty = 0;
         for (uint256 level = 0; level < proof.length; ++level) {
-            if (((index >> level) ^ 1) << level >= leafCount && proof[level] != empty) return false;
+            // Where a sibling on the right begins; where the path itself does when its sibling is on the left.
+            uint256 begin = ((index >> level) | 1) << level;
+            if (begin >= leafCount && proof[level] != empty) return false;
             empty = _node(empty, empty);
         }
         return true;

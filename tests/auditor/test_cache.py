@@ -187,7 +187,7 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(coordinator, "average_layers", off_by_one)
+            patch.setattr(coordinator, "average_layers", lambda *a, **_: off_by_one(*a))
             world.coordinator.propose(round_id)
         assert world.settle(round_id) is Status.FINALIZED
         first, second = (Audited(world, tmp_path / "cache") for _ in range(2))

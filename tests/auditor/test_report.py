@@ -230,7 +230,7 @@ def test_a_failing_audit_has_its_page_too(tmp_path: Path) -> None:
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(coordinator, "average_layers", off_by_one)
+            patch.setattr(coordinator, "average_layers", lambda *a, **_: off_by_one(*a))
             world.coordinator.propose(round_id)
         assert world.settle(round_id) is Status.FINALIZED
         path = tmp_path / "audit.html"

@@ -9,12 +9,13 @@ from web3 import Web3
 
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation, OpenedRound
-from chain.records import AggregatorState, Terms
+from chain.records import AggregatorState, Leaf, Terms
 from chain.token import Erc20
 from chain.transactions import Sender
 from chain.wallet import Wallet
 from protocol.commitment import compute_commitment
 from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
+from protocol.tree import compute_proof, compute_root, leaf_digests
 from protocol.verdict import FULL_SCORE, Verdict
 
 PURSE = TokenUnits(1_000_000)
@@ -87,6 +88,22 @@ def make_terms(w3: Web3, token: Address, **changes: Any) -> Terms:
     return replace(terms, **changes)
 
 
+def model_leaves() -> list[bytes]:
+    """Return the leaves of a model that suits the terms."""
+    return [bytes([1 + index]) * 32 for index in range(10)]
+
+
+def model_root() -> Digest:
+    """Return the root over `model_leaves`."""
+    return compute_root(model_leaves(), 32)
+
+
+def model_leaf(index: int) -> Leaf:
+    """Return a leaf of `model_leaves` with its proof."""
+    leaves = model_leaves()
+    return Leaf(leaves[index], tuple(compute_proof(leaf_digests(leaves, 32), index)))
+
+
 def reveal_values(participant: Federation) -> tuple[Digest, Digest, int, bytes]:
     """Return root, manifest, examples and salt of the update that `participant` always sends."""
     seed = int(participant.sender.address[-2:], 16) // 2
@@ -140,12 +157,12 @@ class Stage:
             for who, weight in zip(ordered, weights, strict=True)
         ]
 
-    def propose(self) -> tuple[RoundId, list[Verdict]]:
-        """Play a round up to its proposal."""
+    def propose(self, root: Digest | None = None) -> tuple[RoundId, list[Verdict]]:
+        """Play a round up to its proposal, of `root` when one is given."""
         round_id = self.open().round_id
         self.submit(round_id)
         verdicts = self.verdicts()
-        self.lead.propose(round_id, digest(20), digest(21), verdicts)
+        self.lead.propose(round_id, root or digest(20), digest(21), verdicts)
         return round_id, verdicts
 
     def finalize(self) -> tuple[RoundId, list[Verdict]]:

@@ -27,6 +27,8 @@ from tests.chain.stage import (
     advance_to,
     digest,
     make_terms,
+    model_leaf,
+    model_root,
     reveal_values,
 )
 
@@ -133,9 +135,13 @@ def every_event(stage: Stage) -> list[FederationEvent]:
     advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).reveal_deadline)
     stage.outsider.penalize(RoundId(2), stage.participants[0].sender.address)
     wrong = [Verdict(revealer.sender.address, examples + 1, FULL_SCORE, 0)]
-    stage.lead.propose(RoundId(2), digest(20), digest(21), wrong)
+    stage.lead.propose(RoundId(2), model_root(), digest(21), wrong)
+    stage.outsider.challenge_model_availability(RoundId(2), 3)
+    stage.outsider.challenge_model_availability(RoundId(2), 4)
+    stage.participants[0].post_leaf(model_root(), 3, model_leaf(3))
     revealed = Reveal(revealer.sender.address, root, manifest, examples)
     stage.outsider.challenge_verdict(RoundId(2), 0, wrong, revealed)
+    stage.participants[0].settle_availability(model_root(), 4)
     advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).propose_deadline)
     stage.participants[2].leave()
     stage.outsider.abandon(RoundId(2))
@@ -151,8 +157,10 @@ def told(stage: Stage) -> list[FederationEvent]:
 
 
 def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
-    # The lead was slashed and so was the standby: nobody is left to unbond.
-    assert {type(each) for each in told} == set(EVENT_TYPES) - {ev.Unbonded}
+    # The lead was slashed and so was the standby: nobody is left to unbond. Demands for leaves take
+    # files, and are played in tests/disputes/test_availability.py.
+    elsewhere = {ev.Unbonded, ev.AvailabilityChallenged, ev.LeafPosted, ev.DepositReturned}
+    assert {type(each) for each in told} == set(EVENT_TYPES) - elsewhere
     places = [(each.block_number, each.log_index) for each in told]
     assert places == sorted(places)
     assert len({each.key for each in told}) == len(told)

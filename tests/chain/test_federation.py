@@ -15,6 +15,7 @@ from chain.federation import Federation
 from chain.names import snake_case
 from chain.records import (
     AggregatorState,
+    AvailabilityRequest,
     Leaf,
     Model,
     Outcome,
@@ -57,9 +58,9 @@ def addresses(stage: Stage) -> list[Address]:
 
 
 def assert_tokens_add_up(stage: Stage) -> None:
-    """Tokens in = credited + escrowed + staked + bonded, whatever has happened."""
+    """Tokens in = credited + escrowed + staked + bonded + deposited, whatever has happened."""
     federation = stage.sponsor
-    owed = federation.escrow()
+    owed = TokenUnits(federation.escrow() + federation.deposits())
     for who in addresses(stage):
         owed = TokenUnits(owed + federation.credit_of(who) + federation.get_participant(who).stake)
         if federation.aggregator_state(who) == AggregatorState.BONDED:
@@ -264,7 +265,7 @@ def test_every_function_has_a_method() -> None:
 
 
 def test_records_are_the_contracts_structs() -> None:
-    kinds = (Terms, Round, Submission, Participant, Verdict, Leaf)
+    kinds = (Terms, Round, Submission, Participant, Verdict, Leaf, AvailabilityRequest)
     records = {each.__name__: each for each in kinds}
     seen = {}
     for entry in ABI:

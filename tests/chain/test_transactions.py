@@ -1,8 +1,10 @@
 """Sending: what is refused, what is sent, and that it is mined once whatever goes wrong."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,3 +332,55 @@ def test_not_mined_in_time(idle: Sender, wallets: tuple[Wallet, ...], other: Add
     assert caught.value.nonce == nonce
     waiting = pool(idle.w3, idle.address)[nonce]
     assert bytes.fromhex(waiting["hash"][2:]) == caught.value.transaction_hash
+
+
+@needs_anvil
+def test_what_waits_from_before_a_restart_is_overtaken(
+    idle_chain: str, idle: Sender, wallets: tuple[Wallet, ...], other: Address, tmp_path: Path
+) -> None:
+    journal, nonce = tmp_path / "state" / "transactions.json", nonce_of(idle)
+    hasty = SendingLimits(receipt_seconds=0.2)
+    killed = Sender(connect(idle_chain), wallets[0], hasty, journal)
+    with pytest.raises(NotMined):
+        killed.send(other, b"", 1)
+    first = pool(idle.w3, idle.address)[nonce]
+    assert list(json.loads(journal.read_text())) == [str(nonce)]
+
+    restarted = Sender(connect(idle_chain), wallets[0], HURRIED, journal)
+    sent = start(lambda: restarted.send(other, b"", 7))
+    wait_for(lambda: pool(idle.w3, idle.address)[nonce]["hash"] != first["hash"])
+    waiting = pool(idle.w3, idle.address)
+    assert list(waiting) == [nonce]
+    assert int(waiting[nonce]["maxFeePerGas"], 16) >= int(first["maxFeePerGas"], 16) * 1.125
+    ask(idle.w3, "evm_mine")
+    sent.result(timeout=10)
+    assert balance(idle.w3, other) == 7
+    assert json.loads(journal.read_text()) == {}
+
+
+@needs_anvil
+def test_after_a_restart_what_was_mined_meanwhile_is_let_be(
+    idle_chain: str, idle: Sender, wallets: tuple[Wallet, ...], other: Address, tmp_path: Path
+) -> None:
+    journal, nonce = tmp_path / "transactions.json", nonce_of(idle)
+    killed = Sender(connect(idle_chain), wallets[0], SendingLimits(receipt_seconds=0.2), journal)
+    with pytest.raises(NotMined):
+        killed.send(other, b"", 1)
+    ask(idle.w3, "evm_mine")
+    restarted = Sender(connect(idle_chain), wallets[0], HURRIED, journal)
+    sent = start(lambda: restarted.send(other, b"", 7))
+    wait_for(lambda: nonce + 1 in pool(idle.w3, idle.address))
+    ask(idle.w3, "evm_mine")
+    sent.result(timeout=10)
+    assert balance(idle.w3, other) == 8
+
+
+def test_a_damaged_journal_costs_nothing(
+    rpc_url: str, wallets: tuple[Wallet, ...], other: Address, tmp_path: Path
+) -> None:
+    journal = tmp_path / "transactions.json"
+    journal.write_text('{"3": ["x"')
+    sender = Sender(connect(rpc_url), wallets[7], journal=journal)
+    sender.send(other, b"", 1)
+    assert balance(sender.w3, other) == 1
+    assert json.loads(journal.read_text()) == {}

@@ -19,6 +19,7 @@ from protocol.screening import (
     duplicates,
     norm_squared_limit,
     screen_update,
+    squared_distance,
     sum_of_squares,
 )
 from tests.protocol import reference
@@ -190,6 +191,26 @@ def test_the_lowest_failed_check_is_the_one_reported() -> None:
 @given(st.lists(st.integers(-(2**32), 2**32), min_size=1))
 def test_the_sum_of_squares_is_exact(values: list[int]) -> None:
     assert sum_of_squares(np.array(values, np.int64)) == sum(value**2 for value in values)
+
+
+ENDS = st.sampled_from([0, 1, 2**22 - 1, 2**22, 2**22 + 1, 2**23, 2**31 - 1])
+
+
+@given(st.lists(st.tuples(ENDS, ENDS, st.booleans(), st.booleans()), min_size=1, max_size=9))
+def test_the_distance_is_exact_on_both_sides_of_where_it_is_quick(
+    pairs: list[tuple[int, int, bool, bool]],
+) -> None:
+    new = [-a if negative else a for a, _, negative, _ in pairs]
+    old = [-b if negative else b for _, b, _, negative in pairs]
+    expected = sum((a - b) ** 2 for a, b in zip(new, old, strict=True))
+    assert squared_distance(np.array(new, np.int32), np.array(old, np.int32)) == expected
+
+
+@pytest.mark.parametrize("value", [2**22, 2**22 + 1, 2**31 - 1])
+@pytest.mark.parametrize("count", [65_536, 200_000])
+def test_the_distance_is_exact_over_many_values_far_apart(value: int, count: int) -> None:
+    new = np.full(count, value, np.int32)
+    assert squared_distance(new, -new) == count * (2 * value) ** 2
 
 
 def test_the_sum_of_squares_is_exact_over_a_whole_block_of_extremes() -> None:

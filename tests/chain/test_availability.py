@@ -1,0 +1,244 @@
+"""Demands for leaves through the client: money, events, and every refusal."""
+
+from dataclasses import replace
+
+import pytest
+
+from chain.events import AvailabilityChallenged, DepositReturned, LeafPosted, ProposalRefuted
+from chain.records import AggregatorState, AvailabilityRequest, Leaf, RequestState, Status
+from chain.reverts import Reverted
+from chain.wallet import Wallet
+from protocol.errors import Misconfigured, WrongBytes
+from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime
+from protocol.reveal import Reveal
+from protocol.tree import compute_proof, compute_root, leaf_digest, node_digest
+from protocol.verdict import FULL_SCORE, Verdict
+from tests.chain.stage import (
+    PURSE,
+    Stage,
+    advance_to,
+    digest,
+    model_leaf,
+    model_leaves,
+    model_root,
+    reveal_values,
+    with_terms,
+)
+
+ONE = RoundId(1)
+DEPOSIT = 70
+RESPONSE = 200
+NOBODY = Address("0x" + "00" * 20)
+NO_REQUEST = AvailabilityRequest(NOBODY, UnixTime(0), RoundId(0), 0, RequestState.NONE)
+
+
+def posted(stage: Stage, index: int) -> LeafPosted:
+    """Let a participant post a leaf of the model and return the event."""
+    responder = stage.participants[0]
+    (event,) = responder.events_in(responder.post_leaf(model_root(), index, model_leaf(index)))
+    assert isinstance(event, LeafPosted)
+    return event
+
+
+def first_reveal(stage: Stage, verdicts: list[Verdict]) -> tuple[int, Reveal]:
+    """Return the place of the first participant among the verdicts, and its reveal."""
+    who = stage.participants[0]
+    root, manifest, examples, _ = reveal_values(who)
+    index = [each.participant for each in verdicts].index(who.sender.address)
+    return index, Reveal(who.sender.address, root, manifest, examples)
+
+
+def challenge_deadline(stage: Stage) -> UnixTime:
+    return stage.sponsor.get_round(ONE).challenge_deadline
+
+
+def refused(stage: Stage, index: int = 0) -> Reverted:
+    with pytest.raises(Reverted) as caught:
+        stage.outsider.challenge_model_availability(ONE, index)
+    return caught.value
+
+
+# ---------------------------------------------------------------------------- the money
+
+
+def test_an_answer_earns_the_deposit(stage: Stage) -> None:
+    stage.propose(model_root())
+    outsider, responder = stage.outsider, stage.participants[0]
+    assert outsider.availability_request(model_root(), 4) == NO_REQUEST
+    (told,) = outsider.events_in(outsider.challenge_model_availability(ONE, 4))
+    assert isinstance(told, AvailabilityChallenged)
+    who = outsider.sender.address
+    assert (told.round, told.challenger, told.root, told.leaf) == (1, who, model_root(), 4)
+    block = stage.w3.eth.get_block(told.block_number)
+    assert told.deadline == block["timestamp"] + RESPONSE
+    request = AvailabilityRequest(who, told.deadline, ONE, 1, RequestState.OPEN)
+    assert outsider.availability_request(model_root(), 4) == request
+    assert outsider.availability_request(model_root(), 4, told.block_number - 1) == NO_REQUEST
+    assert outsider.deposits() == DEPOSIT
+    assert outsider.deposits(told.block_number - 1) == 0
+    assert outsider.get_round(ONE).open_requests == 1
+    assert stage.token.balance_of(who) == PURSE - DEPOSIT
+    assert stage.token.allowance(who, outsider.address) == 0  # exactly what it took was approved
+
+    event = posted(stage, 4)
+    assert (event.round, event.responder) == (1, responder.sender.address)
+    assert outsider.posted_leaf(event) == model_leaf(4)
+    assert outsider.availability_request(model_root(), 4).state is RequestState.POSTED
+    assert outsider.deposits() == 0
+    assert responder.credit_of(responder.sender.address) == DEPOSIT
+    assert outsider.credit_of(who) == 0
+    assert outsider.get_round(ONE).open_requests == 0
+
+
+def test_an_unanswered_demand_costs_the_bond(stage: Stage) -> None:
+    stage.standby.bond()
+    _, verdicts = stage.propose(model_root())
+    index, reveal = first_reveal(stage, verdicts)
+    outsider = stage.outsider
+    receipt = outsider.challenge_update_availability(ONE, 9, index, verdicts, reveal)
+    (told,) = outsider.events_in(receipt)
+    assert isinstance(told, AvailabilityChallenged)
+    assert (told.root, told.leaf) == (reveal.root, 9)
+    outsider.challenge_model_availability(ONE, 0)
+    advance_to(stage.w3, challenge_deadline(stage))
+    assert outsider.status(ONE) is Status.CHALLENGE  # until somebody settles
+
+    settled = stage.participants[1].settle_availability(reveal.root, 9)
+    kinds = [type(event) for event in outsider.events_in(settled)]
+    assert kinds[0] is DepositReturned
+    assert ProposalRefuted in kinds
+    who = outsider.sender.address
+    assert outsider.credit_of(who) == DEPOSIT + 2_500
+    assert outsider.aggregator_state(stage.lead.sender.address) is AggregatorState.SLASHED
+    assert outsider.status(ONE) is Status.PROPOSE
+    assert outsider.availability_request(reveal.root, 9) == NO_REQUEST
+    # The other demand is void: its deposit is still held, and goes back.
+    assert outsider.deposits() == DEPOSIT
+    (returned,) = outsider.events_in(outsider.settle_availability(model_root(), 0))
+    assert isinstance(returned, DepositReturned)
+    assert (returned.challenger, returned.root, returned.leaf) == (who, model_root(), 0)
+    assert outsider.credit_of(who) == 2 * DEPOSIT + 2_500
+    assert outsider.deposits() == 0
+
+
+def test_a_demand_in_vain_approves_nothing(stage: Stage) -> None:
+    before = stage.w3.eth.block_number
+    assert str(refused(stage)) == "round 1 is in None, this call needs Challenge"
+    assert stage.w3.eth.block_number == before
+
+
+def test_a_demand_needs_the_deposit(stage: Stage) -> None:
+    stage.propose(model_root())
+    stage.outsider.token.transfer(stage.sponsor.sender.address, TokenUnits(PURSE - DEPOSIT + 1))
+    with pytest.raises(Misconfigured, match=r"holds 69 units .* takes 70"):
+        stage.outsider.challenge_model_availability(ONE, 0)
+
+
+def test_a_node_cannot_make_up_a_posted_leaf(stage: Stage) -> None:
+    stage.propose(model_root())
+    stage.outsider.challenge_model_availability(ONE, 4)
+    event = posted(stage, 4)
+    for lie in (
+        {"values": event.values[:-1] + b"\0"},
+        {"proof": (digest(7), *event.proof[1:])},
+        {"leaf": 5},
+    ):
+        with pytest.raises(WrongBytes, match=r"of leaf . under 0x"):
+            stage.outsider.posted_leaf(event.model_copy(update=lie))
+
+
+# --------------------------------------------------------------------------- the refusals
+
+
+def test_a_leaf_is_demanded_once(stage: Stage) -> None:
+    stage.propose(model_root())
+    stage.outsider.challenge_model_availability(ONE, 4)
+    name = f"leaf 4 under 0x{model_root().hex()}"
+    assert str(refused(stage, 4)) == f"{name} is demanded already"
+    posted(stage, 4)
+    error = refused(stage, 4)
+    assert (error.name, error.arguments) == ("LeafIsPublic", {"root": model_root(), "leaf": 4})
+    assert str(error) == f"{name} was posted before: it is in the events"
+    with pytest.raises(Reverted, match=f"nobody waits for {name}"):
+        posted(stage, 4)
+    with pytest.raises(Reverted, match=f"nobody waits for {name}"):
+        stage.outsider.settle_availability(model_root(), 4)
+
+
+def test_demands_and_answers_have_their_time(stage: Stage) -> None:
+    stage.propose(model_root())
+    latest = challenge_deadline(stage) - 2 * RESPONSE
+    stage.outsider.challenge_model_availability(ONE, 0)
+    request = stage.outsider.availability_request(model_root(), 0)
+    with pytest.raises(Reverted, match=r"the leaf can still be posted: it is .*, its deadline is"):
+        stage.outsider.settle_availability(model_root(), 0)
+    advance_to(stage.w3, UnixTime(latest))  # the next block is later
+    error = refused(stage, 1)
+    assert (error.name, error.arguments["latest"]) == ("TooLateToDemand", latest)
+    assert "leaves of this proposal could be demanded until" in str(error)
+    advance_to(stage.w3, request.deadline)
+    with pytest.raises(Reverted) as caught:
+        posted(stage, 0)
+    assert caught.value.name == "TooLateToPost"
+    assert caught.value.arguments["deadline"] == request.deadline
+    assert str(caught.value).startswith("the leaf had to be posted before ")
+
+
+def test_answers_are_checked(stage: Stage) -> None:
+    stage.propose(model_root())
+    stage.outsider.challenge_model_availability(ONE, 4)
+    good = model_leaf(4)
+    for wrong, name in (
+        (model_leaf(5), "RootMismatch"),
+        (replace(good, values=good.values + b"\0"), "LeafLength"),
+        (replace(good, proof=good.proof[1:]), "ProofLength"),
+    ):
+        with pytest.raises(Reverted) as caught:
+            stage.outsider.post_leaf(model_root(), 4, wrong)
+        assert caught.value.name == name
+    assert stage.outsider.get_round(ONE).open_requests == 1
+
+
+def test_the_last_leaf_shows_what_stands_behind_it(stage: Stage) -> None:
+    leaves = model_leaves()
+    row = [leaf_digest(leaf) for leaf in leaves] + [digest(9)] * 6
+    proof = tuple(compute_proof(row, 9))
+    root = _root_of(row)
+    assert root != compute_root(leaves, 32)
+    stage.propose(root)
+    stage.outsider.challenge_model_availability(ONE, 9)
+    with pytest.raises(Reverted) as caught:
+        stage.outsider.post_leaf(root, 9, Leaf(leaves[9], proof))
+    assert caught.value.name == "WrongPadding"
+    shown = f"the tree under 0x{root.hex()} holds something behind its last leaf"
+    assert str(caught.value) == shown
+
+
+def _root_of(row: list[Digest]) -> Digest:
+    while len(row) > 1:
+        row = [node_digest(row[k], row[k + 1]) for k in range(0, len(row), 2)]
+    return row[0]
+
+
+def test_only_accepted_updates_can_be_demanded(stage: Stage) -> None:
+    stage.open()
+    stage.submit(ONE)
+    verdicts = stage.verdicts()
+    index, reveal = first_reveal(stage, verdicts)
+    verdicts[index] = replace(verdicts[index], weight=0, score=type(FULL_SCORE)(0), reason=8)
+    stage.lead.propose(ONE, model_root(), digest(21), verdicts)
+    with pytest.raises(Reverted) as caught:
+        stage.outsider.challenge_update_availability(ONE, 0, index, verdicts, reveal)
+    assert caught.value.name == "UpdateRejected"
+    assert str(caught.value) == (
+        f"the update of {reveal.participant} was rejected in round 1: only accepted ones are"
+        " averaged"
+    )
+
+
+def test_terms_may_switch_demands_off(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
+    other = with_terms(stage.token, wallets, response_seconds=0, availability_deposit=TokenUnits(0))
+    other.propose(model_root())
+    error = refused(other)
+    assert error.name == "AvailabilityOff"
+    assert str(error).startswith("this federation's terms let nobody demand a leaf")

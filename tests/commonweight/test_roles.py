@@ -1,0 +1,282 @@
+"""`participant` and `aggregator`: what is checked before they start, and what they say."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from chain.dev_accounts import dev_account
+from chain.token import Erc20
+from chain.wallet import Wallet
+from commonweight import launch
+from commonweight.cli import main
+from commonweight.processes import free_port
+from protocol.quantities import Address, TokenUnits
+from tests.commonweight.network import Network
+from tests.commonweight.program import TINY
+
+NAME = "cardiology"
+SPONSOR = Wallet.from_key(bytes(dev_account(0).key))
+TOKEN = 10**18
+BURNT = Address("0x000000000000000000000000000000000000dEaD")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with Network(tmp_path_factory.mktemp("network")) as network:
+        yield network
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    """Run a command in this process; return all it prints."""
+    done = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert done.exit_code == code, done.output
+    if code:
+        assert done.output.strip().splitlines()[-1].startswith("error: ")
+    return done.output
+
+
+@pytest.fixture
+def given(network: Network) -> dict[str, Any]:
+    """The options of a participant that lacks nothing."""
+    folder = network.folder / NAME
+    return {
+        "keystore": folder / "wallet.json",
+        "password-file": folder / "wallet.password",
+        "data": folder / "data.jsonl",
+        "model": "tiny-llama",
+        "rpc": network.net.rpc_url,
+        "ipfs": network.net.ipfs_url,
+        "address": network.location.address,
+    }
+
+
+def init(folder: Path, given: dict[str, Any], code: int = 0, noun: str = "participant") -> str:
+    options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    return run(noun, "init", "--folder", folder, "--yes", *options, code=code)
+
+
+def line_of(output: str, subject: str) -> str:
+    """Return the line about one check, which says first whether it is ok."""
+    (line,) = [each for each in output.splitlines() if each[9:].split(" ")[0] == subject]
+    return line
+
+
+# ----------------------------------------------------------------------- init
+
+
+def test_who_lacks_nothing_can_start(
+    tmp_path: Path, given: dict[str, Any], network: Network
+) -> None:
+    output = init(tmp_path, given)
+    assert [line[:2] for line in output.splitlines()[:10]] == ["ok"] * 10
+    assert "participant run --config" in output
+    written = json.loads((tmp_path / "federation.json").read_text())
+    assert written == network.location.model_dump(mode="json")
+    assert "not running" in run("participant", "status", "--config", tmp_path / "participant.toml")
+
+
+def test_answers_and_settings_by_hand_are_remembered(tmp_path: Path, given: dict[str, Any]) -> None:
+    init(tmp_path, given)
+    file = tmp_path / "participant.toml"
+    file.write_text(file.read_text() + "withdraw_at = 12.5\n")
+    init(tmp_path, {"model": "tiny-llama:7"}, code=1)
+    assert "withdraw_at = 12.5" in file.read_text()
+    assert 'model = "tiny-llama:7"' in file.read_text()
+    assert "ok" in line_of(init(tmp_path, {"model": "tiny-llama"}), "stake")
+
+
+@pytest.mark.parametrize(
+    ("change", "subject", "words"),
+    [
+        ({"chain-id": 1}, "chain", "serves chain 31337, chain 1 was expected"),
+        ({"address": "0x" + "0" * 39 + "1"}, "contract", "there is no contract at 0x"),
+        ({"address": "TOKEN"}, "contract", "is not a federation of this version"),
+        ({"keystore": "OPEN"}, "wallet", "can be read by others (mode 0644): run chmod 600"),
+        ({"password-file": "WRONG"}, "wallet", "the password does not open"),
+        ({"rpc": "DOWN"}, "chain", "cannot be reached"),
+        ({"ipfs": "DOWN"}, "ipfs", "no IPFS daemon answers at"),
+        ({"data": "nowhere.jsonl"}, "data", "no file"),
+        ({"data": "BROKEN"}, "data", "line 1"),
+        ({"model": "tiny-llama:9"}, "model", "its weights_digest is"),
+        ({"keystore": "POOR"}, "gas", "holds 0.000000 ether"),
+        ({"keystore": "POOR"}, "stake", "get 500.00 more"),
+    ],
+)
+def test_what_is_missing_is_one_line(
+    tmp_path: Path,
+    given: dict[str, Any],
+    network: Network,
+    change: dict[str, Any],
+    subject: str,
+    words: str,
+) -> None:
+    (name, value), *_ = change.items()
+    output = init(tmp_path, {**given, name: special(value, tmp_path, given, network)}, code=1)
+    line = line_of(output, subject)
+    assert line.startswith("MISSING")
+    assert words in line
+
+
+def special(value: Any, folder: Path, given: dict[str, Any], network: Network) -> Any:
+    """Return what a word in capitals stands for."""
+    if value == "TOKEN":
+        return network.client().terms().token
+    if value == "DOWN":
+        return f"http://127.0.0.1:{free_port()}"
+    path = folder / str(value).lower()
+    if value == "OPEN":
+        shutil.copy(given["keystore"], path)
+        path.chmod(0o644)
+    elif value == "WRONG":
+        path.write_text("guess\n")
+    elif value == "BROKEN":
+        path.write_text("{not json\n")
+    elif value == "POOR":
+        password = given["password-file"].read_text().strip()
+        Wallet.create().save_keystore(path, password, work_factor=4096)
+    else:
+        return value
+    return path
+
+
+def test_one_fault_does_not_hide_the_next(tmp_path: Path, given: dict[str, Any]) -> None:
+    down = f"http://127.0.0.1:{free_port()}"
+    output = init(tmp_path, {**given, "ipfs": down, "data": tmp_path / "x"}, code=1)
+    assert "MISSING" in line_of(output, "ipfs")
+    assert "MISSING" in line_of(output, "data")
+    assert "ok" in line_of(output, "stake")
+    assert "error: 3 missing" in output  # the spec is had from IPFS too
+
+
+def test_an_aggregator_must_be_listed(
+    tmp_path: Path, given: dict[str, Any], network: Network
+) -> None:
+    own = {name: given[name] for name in ("rpc", "ipfs", "address")}
+    folder = network.folder / "aggregator"
+    listed = {"keystore": folder / "wallet.json", "password-file": folder / "wallet.password"}
+    assert "the lead" in line_of(init(tmp_path, {**own, **listed}, noun="aggregator"), "listed")
+    status = run("aggregator", "status", "--config", tmp_path / "aggregator.toml")
+    assert "listed, leads" in status
+    assert "3 rounds to come, escrow for 3" in status
+    stranger = {name: given[name] for name in ("keystore", "password-file")}
+    output = init(tmp_path / "other", {**own, **stranger}, code=1, noun="aggregator")
+    assert "is unlisted: the sponsor listed" in line_of(output, "listed")
+    error = run("aggregator", "run", "--config", tmp_path / "other/aggregator.toml", code=1)
+    assert "is not an aggregator of" in error
+
+
+# ------------------------------------------------------------------------ run
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"federation": "wrong chain"}, "serves chain 31337, chain 5 was expected"),
+        ({"federation": "no contract"}, "there is no contract at"),
+        ({"federation": "token"}, "is not a federation of this version"),
+        ({"keystore": "open.json"}, "can be read by others"),
+        ({"password_file": "guess"}, "the password does not open"),
+        ({"password_file": "nowhere"}, "password file"),
+        ({"keystore": "nowhere.json"}, "cannot be opened: No such file"),
+    ],
+)
+def test_run_refuses_at_once_what_cannot_get_better(
+    tmp_path: Path, network: Network, given: dict[str, Any], change: dict[str, str], words: str
+) -> None:
+    init(tmp_path, given)
+    (name, value), *_ = change.items()
+    shutil.copy(given["keystore"], tmp_path / "open.json")
+    (tmp_path / "open.json").chmod(0o644)
+    (tmp_path / "guess").write_text("guess\n")
+    place = network.location
+    places = {
+        "wrong chain": place.model_copy(update={"chain_id": 5}),
+        "no contract": place.model_copy(update={"address": SPONSOR.address}),
+        "token": place.model_copy(update={"address": network.client().terms().token}),
+    }
+    if name == "federation":
+        launch.write_location(tmp_path / "elsewhere.json", places[value])
+        value = "elsewhere.json"
+    file = tmp_path / "participant.toml"
+    lines = [each for each in file.read_text().splitlines() if not each.startswith(f"{name} =")]
+    file.write_text("\n".join([*lines, f"{name} = {json.dumps(value)}"]) + "\n")
+    done = CliRunner().invoke(main, ["participant", "run", "--config", str(file)])
+    assert done.exit_code == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert " ERROR " in last
+    assert words in last
+    assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------- federation, leaving
+
+
+def test_a_sponsor_creates_a_federation(tmp_path: Path, network: Network) -> None:
+    keystore, password = tmp_path / "sponsor.json", tmp_path / "password"
+    password.write_text("secret\n")
+    SPONSOR.save_keystore(keystore, "secret", work_factor=4096)
+    output = tmp_path / "federation.json"
+    token = network.client().terms().token
+    common = ["federation", "create", "--config", TINY, "--keystore", keystore, "--output", output]
+    common += ["--password-file", password, "--aggregator", network.wallet("aggregator").address]
+    common += ["--rpc", network.net.rpc_url, "--ipfs", network.net.ipfs_url]
+    held = network.client().token.balance_of(SPONSOR.address)
+    assert held >= 3_150 * TOKEN
+    created = json.loads(run(*common, "--token", token, "--json"))
+    assert created["token"] == token
+    assert created["escrow"] == "3,150.00"
+    shown = json.loads(run("federation", "show", "--federation", output, "--json"))
+    assert shown["aggregators"] == [network.wallet("aggregator").address]
+    # Again: the escrow is full, so nothing is deployed and nothing paid.
+    assert json.loads(run(*common, "--token", token, "--json")) == created
+    assert network.client().token.balance_of(SPONSOR.address) == held - 3_150 * TOKEN
+    refused = run(*common, "--token", token, "--seed", "5", code=1)
+    assert "is of a federation with another spec" in refused
+    output.unlink()
+    spend = held - 3_150 * TOKEN
+    Erc20(network.sponsor.w3, token, network.sponsor).transfer(BURNT, TokenUnits(spend))
+    assert "the rounds cost" in run(*common, "--token", token, code=1)
+    assert not output.exists()
+
+
+def test_leaving_takes_two_steps(tmp_path: Path, given: dict[str, Any], network: Network) -> None:
+    init(tmp_path, given)
+    config = tmp_path / "participant.toml"
+    assert "has no stake" in run("participant", "leave", "--config", config, code=1)
+    client = network.client(NAME)
+    client.join()
+    assert ", active" in run("participant", "status", "--config", config)
+    assert "the stake is free in 40 min" in run("participant", "leave", "--config", config)
+    assert "leaving" in run("participant", "status", "--config", config)
+    assert "the stake is free in" in run("participant", "leave", "--config", config)
+    for method, value in (("evm_increaseTime", 2_400), ("evm_mine", None)):
+        arguments = [] if value is None else [value]
+        client.w3.provider.make_request(method, arguments)  # type: ignore[arg-type]
+    assert "withdrew 500.00 tokens" in run("participant", "leave", "--config", config)
+    status = json.loads(run("participant", "status", "--config", config, "--json"))
+    assert status["standing"] == "left"
+    assert (status["stake"], status["withdrawn"]) == (0, 500 * TOKEN)
+
+
+def test_status_when_nothing_answers(
+    tmp_path: Path, given: dict[str, Any], network: Network
+) -> None:
+    init(tmp_path, given)
+    place = network.location.model_copy(update={"rpc_url": f"http://127.0.0.1:{free_port()}"})
+    launch.write_location(tmp_path / "federation.json", place)
+    error = run("participant", "status", "--config", tmp_path / "participant.toml", code=1)
+    assert "cannot be reached" in error
+
+
+def test_keystores_that_others_can_read_are_refused(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    wallet = tmp_path / "wallet.json"
+    run("keys", "new", wallet, "--password-file", password)
+    assert wallet.stat().st_mode & 0o777 == 0o600
+    assert "secret" not in wallet.read_text()

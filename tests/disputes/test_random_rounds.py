@@ -1,0 +1,294 @@
+"""Random rounds against the real contract: no right leaf can be challenged, every wrong one can.
+
+Each round is played on anvil from its opening to two proposals, an honest one and one with a single
+bit flipped in the model, through the contract's own functions. Accounts are unlocked, so nothing is
+signed; challenges are sent as eth_call, since a real one would end the round; and the chain is set
+back to where the round began. What Python, the contract and the naive reference compute must agree.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.layerwise import average_layers
+from auditor.averaged import Averaged, Part
+from chain.compiler import load_artifact
+from chain.deploy import deploy_federation, deploy_token
+from chain.dev_accounts import dev_account
+from chain.federation import Federation
+from chain.records import Status, Terms
+from chain.reverts import Reverted
+from chain.rpc import connect
+from chain.transactions import Sender
+from chain.wallet import Wallet
+from protocol.commitment import compute_commitment
+from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
+from protocol.reveal import Reveal
+from protocol.spec import Spec
+from protocol.verdict import FULL_SCORE, Verdict, compute_weight
+from storage.layers import LayerFolder
+from tests.chain.anvil import needs_anvil
+from tests.protocol import reference
+from tests.world import small_spec
+
+ROUNDS = 20  # in one federation, of one shape
+DEFAULT_SHAPES, ALL_SHAPES = 4, 50
+SEATS = 8
+EXTREME = 2**31 - 1
+SALT = bytes(range(32))
+
+pytestmark = needs_anvil
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What one participant revealed, and the verdict on it."""
+
+    reveal: Reveal
+    verdict: Verdict
+    layers: list[list[int]]
+    folder: LayerFolder
+
+
+class Arena:
+    """A federation of one random shape with everybody in it, on anvil."""
+
+    def __init__(self, url: str, chance: random.Random, folder: Path) -> None:
+        self.chance = chance
+        self.folder = folder
+        self.w3 = connect(url)
+        self.people = [Address(dev_account(index).address) for index in range(2, 2 + SEATS)]
+        self.lead = Address(dev_account(1).address)
+        self.spec = random_spec(chance)
+        self.weight_cap = chance.choice([1, 25, 1_000, 2**28 - 1])
+        self._contract = self.w3.eth.contract(abi=load_artifact("Federation")["abi"])
+        self.client = self._deploy()
+
+    def send(self, sender: Address, name: str, *values: object) -> None:
+        """Send a call of an unlocked account to the federation, and see it mined."""
+        self._send(sender, self.client.address, self._contract.encode_abi(name, args=values))
+
+    def _send(self, sender: Address, to: Address, data: str) -> None:
+        call = {"from": sender, "to": to, "data": data, "gas": hex(5_000_000)}
+        sent = self.ask("eth_sendTransaction", call)
+        while (receipt := self.ask("eth_getTransactionReceipt", sent)) is None:
+            pass  # the hash is told before the block is made
+        assert receipt["status"] == "0x1", data[:10]
+
+    def ask(self, method: str, *values: object) -> Any:
+        answer = self.w3.provider.make_request(method, list(values))  # type: ignore[arg-type]
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def submit(self, round_id: RoundId) -> list[Submitted]:
+        """Let one to all participants commit and reveal; return their updates in verdict order."""
+        chosen = self.chance.sample(self.people, self.chance.randint(1, SEATS))
+        updates = [self._update(who) for who in sorted(chosen, key=lambda who: int(who, 16))]
+        if not any(update.verdict.is_accepted for update in updates):
+            return self.submit(round_id)
+        for each in updates:
+            revealed = (each.reveal.root, each.reveal.manifest, each.reveal.examples, SALT)
+            who = each.reveal.participant
+            commitment = compute_commitment(self.client.address, round_id, who, *revealed)
+            self.send(who, "commit", round_id, commitment)
+        if len(updates) < SEATS:
+            self.ask("evm_increaseTime", 660)  # past the commit deadline
+        for each in updates:
+            revealed = (each.reveal.root, each.reveal.manifest, each.reveal.examples, SALT)
+            self.send(each.reveal.participant, "reveal", round_id, *revealed)
+        return updates
+
+    def propose(self, round_id: RoundId, root: Digest, verdicts: Sequence[Verdict]) -> None:
+        rows = [(v.participant, v.weight, v.score, v.reason) for v in verdicts]
+        self.send(self.lead, "propose", round_id, root, b"\x05" * 32, rows)
+        assert self.client.status(round_id) is Status.CHALLENGE
+
+    def _update(self, who: Address) -> Submitted:
+        folder = LayerFolder(self.folder / who)
+        layers = [random_values(self.chance, layer.shape) for layer in self.spec.layers]
+        data = write(folder, self.spec, layers)
+        root = Digest(reference.root(data, self.spec.encoding.leaf_bytes))
+        examples = self.chance.choice([1, 10, self.chance.randint(1, 2**32 - 1)])
+        reveal = Reveal(who, root, Digest(b"\x07" * 32), examples)
+        weight = compute_weight(examples, self.weight_cap)
+        verdict = Verdict(who, weight, FULL_SCORE, 0)
+        if self.chance.random() < 0.1:
+            verdict = Verdict(who, 0, BasisPoints(0), self.chance.randint(1, 10))
+        return Submitted(reveal, verdict, layers, folder)
+
+    def _deploy(self) -> Federation:
+        sponsor = Sender(self.w3, Wallet.from_key(bytes(dev_account(0).key)))
+        token = deploy_token(sponsor, TokenUnits(10**6))
+        terms = Terms(**self._terms(token.address))
+        client = deploy_federation(sponsor, terms, [self.lead])
+        client.fund(TokenUnits(terms.round_cost))
+        approve = self.w3.eth.contract(abi=load_artifact("DevToken")["abi"]).encode_abi(
+            "approve", args=(client.address, 100)
+        )
+        for who in (self.lead, *self.people):
+            token.transfer(who, TokenUnits(100))
+            self._send(who, token.address, approve)
+        self.client = client
+        self.send(self.lead, "bond")
+        for who in self.people:
+            self.send(who, "join")
+        assert client.active_count() == SEATS
+        return client
+
+    def _terms(self, token: Address) -> dict[str, Any]:
+        seconds = ("commit_seconds", "reveal_seconds", "propose_seconds", "challenge_seconds")
+        return {
+            "token": token,
+            "spec_digest": self.spec.digest(),
+            "initial_model_root": Digest(b"\x01" * 32),
+            "initial_model_manifest": Digest(b"\x02" * 32),
+            "leaf_count": self.spec.leaf_count,
+            "tree_depth": self.spec.tree_depth,
+            "leaf_values": self.spec.encoding.leaf_values,
+            "max_participants": SEATS,
+            "weight_cap": self.weight_cap,
+            "rounds": 1,
+            "sampling_fraction": BasisPoints(10_000),
+            "round_reward": TokenUnits(50),
+            "aggregator_fee": TokenUnits(5),
+            "participant_stake": TokenUnits(100),
+            "missed_reveal_penalty": TokenUnits(10),
+            "aggregator_bond": TokenUnits(100),
+            "availability_deposit": TokenUnits(0),
+            **dict.fromkeys(seconds, 600),
+            "response_seconds": 0,
+            "unbonding_seconds": 3_600,
+            "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**7),
+        }
+
+
+def random_spec(chance: random.Random) -> Spec:
+    """Return a spec of one to four small layers, and leaves of any size."""
+    shapes = [(chance.randint(1, 9), chance.randint(1, 9)) for _ in range(chance.randint(1, 4))]
+    leaf_values = chance.choice([1, 2, 3, 7, 8, 9, 16, 31, 64])
+    values = sum(rows * columns for rows, columns in shapes)
+    encoding = {
+        "fraction_bits": 24,
+        "value_bytes": 4,
+        "leaf_values": max(leaf_values, values // 12),  # 16 leaves at most
+    }
+    layers = [{"name": f"l{index}", "shape": list(shape)} for index, shape in enumerate(shapes)]
+    return small_spec(layers=layers, encoding=encoding)
+
+
+def random_values(chance: random.Random, shape: Sequence[int]) -> list[int]:
+    """Return values of a layer: usual ones, extreme ones, or few that differ by one."""
+    kind = chance.choice(["usual", "extreme", "close"])
+    count = shape[0] * shape[1]
+    if kind == "usual":
+        return [round(chance.gauss(0, 2**20)) for _ in range(count)]
+    if kind == "extreme":
+        ends = [-EXTREME, -EXTREME + 1, -1, 0, 1, EXTREME]
+        return [chance.choice(ends) for _ in range(count)]
+    return [chance.randint(-2, 2) for _ in range(count)]
+
+
+def write(folder: LayerFolder, spec: Spec, layers: Sequence[Sequence[int]]) -> bytes:
+    """Write the layer files by the reference and return them joined."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    files = [reference.layer_file(list(layer), spec.encoding.leaf_values) for layer in layers]
+    for index, data in enumerate(files):
+        folder.layer_path(index).write_bytes(data)
+    return b"".join(files)
+
+
+def flip(folder: LayerFolder, spec: Spec, leaf: int, bit: int) -> None:
+    """Flip one bit of one leaf."""
+    offset = leaf * spec.encoding.leaf_bytes + bit // 8
+    for index in range(len(spec.layers)):
+        size = spec.layer_bytes(index)
+        if offset < size:
+            data = bytearray(folder.layer_path(index).read_bytes())
+            data[offset] ^= 1 << bit % 8
+            folder.layer_path(index).write_bytes(data)
+            return
+        offset -= size
+
+
+def play(arena: Arena) -> None:
+    """Play one round; assert what is right of its honest and of its faulty proposal."""
+    spec, before = arena.spec, arena.ask("evm_snapshot")
+    arena.send(arena.lead, "openRound")
+    round_id = RoundId(1)
+    submitted = arena.submit(round_id)
+    verdicts = [each.verdict for each in submitted]
+    revealed = arena.ask("evm_snapshot")
+    averaged = average(arena, submitted)
+    arena.propose(round_id, averaged.root, verdicts)
+    assert averaged.first_wrong_leaf() is None
+    for leaf in range(spec.leaf_count):
+        assert refusal(arena, averaged, verdicts, leaf) == "LeafIsRight"
+
+    arena.ask("evm_revert", revealed)
+    wrong = arena.chance.randrange(spec.leaf_count)
+    assert averaged.model is not None
+    flip(averaged.model, spec, wrong, arena.chance.randrange(8 * spec.encoding.leaf_bytes))
+    faulty = Averaged(spec, averaged.model.root(spec), averaged.updates, averaged.model)
+    arena.propose(round_id, faulty.root, verdicts)
+    assert faulty.first_wrong_leaf() == wrong
+    assert refusal(arena, faulty, verdicts, wrong) is None
+    if spec.leaf_count > 1:
+        other = (wrong + arena.chance.randrange(1, spec.leaf_count)) % spec.leaf_count
+        assert refusal(arena, faulty, verdicts, other) == "LeafIsRight"
+    arena.ask("evm_revert", before)
+
+
+def average(arena: Arena, submitted: Sequence[Submitted]) -> Averaged:
+    """Return the honest average, after comparing it with the reference's, proofs included."""
+    accepted = [each for each in submitted if each.verdict.is_accepted]
+    weights = [each.verdict.weight for each in accepted]
+    model = LayerFolder(arena.folder / "model")
+    root = average_layers(arena.spec, [each.folder for each in accepted], weights, model)
+    columns = zip(*(each.layers for each in accepted), strict=True)
+    means = [reference.average(list(column), weights) for column in columns]
+    leaf_values = arena.spec.encoding.leaf_values
+    expected = b"".join(reference.layer_file(mean, leaf_values) for mean in means)
+    found = b"".join(model.layer_path(i).read_bytes() for i in range(len(arena.spec.layers)))
+    assert found == expected
+    leaf_bytes = arena.spec.encoding.leaf_bytes
+    assert root == reference.root(expected, leaf_bytes)
+    leaf = arena.chance.randrange(arena.spec.leaf_count)
+    values, proof = model.prove(arena.spec, leaf)
+    assert values == expected[leaf * leaf_bytes : (leaf + 1) * leaf_bytes]
+    assert list(proof) == reference.proof(expected, leaf_bytes, leaf)
+    parts = tuple(Part(each.reveal, each.verdict.weight, each.folder) for each in accepted)
+    return Averaged(arena.spec, root, parts, model)
+
+
+def refusal(arena: Arena, averaged: Averaged, verdicts: Sequence[Verdict], leaf: int) -> str | None:
+    """Return the error that a challenge of this leaf ends in, None when it succeeds."""
+    try:
+        arena.client.try_challenge_average(RoundId(1), leaf, verdicts, *averaged.open(leaf))
+    except Reverted as error:
+        return error.name
+    return None
+
+
+def play_shape(url: str, folder: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    arena = Arena(url, chance, folder)
+    for number in range(ROUNDS):
+        try:
+            play(arena)
+        except AssertionError as error:
+            raise AssertionError(f"shape {seed}, round {number}, {arena.spec.layers}") from error
+
+
+@pytest.mark.parametrize("seed", range(DEFAULT_SHAPES))
+def test_random_rounds(anvil: str, tmp_path: Path, seed: int) -> None:
+    play_shape(anvil, tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(DEFAULT_SHAPES, ALL_SHAPES))
+def test_a_thousand_random_rounds(anvil: str, tmp_path: Path, seed: int) -> None:
+    play_shape(anvil, tmp_path, seed)
