@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 from aggregator.availability import Held, Responder
 from aggregator.layerwise import Mode, average_layers, memory_needed
+from aggregator.product_error import product_error
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status
 from chain.reverts import Reverted
@@ -243,8 +244,23 @@ class Coordinator:
         self.report("averaging", round=round_id, updates=len(updates))
         weights = [s.verdict.weight for s in accepted]
         root = average_layers(self.spec, updates, weights, target, mode=self.mode)
+        self._report_product_error(round_id, updates, weights)
         manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
         return Model(root=root, manifest=pin(self.store, target, manifest))
+
+    def _report_product_error(
+        self, round_id: RoundId, updates: list[LayerFolder], weights: list[int]
+    ) -> None:
+        error = product_error(self.spec, updates, weights)
+        if error is not None:
+            weight = max(error.by_weight, key=lambda name: error.by_weight[name])
+            self.report(
+                "aggregation error",
+                round=round_id,
+                total=error.total,
+                largest=error.by_weight[weight],
+                weight=weight,
+            )
 
     def _held(self, round_id: RoundId) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root; nothing of others."""

@@ -96,9 +96,9 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the table of a finished demo on stdout."""
     console = Console(file=sys.stdout, highlight=False)
     names = result["names"]
-    rounds = Table("round", "accepted", "held-out loss", "gas", "seconds", "model CID")
+    rounds = Table("round", "accepted", "held-out loss", "A·B error", "gas", "seconds", "model CID")
     rounds.columns[-1].overflow = "fold"  # a shortened CID is of no use
-    rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "the base model")
+    rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "", "the base model")
     for row in result["rounds"]:
         rejected = [f"{names.get(who)}: check {check}" for who, check in row["rejected"].items()]
         accepted = f"{len(row['accepted'])} of {len(row['accepted']) + len(rejected)}"
@@ -106,6 +106,7 @@ def print_result(result: dict[str, Any]) -> None:
             str(row["round"]),
             "; ".join([accepted, *rejected]),
             _loss(row["loss"]),
+            _loss(row["aggregation_error"]),
             f"{row['gas']:,}",
             str(row["seconds"]),
             row["model_cid"],
