@@ -96,9 +96,9 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the table of a finished demo on stdout."""
     console = Console(file=sys.stdout, highlight=False)
     names = result["names"]
-    rounds = Table("round", "accepted", "held-out loss", "A·B error", "gas", "seconds", "model CID")
+    rounds = Table("round", "accepted", "held-out loss", "gas", "seconds", "model CID")
     rounds.columns[-1].overflow = "fold"  # a shortened CID is of no use
-    rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "", "the base model")
+    rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "the base model")
     for row in result["rounds"]:
         rejected = [f"{names.get(who)}: check {check}" for who, check in row["rejected"].items()]
         accepted = f"{len(row['accepted'])} of {len(row['accepted']) + len(rejected)}"
@@ -106,7 +106,6 @@ def print_result(result: dict[str, Any]) -> None:
             str(row["round"]),
             "; ".join([accepted, *rejected]),
             _loss(row["loss"]),
-            _loss(row["aggregation_error"]),
             f"{row['gas']:,}",
             str(row["seconds"]),
             row["model_cid"],
@@ -116,6 +115,10 @@ def print_result(result: dict[str, Any]) -> None:
     for account, units in result["paid"].items():
         paid.add_row(names.get(account, "aggregator"), account, tokens(units))
     console.print(paid)
+    errors = [row["aggregation_error"] for row in result["rounds"]]
+    if any(error is not None for error in errors):
+        shown = ", ".join("none" if error is None else f"{error:.1%}" for error in errors)
+        console.print(f"averaging A and B apart missed the mean of BA by {shown}, round by round")
     audit = result["audit"]
     verdict = "every check passed" if not audit["failed"] else f"{audit['failed']} FAILED"
     console.print(f"audit       {audit['checks']} checks, {verdict}")

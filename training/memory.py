@@ -24,7 +24,7 @@ from peft import PeftModel
 
 from protocol.errors import Misconfigured
 from protocol.spec import Lora, Quantization, Spec, Training
-from training.model import empty_adapted_model
+from training.model import empty_adapted_model, empty_model
 
 RUNTIME_BYTES: Final = 1 << 30
 """Python, torch, transformers and their buffers, for who asks before they are loaded: 0.6 to 0.9
@@ -64,6 +64,16 @@ def check_room(folder: Path, spec: Spec) -> MemoryEstimate:
             "quantise to nf4"
         )
     return estimate
+
+
+def check_room_for_weights(folder: Path) -> None:
+    """Raise Misconfigured unless this machine can hold the model in `folder` as float32."""
+    needed, free = 4 * sum(each.numel() for each in empty_model(folder).parameters()), free_memory()
+    if free is not None and needed > free:
+        raise Misconfigured(
+            f"the model needs {needed / 2**30:.1f} GiB as float32 and {free / 2**30:.1f} GiB are "
+            "free: use a larger machine"
+        )
 
 
 def estimate_memory(

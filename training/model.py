@@ -134,15 +134,21 @@ def empty_adapted_model(folder: Path, lora: Lora) -> PeftModel:
     Takes no memory for weights, so a federation can be described, and an adapter exported, on a
     machine that could not hold the model.
     """
+    model = empty_model(folder)
+    with quiet():
+        _check_targets(model, lora)
+        return get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
+
+
+def empty_model(folder: Path) -> PreTrainedModel:
+    """Return the model of a folder on torch's meta device: shapes only."""
     with quiet():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
+                return AutoModelForCausalLM.from_config(config)
         except (OSError, ValueError, KeyError) as error:
             raise Misconfigured(f"cannot read a model in {folder}: {_one_line(error)}") from error
-        _check_targets(model, lora)
-        return get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
 
 
 def disable_weight_repacking(model: torch.nn.Module) -> None:

@@ -19,7 +19,7 @@ from training.evaluate import Evaluation, held_out_loss
 from training.examples import Example
 from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
-from training.sources import describe_source, resolve_source
+from training.sources import ModelSource, describe_source, resolve_source
 from training.train import OnStep, Options, TrainingReport, train_from
 
 IntegerLayers = list[NDArray[np.int32]]
@@ -116,9 +116,8 @@ def open_session(spec: Spec, source: str, cache: Path) -> Session:
     return _open_session(spec.to_bytes(), source, cache)
 
 
-@lru_cache(maxsize=1)
-def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
-    spec = Spec.parse(raw_spec)
+def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
+    """Return the base model found at `source`; Misconfigured unless it is what the spec pins."""
     found = resolve_source(source, cache)
     identity = describe_source(found, needs_chat=spec.template == "chat")
     expected = spec.base_model
@@ -129,6 +128,13 @@ def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
                 f"{expected.revision}: {part} is {getattr(identity, part)}, "
                 f"the spec asks for {getattr(expected, part)}"
             )
+    return found
+
+
+@lru_cache(maxsize=1)
+def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
+    spec = Spec.parse(raw_spec)
+    found = find_base(spec, source, cache)
     tokenizer = load_tokenizer(found.folder, spec.template)
     check_room(found.folder, spec)
     checkpointing = spec.training.gradient_checkpointing

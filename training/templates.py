@@ -8,13 +8,14 @@ A base model that was never taught a chat form has none in its tokenizer; the sp
 """
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
 
 Template = Literal["chat", "vicuna", "alpaca"]
+TEMPLATES: Final[tuple[Template, ...]] = get_args(Template)
 
 _VICUNA: Final = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
