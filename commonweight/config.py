@@ -92,7 +92,7 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _is_one_form_or_the_other(self) -> Self:
         if (self.source is None) != (self.share_among is None):
-            raise ValueError("give source and share_among together")
+            raise ValueError("give source (or --data) and share_among together")
         if self.source is not None and self.participants:
             raise ValueError("give a file for each participant or a source, not both")
         if self.held_out is None and (self.source is None or self.held_out_share is None):

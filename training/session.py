@@ -13,7 +13,7 @@ from protocol.encoding import decode_values, encode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from training.adapter import Arrays, adapter_layers, rank_part, write_adapter
-from training.chat import answer, base_answer
+from training.chat import answer, answers, base_answer
 from training.data import TokenizedExamples, tokenize
 from training.evaluate import Evaluation, held_out_loss
 from training.examples import Example
@@ -92,6 +92,14 @@ class Session:
         write_adapter(self._model, self._decode(layers))
         asked = (self._model, self._tokenizer, question, max_new_tokens, self.spec.template)
         return answer(*asked), base_answer(*asked)
+
+    def answers(
+        self, layers: IntegerLayers, questions: Sequence[str], max_new_tokens: int
+    ) -> list[str]:
+        """Return what the model with these layers answers to each question."""
+        write_adapter(self._model, self._decode(layers))
+        asked = (self._model, self._tokenizer, questions, max_new_tokens, self.spec.template)
+        return answers(*asked)
 
     def _check_rank(self, rank: int | None) -> None:
         if rank is not None and not 1 <= rank <= self.spec.lora.rank:

@@ -77,7 +77,7 @@ def test_a_source_with_a_held_out_file_of_its_own(tmp_path: Path, source: Path) 
     ("data", "words"),
     [
         ('source = "all.jsonl"\nshare_among = 4', "held_out_share with a source"),
-        ("share_among = 4\nheld_out_share = 0.1", "source and share_among together"),
+        ("share_among = 4\nheld_out_share = 0.1", "and share_among together"),
         (
             'source = "all.jsonl"\nshare_among = 4\nheld_out_share = 0.1\nheld_out = "all.jsonl"',
             "not both",
