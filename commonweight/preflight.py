@@ -45,7 +45,7 @@ class Answers:
     password: str | None
     chain_id: int | None = None
     from_block: int | None = None
-    data: Path | None = None
+    data: Path | str | None = None
     model: str = ""
     cache: Path = Path("cache")
 
@@ -208,18 +208,18 @@ class Preflight:
         return f"{len(self._spec.layers)} layers, {self._spec.total_bytes:,} bytes an update"
 
     def _data(self) -> str:
-        path = self.answers.data
-        if path is None or not path.is_file():
-            raise Misconfigured(f"no file {path}: expected one JSON object a line")
+        data = self.answers.data
+        if data is None or (isinstance(data, Path) and not data.is_file()):
+            raise Misconfigured(f"no file {data}: expected your questions and answers")
         # torch is what trains, and reading examples is beside it: an auditor's install has neither.
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError(name="torch")
         from training.examples import load
 
-        report = load(path).report
+        report = load(data).report
         dropped = sum(report.dropped.values())
         suffix = f", {dropped} rows without question or answer dropped" if dropped else ""
-        return f"{report.examples} examples in {path}{suffix}"
+        return f"{report.examples} examples in {data}{suffix}"
 
     def _model(self) -> str:
         from training.sources import describe_source, resolve_source
