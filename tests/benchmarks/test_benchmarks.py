@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from benchmarks import glue, medical, overhead, vram
-from benchmarks.common import DATA_VARIABLE, data_file, spread, write_results
+from benchmarks import glue, medical, overhead, tables, vram
+from benchmarks.common import DATA_VARIABLE, RESULTS, data_file, spread, write_results
 from protocol.errors import Misconfigured
 from protocol.spec import Lora, Quantization, Training
 
@@ -176,3 +176,28 @@ def test_the_quick_run_takes_one_seed(tmp_path: Path) -> None:
     ]
     options.quick = False
     assert len(glue.jobs_of(options)) == 4
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+def test_tables_are_filled_from_what_the_benchmarks_write(tmp_path: Path) -> None:
+    runs = [medical_run("iid", seed, 1.5) for seed in (0, 1)]
+    sizes = {"bytes_full_fine_tuning": 500e6, "bytes_an_update": 5e6}
+    found = {"summary": medical.summarise(runs), "runs": [each | sizes for each in runs]}
+    write_results(tmp_path, "medical", found)
+    page = "before\n<!-- medical -->\nold\n<!-- end -->\n<!-- glue -->\n<!-- end -->\nafter"
+    filled = tables.filled(page, tmp_path)
+    assert "old" not in filled
+    assert "| iid | 2 | 2.0000 ± 0.0000 | 1.8000" in filled
+    assert "25.0% ± 0.0%" in filled
+    assert "100 times" in filled
+    assert "Not run in full yet: there is no `benchmarks/results/glue.json`." in filled
+    assert filled.startswith("before\n<!-- medical -->")
+    assert filled.endswith("<!-- end -->\nafter")
+    assert tables.filled(filled, tmp_path) == filled
+
+
+def test_the_page_has_the_tables_of_the_results() -> None:
+    page = tables.PAGE.read_text()
+    assert tables.filled(page, RESULTS) == page, "run `python -m benchmarks.tables`"
