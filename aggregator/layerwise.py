@@ -24,6 +24,7 @@ from protocol.quantities import Digest
 from protocol.spec import Spec
 from protocol.tree import Subtree, TreeBuilder, full_subtrees
 from storage.layers import LayerFolder
+from storage.recorder import current
 
 Mode = Literal["layerwise", "all_at_once"]
 
@@ -58,7 +59,10 @@ def average_layers(
     with ThreadPoolExecutor(threads) as pool:
         for index in range(len(spec.layers)):
             paths = [update.layer_path(index) for update in updates]
-            with _Layer(spec, index, paths, weights, target, builder.leaf_count) as layer:
+            size, of_layer = spec.layer_bytes(index), current().layer(index)
+            opened = _Layer(spec, index, paths, weights, target, builder.leaf_count)
+            with of_layer as meter, opened as layer:
+                meter.add(read=size * len(paths), written=size)
                 for subtrees in layer.average(pool, ahead=2 * threads):
                     for subtree in subtrees:
                         builder.append(subtree)
@@ -135,6 +139,7 @@ def _average_all_at_once(
     spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
 ) -> Digest:
     layers = range(len(spec.layers))
+    current().add(read=spec.total_bytes * len(updates), written=spec.total_bytes)
     held = [[_read_whole(spec, update, index) for update in updates] for index in layers]
     means = [weighted_mean(values, weights).astype(STORED) for values in held]
     builder = TreeBuilder(spec.encoding.leaf_bytes)

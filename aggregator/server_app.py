@@ -17,12 +17,14 @@ from aggregator.coordinator import Coordinator
 from aggregator.settings import AggregatorSettings
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
+from chain.transactions import SendingLimits
 from chain.wallet import load_keystore, read_password
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
 from storage.files import locked, write_json
 from storage.ipfs import ContentStore
-from storage.progress import Report, reporter
+from storage.logs import app_report
+from storage.progress import Report
 
 app = ServerApp()
 
@@ -37,23 +39,38 @@ def main(grid: Grid, context: Context) -> None:
     settings = AggregatorSettings.load(_settings_path(context))
     while settings.wait_for is not None and not settings.wait_for.exists():
         time.sleep(_POLL_SECONDS)
-    report = reporter(settings.progress, "aggregator")
-    location = FederationLocation.load(settings.federation)
-    wallet = load_keystore(settings.keystore, read_password(settings.password_file))
-    coordinator = Coordinator(
-        connect_federation(location, wallet),
-        ContentStore(location.ipfs_url),
-        settings.state,
-        report,
-        settings.mode,
-    )
+    report = app_report(settings.progress, settings.state, "aggregator")
     try:
+        coordinator = _open_coordinator(settings, report)
         with locked(settings.state):
+            _await_participants(coordinator, settings.min_participants)
             play_rounds(grid, coordinator, report)
     except CommonweightError as error:
         report("failed", reason=str(error))
         raise
     report("finished")
+
+
+def _open_coordinator(settings: AggregatorSettings, report: Report) -> Coordinator:
+    location = FederationLocation.load(settings.federation)
+    wallet = load_keystore(settings.keystore, read_password(settings.password_file))
+    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    journal = settings.state / f"transactions-{wallet.address}.json"
+    federation = connect_federation(location, wallet, limits, journal)
+    store = ContentStore(location.ipfs_url)
+    return Coordinator(federation, store, settings.state, report, settings.mode)
+
+
+def _await_participants(coordinator: Coordinator, wanted: int) -> None:
+    """Wait until enough have joined for a first round."""
+    has_told = False
+    while (active := coordinator.federation.active_count()) < wanted:
+        if coordinator.federation.is_over():
+            return
+        if not has_told:
+            coordinator.report("waiting for participants", active=active, wanted=wanted)
+        has_told = True
+        coordinator.wait()
 
 
 def play_rounds(grid: Grid, coordinator: Coordinator, report: Report) -> None:
@@ -83,6 +100,7 @@ def evaluate(grid: Grid, coordinator: Coordinator, report: Report) -> None:
     ]
     report("evaluating", round=finished)
     replies = _collect(grid, messages, _EVALUATION_SECONDS)
+    _tell_refusals(replies, report)
     metrics = [_metrics(reply) for reply in replies if reply.has_content()]
     if len(metrics) < len(nodes):
         report("not evaluated", round=finished, answered=len(metrics), asked=len(nodes))
@@ -98,7 +116,16 @@ def _ask(
 ) -> None:
     facts = coordinator.federation.get_round(round_id)
     deadline = facts.commit_deadline if action == "commit" else facts.reveal_deadline
-    _exchange(grid, f"train.{action}", {"round": round_id}, max(deadline - time.time(), 1.0))
+    seconds = max(deadline - time.time(), 1.0)
+    replies = _exchange(grid, f"train.{action}", {"round": round_id}, seconds)
+    _tell_refusals(replies, coordinator.report)
+
+
+def _tell_refusals(replies: Iterable[Message], report: Report) -> None:
+    """Tell what the SuperNodes say that did not do as asked. The chain knows who acted."""
+    for reply in replies:
+        if reply.has_error():
+            report("refused", node=reply.metadata.src_node_id, reason=reply.error.reason)
 
 
 def _exchange(grid: Grid, kind: str, config: dict[str, int], seconds: float) -> list[Message]:

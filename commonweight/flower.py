@@ -36,12 +36,9 @@ class Simulation:
         self._folder = folder
         self._port = free_port()
         self._environment = {
-            **_ENVIRONMENT,
-            "FLWR_HOME": str(folder),
+            **flower_environment(folder),
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads would keep the others' cores busy
-            # SuperLink starts further programs of this environment by name.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -101,7 +98,7 @@ class Simulation:
                 stop(pid)
 
     def _spawn(self, log: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [_program(program), *arguments]
+        command = [flower_program(program), *arguments]
         child = spawn(command, self._folder / log, environment=self._environment)
         self._children.append(child)
         return child
@@ -126,7 +123,15 @@ def _write_connection(folder: Path, port: int) -> None:
     )
 
 
-def _program(name: str) -> str:
+def flower_environment(home: Path) -> dict[str, str]:
+    """Return what Flower's programs find in their environment: a home of our own, no telemetry."""
+    # They start further programs of this Python environment by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**_ENVIRONMENT, "FLWR_HOME": str(home), "PATH": path}
+
+
+def flower_program(name: str) -> str:
+    """Return the path of a program of Flower's; Misconfigured when it is not installed."""
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise Misconfigured(f"{name} is not installed: pip install 'commonweight[simulation]'")

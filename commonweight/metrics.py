@@ -1,13 +1,13 @@
 """Prometheus metrics of one role, made from what it reports (docs/operating.md lists them)."""
 
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Summary, start_http_server
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
 
 from protocol.errors import Misconfigured
+from storage.recorder import PHASES
 from storage.traffic import TRAFFIC
 
 _LOSSES: Final = {"trained": "training", "evaluated": "held_out"}
@@ -29,14 +29,8 @@ class Metrics:
         self._looked = self._gauge(
             "last_success_timestamp_seconds", "When the chain was last read without a fault."
         )
-        self._seconds = Summary(
-            "commonweight_phase_seconds",
-            "Time from the beginning of a phase to the next one.",
-            ["phase"],
-            registry=self.registry,
-        )
-        self._entered: tuple[str, float] | None = None
         self.registry.register(_Bytes())
+        self.registry.register(_Phases())
 
     def serve(self, port: int, host: str = "127.0.0.1") -> None:
         """Answer GET /metrics at `host`:`port`; Misconfigured when the port cannot be had."""
@@ -51,7 +45,6 @@ class Metrics:
 
     def report(self, phase: str, **facts: Any) -> None:
         """Take in one line of progress."""
-        self._time(phase)
         if "gas" in facts:
             self._gas.labels(phase).inc(facts["gas"])
         if phase in _LOSSES:
@@ -63,14 +56,6 @@ class Metrics:
             self._withdrawn.inc(facts["amount"])
         elif phase == "waiting":
             self._faults.labels(fault_source(facts["reason"])).inc()
-
-    def _time(self, phase: str) -> None:
-        now = time.monotonic()
-        if self._entered is not None and self._entered[0] == phase:
-            return
-        if self._entered is not None:
-            self._seconds.labels(self._entered[0]).observe(now - self._entered[1])
-        self._entered = phase, now
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"commonweight_{name}", text, labels, registry=self.registry)
@@ -95,4 +80,16 @@ class _Bytes:
         )
         family.add_metric(["up"], TRAFFIC.sent)
         family.add_metric(["down"], TRAFFIC.received)
+        yield family
+
+
+class _Phases:
+    """The same figures as `commonweight profile` has, of this process alone."""
+
+    def collect(self) -> Iterator[SummaryMetricFamily]:
+        family = SummaryMetricFamily(
+            "commonweight_phase_seconds", "Time that a phase took.", labels=["phase"]
+        )
+        for phase, times, seconds in PHASES.items():
+            family.add_metric([phase], times, seconds)
         yield family

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from protocol.errors import Misconfigured
 
@@ -29,16 +30,35 @@ def spawn(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
-            preexec_fn=None if outlive or sys.platform != "linux" else _die_with_parent,
-        )
+        return _start(command, output, log.parent, environment, outlive=outlive)
+
+
+def spawn_piped(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `command` in `folder` as `spawn` does, with all its output to be read from `stdout`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _start(command, subprocess.PIPE, folder, environment, outlive=False)
+
+
+def _start(
+    command: Sequence[str],
+    output: IO[bytes] | int,
+    folder: Path,
+    environment: Mapping[str, str] | None,
+    *,
+    outlive: bool,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+        preexec_fn=None if outlive or sys.platform != "linux" else _die_with_parent,
+    )
 
 
 def stop(pid: int, seconds: float = 10.0) -> None:

@@ -10,74 +10,96 @@ Where the participant's settings are: `participant` in the node's config (deploy
 `participants` in the run's config and the partition id (simulation).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import Final
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.wallet import load_keystore, read_password
+from node.ledger import open_participant
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
-from storage.ipfs import ContentStore
-from storage.progress import reporter
+from storage.logs import app_report, log_reporter, setup_logging
+from storage.progress import Report
+
+Handler = Callable[[Message, Context], Message]
 
 app = ClientApp()
 
 
+_HANDLER_FAILED: Final = 2  # CLIENT_APP_RAISED_EXCEPTION in Flower's list of error codes
+
+
+def _telling_failures(handler: Handler) -> Handler:
+    """Say in the participant's own log what went wrong: Flower tells only the operator.
+
+    What is expected to go wrong is answered in one line, without a traceback.
+    """
+
+    @wraps(handler)
+    def handle(message: Message, context: Context) -> Message:
+        try:
+            return handler(message, context)
+        except CommonweightError as error:
+            _report_failure(context, str(error))
+            return Message(Error(_HANDLER_FAILED, str(error)), reply_to=message)
+        except Exception as error:
+            _report_failure(context, repr(error))
+            raise
+
+    return handle
+
+
 @app.train("commit")
+@_telling_failures
 def commit(message: Message, context: Context) -> Message:
     """Train and commit; reply with what is on the chain now."""
-    with _failures_reported(context):
-        return _reply(message, _participant(context).commit(_round(message)))
+    return _reply(message, _participant(context).commit(_round(message)))
 
 
 @app.train("reveal")
+@_telling_failures
 def reveal(message: Message, context: Context) -> Message:
     """Pin and reveal; reply with what is on the chain now."""
-    with _failures_reported(context):
-        return _reply(message, _participant(context).reveal(_round(message)))
+    return _reply(message, _participant(context).reveal(_round(message)))
 
 
 @app.train("withdraw")
+@_telling_failures
 def withdraw(message: Message, context: Context) -> Message:
     """Withdraw the participant's credit."""
-    with _failures_reported(context):
-        _participant(context).withdraw()
-        return Message(RecordDict(), reply_to=message)
+    _participant(context).withdraw()
+    return Message(RecordDict(), reply_to=message)
 
 
 @app.evaluate()
+@_telling_failures
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the model that stands before a round on a share of the held-out set."""
-    with _failures_reported(context):
-        participant = _participant(context)
-        config = message.content.config_records["config"]
-        part, parts = int(config["part"]), int(config["parts"])
-        model = participant.fetch_model(_round(message))
-        trainer = _trainer(_settings_path(context))
+    participant = _participant(context)
+    config = message.content.config_records["config"]
+    part, parts = int(config["part"]), int(config["parts"])
+    model = participant.fetch_model(_round(message))
+    trainer = _trainer(_settings_path(context))
+    with participant.recorder.phase("evaluate", _round(message)):
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, part, parts)
-        metrics = MetricRecord({"loss": loss, "tokens": tokens})
-        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    metrics = MetricRecord({"loss": loss, "tokens": tokens})
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-@contextmanager
-def _failures_reported(context: Context) -> Iterator[None]:
-    """Say in the participant's own progress what went wrong: Flower tells only the operator."""
+def _report_failure(context: Context, reason: str) -> None:
     try:
-        yield
-    except Exception as error:
-        settings = _settings(_settings_path(context))
-        reason = str(error) if isinstance(error, CommonweightError) else repr(error)
-        reporter(settings.progress, settings.name)("failed", reason=reason)
-        raise
+        report = _report(_settings_path(context))
+    except CommonweightError:  # which is then the failure
+        setup_logging("text")
+        report = log_reporter("participant")
+    report("failed", reason=reason)
 
 
 def _reply(message: Message, prepared: Prepared | None) -> Message:
@@ -113,24 +135,21 @@ def _settings(path: Path) -> ParticipantSettings:
     return ParticipantSettings.load(path)
 
 
+@lru_cache(maxsize=32)
+def _report(path: Path) -> Report:
+    settings = _settings(path)
+    return app_report(settings.progress, settings.state, settings.name)
+
+
 # One wallet, model and connection a process: a simulation sends many messages to each.
 @lru_cache(maxsize=32)
 def _open_participant(path: Path) -> Participant:
     settings = _settings(path)
-    location = FederationLocation.load(settings.federation)
     wallet = load_keystore(settings.keystore, read_password(settings.password_file))
-    return Participant(
-        connect_federation(location, wallet),
-        ContentStore(location.ipfs_url),
-        _trainer(path),
-        settings.state,
-        reporter(settings.progress, settings.name),
-    )
+    return open_participant(settings, wallet, _report(path))
 
 
 @lru_cache(maxsize=32)
 def _trainer(path: Path) -> LocalTrainer:
     settings = _settings(path)
-    report = reporter(settings.progress, settings.name)
-    location = FederationLocation.load(settings.federation)
-    return open_trainer(settings, ContentStore(location.ipfs_url), report)
+    return open_trainer(settings, _open_participant(path).store, _report(path))

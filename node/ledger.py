@@ -78,7 +78,8 @@ def connect_wallet(
 def report_loss(participant: Participant, trainer: LocalTrainer, round_id: RoundId) -> None:
     """Report the held-out loss of the model that stands after a round."""
     model = participant.fetch_model(RoundId(round_id + 1))
-    loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
+    with participant.recorder.phase("evaluate", round_id + 1):
+        loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
     participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
 
 
@@ -112,7 +113,7 @@ class Follower:
         self._tell_results(newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0)))
         if self.federation.is_over():
             return self._finish()
-        return self._stay_in()
+        return self.stay_in()
 
     # ---------------------------------------------------------------- a round
 
@@ -160,7 +161,7 @@ class Follower:
     def _standing(self) -> Standing:
         return standing_of(self.federation, self.participant.address)
 
-    def _stay_in(self) -> bool:
+    def stay_in(self) -> bool:
         """Join where that is due, and withdraw what is worth it; False once the stake is back."""
         self._withdraw()
         standing = self._standing()

@@ -30,6 +30,7 @@ from protocol.spec import Spec
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
+from storage.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Participant:
         self.state = state
         self.report = report
         self.spec = Spec.parse(store.get_block(federation.terms().spec_digest))
+        self.recorder = Recorder(state, "participant", self.address, self.spec)
 
     def commit(self, round_id: RoundId) -> Prepared | None:
         """Commit to an update of the round; None when the round does not ask this participant."""
@@ -89,7 +91,9 @@ class Participant:
                 return None
             prepared = self._load(round_id) or self._prepare(round_id)
             with self._unless(round_id, SubmissionState.COMMITTED):
-                receipt = self.federation.commit(round_id, self._commitment(round_id, prepared))
+                with self.recorder.phase("commit", round_id):
+                    commitment = self._commitment(round_id, prepared)
+                    receipt = self.federation.commit(round_id, commitment)
                 self.report("committed", round=round_id, gas=receipt.gas_used)
             return prepared
 
@@ -114,7 +118,9 @@ class Participant:
         model = model_before(self.federation, round_id)
         folder = LayerFolder(self.state / "models" / model.root.hex())
         subject = self._subject(round_id, "model")
-        return fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
+        about = (self.spec, subject, model.root, folder)
+        with self.recorder.phase("fetch model", round_id):
+            return fetch_model(self.store, model.manifest, *about)
 
     def _reveal(self, round_id: RoundId, prepared: Prepared | None) -> None:
         if prepared is None:
@@ -124,28 +130,36 @@ class Participant:
             )
         root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
         folder = LayerFolder(self._round_folder(round_id) / "update")
-        manifest = build_manifest(folder, self.spec, self._subject(round_id, "update"), root)
-        if pin(self.store, folder, manifest) != manifest_digest:
+        with self.recorder.phase("hash", round_id) as span:
+            span.add(read=self.spec.total_bytes)
+            manifest = build_manifest(folder, self.spec, self._subject(round_id, "update"), root)
+        with self.recorder.phase("pin", round_id):
+            pinned = pin(self.store, folder, manifest)
+        if pinned != manifest_digest:
             raise CommonweightError(f"round {round_id}: {folder.path} changed after the commitment")
         self.report("pinned", round=round_id, bytes=self.spec.total_bytes)
         with self._unless(round_id, SubmissionState.REVEALED):
-            receipt = self.federation.reveal(
-                round_id,
-                root=root,
-                manifest=manifest_digest,
-                examples=prepared.examples,
-                salt=bytes.fromhex(prepared.salt),
-            )
+            with self.recorder.phase("reveal", round_id):
+                receipt = self.federation.reveal(
+                    round_id,
+                    root=root,
+                    manifest=manifest_digest,
+                    examples=prepared.examples,
+                    salt=bytes.fromhex(prepared.salt),
+                )
             self.report("revealed", round=round_id, gas=receipt.gas_used)
 
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report("fetching model", round=round_id)
         model = self.fetch_model(round_id)
         folder = LayerFolder(self._round_folder(round_id) / "update")
-        trained = self.trainer.train(self.spec, model, round_id, folder)
-        root = folder.root(self.spec)
-        subject = self._subject(round_id, "update")
-        manifest = build_manifest(folder, self.spec, subject, root)
+        with self.recorder.phase("train", round_id):
+            trained = self.trainer.train(self.spec, model, round_id, folder)
+        with self.recorder.phase("hash", round_id) as span:
+            span.add(read=self.spec.total_bytes)
+            root = folder.root(self.spec)
+            subject = self._subject(round_id, "update")
+            manifest = build_manifest(folder, self.spec, subject, root)
         prepared = Prepared(
             root=root.hex(),
             manifest=manifest.digest().hex(),

@@ -13,6 +13,7 @@ from protocol.quantities import RoundId, parse_digest
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
+from storage.recorder import current
 
 # torch takes seconds to import: a participant that is not asked should not wait for it.
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class LocalTrainer:
         examples = self._load(spec).examples
         training, validation = split_validation(examples, self.validation, spec.training.seed)
         session = open_session(spec, self.source, self.cache)
+        current().note(base_weights=session.base_weights)
         if is_first:
             self._tell(spec, session, training, validation)
 

@@ -28,6 +28,7 @@ from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
 from storage.files import write_atomically
 from storage.ipfs import ContentStore, Contradiction
+from storage.recorder import current
 from storage.unixfs import compute_cid
 
 BLOCK_BYTES: Final = 1 << 20
@@ -98,16 +99,22 @@ class LayerFolder:
 
     def write(self, spec: Spec, values: Sequence[NDArray[np.int32]]) -> None:
         """Write int32 `values`, one array a layer, as layer files."""
-        for index, (layer, array) in enumerate(zip(spec.layers, values, strict=True)):
-            if array.shape != layer.shape:
-                raise Misconfigured(
-                    f"layer {layer.name} has shape {array.shape}, the spec asks for {layer.shape}"
-                )
-            write_atomically(self.layer_path(index), layer_bytes(array, spec.encoding.leaf_values))
+        with current().phase("encode") as span:
+            for index, (layer, array) in enumerate(zip(spec.layers, values, strict=True)):
+                if array.shape != layer.shape:
+                    raise Misconfigured(
+                        f"layer {layer.name} has shape {array.shape}, "
+                        f"the spec asks for {layer.shape}"
+                    )
+                with span.layer(index) as meter:
+                    data = layer_bytes(array, spec.encoding.leaf_values)
+                    write_atomically(self.layer_path(index), data)
+                    meter.add(written=len(data))
 
     def read(self, spec: Spec) -> list[NDArray[np.int32]]:
         """Return the int32 values of all layers, in their shapes."""
         leaf_values = spec.encoding.leaf_values
+        current().add(read=spec.total_bytes)
         return [
             layer_values(self.layer_path(index).read_bytes(), layer.shape, leaf_values)
             for index, layer in enumerate(spec.layers)
@@ -140,7 +147,8 @@ def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
     Raises WrongBytes when a file is no longer what the manifest says.
     """
     for index, entry in enumerate(manifest.layers):
-        cid = store.add_file(folder.layer_path(index))
+        with current().layer(index):
+            cid = store.add_file(folder.layer_path(index))
         if cid != entry.cid:
             raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
     return store.put_block(manifest.to_bytes())
@@ -170,12 +178,14 @@ def fetch_layers(store: ContentStore, manifest: Manifest, spec: Spec, folder: La
     Files that are there already and right are kept. Raises Unavailable or WrongBytes.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
+    span = current()  # of this thread, not of those that fetch
 
     def fetch(index: int) -> None:
         entry, path = manifest.layers[index], folder.layer_path(index)
         if path.exists() and _file_digest(path) == entry.digest:
             return
-        store.fetch_file(entry.cid, spec.layer_bytes(index), entry.digest, path)
+        with span.layer(index):
+            store.fetch_file(entry.cid, spec.layer_bytes(index), entry.digest, path)
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
         for _ in pool.map(fetch, range(len(spec.layers))):

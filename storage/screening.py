@@ -19,6 +19,7 @@ from protocol.spec import Spec
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, fetch_verified
+from storage.recorder import current
 
 Fetch = Callable[[ContentStore, Digest, Spec, Subject, Digest, LayerFolder], object]
 """As `storage.layers.fetch_verified`: the layers lie in the folder afterwards, or Rejected."""
@@ -54,11 +55,16 @@ def screen_reveals(
     participant. `report` hears of each decision as it is taken. `fetch` gets an update's layers.
     """
 
+    outer = current()
+
     def decide(reveal: Reveal) -> Screened:
         folder = LayerFolder(workspace / reveal.participant)
         try:
-            fetch(store, reveal.manifest, spec, subject, reveal.root, folder)
-            screen_update(spec, reveal.root, folder.blocks, model.blocks, model_root)
+            with outer.phase("verify: fetch"):
+                fetch(store, reveal.manifest, spec, subject, reveal.root, folder)
+            with outer.phase("verify: screen") as span:
+                blocks = span.measured(folder.blocks)
+                screen_update(spec, reveal.root, blocks, model.blocks, model_root)
         except Rejected as error:
             return _rejected(reveal, folder, error.check, error.reason)
         weight = compute_weight(reveal.examples, weight_cap)

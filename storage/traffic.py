@@ -1,6 +1,11 @@
-"""How many bytes of content this process has sent to IPFS daemons and received from them."""
+"""How many bytes of content this process has sent to IPFS daemons and received from them.
+
+The totals are for metrics; the phase and layer that moved them are told for the profile.
+"""
 
 import threading
+
+from storage.recorder import credit
 
 
 class Traffic:
@@ -16,6 +21,7 @@ class Traffic:
         with self._lock:
             self.sent += sent
             self.received += received
+        credit(sent=sent, received=received)
 
 
 TRAFFIC = Traffic()

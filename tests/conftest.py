@@ -1,6 +1,11 @@
 """Options of the whole test suite."""
 
 import pytest
+from hypothesis import settings
+
+# How fast a machine is says nothing about whether the code is right.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -9,4 +14,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("eth-tester", "anvil"),
         default="eth-tester",
         help="the chain under the end-to-end test",
+    )
+    parser.addoption(
+        "--ipfs",
+        default="dev",
+        metavar="dev|js-ipfs|kubo|URL",
+        help="the IPFS daemon under the store's and the end-to-end tests",
     )

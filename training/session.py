@@ -36,6 +36,14 @@ class Session:
         self._model = model
         self._tokenizer = tokenizer
 
+    @property
+    def base_weights(self) -> int:
+        """The number of weights of the base model, its adapter aside."""
+        _, total = self._model.get_nb_trainable_parameters()  # of packed 4-bit weights too
+        named = self._model.named_parameters()
+        adapter = sum(values.numel() for name, values in named if "lora_" in name)
+        return int(total - adapter)
+
     def train(
         self,
         layers: IntegerLayers,

@@ -17,6 +17,7 @@ from commonweight.cli.federation import federation
 from commonweight.cli.keys import keys
 from commonweight.cli.model import model
 from commonweight.cli.participant import participant
+from commonweight.cli.profile import profile
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -25,5 +26,8 @@ def main() -> None:
     """Fine-tune one language model together, on data that never leaves its owners."""
 
 
-for noun in (demo, devnet, federation, participant, aggregator, audit, aggregate, model, keys):
+for noun in (
+    *(demo, devnet, federation, participant, aggregator, audit),
+    *(aggregate, model, profile, keys),
+):
     main.add_command(noun)

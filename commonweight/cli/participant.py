@@ -45,6 +45,43 @@ def participant_run(config: Path, running: Running) -> None:
         run_participant(settings, opener, *role)
 
 
+@participant.command("supernode")
+@config_option
+@click.option("--superlink", required=True, help="Its address, HOST:PORT.")
+@click.option(
+    "--root-certificates",
+    type=click.Path(path_type=Path),
+    help="Who vouches for it, in PEM form. Default: the system's list.",
+)
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    default=Path("supernode.key"),
+    show_default=True,
+    help="SSH key that the SuperLink's operator registered.",
+)
+@plain_failures
+def participant_supernode(
+    config: Path, superlink: str, root_certificates: Path | None, key: Path
+) -> None:
+    """Take part under Flower's deployment runtime: check everything, join, run flower-supernode.
+
+    A SuperNode runs the app that its SuperLink ships. With an operator whom you would not trust
+    with your data and wallet, use `participant run`.
+
+    \b
+    Example: commonweight participant supernode --superlink superlink.example.org:8000 \\
+               --root-certificates ca.crt --key supernode.key
+    """
+    from commonweight.supernode import Link, run_supernode
+    from node.settings import ParticipantSettings
+
+    settings = ParticipantSettings.load(config)
+    opener = wallet_opener(settings.keystore, settings.password_file)
+    with running_role(Running("text", None, ""), settings.name, settings) as role:
+        run_supernode(config, settings, Link(superlink, root_certificates, key), opener, *role)
+
+
 @participant.command("init")
 @setup_options
 @click.option(

@@ -68,7 +68,7 @@ def running_role(
 
     A failure inside is logged as the role's last line, and raised.
     """
-    from commonweight.logs import log_reporter, setup_logging
+    from storage.logs import log_reporter, setup_logging
     from storage.progress import combine, last_line_reporter, reporter
     from storage.service import Service, stopping_on_signals
 

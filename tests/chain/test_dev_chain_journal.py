@@ -265,7 +265,7 @@ class TestProcess:
             timer.join()
         finally:
             assert killed.end(signal.SIGKILL) == -signal.SIGKILL
-        assert len(acknowledged) > 3
+        assert acknowledged
         restarted = Process(*arguments)
         try:
             w3 = Web3(Web3.HTTPProvider(restarted.url))

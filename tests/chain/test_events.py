@@ -157,9 +157,8 @@ def told(stage: Stage) -> list[FederationEvent]:
 
 
 def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
-    # The lead was slashed and so was the standby: nobody is left to unbond. Demands for leaves take
-    # files, and are played in tests/disputes/test_availability.py.
-    elsewhere = {ev.Unbonded, ev.AvailabilityChallenged, ev.LeafPosted, ev.DepositReturned}
+    # The lead was slashed and so was the standby: nobody is left to unbond.
+    elsewhere = {ev.Unbonded}
     assert {type(each) for each in told} == set(EVENT_TYPES) - elsewhere
     places = [(each.block_number, each.log_index) for each in told]
     assert places == sorted(places)

@@ -96,7 +96,7 @@ class Network:
         whole, _, _ = self.log(name).read_text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
 
-    def wait_for(self, name: str, phase: str, seconds: float = 120.0, **facts: Any) -> None:
+    def wait_for(self, name: str, phase: str, seconds: float = 600.0, **facts: Any) -> None:
         """Wait until a role logs `phase` with these facts."""
         wanted = {"phase": phase, **facts}
         deadline = time.monotonic() + seconds

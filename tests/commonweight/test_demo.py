@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from tests.chain.anvil import running_anvil
 from tests.commonweight.program import TINY, Program
+from tests.storage.other_daemons import running_ipfs
 
 SEED = "7"
 
@@ -26,13 +28,27 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 
 @pytest.fixture(scope="module")
-def result(program: Program, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    arguments = ["demo", "--config", str(TINY), "--seed", SEED, "--keep"]
-    if request.config.getoption("--chain") == "eth-tester":
-        yield program.json(*arguments)
-    else:
-        with running_anvil() as url:
-            yield program.json(*arguments, "--rpc", url)
+def endpoints(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[list[str]]:
+    """Options of the demo for the chain and the IPFS daemon that --chain and --ipfs ask for."""
+    chain, ipfs = request.config.getoption("--chain"), request.config.getoption("--ipfs")
+    options: list[str] = []
+    with ExitStack() as running:
+        if chain != "eth-tester":
+            options += ["--rpc", running.enter_context(running_anvil())]
+        if ipfs != "dev":
+            folder = tmp_path_factory.mktemp("ipfs")
+            options += ["--ipfs", running.enter_context(running_ipfs(ipfs, folder))]
+        yield options
+
+
+@pytest.fixture(scope="module")
+def result(program: Program, endpoints: list[str]) -> dict[str, Any]:
+    played: dict[str, Any] = program.json(
+        "demo", "--config", str(TINY), "--seed", SEED, "--keep", *endpoints
+    )
+    return played
 
 
 def test_the_demo_trains_pays_and_passes_its_audit(result: dict[str, Any]) -> None:
@@ -53,6 +69,21 @@ def test_the_demo_trains_pays_and_passes_its_audit(result: dict[str, Any]) -> No
     assert (Path(result["folder"]) / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_demo_was_profiled(program: Program, result: dict[str, Any]) -> None:
+    profile = program.json("profile", result["folder"])
+    times = {(row["role"], row["phase"]): row["times"] for row in profile["phases"]}
+    for phase in ("train", "encode", "commit", "pin", "reveal"):
+        assert times["participant", phase] == 4 * 3
+    for phase in ("verify", "average", "pin", "propose"):
+        assert times["aggregator", phase] == 3
+    assert times["aggregator", "verify: fetch"] == times["aggregator", "verify: screen"] == 4 * 3
+    found = profile["communication"]
+    # Each fetched the initial model and three more, and sent three updates.
+    assert found["used_bytes"] == 4 * (4 + 3) * found["update_bytes"]
+    weights = found["base_weights"]
+    assert found["full_weight_bytes"] == 4 * (4 + 3) * weights * 4
+
+
 def test_each_balance_grew_by_what_the_contract_says(
     program: Program, result: dict[str, Any]
 ) -> None:
@@ -63,8 +94,11 @@ def test_each_balance_grew_by_what_the_contract_says(
         assert token.balance_of(account) == result["paid"][account]
 
 
-def test_the_kept_devnet_can_be_read_again(program: Program, result: dict[str, Any]) -> None:
-    assert program.json("devnet", "status")["chain_id"] == 31337
+def test_what_was_kept_can_be_read_again(
+    program: Program, result: dict[str, Any], endpoints: list[str]
+) -> None:
+    if not {"--rpc", "--ipfs"} <= set(endpoints):
+        assert program.json("devnet", "status")["chain_id"] == 31337
     shown = program.json("federation", "show")
     assert shown["federation"] == result["federation"]
     assert [row["status"] for row in shown["rounds"]] == ["finalized"] * 3
@@ -105,10 +139,10 @@ def test_cast_reads_a_round_by_the_documented_abi(program: Program, result: dict
 
 
 def test_the_devnet_comes_back_with_the_same_chain(
-    program: Program, result: dict[str, Any], request: pytest.FixtureRequest
+    program: Program, result: dict[str, Any], endpoints: list[str]
 ) -> None:
-    if request.config.getoption("--chain") != "eth-tester":
-        pytest.skip("anvil keeps its own chain")
+    if endpoints:
+        pytest.skip("only the devnet is brought up again")
     before = program.json("federation", "show")
     program.run("devnet", "down")
     assert "not running" in program.run("devnet", "status", code=1)
@@ -119,11 +153,11 @@ def test_the_devnet_comes_back_with_the_same_chain(
 
 
 def test_killed_three_times_it_goes_on_and_comes_to_the_same_models(
-    tmp_path: Path, result: dict[str, Any]
+    tmp_path: Path, result: dict[str, Any], endpoints: list[str]
 ) -> None:
     """Killed after a commitment, after a reveal and after a proposal, in three rounds."""
     program = Program(tmp_path)
-    demo = ("demo", "--config", str(TINY), "--seed", SEED)
+    demo = ("demo", "--config", str(TINY), "--seed", SEED, *endpoints)
     for place in ((1, "committed"), (2, "revealed"), (3, "proposed")):
         program.run_until(place, *demo)
     again = program.json(*demo, "--keep")

@@ -34,5 +34,8 @@ def test_two_rounds_with_a_kill_and_a_latecomer(tmp_path: Path) -> None:
         }
         for name in ("cardiology", "neurology", "pharmacology"):
             assert federation.credit_of(address[name]) == 0
+        profile = network.program.json("profile", str(tmp_path))
+        assert sorted(profile["roles"].values()) == ["aggregator"] + ["participant"] * 3
+        assert profile["rounds"] == [1, 2]
         audit = network.program.json("audit", "run", "--federation", str(network.place))
         assert audit["failed"] == 0

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from commonweight.logs import LogFormat, log_reporter, setup_logging
 from commonweight.metrics import Metrics
 from commonweight.processes import free_port
 from protocol.errors import Misconfigured
+from storage.logs import LogFormat, log_reporter, setup_logging
+from storage.recorder import PHASES
 from storage.traffic import TRAFFIC
 
 
@@ -99,6 +100,8 @@ def test_figures_come_from_what_is_reported(metrics: Metrics, port: int) -> None
     for phase, facts in reports:
         metrics.report(phase, **facts)
     TRAFFIC.add(sent=7, received=5)
+    PHASES.add("rehearse", 1.5)
+    PHASES.add("rehearse", 2.0)
     found = scrape(port)
     assert found['commonweight_rounds_total{outcome="paid"}'] == 2
     assert found['commonweight_rounds_total{outcome="offline"}'] == 1
@@ -109,7 +112,8 @@ def test_figures_come_from_what_is_reported(metrics: Metrics, port: int) -> None
     assert sum(v for k, v in found.items() if k.startswith("commonweight_gas_used_t")) == 120_000
     assert found['commonweight_faults_total{source="rpc"}'] == 1
     assert found['commonweight_faults_total{source="ipfs"}'] == 1
-    assert found['commonweight_phase_seconds_count{phase="trained"}'] == 1
+    assert found['commonweight_phase_seconds_count{phase="rehearse"}'] == 2
+    assert found['commonweight_phase_seconds_sum{phase="rehearse"}'] == 3.5
     assert found['commonweight_ipfs_bytes_total{way="up"}'] == TRAFFIC.sent
     assert found['commonweight_ipfs_bytes_total{way="down"}'] == TRAFFIC.received
     assert found["commonweight_last_success_timestamp_seconds"] == 0

@@ -10,13 +10,14 @@ import json
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from storage.progress import Report
+from storage.progress import Report, combine, last_line_reporter, reporter
 
 LogFormat = Literal["text", "json"]
 
-_LEVELS: Final = {"waiting": logging.WARNING, "failed": logging.ERROR}
+_LEVELS: Final = {"waiting": logging.WARNING, "refused": logging.WARNING, "failed": logging.ERROR}
 _TRAINING_SECONDS: Final = 10.0  # of a thousand steps only some are worth a line
 _ROLES: Final = "commonweight.role"
 
@@ -44,6 +45,19 @@ def log_reporter(who: str) -> Report:
         logger.log(_LEVELS.get(phase, logging.INFO), phase, extra={"told": known})
 
     return report
+
+
+def app_report(progress: Path | None, state: Path, who: str) -> Report:
+    """Return the report of a role whose process Flower starts: to `progress`, else to the log.
+
+    Flower passes on what its apps write to stderr, to the SuperNode's output or to `flwr log`.
+    """
+    if progress is not None:
+        return reporter(progress, who)
+    setup_logging("text")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name != "flwr")  # prints its lines itself
+    return combine(log_reporter(who), last_line_reporter(state, who))
 
 
 class _Json(logging.Formatter):

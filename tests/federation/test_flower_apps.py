@@ -1,0 +1,153 @@
+"""What the Flower apps say when something is wrong: one line to whom it concerns, no traceback."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from aggregator.server_app import evaluate
+from chain.location import FederationLocation
+from commonweight.launch import write_location, write_toml
+from node.client_app import app
+from tests.world import World
+
+NODE = 11
+PASSWORD = "secret"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before() -> Iterator[None]:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, NODE
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def folder(world: World, tmp_path: Path) -> Path:
+    """A participant's folder that lacks nothing."""
+    world.wallets["ann"].save_keystore(tmp_path / "wallet.json", PASSWORD, work_factor=4096)
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "data.jsonl").write_text("")
+    place = FederationLocation(
+        chain_id=world.w3.eth.chain_id,
+        address=world.address,
+        deployment_block=world.deployment_block,
+        rpc_url=world.rpc_url,
+        ipfs_url=world.daemon.url,
+    )
+    write_location(tmp_path / "federation.json", place)
+    known = {"federation": "federation.json", "keystore": "wallet.json", "model": "none"}
+    own = {"name": "ann", "password_file": "password", "data": "data.jsonl"}
+    write_toml(tmp_path / "participant.toml", {**known, **own})
+    return tmp_path
+
+
+class OneNode:
+    """A grid with one SuperNode, whose participant's settings lie at `file`."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.waiting: list[Message] = []
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [NODE]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.waiting = [ask(message, self.file) for message in messages]
+        return [reply.metadata.reply_to_message_id for reply in self.waiting]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        replies, self.waiting = self.waiting, []
+        return replies
+
+
+def ask(message: Message, file: Path) -> Message:
+    """Hand a message to the ClientApp as a SuperNode does."""
+    message.metadata.__dict__["_message_id"] = message.object_id
+    node_config: dict[str, Any] = {"participant": str(file)}
+    context = Context(1, NODE, node_config, RecordDict(), {"participants": ""})
+    reply: Message = app(message, context)
+    return reply
+
+
+def commit_message() -> Message:
+    content = RecordDict({"config": ConfigRecord({"round": 1})})
+    return Message(content, dst_node_id=NODE, message_type="train.commit")
+
+
+def spoil(folder: Path, what: str, world: World) -> None:
+    place = json.loads((folder / "federation.json").read_text())
+    match what:
+        case "chain":
+            place["chain_id"] = 5
+        case "contract":
+            place["address"] = world.address_of("bob")
+        case "token":
+            place["address"] = world.client().terms().token
+        case "keystore":
+            (folder / "wallet.json").chmod(0o644)
+        case "password":
+            (folder / "password").write_text("guess")
+        case "settings":
+            (folder / "participant.toml").unlink()
+    (folder / "federation.json").write_text(json.dumps(place))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("chain", "chain 5 was expected"),
+        ("contract", "there is no contract at"),
+        ("token", "is not a federation of this version"),
+        ("keystore", "can be read by others (mode 0644): run chmod 600"),
+        ("password", "the password does not open"),
+        ("settings", "participant.toml: No such file"),
+    ],
+)
+def test_what_is_wrong_is_one_line_here_and_there(
+    world: World, folder: Path, capsys: pytest.CaptureFixture[str], what: str, words: str
+) -> None:
+    spoil(folder, what, world)
+    reply = ask(commit_message(), folder / "participant.toml")
+    assert reply.has_error()
+    assert words in reply.error.reason
+    (line,) = capsys.readouterr().err.splitlines()
+    assert " ERROR " in line
+    assert words in line
+
+
+def test_who_has_a_progress_file_finds_it_there(world: World, folder: Path) -> None:
+    spoil(folder, "keystore", world)
+    with (folder / "participant.toml").open("a") as file:
+        file.write('progress = "progress.jsonl"\n')
+    ask(commit_message(), folder / "participant.toml")
+    (line,) = (folder / "progress.jsonl").read_text().splitlines()
+    assert json.loads(line)["phase"] == "failed"
+    assert "can be read by others" in json.loads(line)["reason"]
+
+
+def test_the_aggregator_hears_who_refused_and_why(world: World, folder: Path) -> None:
+    spoil(folder, "chain", world)
+    told: list[dict[str, Any]] = []
+
+    def report(phase: str, **facts: Any) -> None:
+        told.append({"phase": phase, **facts})
+
+    evaluate(OneNode(folder / "participant.toml"), world.coordinator, report)
+    refused = next(line for line in told if line["phase"] == "refused")
+    assert refused["node"] == NODE
+    assert "chain 5 was expected" in refused["reason"]
+    assert told[-1] == {"phase": "not evaluated", "round": 0, "answered": 0, "asked": 1}
