@@ -21,11 +21,12 @@ class Chat:
 
 def open_chat(adapter: str | None, place: Place) -> Chat:
     """Return the chat with an adapter by its CID or peft folder; None: the current model."""
-    from training.session import open_session
-
     if adapter is not None and Path(adapter).is_dir():
         return _open_folder(Path(adapter), place)
     found = federated_adapter(adapter, place)
+    # After what can go wrong without it: torch takes seconds to import.
+    from training.session import open_session
+
     session = open_session(found.spec, place.base_source(), cache_folder())
     return Chat(found.name, lambda question, tokens: session.answer(found.layers, question, tokens))
 
