@@ -115,10 +115,10 @@ def test_a_model_is_found_by_its_cid_and_exported(
     cid, asked = result["rounds"][-1]["model_cid"], ("--question", "What is a statin?")
     current = program.json("model", "chat", *asked, "--tokens", "8")
     by_cid = program.json("model", "chat", *asked, "--tokens", "8", "--adapter", cid)
-    assert by_cid == {**current, "model": "model of round 4"}
+    assert by_cid == {**current, "model": "model of round 3"}
     folder = tmp_path / "adapter"
     exported = program.json("model", "export", str(folder), "--adapter", cid)
-    assert exported == {"folder": str(folder), "kind": "adapter", "of": "model of round 4"}
+    assert exported == {"folder": str(folder), "kind": "adapter", "of": "model of round 3"}
     assert (folder / "adapter_model.safetensors").is_file()
     by_folder = program.json("model", "chat", *asked, "--tokens", "8", "--adapter", str(folder))
     assert by_folder["model"] == str(folder)
