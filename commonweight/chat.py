@@ -1,45 +1,46 @@
-"""Asking a federation's current model, and the base model beside it."""
+"""Asking a fine-tuned model, and the base model beside it."""
 
-import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from chain.location import FederationLocation
-from chain.rounds import connect_federation, model_before
+from commonweight.adapters import Place, federated_adapter
 from commonweight.home import cache_folder
-from node.settings import ParticipantSettings
-from protocol.errors import Misconfigured
-from protocol.quantities import RoundId
-from protocol.spec import Spec
-from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Subject, fetch_model
 
 
-def ask(file: Path, question: str, source: str | None, tokens: int) -> dict[str, Any]:
-    """Return both answers to `question`, and the round whose model answered.
+@dataclass(frozen=True)
+class Chat:
+    """A model to ask: `ask(question, tokens)` returns (fine-tuned answer, base model's answer).
 
-    `source` is where this machine finds the base model; without it, what the run beside the
-    federation file uses.
+    Each question stands by itself, as the examples do that such a model is trained on.
     """
+
+    name: str
+    ask: Callable[[str, int], tuple[str, str]]
+
+
+def open_chat(adapter: str | None, place: Place) -> Chat:
+    """Return the chat with an adapter by its CID or peft folder; None: the current model."""
+    if adapter is not None and Path(adapter).is_dir():
+        return _open_folder(Path(adapter), place)
+    found = federated_adapter(adapter, place)
+    # After what can go wrong without it: torch takes seconds to import.
     from training.session import open_session
 
-    location = FederationLocation.load(file)
-    federation = connect_federation(location)
-    store = ContentStore(location.ipfs_url)
-    spec = Spec.parse(store.get_block(federation.terms().spec_digest))
-    session = open_session(spec, source or _source_of_run(file), cache_folder())
-    finished = federation.last_finalized_round()
-    model = model_before(federation, RoundId(finished + 1))
-    subject = Subject(location.chain_id, location.address, RoundId(finished + 1), "model")
-    with tempfile.TemporaryDirectory() as folder:
-        layers = LayerFolder(Path(folder))
-        fetch_model(store, model.manifest, spec, subject, model.root, layers)
-        fine_tuned, base = session.answer(layers.read(spec), question, tokens)
-    return {"question": question, "round": finished, "fine_tuned": fine_tuned, "base": base}
+    session = open_session(found.spec, place.base_source(), cache_folder())
+    return Chat(found.name, lambda question, tokens: session.answer(found.layers, question, tokens))
 
 
-def _source_of_run(file: Path) -> str:
-    settings = sorted((file.parent / "participants").glob("*/participant.toml"))
-    if not settings:
-        raise Misconfigured("give --source: where this machine finds the base model")
-    return ParticipantSettings.load(settings[0]).model
+def _open_folder(adapter: Path, place: Place) -> Chat:
+    from training.chat import answer, base_answer
+    from training.export import load_adapter_folder
+    from training.sources import resolve_source
+
+    source = resolve_source(place.base_source(), cache_folder())
+    model, tokenizer, template = load_adapter_folder(source.folder, adapter)
+
+    def ask(question: str, tokens: int) -> tuple[str, str]:
+        asked = (model, tokenizer, question, tokens, template)
+        return answer(*asked), base_answer(*asked)
+
+    return Chat(str(adapter), ask)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from protocol.errors import Misconfigured
 from protocol.quantities import FULL_BASIS_POINTS, BasisPoints, TokenUnits
-from protocol.spec import Encoding, Lora, Quantization, Screening
+from protocol.spec import Encoding, Lora, Quantization, RoundSchedule, Screening
 
 TOKEN_DECIMALS = 18
 
@@ -31,6 +31,7 @@ class ModelSection(Section):
 
     source: str
     answer_tokens: Positive = 64
+    template: Literal["chat", "vicuna", "alpaca"] = "chat"
 
 
 class TrainingSection(Section):
@@ -42,13 +43,86 @@ class TrainingSection(Section):
     sequence_length: Positive
     scheduler: Literal["constant", "cosine", "linear"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    over_rounds: RoundSchedule | None = None
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    padding_side: Literal["right", "left"] = "right"
+    gradient_checkpointing: bool = False
+
+
+class FieldsSection(Section):
+    """What the fields of a row are called; without any, the known names are looked for."""
+
+    question: str | None = None
+    context: str | None = None
+    answer: str | None = None
+
+
+class PartitionSection(Section):
+    """How one data set is shared out; `field` up to `until` is an example's group."""
+
+    kind: Literal["iid", "dirichlet", "field"] = "iid"
+    field: str | None = None
+    until: str | None = None
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    smallest: Positive = 10
+
+    @model_validator(mode="after")
+    def _has_a_field(self) -> Self:
+        if self.kind != "iid" and self.field is None:
+            raise ValueError(f"partition {self.kind} needs the field to group by")
+        return self
 
 
 class DataSection(Section):
-    """The public held-out file, and a private file for each participant of a demo."""
+    """The participants' private data and the public held-out file.
 
-    held_out: Path
-    participants: Annotated[dict[str, Path], Field(max_length=16)] = {}
+    Either a file for each participant by name, or one `source` to `share_among` so many; the
+    held-out set is a file, or the share `held_out_share` of that source.
+    """
+
+    held_out: Path | None = None
+    source: str | None = None
+    fields: FieldsSection = FieldsSection()
+    partition: PartitionSection = PartitionSection()
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    share_among: Annotated[int, Field(ge=1, le=128)] | None = None
+    participants: Annotated[dict[str, Path], Field(max_length=128)] = {}
+
+    @model_validator(mode="after")
+    def _is_one_form_or_the_other(self) -> Self:
+        if (self.source is None) != (self.share_among is None):
+            raise ValueError("give source (or --data) and share_among together")
+        if self.source is not None and self.participants:
+            raise ValueError("give a file for each participant or a source, not both")
+        if self.held_out is None and (self.source is None or self.held_out_share is None):
+            raise ValueError("give held_out, or held_out_share with a source")
+        if self.held_out is not None and self.held_out_share is not None:
+            raise ValueError("give held_out or held_out_share, not both")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The participants' names."""
+        if self.share_among is None:
+            return list(self.participants)
+        return [f"participant-{number}" for number in range(1, self.share_among + 1)]
+
+    def located(self, folder: Path) -> "DataSection":
+        """Return this section with its paths, relative to `folder`, made absolute."""
+        changes: dict[str, object] = {}
+        if self.held_out is not None:
+            changes["held_out"] = folder / self.held_out
+        changes["participants"] = {n: folder / file for n, file in self.participants.items()}
+        if self.source is not None and not self.source.startswith("hub:"):
+            changes["source"] = str(folder / Path(self.source).expanduser())
+        return self.model_copy(update=changes)
+
+    def local_files(self) -> list[Path]:
+        """Return every file that must exist."""
+        is_file = self.source is not None and not self.source.startswith("hub:")
+        files = [*self.participants.values(), *([Path(str(self.source))] if is_file else [])]
+        return [self.held_out, *files] if self.held_out else files
 
 
 class FederationSection(Section):
@@ -120,24 +194,28 @@ class Config(Section):
         return self
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Return the configuration at `path`; Misconfigured lists every mistake at once."""
+    def load(cls, path: Path, data: str | None = None) -> Self:
+        """Return the configuration at `path`; Misconfigured lists every mistake at once.
+
+        `data` takes the place of its `data.source`; a path in it is relative to where we are.
+        """
         try:
-            config = cls.model_validate(tomllib.loads(path.read_text()), strict=False)
+            values = tomllib.loads(path.read_text())
+            if data is not None:
+                found = data if data.startswith("hub:") else str(Path(data).resolve())
+                values["data"] = {**values.get("data", {}), "source": found}
+            config = cls.model_validate(values, strict=False)
         except OSError as error:
             raise Misconfigured(f"configuration {path}: {error.strerror}") from error
         except tomllib.TOMLDecodeError as error:
             raise Misconfigured(f"configuration {path}: {error}") from error
         except ValidationError as error:
             raise Misconfigured(f"configuration {path}: {_all_faults(error)}") from error
-        data = config.data
-        folder = path.resolve().parent
-        files = {name: folder / file for name, file in data.participants.items()}
-        absolute = DataSection(held_out=folder / data.held_out, participants=files)
-        missing = [p for p in (absolute.held_out, *files.values()) if not p.is_file()]
+        located = config.data.located(path.resolve().parent)
+        missing = [each for each in located.local_files() if not each.is_file()]
         if missing:
             raise Misconfigured(f"configuration {path}: no file {missing[0]}")
-        return config.model_copy(update={"data": absolute})
+        return config.model_copy(update={"data": located})
 
 
 def token_units(tokens: float) -> TokenUnits:

@@ -4,6 +4,7 @@ A run is a folder. Killed at any point, the next `commonweight demo` with the sa
 seed goes on with the same run, from where the chain stands.
 """
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from commonweight import devnet, launch, results
 from commonweight.config import Config
 from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
+from commonweight.shards import prepare_data
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
@@ -50,9 +52,15 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
 
     `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
     """
-    if not config.data.participants:
+    if not config.data.names:
         raise Misconfigured("a demo needs [data.participants]: a file of examples for each")
     run, is_new = _choose_run(config, options)
+    try:
+        config = prepare_data(config, run / "data", options.seed)
+    except CommonweightError:
+        if is_new:
+            shutil.rmtree(run)  # nothing was started that the next attempt could go on with
+        raise
     for line in results.progress(run):
         on_line(line)  # of earlier attempts
     progress = run / "progress" / f"{time.time_ns()}.jsonl"
@@ -66,7 +74,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
         aggregator = _add_aggregator(config, run, progress)
-        participants, processes = len(config.data.participants), config.simulation.processes
+        participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, tell)

@@ -75,11 +75,17 @@ class Simulation:
         `run` holds aggregator/aggregator.toml and participants/0 to n-1; `processes` participants
         train at once. Unavailable when the SuperLink does not come up.
         """
+        return self.start(APP, _run_config(run), participants=participants, processes=processes)
+
+    def start(
+        self, app: Path, run_config: str, *, participants: int, processes: int
+    ) -> subprocess.Popen[bytes]:
+        """Start any Flower app; as `run` does with ours."""
         _wait(self._children[0], self._port, self._folder / "superlink.log")
         return self._spawn(
             "run.log",
-            *("flwr", "run", str(APP), "commonweight", "--stream"),
-            *("--run-config", _run_config(run)),
+            *("flwr", "run", str(app), "commonweight", "--stream"),
+            *("--run-config", run_config),
             *("--federation-config", _federation_config(participants, processes)),
         )
 

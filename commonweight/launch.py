@@ -56,21 +56,25 @@ def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Sp
     Reads the base model's files to hash them, but loads no weights into memory.
     """
     from training.export import describe_layers, initial_adapter
+    from training.model import check_model
     from training.sources import describe_source, resolve_source
 
     source = resolve_source(config.model.source, cache)
+    template = config.model.template
+    check_model(source.folder, template, config.training.sequence_length)
     layers = describe_layers(source.folder, config.lora)
     spec = Spec(
-        base_model=describe_source(source),
+        base_model=describe_source(source, needs_chat=template == "chat"),
         quantization=config.quantization,
         lora=config.lora,
         encoding=config.encoding,
         layers=tuple(Layer(name=name, shape=shape) for name, shape in layers),
         training=Training(**config.training.model_dump(), seed=seed),
-        evaluation_digest=sha256(config.data.held_out.read_bytes()).hex(),
+        evaluation_digest=sha256(_held_out(config)).hex(),
         sampling_fraction=config.federation.sampling_basis_points,
         screening=config.screening,
         libraries=_libraries(),
+        template=template,
     )
     arrays = initial_adapter(source.folder, config.lora, seed)
     model = LayerFolder(folder)
@@ -111,7 +115,7 @@ def deploy_unfunded(
     """Do all of `deploy` but the funding. Misconfigured when the sponsor cannot pay for it."""
     chain_id = sponsor.w3.eth.chain_id
     store.put_block(spec.to_bytes())
-    store.put_block(config.data.held_out.read_bytes())
+    store.put_block(_held_out(config))
     subject = initial_subject(chain_id)
     manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
     terms = build_terms(config, spec, model.root, manifest, NO_FEDERATION)
@@ -131,6 +135,12 @@ def deploy_unfunded(
         rpc_url=rpc_url,
         ipfs_url=store.api_url,
     )
+
+
+def _held_out(config: Config) -> bytes:
+    if config.data.held_out is None:
+        raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
+    return config.data.held_out.read_bytes()
 
 
 def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
@@ -257,6 +267,8 @@ def add_participant(
         "model": config.model.source,
         "cache": str(cache),
         "progress": str(progress),
+        "validation": config.data.validation,
+        "fields": config.data.fields.model_dump(exclude_none=True),
     }
     write_toml(folder / "participant.toml", settings)
     return wallet
@@ -294,11 +306,16 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def write_toml(path: Path, settings: Mapping[str, str | int | float | bool]) -> None:
-    """Write flat settings as a TOML file."""
-    # JSON's strings, numbers and truth values are TOML's too.
-    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+def write_toml(path: Path, settings: Mapping[str, object]) -> None:
+    """Write settings as a TOML file; a mapping becomes an inline table."""
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)  # JSON's strings, numbers and truth values are TOML's too
 
 
 def write_location(path: Path, location: FederationLocation) -> None:

@@ -24,7 +24,6 @@ from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import Address, parse_address
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
-from storage.room import free_memory
 
 if TYPE_CHECKING:
     from web3 import Web3
@@ -46,7 +45,7 @@ class Answers:
     password: str | None
     chain_id: int | None = None
     from_block: int | None = None
-    data: Path | None = None
+    data: Path | str | None = None
     model: str = ""
     cache: Path = Path("cache")
 
@@ -209,22 +208,26 @@ class Preflight:
         return f"{len(self._spec.layers)} layers, {self._spec.total_bytes:,} bytes an update"
 
     def _data(self) -> str:
-        path = self.answers.data
-        if path is None or not path.is_file():
-            raise Misconfigured(f"no file {path}: expected one JSON object a line")
+        data = self.answers.data
+        if data is None or (isinstance(data, Path) and not data.is_file()):
+            raise Misconfigured(f"no file {data}: expected your questions and answers")
         # torch is what trains, and reading examples is beside it: an auditor's install has neither.
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError(name="torch")
-        from training.data import read_examples
+        from training.examples import load
 
-        return f"{len(read_examples(path))} examples in {path}"
+        report = load(data).report
+        dropped = sum(report.dropped.values())
+        suffix = f", {dropped} rows without question or answer dropped" if dropped else ""
+        return f"{report.examples} examples in {data}{suffix}"
 
     def _model(self) -> str:
         from training.sources import describe_source, resolve_source
 
         assert self._spec is not None
         source = resolve_source(self.answers.model, self.answers.cache)
-        found, pinned = describe_source(source), self._spec.base_model
+        needs_chat = self._spec.template == "chat"
+        found, pinned = describe_source(source, needs_chat=needs_chat), self._spec.base_model
         for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
             if getattr(found, part) != getattr(pinned, part):
                 raise Misconfigured(
@@ -234,13 +237,18 @@ class Preflight:
         return f"{pinned.name}@{pinned.revision}, byte for byte"
 
     def _memory(self) -> str:
-        from training.memory import estimate_memory
+        from training.memory import RUNTIME_BYTES, estimate_memory, free_memory
         from training.sources import resolve_source
 
         assert self._spec is not None
+        spec = self._spec
         source = resolve_source(self.answers.model, self.answers.cache)
-        needed, free = estimate_memory(self._spec, source.folder), free_memory()
-        shown = f"about {needed / 2**30:.1f} GiB to train, {free / 2**30:.1f} GiB are free"
+        estimate = estimate_memory(source.folder, spec.quantization, spec.lora, spec.training)
+        needed, free = estimate.total + RUNTIME_BYTES, free_memory()
+        shown = f"about {needed / 2**30:.1f} GiB to train"
+        if free is None:
+            return shown
+        shown += f", {free / 2**30:.1f} GiB are free"
         if needed > free:
             raise Misconfigured(f"{shown}: use a larger machine or a GPU")
         return shown

@@ -1,8 +1,12 @@
 """What a run came to: read from the chain, with the losses that the aggregator reported.
 
-federation    the contract's address            rounds    one object a round, see `Round` below
+federation    the contract's address            rounds    one object a round, see `_round` below
 seed, base_loss                                 paid      address to token units
-audit         {"checks": n, "failed": n}
+audit         {"checks": n, "failed": n}        data      what each participant read and dropped
+
+A round's `validation` has, by participant, the loss on the data that it kept back: of the model
+that it started from, and of its own update before it was averaged. `aggregation_error` is how far
+the averaged A and B are from averaging their product (aggregator/product_error.py).
 """
 
 import json
@@ -26,7 +30,8 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     """Return the result of a run, without its audit."""
     federation = connect_federation(location)
     events = federation.read_events()
-    losses = {line["round"]: line["loss"] for line in progress(run) if line["phase"] == "evaluated"}
+    lines = list(progress(run))
+    losses = {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
     opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
     finalized = [e for e in events if isinstance(e, Finalized)]
     by_round = {
@@ -39,8 +44,10 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
         "base_loss": losses.get(0),
         "rounds": [
             _round(federation, event, opened[event.round], by_round[event.round], losses)
+            | _told(lines, event.round)
             for event in finalized
         ],
+        "data": {line["who"]: _facts(line) for line in lines if line["phase"] == "data"},
         "paid": _paid(by_round),
         "names": names(run),
     }
@@ -142,6 +149,25 @@ def _round(
         "gas": _gas(federation, events),
         "seconds": _time(federation, settled) - _time(federation, opened),
     }
+
+
+def _told(lines: list[dict[str, Any]], round_id: int) -> dict[str, Any]:
+    """What participants and aggregator said of a round that is not on the chain."""
+    of_round = [line for line in lines if line.get("round") == round_id]
+    return {
+        "validation": {
+            line["who"]: {name: line[name] for name in ("model", "own", "tokens")}
+            for line in of_round
+            if line["phase"] == "validated"
+        },
+        "aggregation_error": next(
+            (line["total"] for line in of_round if line["phase"] == "aggregation error"), None
+        ),
+    }
+
+
+def _facts(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in ("time", "who", "phase")}
 
 
 def _gas(federation: Federation, events: list[RoundEvent]) -> int:

@@ -22,7 +22,7 @@ class DemoView:
 
     def __init__(self, config: Config, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
-        self._names = list(config.data.participants)
+        self._names = config.data.names
         self._rounds = config.federation.rounds
         self._rows: dict[str, dict[str, Any]] = {name: {"phase": "waiting"} for name in self._names}
         self._head = "starting"
@@ -115,6 +115,10 @@ def print_result(result: dict[str, Any]) -> None:
     for account, units in result["paid"].items():
         paid.add_row(names.get(account, "aggregator"), account, tokens(units))
     console.print(paid)
+    errors = [row["aggregation_error"] for row in result["rounds"]]
+    if any(error is not None for error in errors):
+        shown = ", ".join("none" if error is None else f"{error:.1%}" for error in errors)
+        console.print(f"averaging A and B apart missed the mean of BA by {shown}, round by round")
     audit = result["audit"]
     verdict = "every check passed" if not audit["failed"] else f"{audit['failed']} FAILED"
     console.print(f"audit       {audit['checks']} checks, {verdict}")

@@ -22,7 +22,7 @@ from chain.wallet import load_keystore, read_password
 from node.ledger import open_participant
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
-from node.trainer import LocalTrainer
+from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
 from storage.logs import app_report, log_reporter, setup_logging
@@ -152,4 +152,4 @@ def _open_participant(path: Path) -> Participant:
 @lru_cache(maxsize=32)
 def _trainer(path: Path) -> LocalTrainer:
     settings = _settings(path)
-    return LocalTrainer(settings.data, settings.model, settings.cache, _report(path))
+    return open_trainer(settings, _open_participant(path).store, _report(path))

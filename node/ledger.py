@@ -25,7 +25,7 @@ from chain.wallet import Wallet
 from node.history import Standing, round_results, standing_of
 from node.participant import Participant
 from node.settings import ParticipantSettings
-from node.trainer import LocalTrainer
+from node.trainer import LocalTrainer, open_trainer
 from protocol.quantities import RoundId
 from storage.ipfs import ContentStore
 from storage.progress import Report
@@ -49,18 +49,19 @@ def run_participant(
         wallet = open_wallet()
         report("starting", participant=wallet.address)
         participant = service.insist(lambda: open_participant(settings, wallet, report))
-        trainer = LocalTrainer(settings.data, settings.model, settings.cache, report)
+        trainer = open_trainer(settings, participant.store, report)
         evaluate = partial(report_loss, participant, trainer) if settings.evaluate else None
         service.keep(Follower(participant, settings, evaluate).step)
 
 
 def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
     """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
+    store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
     journal = settings.state / f"transactions-{wallet.address}.json"
     return Participant(
         connect_wallet(settings, wallet, journal),
-        ContentStore(FederationLocation.load(settings.federation).ipfs_url),
-        LocalTrainer(settings.data, settings.model, settings.cache, report),
+        store,
+        open_trainer(settings, store, report),
         settings.state,
         report,
     )

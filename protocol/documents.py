@@ -1,8 +1,16 @@
 """The form that specs and manifests share: strict, frozen, one sequence of bytes (§5)."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from protocol.canonical import MAX_DOCUMENT_BYTES, canonical_json, sha256
 from protocol.errors import Misconfigured
@@ -28,9 +36,20 @@ Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, stric
 
 
 class Part(BaseModel):
-    """A frozen piece of a document: unknown fields, other types and NaN are refused."""
+    """A frozen piece of a document: unknown fields, other types and NaN are refused.
+
+    Fields named in `LATER` came after the first documents: they are left out of the bytes while
+    they have their defaults, so that digests from before still hold.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        unused = {n for n in self.LATER if getattr(self, n) == type(self).model_fields[n].default}
+        return {name: value for name, value in fields.items() if name not in unused}
 
 
 class Document(Part):

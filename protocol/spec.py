@@ -5,8 +5,8 @@ Golden vectors: tests/vectors/spec.json.
 """
 
 from itertools import pairwise
-from math import prod
-from typing import Annotated, Literal, Self
+from math import cos, pi, prod
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -66,9 +66,24 @@ class Layer(Part):
     shape: Shape
 
 
-class Training(Part):
-    """What a participant does in one round."""
+class RoundSchedule(Part):
+    """How the learning rate falls over the rounds: half a cosine to `final_learning_rate`."""
 
+    scheduler: Literal["cosine"]
+    rounds: PositiveCount
+    final_learning_rate: Annotated[float, Field(ge=0)]
+
+
+class Training(Part):
+    """What a participant does in one round.
+
+    `proximal_mu` is FedProx's μ (arXiv:1812.06127). `padding_side` and `gradient_checkpointing`
+    change memory and rounding only.
+    """
+
+    LATER: ClassVar = frozenset(
+        {"over_rounds", "proximal_mu", "padding_side", "gradient_checkpointing"}
+    )
     learning_rate: PositiveFloat
     batch_size: PositiveCount
     steps: PositiveCount
@@ -76,6 +91,19 @@ class Training(Part):
     scheduler: Literal["constant", "cosine", "linear"]
     warmup_steps: Count
     seed: Count
+    over_rounds: RoundSchedule | None = None
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    padding_side: Literal["right", "left"] = "right"
+    gradient_checkpointing: bool = False
+
+    def learning_rate_in(self, round_id: int) -> float:
+        """Return the learning rate that round `round_id`, counted from 1, begins with."""
+        schedule = self.over_rounds
+        if schedule is None:
+            return self.learning_rate
+        progress = min((round_id - 1) / schedule.rounds, 1.0)
+        span = self.learning_rate - schedule.final_learning_rate
+        return schedule.final_learning_rate + span * (1 + cos(pi * progress)) / 2
 
 
 class Screening(Part):
@@ -86,6 +114,8 @@ class Screening(Part):
 
 class Spec(Document):
     """Everything a federation fixes before its first round; sizes below follow from it."""
+
+    LATER: ClassVar = frozenset({"template"})
 
     version: Literal[1] = 1
     base_model: BaseModelIdentity
@@ -98,6 +128,7 @@ class Spec(Document):
     sampling_fraction: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     screening: Screening
     libraries: dict[str, str]
+    template: Literal["chat", "vicuna", "alpaca"] = "chat"
 
     @model_validator(mode="after")
     def _layers_are_sorted_and_few_enough(self) -> Self:

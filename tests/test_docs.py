@@ -30,7 +30,7 @@ def test_every_configuration_key_is_explained() -> None:
     for line in (ROOT / "configs" / "demo.toml").read_text().splitlines():
         if match := re.match(r"\[([\w.]+)\]", line):
             tables[match.group(1)] = []
-        elif match := re.match(r"(\w+) =", line):
+        elif match := re.match(r"(?:# )?(\w+) = ", line):
             tables[list(tables)[-1]].append(match.group(1))
     for name, field in Config.model_fields.items():
         keys = set(getattr(field.annotation, "model_fields", {})) - {"participants", "value_bytes"}

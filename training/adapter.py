@@ -6,7 +6,9 @@ Names are peft's state-dict keys, such as
 `set_peft_model_state_dict` ignores names it does not know, so nothing here uses it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -62,6 +64,30 @@ def initial_array(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
     if ".lora_B." in name:
         return np.zeros(shape, dtype=np.float32)
     return uniform_values(f"lora/{seed}/{name}", shape, shape[1] ** -0.5)
+
+
+@contextmanager
+def first_ranks_only(model: torch.nn.Module, rank: int | None) -> Iterator[None]:
+    """Let gradients reach only the first `rank` rows of A and columns of B inside the block.
+
+    The product of the rest still takes part in the forward pass: a participant of a lower rank
+    trains beside the part of the model that it leaves as it is. None lets all of them through.
+    """
+    handles = []
+    for name, tensor in _layers(model).items() if rank is not None else ():
+        kept = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
+        kept[rank_part(name, rank)] = True
+        handles.append(tensor.register_hook(partial(torch.mul, kept)))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def rank_part(name: str, rank: int | None) -> tuple[slice, ...]:
+    """Return the part of a layer that the first `rank` ranks are: rows of A, columns of B."""
+    return (slice(rank), slice(None)) if ".lora_A." in name else (slice(None), slice(rank))
 
 
 def all_layers(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -1,11 +1,13 @@
 """Asking a model: what it says with the adapter, and what the base model said."""
 
+from collections.abc import Sequence
+
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training.data import prompt_text
 from training.model import inference
 from training.quiet import quiet
+from training.templates import Template, prompt_text
 
 
 def answer(
@@ -13,27 +15,47 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     question: str,
     max_new_tokens: int = 64,
+    template: Template = "chat",
 ) -> str:
     """Return the most likely answer, token by token, so the same each time."""
-    prompt = tokenizer(
-        prompt_text(tokenizer, question), add_special_tokens=False, return_tensors="pt"
+    return answers(model, tokenizer, [question], max_new_tokens, template)[0]
+
+
+def answers(
+    model: PeftModel | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    max_new_tokens: int = 64,
+    template: Template = "chat",
+) -> list[str]:
+    """Return the answer to each question, written in one batch.
+
+    As `answer` gives them, but that padding changes the rounding: a tie may fall the other way.
+    """
+    prompts = [prompt_text(tokenizer, question, template) for question in questions]
+    encoded = tokenizer(
+        prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     ).to(model.device)
     with quiet(), inference(model):
         output = model.generate(
-            **prompt,
+            **encoded,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             use_cache=True,
             pad_token_id=tokenizer.pad_token_id,
         )
-    new_tokens = output[0, prompt["input_ids"].shape[1] :]
-    text: str = tokenizer.decode(new_tokens, skip_special_tokens=True)
-    return text.strip()
+    written = output[:, encoded["input_ids"].shape[1] :]
+    texts: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return [text.strip() for text in texts]
 
 
 def base_answer(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, question: str, max_new_tokens: int = 64
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    max_new_tokens: int = 64,
+    template: Template = "chat",
 ) -> str:
     """Return what `answer` would without the adapter; the adapter is back afterwards."""
     with model.disable_adapter():
-        return answer(model, tokenizer, question, max_new_tokens)
+        return answer(model, tokenizer, question, max_new_tokens, template)

@@ -9,9 +9,11 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training.data import IGNORED, Batch, Example, check_sequence_length, collate, tokenize
-from training.model import inference
+from training.data import IGNORED, Batch, collate, tokenize
+from training.examples import Example
+from training.model import check_sequence_length, inference
 from training.quiet import quiet
+from training.templates import Template
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ def held_out_loss(
     examples: Sequence[Example],
     sequence_length: int,
     batch_size: int = 8,
+    template: Template = "chat",
 ) -> Evaluation:
     """Return the loss of `model` on the answers, without dropout; the model is left as it was.
 
@@ -36,9 +39,8 @@ def held_out_loss(
     """
     check_sequence_length(model.config.max_position_embeddings, sequence_length)
     # Rows of like length together: less padding to compute.
-    rows = sorted(
-        tokenize(tokenizer, examples, sequence_length).rows, key=lambda row: len(row.token_ids)
-    )
+    tokenized = tokenize(tokenizer, examples, sequence_length, template)
+    rows = sorted(tokenized.rows, key=lambda row: len(row.token_ids))
     total, tokens = 0.0, 0
     with quiet(), inference(model):
         for first in range(0, len(rows), batch_size):

@@ -26,13 +26,16 @@ TOKENIZER_FILES = (
 )
 
 
-def folder_identity(folder: Path, name: str, revision: str) -> BaseModelIdentity:
+def folder_identity(
+    folder: Path, name: str, revision: str, *, needs_chat: bool = True
+) -> BaseModelIdentity:
     """Return the identity of a model in transformers' folder layout; Misconfigured if it is none.
 
-    `weights_digest` covers config.json and every .safetensors file, `tokenizer_digest` the
-    TOKENIZER_FILES that exist, `chat_template_digest` the template's text as UTF-8.
+    `weights_digest` covers config.json and every .safetensors file (without any, every
+    pytorch_model*.bin), `tokenizer_digest` the TOKENIZER_FILES that exist, `chat_template_digest`
+    the template's text as UTF-8: no text where there is none and `needs_chat` is false.
     """
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     config = folder / "config.json"
     if not config.is_file() or not weights:
         raise Misconfigured(
@@ -46,7 +49,7 @@ def folder_identity(folder: Path, name: str, revision: str) -> BaseModelIdentity
         revision=revision,
         weights_digest=files_digest([config, *weights]),
         tokenizer_digest=files_digest(tokenizer),
-        chat_template_digest=hashlib.sha256(read_chat_template(folder).encode()).hexdigest(),
+        chat_template_digest=hashlib.sha256(_template(folder, needs_chat).encode()).hexdigest(),
     )
 
 
@@ -64,6 +67,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _template(folder: Path, is_needed: bool) -> str:
+    try:
+        return read_chat_template(folder)
+    except Misconfigured:
+        if is_needed:
+            raise
+        return ""
+
+
 def read_chat_template(folder: Path) -> str:
     """Return the chat template of a model folder; Misconfigured when there is none."""
     file = folder / "chat_template.jinja"
@@ -76,5 +88,8 @@ def read_chat_template(folder: Path) -> str:
         named = {entry["name"]: entry["template"] for entry in template}
         template = named.get("default")
     if not isinstance(template, str):
-        raise Misconfigured(f"{folder} has no chat template: choose an instruction-tuned model")
+        raise Misconfigured(
+            f"{folder} has no chat template: set template to vicuna or alpaca, or choose an "
+            "instruction-tuned model"
+        )
     return template

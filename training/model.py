@@ -27,6 +27,7 @@ from protocol.errors import Misconfigured
 from protocol.spec import Lora, Quantization
 from training.adapter import reset_adapter
 from training.quiet import quiet
+from training.templates import Template
 
 
 def load_base(
@@ -56,18 +57,21 @@ def load_base(
         return _freeze(model, quantization, gradient_checkpointing)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedTokenizerBase:
     """Return the tokenizer of a local model folder.
 
-    Misconfigured when there is none, or it has no chat template, or neither a padding nor an
-    end-of-sequence token. Padding is masked everywhere, so the end-of-sequence token can stand in.
+    Misconfigured when there is none, or it lacks the chat template asked for, or has neither a
+    padding nor an end-of-sequence token: padding is masked everywhere, so the latter can stand in.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise Misconfigured(f"cannot load a tokenizer from {folder}: {_one_line(error)}") from error
-    if not tokenizer.chat_template:
-        raise Misconfigured(f"{folder} has no chat template: choose an instruction-tuned model")
+    if template == "chat" and not tokenizer.chat_template:
+        raise Misconfigured(
+            f"{folder} has no chat template: set template to vicuna or alpaca, or choose an "
+            "instruction-tuned model"
+        )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise Misconfigured(
@@ -75,6 +79,24 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_model(folder: Path, template: Template, sequence_length: int) -> None:
+    """Raise Misconfigured unless the model in `folder` can be trained with these; loads no weights.
+
+    Its tokenizer must have what `load_tokenizer` asks for and its positions must be enough.
+    """
+    load_tokenizer(folder, template)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    check_sequence_length(getattr(config, "max_position_embeddings", None), sequence_length)
+
+
+def check_sequence_length(positions: int | None, sequence_length: int) -> None:
+    """Raise Misconfigured when the model has fewer `positions` than `sequence_length`."""
+    if positions is not None and sequence_length > positions:
+        raise Misconfigured(
+            f"sequence length {sequence_length} is more than the {positions} this model can hold"
+        )
 
 
 def attach_lora(model: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
@@ -112,15 +134,21 @@ def empty_adapted_model(folder: Path, lora: Lora) -> PeftModel:
     Takes no memory for weights, so a federation can be described, and an adapter exported, on a
     machine that could not hold the model.
     """
+    model = empty_model(folder)
+    with quiet():
+        _check_targets(model, lora)
+        return get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
+
+
+def empty_model(folder: Path) -> PreTrainedModel:
+    """Return the model of a folder on torch's meta device: shapes only."""
     with quiet():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
+                return AutoModelForCausalLM.from_config(config)
         except (OSError, ValueError, KeyError) as error:
             raise Misconfigured(f"cannot read a model in {folder}: {_one_line(error)}") from error
-        _check_targets(model, lora)
-        return get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
 
 
 def disable_weight_repacking(model: torch.nn.Module) -> None:

@@ -25,3 +25,14 @@ def quiet() -> Iterator[None]:
         int8.setLevel(level)
         if bars:
             transformers.utils.logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def without_load_report() -> Iterator[None]:
+    """Run a block that loads a model whose new head is meant to be missing from its file."""
+    level = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(level)

@@ -12,13 +12,15 @@ from transformers import PreTrainedTokenizerBase
 from protocol.encoding import decode_values, encode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
-from training.adapter import Arrays, adapter_layers, write_adapter
-from training.chat import answer, base_answer
-from training.data import Example
+from training.adapter import Arrays, adapter_layers, rank_part, write_adapter
+from training.chat import answer, answers, base_answer
+from training.data import TokenizedExamples, tokenize
 from training.evaluate import Evaluation, held_out_loss
+from training.examples import Example
+from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
-from training.sources import describe_source, resolve_source
-from training.train import OnStep, TrainingReport, train_from
+from training.sources import ModelSource, describe_source, resolve_source
+from training.train import OnStep, Options, TrainingReport, train_from
 
 IntegerLayers = list[NDArray[np.int32]]
 
@@ -43,34 +45,91 @@ class Session:
         return int(total - adapter)
 
     def train(
-        self, layers: IntegerLayers, examples: Sequence[Example], seed: int, on_step: OnStep
+        self,
+        layers: IntegerLayers,
+        examples: Sequence[Example],
+        seed: int,
+        on_step: OnStep = lambda step, steps, loss: None,
+        *,
+        round_id: int = 1,
+        rank: int | None = None,
     ) -> tuple[IntegerLayers, TrainingReport]:
-        """Return the layers after one round of training from `layers`, and what was done."""
-        trained, report = train_from(
-            self._model,
-            self._tokenizer,
-            self._decode(layers),
-            examples,
-            self.spec.training,
-            seed=seed,
-            on_step=on_step,
+        """Return the layers after round `round_id` of training from `layers`, and what was done.
+
+        With a `rank` below the federation's only the first ranks train and every other integer
+        stays as it came: the update is zero there, whoever averages it. Misconfigured when `rank`
+        is above the federation's.
+        """
+        start = self._decode(layers)
+        trained, report = self.train_arrays(
+            start, examples, seed, on_step, round_id=round_id, rank=rank
         )
         bits = self.spec.encoding.fraction_bits
-        return [encode_values(trained[layer.name], bits) for layer in self.spec.layers], report
+        update = []
+        for layer, before in zip(self.spec.layers, layers, strict=True):
+            values = before.copy()
+            part = rank_part(layer.name, rank)
+            # Not all of it: decoding rounds values of 1 and more to float32.
+            values[part] = encode_values(trained[layer.name][part], bits)
+            update.append(values)
+        return update, report
+
+    def train_arrays(
+        self,
+        arrays: Arrays,
+        examples: Sequence[Example],
+        seed: int,
+        on_step: OnStep = lambda step, steps, loss: None,
+        *,
+        round_id: int = 1,
+        rank: int | None = None,
+    ) -> tuple[Arrays, TrainingReport]:
+        """As `train`, from float32 arrays to float32 arrays by layer name, nothing encoded."""
+        self._check_rank(rank)
+        settings = self.spec.training
+        return train_from(
+            self._model,
+            self._tokenizer,
+            arrays,
+            examples,
+            settings,
+            seed=seed,
+            options=Options(self.spec.template, settings.learning_rate_in(round_id), rank),
+            on_step=on_step,
+        )
+
+    def measure(self, examples: Sequence[Example]) -> TokenizedExamples:
+        """Return the examples as tokens, with the number that the sequence length cuts."""
+        length = self.spec.training.sequence_length
+        return tokenize(self._tokenizer, examples, length, self.spec.template)
 
     def evaluate(self, layers: IntegerLayers, examples: Sequence[Example]) -> Evaluation:
         """Return the loss of the model with these layers on `examples`."""
         write_adapter(self._model, self._decode(layers))
         length = self.spec.training.sequence_length
-        return held_out_loss(self._model, self._tokenizer, examples, length)
+        return held_out_loss(
+            self._model, self._tokenizer, examples, length, template=self.spec.template
+        )
 
     def answer(self, layers: IntegerLayers, question: str, max_new_tokens: int) -> tuple[str, str]:
         """Return what the model with these layers answers, and what the base model does."""
         write_adapter(self._model, self._decode(layers))
-        return (
-            answer(self._model, self._tokenizer, question, max_new_tokens),
-            base_answer(self._model, self._tokenizer, question, max_new_tokens),
-        )
+        asked = (self._model, self._tokenizer, question, max_new_tokens, self.spec.template)
+        return answer(*asked), base_answer(*asked)
+
+    def answers(
+        self, layers: IntegerLayers, questions: Sequence[str], max_new_tokens: int
+    ) -> list[str]:
+        """Return what the model with these layers answers to each question."""
+        write_adapter(self._model, self._decode(layers))
+        asked = (self._model, self._tokenizer, questions, max_new_tokens, self.spec.template)
+        return answers(*asked)
+
+    def _check_rank(self, rank: int | None) -> None:
+        if rank is not None and not 1 <= rank <= self.spec.lora.rank:
+            raise Misconfigured(
+                f"rank {rank} is not one of 1 to {self.spec.lora.rank}, the federation's rank"
+            )
 
     def _decode(self, layers: IntegerLayers) -> Arrays:
         bits = self.spec.encoding.fraction_bits
@@ -89,11 +148,10 @@ def open_session(spec: Spec, source: str, cache: Path) -> Session:
     return _open_session(spec.to_bytes(), source, cache)
 
 
-@lru_cache(maxsize=1)
-def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
-    spec = Spec.parse(raw_spec)
+def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
+    """Return the base model found at `source`; Misconfigured unless it is what the spec pins."""
     found = resolve_source(source, cache)
-    identity = describe_source(found)
+    identity = describe_source(found, needs_chat=spec.template == "chat")
     expected = spec.base_model
     for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
         if getattr(identity, part) != getattr(expected, part):
@@ -102,9 +160,19 @@ def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
                 f"{expected.revision}: {part} is {getattr(identity, part)}, "
                 f"the spec asks for {getattr(expected, part)}"
             )
-    base = load_base(found.folder, spec.quantization)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
+    spec = Spec.parse(raw_spec)
+    found = find_base(spec, source, cache)
+    tokenizer = load_tokenizer(found.folder, spec.template)
+    check_room(found.folder, spec)
+    checkpointing = spec.training.gradient_checkpointing
+    base = load_base(found.folder, spec.quantization, gradient_checkpointing=checkpointing)
     model = attach_lora(base, spec.lora, seed=spec.training.seed)
     shapes = [(layer.name, layer.shape) for layer in spec.layers]
     if adapter_layers(model) != shapes:
         raise Misconfigured("this version of peft gives the adapter other layers than the spec's")
-    return Session(spec, model, load_tokenizer(found.folder))
+    return Session(spec, model, tokenizer)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from protocol.errors import Misconfigured, Unavailable
@@ -24,6 +25,9 @@ from training.tiny_llama import write_tiny_llama
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+PICKLED_FILES = [
+    "pytorch_model*.bin"
+]  # loaded as weights only; for older models that have no other
 FORMS = "package:NAME, tiny-llama, a folder, or OWNER/NAME@REVISION on the hub"
 
 
@@ -57,15 +61,15 @@ def resolve_source(
     raise Misconfigured(f"no base model {source!r}: expected {FORMS}")
 
 
-def describe_source(source: ModelSource) -> BaseModelIdentity:
+def describe_source(source: ModelSource, *, needs_chat: bool = True) -> BaseModelIdentity:
     """Return name, revision and digests of a resolved model, for the spec.
 
     Hashes every weight file, so it takes as long as reading them. Misconfigured when the folder
-    lacks weights, a tokenizer or a chat template.
+    lacks weights, a tokenizer or, where it `needs_chat`, a chat template.
     """
     if source.origin.suffix == ".gguf":
         return gguf_identity(source.origin, source.folder, source.name, source.revision)
-    return folder_identity(source.origin, source.name, source.revision)
+    return folder_identity(source.origin, source.name, source.revision, needs_chat=needs_chat)
 
 
 def _from_package(package: str, cache: Path, notify: Callable[[str], None]) -> ModelSource:
@@ -98,9 +102,10 @@ def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelS
         )
     notify(f"Fetching {name} at {revision} from the Hugging Face hub")
     try:
-        folder = snapshot_download(
-            name, revision=revision, cache_dir=cache / "hub", allow_patterns=HUB_FILES
-        )
+        fetch = partial(snapshot_download, name, revision=revision, cache_dir=cache / "hub")
+        folder = fetch(allow_patterns=HUB_FILES)
+        if not any(Path(folder).glob("*.safetensors")):
+            folder = fetch(allow_patterns=[*HUB_FILES, *PICKLED_FILES])
     except (RepositoryNotFoundError, NoRevision, HFValidationError) as error:
         raise Misconfigured(f"the hub has no model {name} at {revision} for you") from error
     except Exception as error:  # the hub's client lets its HTTP library's errors through

@@ -28,17 +28,18 @@ from transformers import (
 
 from protocol.errors import Misconfigured
 from protocol.spec import Training
-from training.adapter import Arrays, read_adapter, write_adapter
+from training.adapter import Arrays, first_ranks_only, read_adapter, write_adapter
 from training.data import (
-    Example,
     TokenizedExample,
     TokenizedExamples,
-    check_sequence_length,
     collate,
     tokenize,
 )
+from training.examples import Example
+from training.model import check_sequence_length
 from training.quiet import quiet
 from training.seeded import shuffled_order
+from training.templates import Template
 
 OnStep = Callable[[int, int, float], None]  # (step, steps, loss of that step), steps from 1
 
@@ -48,7 +49,8 @@ class TrainingReport:
     """What a call of `train` did; losses are means over answer tokens, in nats.
 
     `examples` counts the different examples seen, `tokens` the answer tokens learnt from,
-    `truncated` the examples of the data set that the sequence length cut.
+    `truncated` the examples of the data set that the sequence length cut, `left_out` those among
+    them that had no room for an answer.
     """
 
     steps: int
@@ -58,6 +60,20 @@ class TrainingReport:
     last_loss: float
     seconds: float
     truncated: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a round or a participant may choose differently from the federation's settings.
+
+    `learning_rate` replaces the settings' one, `rank` trains only the first so many rows of A and
+    columns of B (see `first_ranks_only`).
+    """
+
+    template: Template = "chat"
+    learning_rate: float | None = None
+    rank: int | None = None
 
 
 def train_from(
@@ -68,11 +84,14 @@ def train_from(
     settings: Training,
     *,
     seed: int | None = None,
+    options: Options | None = None,
     on_step: OnStep = lambda step, steps, loss: None,
 ) -> tuple[Arrays, TrainingReport]:
     """Return (trained adapter, report) after training from the adapter `start`; see `train`."""
     write_adapter(model, start)
-    report = train(model, tokenizer, examples, settings, seed=seed, on_step=on_step)
+    report = train(
+        model, tokenizer, examples, settings, seed=seed, options=options, on_step=on_step
+    )
     return read_adapter(model), report
 
 
@@ -83,6 +102,7 @@ def train(
     settings: Training,
     *,
     seed: int | None = None,
+    options: Options | None = None,
     on_step: OnStep = lambda step, steps, loss: None,
 ) -> TrainingReport:
     """Train the adapter in place for `settings.steps` steps of AdamW and return what was done.
@@ -90,20 +110,29 @@ def train(
     `seed` (default `settings.seed`) fixes the order of examples and dropout: give each round and
     participant another one, or every round sees the same first examples. On one machine the same
     seed gives the same bits in any process and with any number of threads. Random states of the
-    process are left as they were. Misconfigured when the loss stops being a finite number.
+    process are left as they were. The losses told leave FedProx's term out. Misconfigured when the
+    loss stops being a finite number.
     """
     started = time.perf_counter()
+    options = options or Options()
     seed = settings.seed if seed is None else seed
     check_sequence_length(model.config.max_position_embeddings, settings.sequence_length)
-    tokenized = tokenize(tokenizer, examples, settings.sequence_length)
+    tokenized = tokenize(tokenizer, examples, settings.sequence_length, options.template)
     rows = _rows_in_order(tokenized, settings, seed)
-    with quiet(), _random_states_kept(), tempfile.TemporaryDirectory() as folder:
+    pad = partial(collate, pad_token_id=tokenizer.pad_token_id, padding_side=settings.padding_side)
+    with (
+        quiet(),
+        _random_states_kept(),
+        tempfile.TemporaryDirectory() as folder,
+        first_ranks_only(model, options.rank),
+    ):
         trainer = _StepTrainer(
             on_step,
+            settings.proximal_mu,
             model=model,
-            args=_arguments(settings, seed, folder),
+            args=_arguments(settings, options, seed, folder),
             train_dataset=rows,
-            data_collator=partial(collate, pad_token_id=tokenizer.pad_token_id),
+            data_collator=pad,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -116,21 +145,28 @@ def train(
         last_loss=trainer.losses[-1],
         seconds=time.perf_counter() - started,
         truncated=tokenized.truncated,
+        left_out=tokenized.left_out,
     )
 
 
 class _StepTrainer(Trainer):  # type: ignore[misc]
     """A Trainer that keeps the exact loss of each step and stops at one that is no number."""
 
-    def __init__(self, on_step: OnStep, **arguments: Any) -> None:
+    def __init__(self, on_step: OnStep, proximal_mu: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.losses: list[float] = []
         self._on_step = on_step
+        self._proximal_mu = proximal_mu
+        trained = [each for each in self.model.parameters() if each.requires_grad]
+        self._starts = [(each, each.detach().clone()) for each in trained] if proximal_mu else []
 
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """Return the loss of one step after its backward pass."""
         loss: torch.Tensor = super().training_step(*arguments, **named)
         self.losses.append(float(loss))
+        for parameter, start in self._starts:
+            # The gradient of FedProx's mu/2 * |w - start|^2 (arXiv:1812.06127, eq. 2).
+            parameter.grad.add_(parameter.detach() - start, alpha=self._proximal_mu)
         step = len(self.losses)
         if not math.isfinite(self.losses[-1]):
             raise Misconfigured(
@@ -141,13 +177,15 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         return loss
 
 
-def _arguments(settings: Training, seed: int, folder: str) -> TrainingArguments:
+def _arguments(settings: Training, options: Options, seed: int, folder: str) -> TrainingArguments:
     is_warmed_up = settings.scheduler == "constant" and settings.warmup_steps > 0
     arguments = TrainingArguments(
         output_dir=folder,
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=(
+            settings.learning_rate if options.learning_rate is None else options.learning_rate
+        ),
         lr_scheduler_type="constant_with_warmup" if is_warmed_up else settings.scheduler,
         warmup_steps=settings.warmup_steps,
         optim="adamw_torch",

@@ -19,6 +19,7 @@ DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "demo.toml"
     show_default="configs/demo.toml",
     help="What to train and on which terms.",
 )
+@click.option("--data", help="Share this file or hub:OWNER/NAME out, instead of data.source.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same models.")
 @click.option("--keep", is_flag=True, help="Leave the devnet running afterwards.")
 @click.option("--chain-port", default=0, help="Port of the dev chain. Default: a free one.")
@@ -27,7 +28,7 @@ DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "demo.toml"
 @click.option("--ipfs", "ipfs_url", help="Use this IPFS daemon's RPC instead, e.g. Kubo's.")
 @as_json
 @plain_failures
-def demo(config: Path, json_output: bool, **options: Any) -> None:
+def demo(config: Path, data: str | None, json_output: bool, **options: Any) -> None:
     """Play a whole federation on this machine: train, average, pay and audit.
 
     Killed half-way, the same command goes on where the chain stands.
@@ -39,7 +40,7 @@ def demo(config: Path, json_output: bool, **options: Any) -> None:
     from commonweight.demo import Options, run_demo
     from commonweight.view import DemoView, print_result
 
-    loaded = Config.load(config)
+    loaded = Config.load(config, data)
     with DemoView(loaded, sys.stderr) as view:
         result = run_demo(loaded, Options(**options), view.show)
     if json_output:

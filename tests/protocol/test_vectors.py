@@ -12,7 +12,7 @@ from protocol.checks import Check
 from protocol.cid import RAW, digest_of_raw_cid, format_cid, parse_cid, raw_cid
 from protocol.commitment import compute_commitment, compute_update_digest, is_eligible
 from protocol.encoding import encode_values, layer_bytes, layer_values
-from protocol.errors import Rejected
+from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Manifest
 from protocol.payout import compute_payouts
 from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits
@@ -128,6 +128,28 @@ def test_spec() -> None:
     assert raw_cid(spec.digest()) == vectors["cid"]
     assert [spec.layer_bytes(i) for i in range(len(spec.layers))] == vectors["layer_bytes"]
     assert (spec.leaf_count, spec.tree_depth) == (vectors["leaf_count"], vectors["tree_depth"])
+
+
+def test_spec_options() -> None:
+    vectors = load("spec_options.json")
+    for case in vectors["cases"]:
+        spec = Spec.model_validate(case["document"])
+        assert spec.to_bytes() == raw(case["bytes"])
+        assert Spec.parse(raw(case["bytes"])) == spec
+        assert spec.digest() == raw(case["digest"])
+    for case in vectors["refused"]:
+        with pytest.raises(Misconfigured, match="not canonical JSON"):
+            Spec.parse(raw(case))
+
+
+def test_learning_rates_over_the_rounds() -> None:
+    document = load("spec_options.json")["cases"][1]["document"]
+    training = Spec.model_validate(document).training
+    assert training.learning_rate_in(1) == training.learning_rate == 0.0005
+    assert training.learning_rate_in(51) == pytest.approx(0.000375)
+    assert training.learning_rate_in(101) == training.learning_rate_in(500) == 0.00025
+    rates = [training.learning_rate_in(number) for number in range(1, 102)]
+    assert rates == sorted(rates, reverse=True)
 
 
 def test_manifest() -> None:

@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from protocol.spec import Lora, Quantization, Training
-from training.data import Example
+from training.examples import Example
 from training.model import attach_lora, load_base, load_tokenizer
 from training.sources import ModelSource, resolve_source
 

@@ -17,6 +17,7 @@ from training.adapter import read_adapter
 from training.evaluate import held_out_loss
 from training.model import (
     attach_lora,
+    check_model,
     disable_weight_repacking,
     inference,
     load_base,
@@ -153,6 +154,18 @@ def test_a_tokenizer_without_chat_template_is_refused(tiny: ModelSource, tmp_pat
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(Misconfigured, match="no chat template"):
         load_tokenizer(folder)
+
+
+def test_a_model_is_checked_before_it_is_loaded(tiny: ModelSource, tmp_path: Path) -> None:
+    check_model(tiny.folder, "chat", 1024)
+    with pytest.raises(Misconfigured, match="1025 is more than the 1024 this model can hold"):
+        check_model(tiny.folder, "chat", 1025)
+    folder = copy_folder(tiny.folder, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "chat_template.jinja").unlink()
+    check_model(folder, "vicuna", 8)
+    with pytest.raises(Misconfigured, match="set template to vicuna or alpaca"):
+        check_model(folder, "chat", 8)
 
 
 def four_bit_layer() -> bitsandbytes.nn.Linear4bit:

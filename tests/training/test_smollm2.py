@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from tests.training.conftest import lora, quantization, settings
 from training.adapter import read_adapter
 from training.chat import answer, base_answer
-from training.data import Example
 from training.evaluate import held_out_loss
+from training.examples import Example
 from training.identity import read_chat_template
 from training.model import attach_lora, load_base, load_tokenizer
 from training.sources import ModelSource, describe_source, resolve_source

@@ -136,6 +136,40 @@ def test_hub_snapshot_is_named_by_its_commit(
     assert describe_source(source).weights_digest == describe_source(tiny).weights_digest
 
 
+def test_a_model_without_a_chat_template_has_an_identity_where_none_is_needed(
+    tiny: ModelSource, tmp_path: Path
+) -> None:
+    folder = copy_folder(tiny.folder, tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    source = resolve_source(str(folder), tmp_path)
+    identity = describe_source(source, needs_chat=False)
+    assert identity.chat_template_digest == hashlib.sha256(b"").hexdigest()
+    assert identity.weights_digest == describe_source(tiny).weights_digest
+
+
+def test_older_models_are_fetched_and_named_with_their_pickled_weights(
+    tiny: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_folder(tiny.folder, tmp_path / ("d" * 40))
+    (folder / "model.safetensors").unlink()
+    asked: list[list[str]] = []
+
+    def snapshot(name: str, *, allow_patterns: list[str], **arguments: object) -> str:
+        asked.append(allow_patterns)
+        if "pytorch_model*.bin" in allow_patterns:
+            (folder / "pytorch_model.bin").write_bytes(b"weights")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    source = resolve_source("owner/old@main", tmp_path)
+    assert [("pytorch_model*.bin" in patterns) for patterns in asked] == [False, True]
+    names = ["config.json", "pytorch_model.bin"]
+    listing = "".join(
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names
+    )
+    assert describe_source(source).weights_digest == hashlib.sha256(listing.encode()).hexdigest()
+
+
 def test_a_failed_conversion_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

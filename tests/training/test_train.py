@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
 from tests.training.conftest import EXAMPLES, BuildModel, settings
-from training.adapter import Arrays, read_adapter
+from training.adapter import Arrays, rank_part, read_adapter
 from training.data import IGNORED, collate, tokenize
 from training.seeded import shuffled_order
-from training.train import train, train_from
+from training.train import Options, train, train_from
 
 
 @pytest.mark.parametrize("mode", ["fedit", "ffa"])
@@ -191,6 +191,97 @@ def test_a_sequence_longer_than_the_model_is_refused(
 ) -> None:
     with pytest.raises(Misconfigured, match="2000 is more than the 1024"):
         train(build_model(), tokenizer, EXAMPLES, settings(sequence_length=2000))
+
+
+def distance(first: Arrays, second: Arrays) -> float:
+    return float(np.sqrt(sum(((first[name] - second[name]) ** 2).sum() for name in first)))
+
+
+@pytest.mark.parametrize("kind", ["none", "nf4"])
+def test_fedprox_holds_the_update_near_the_model(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, kind: str
+) -> None:
+    model = build_model(kind)
+    start = read_adapter(model)
+    moved = []
+    for mu in (0.0, 1.0, 100.0):
+        arrays, _ = train_from(model, tokenizer, start, EXAMPLES, settings(proximal_mu=mu))
+        moved.append(distance(arrays, start))
+    assert moved[0] > 1.1 * moved[1] > 1.2 * moved[2] > 0
+
+
+def test_the_proximal_gradient_is_mu_times_the_way_gone(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the loss's own gradients out of the way, what AdamW sees is mu * (w - start)."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    model = build_model()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    start = {name: p.detach().clone() for name, p in trained.items()}
+
+    def step(self: object, *arguments: object, **named: object) -> torch.Tensor:
+        for parameter in trained.values():
+            with torch.no_grad():
+                parameter.add_(0.5)  # as if an earlier step had moved it
+            parameter.grad = torch.zeros_like(parameter)
+        return torch.tensor(1.0)
+
+    def spy(parameters: object, *arguments: object, **named: object) -> torch.Tensor:
+        seen.extend((p.grad.clone(), p.detach() - start[n]) for n, p in trained.items())
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr("transformers.Trainer.training_step", step)
+    monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", lambda self, *a, **k: spy(*a))
+    train(model, tokenizer, EXAMPLES, settings(steps=1, proximal_mu=3.0))
+    assert len(seen) == len(trained)
+    for gradient, way in seen:
+        assert torch.allclose(gradient, 3.0 * way)
+        assert float(way.abs().max()) > 0.4
+
+
+@pytest.mark.parametrize("mode", ["fedit", "ffa"])
+def test_a_lower_rank_leaves_the_other_ranks_alone(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, mode: str
+) -> None:
+    model = build_model("nf4", mode, dropout=0.1)
+    start = read_adapter(model)
+    arrays, _ = train_from(
+        model, tokenizer, start, EXAMPLES, settings(proximal_mu=0.1), options=Options(rank=3)
+    )
+    for name, array in arrays.items():
+        part, rest = rank_part(name, 3), rank_part(name, None)
+        assert (array[part] != start[name][part]).any(), name
+        changed = array != start[name]
+        changed[part] = False
+        assert not changed[rest].any(), name
+    whole, _ = train_from(model, tokenizer, start, EXAMPLES, settings())
+    by_rank, _ = train_from(model, tokenizer, start, EXAMPLES, settings(), options=Options(rank=4))
+    assert digest(whole) == digest(by_rank)
+
+
+def test_padding_on_the_left_trains_alike(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model()
+    start = read_adapter(model)
+    losses = [
+        train_from(model, tokenizer, start, EXAMPLES, settings(padding_side=side))[1].last_loss
+        for side in ("right", "left")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert losses[0] != losses[1]  # it did something: other sums, other rounding
+
+
+def test_a_round_may_have_its_own_learning_rate(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model()
+    start = read_adapter(model)
+    wanted, _ = train_from(model, tokenizer, start, EXAMPLES, settings(learning_rate=0.003))
+    found, _ = train_from(
+        model, tokenizer, start, EXAMPLES, settings(), options=Options(learning_rate=0.003)
+    )
+    assert_same(found, wanted)
 
 
 def digest(arrays: Arrays) -> str:

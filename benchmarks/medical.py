@@ -1,0 +1,312 @@
+"""Private medical data: the base model, each participant alone, all in one place, and federated.
+
+    python -m benchmarks.medical --data FOLDER      (`make bench-medical DATA=FOLDER`; QUICK=1)
+
+FOLDER holds medquad/*.jsonl. configs/medical-small.toml is played by `commonweight demo` with
+everything: chain, IPFS, exact average, audit. Then the same data train the same model from the same
+start for as many optimiser steps, without interruption: each participant's share by itself, and all
+of it in one place. So these two keep AdamW's moments, which a federation begins anew each round,
+and a federation sees as many batches at once as it has participants.
+
+Told for each, on the public held-out questions: loss in nats an answer token, perplexity, ROUGE-L
+and exact match of the first answers. Results: benchmarks/results/medical.json and medical.png.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from benchmarks.common import add_options, data_file, spread, write_results
+from commonweight.config import Config
+from protocol.errors import CommonweightError
+from protocol.spec import Spec
+
+CONFIG: Final = Path(__file__).parents[1] / "configs" / "medical-small.toml"
+Split = Literal["iid", "dirichlet"]
+SPLITS: Final[tuple[Split, ...]] = ("iid", "dirichlet")
+PROCESSES: Final = 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: rounds and steps of each, and questions that are answered."""
+
+    rounds: int
+    steps: int
+    questions: int
+    answer_tokens: int
+    held_out_share: float
+
+
+FULL: Final = Size(rounds=3, steps=8, questions=16, answer_tokens=64, held_out_share=0.04)
+QUICK: Final = Size(rounds=1, steps=2, questions=2, answer_tokens=8, held_out_share=0.004)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to measure: trained on `files` for `steps` from `start`; without files as it is."""
+
+    name: str
+    spec: bytes
+    source: str
+    cache: Path
+    start: Path
+    held_out: Path
+    files: tuple[Path, ...]
+    steps: int
+    seed: int
+    questions: int
+    answer_tokens: int
+
+
+def main() -> None:
+    """Measure, write the results and the plot; one line and exit code 1 on a user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_options(parser)
+    parser.add_argument("--source", help="another base model, such as tiny-llama")
+    options = parser.parse_args()
+    try:
+        data = data_file(options.data, "medquad/*.jsonl")
+        run(data, options)
+    except CommonweightError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(data: Path, options: argparse.Namespace) -> None:
+    """Play every split and seed, one after the other, and write what came of it so far."""
+    size = QUICK if options.quick else FULL
+    seeds, splits = (options.seeds[:1], SPLITS[1:]) if options.quick else (options.seeds, SPLITS)
+    started, runs = time.time(), []
+    name = "medical-quick" if options.quick else "medical"
+    for split in splits:
+        for seed in seeds:
+            runs.append({"split": split, "seed": seed, **play(data, size, split, seed, options)})
+            facts = {"seconds": round(time.time() - started), "size": vars(size)}
+            results = {**facts, "summary": summarise(runs), "runs": runs}
+            print(write_results(options.out, name, results), flush=True)
+    plot(runs, options.out / f"{name}.png")
+
+
+def play(
+    data: Path, size: Size, split: Split, seed: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the losses of one federation and of everything beside it."""
+    config = adjusted(Config.load(CONFIG, str(data)), size, split, options.source)
+    with own_home():
+        from commonweight.demo import Options, run_demo
+
+        federated = run_demo(config, Options(seed=seed), show)
+        rows = measure(config, size, seed, federated)
+        spec = spec_of(config, seed, federated)
+    return {
+        "rounds": [
+            {name: row[name] for name in ("round", "loss", "aggregation_error", "seconds")}
+            for row in federated["rounds"]
+        ],
+        "audit": federated["audit"],
+        "examples": [row["training"] for row in federated["data"].values()],
+        "bytes_an_update": spec.total_bytes,
+        "bytes_full_fine_tuning": 4 * weights(config),
+        "models": rows,
+    }
+
+
+def adjusted(config: Config, size: Size, split: Split, source: str | None) -> Config:
+    """Return the configuration with the benchmark's size and split."""
+    partition = config.data.partition.model_copy(update={"kind": split})
+    share = size.held_out_share
+    data = config.data.model_copy(update={"partition": partition, "held_out_share": share})
+    return config.model_copy(
+        update={
+            "data": data,
+            "training": config.training.model_copy(update={"steps": size.steps}),
+            "federation": config.federation.model_copy(update={"rounds": size.rounds}),
+            "model": config.model.model_copy(update={"source": source or config.model.source}),
+        }
+    )
+
+
+def spec_of(config: Config, seed: int, federated: dict[str, Any]) -> Spec:
+    """Return the federation's spec, made again; its initial model goes to the run's folder."""
+    from commonweight.home import cache_folder
+    from commonweight.launch import build_spec
+    from commonweight.shards import prepare_data
+
+    run = Path(federated["folder"])
+    prepared = prepare_data(config, run / "data", seed)
+    return build_spec(prepared, seed, cache_folder(), run / "start")[0]
+
+
+def measure(
+    config: Config, size: Size, seed: int, federated: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Return what each model comes to, by its name."""
+    from commonweight.home import cache_folder
+
+    spec, run = spec_of(config, seed, federated), Path(federated["folder"])
+    rounds = run / "aggregator" / "state" / federated["federation"]
+    shares = sorted((run / "data").glob("participant-*.jsonl"))
+    base = Job(
+        name="base",
+        spec=spec.to_bytes(),
+        source=config.model.source,
+        cache=cache_folder(),
+        start=run / "start",
+        held_out=run / "data" / "held_out.jsonl",
+        files=(),
+        steps=size.steps * size.rounds,
+        seed=seed,
+        questions=size.questions,
+        answer_tokens=size.answer_tokens,
+    )
+    alone = [replace(base, name=f"alone {n}", files=(each,)) for n, each in enumerate(shares, 1)]
+    centralised = replace(base, name="centralised", files=tuple(shares))
+    final = rounds / f"round-{size.rounds:04d}" / "model"
+    jobs = [centralised, *alone, base, replace(base, name="federated", start=final)]
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        return dict(pool.map(measure_one, jobs))
+
+
+def measure_one(job: Job) -> tuple[str, dict[str, float]]:
+    """Train as the job says, if it does, and measure: runs in a process of its own, one thread."""
+    from storage.layers import LayerFolder
+    from training.examples import read_examples
+    from training.model import set_threads
+    from training.session import open_session
+
+    set_threads(1)
+    spec, started = Spec.parse(job.spec), time.perf_counter()
+    # All steps at once: another spec, but for what is trained and how long the same.
+    training = spec.training.model_copy(update={"steps": job.steps})
+    session = open_session(spec.model_copy(update={"training": training}), job.source, job.cache)
+    layers = LayerFolder(job.start).read(spec)
+    if job.files:
+        examples = [each for file in job.files for each in read_examples(file)]
+        layers, _ = session.train(layers, examples, job.seed)
+    held_out = read_examples(job.held_out)
+    found = session.evaluate(layers, held_out)
+    asked = held_out[: job.questions]
+    answers = session.answers(layers, [each.question for each in asked], job.answer_tokens)
+    scores = answer_scores(answers, [each.answer for each in asked])
+    facts = {"loss": found.loss, "perplexity": found.perplexity, **scores}
+    return job.name, {**facts, "seconds": time.perf_counter() - started}
+
+
+def answer_scores(answers: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+    """Return the mean ROUGE-L F1 (stemmed) and the share of answers that are the expected ones."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    pairs = list(zip(expected, answers, strict=True))
+    scores = [scorer.score(right, given)["rougeL"].fmeasure for right, given in pairs]
+    same = [" ".join(right.split()) == " ".join(given.split()) for right, given in pairs]
+    return {"rouge_l": math.fsum(scores) / len(pairs), "exact_match": sum(same) / len(pairs)}
+
+
+def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return, by split, each loss and the three comparisons as mean and deviation over seeds."""
+    return {
+        split: _summary([each for each in runs if each["split"] == split])
+        for split in dict.fromkeys(each["split"] for each in runs)
+    }
+
+
+def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    models = [each["models"] for each in runs]
+    names = ("base", "centralised", "federated")
+    alone = [_alone(each) for each in models]
+    federated = [each["federated"]["loss"] for each in models]
+    under_base = [1 - f / each["base"]["loss"] for f, each in zip(federated, models, strict=True)]
+    over = [f / each["centralised"]["loss"] - 1 for f, each in zip(federated, models, strict=True)]
+    return {
+        "loss": {n: spread([each[n]["loss"] for each in models]) for n in names}
+        | {"alone": spread(alone)},
+        "rouge_l": {n: spread([each[n]["rouge_l"] for each in models]) for n in names},
+        "federated_under_base": spread(under_base),
+        "federated_over_centralised": spread(over),
+        "alone_over_federated": spread([a / f - 1 for a, f in zip(alone, federated, strict=True)]),
+    }
+
+
+def _alone(models: dict[str, Any]) -> float:
+    losses = [each["loss"] for name, each in models.items() if name.startswith("alone")]
+    return math.fsum(losses) / len(losses)
+
+
+def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the losses side by side, one panel a split, a dot for each seed."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    splits = list(dict.fromkeys(each["split"] for each in runs))
+    figure, panels = pyplot.subplots(
+        1, len(splits), figsize=(4 * len(splits), 3.6), sharey=True, squeeze=False
+    )
+    for axes, split in zip(panels[0], splits, strict=True):
+        models = [each["models"] for each in runs if each["split"] == split]
+        columns = {
+            "base": [each["base"]["loss"] for each in models],
+            "alone": [_alone(each) for each in models],
+            "federated": [each["federated"]["loss"] for each in models],
+            "centralised": [each["centralised"]["loss"] for each in models],
+        }
+        axes.bar(list(columns), [math.fsum(v) / len(v) for v in columns.values()], color="#a9ccd6")
+        for position, values in enumerate(columns.values()):
+            axes.scatter([position] * len(values), values, color="#1f6f8b", zorder=2)
+        axes.set_title(split)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("held-out loss, nats a token")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def weights(config: Config) -> int:
+    """Return how many values the base model has, all of which full fine-tuning would send."""
+    from commonweight.home import cache_folder
+    from training.model import empty_model
+    from training.sources import resolve_source
+
+    folder = resolve_source(config.model.source, cache_folder()).folder
+    return sum(each.numel() for each in empty_model(folder).parameters())
+
+
+@contextmanager
+def own_home() -> Iterator[None]:
+    """Keep wallets, runs and devnet in a folder of their own; the converted model stays."""
+    from commonweight.home import cache_folder
+
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    before = os.environ.get("COMMONWEIGHT_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "cache").symlink_to(cache)
+        os.environ["COMMONWEIGHT_HOME"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("COMMONWEIGHT_HOME")
+            if before is not None:
+                os.environ["COMMONWEIGHT_HOME"] = before
+
+
+def show(line: dict[str, Any]) -> None:
+    """Tell the steps of a federation that take long."""
+    if line["phase"] in ("evaluated", "finalized", "failed"):
+        print(f"{line['phase']} {line.get('round', '')} {line.get('loss', '')}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What being on the chain costs: a round with everything against plain Flower FedAvg, in one run.
+
+    python -m benchmarks.overhead                   (`make bench-overhead`; QUICK=1)
+
+configs/demo.toml, with more steps a round, is played twice on the same machine, one after the
+other: by `commonweight demo`, and by benchmarks/plain_flower.py, which trains the same model with
+the same seeds and rows and evaluates it alike. A round lasts from the end of the one before until
+its model is evaluated; the first is left out, as it loads the model. To ours comes the audit,
+divided by the rounds. Where ours goes: seconds from each line of the aggregator to its next.
+
+Results go to benchmarks/results/overhead.json and overhead.png.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from benchmarks.common import add_options, write_results
+from benchmarks.medical import own_home, show
+from commonweight.config import Config
+from protocol.encoding import decode_values
+from protocol.errors import CommonweightError, Unavailable
+
+ROOT: Final = Path(__file__).parents[1]
+APP: Final = Path(__file__).parent / "plain-flower"
+TARGET: Final = 1.05
+
+
+def main() -> None:
+    """Measure, write the results and the plot; one line and exit code 1 on a user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_options(parser)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.toml")
+    parser.add_argument("--steps", type=int, default=20, help="of each participant in a round")
+    options = parser.parse_args()
+    try:
+        run(options)
+    except CommonweightError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Play both, seed after seed, and write what came of it so far."""
+    name = "overhead-quick" if options.quick else "overhead"
+    seeds, rounds, steps = options.seeds, 3, options.steps
+    if options.quick:
+        seeds, rounds, steps = seeds[:1], 2, 2
+    config = Config.load(options.config)
+    training = config.training.model_copy(update={"steps": steps})
+    federation = config.federation.model_copy(update={"rounds": rounds})
+    config = config.model_copy(update={"training": training, "federation": federation})
+    runs = []
+    for seed in seeds:
+        runs.append({"seed": seed, **compare(config, seed)})
+        ratios = [each["ratio"] for each in runs]
+        facts = {"steps": steps, "rounds": rounds, "target": TARGET, "ratios": ratios}
+        print(write_results(options.out, name, {**facts, "runs": runs}), flush=True)
+    plot(runs, options.out / f"{name}.png")
+
+
+def compare(config: Config, seed: int) -> dict[str, Any]:
+    """Return the seconds of a round of both, and where ours goes."""
+    from commonweight import results
+    from commonweight.demo import Options, run_demo
+
+    with own_home():
+        federated = run_demo(config, Options(seed=seed), show)
+        ended = time.time()
+        folder = Path(federated["folder"])
+        lines = list(results.progress(folder))
+        plain = play_plain(config, seed, folder)
+    rounds = range(2, config.federation.rounds + 1)
+    parts = where_it_goes(lines, rounds)
+    audit = (ended - next(n["time"] for n in lines if n["phase"] == "auditing")) / len(
+        federated["rounds"]
+    )
+    ours, theirs = sum(parts.values()) + audit, plain_seconds(plain, rounds)
+    return {
+        "ours": ours,
+        "plain_flower": theirs,
+        "ratio": ours / theirs,
+        "parts": {**parts, "audit": audit},
+        "losses": [row["loss"] for row in federated["rounds"]],
+        "plain_losses": list(plain["losses"].values()),
+    }
+
+
+def where_it_goes(lines: Sequence[dict[str, Any]], rounds: range) -> dict[str, float]:
+    """Return the mean seconds of a round by the aggregator's phase, from its lines of progress."""
+    told = [line for line in lines if line["who"] == "aggregator"]
+    parts: dict[str, float] = defaultdict(float)
+    for line, following in pairwise(told):
+        # What follows the end of a round is the opening of the next.
+        is_over = line["phase"] == "evaluated"
+        number = line.get("round", -2) + is_over
+        if number in rounds:
+            phase = "opening" if is_over else line["phase"]
+            parts[phase] += (following["time"] - line["time"]) / len(rounds)
+    return dict(parts)
+
+
+def plain_seconds(plain: dict[str, Any], rounds: range) -> float:
+    """Return the mean seconds of Flower's rounds; `ends` has the end of round r at r."""
+    ends = plain["ends"]
+    return float(np.mean([ends[number] - ends[number - 1] for number in rounds]))
+
+
+def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
+    """Play the same under Flower's FedAvg; Unavailable when it ends without a result."""
+    from commonweight.flower import Simulation
+    from commonweight.home import cache_folder
+    from commonweight.launch import build_spec
+    from commonweight.shards import prepare_data
+
+    folder = run / "plain"
+    folder.mkdir()
+    prepared = prepare_data(config, run / "data", seed)
+    spec, initial = build_spec(prepared, seed, cache_folder(), folder / "start")
+    (folder / "spec.json").write_bytes(spec.to_bytes())
+    layers = zip(spec.layers, initial.folder.read(spec), strict=True)
+    save_file({each.name: decode_values(v) for each, v in layers}, folder / "initial.safetensors")
+    settings = {
+        "spec": str(folder / "spec.json"),
+        "source": config.model.source,
+        "cache": str(cache_folder()),
+        "rounds": config.federation.rounds,
+        "data": [str(file) for file in prepared.data.participants.values()],
+        "held_out": str(prepared.data.held_out),
+        "initial": str(folder / "initial.safetensors"),
+        "times": str(folder / "times.json"),
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    participants, processes = len(prepared.data.participants), config.simulation.processes
+    with Simulation(folder / "flower", config.simulation.threads) as simulation:
+        flwr = simulation.start(
+            APP,
+            f"settings='{folder / 'settings.json'}'",
+            participants=participants,
+            processes=processes,
+        )
+        wait_for(folder / "times.json", flwr)
+    plain: dict[str, Any] = json.loads((folder / "times.json").read_text())
+    return plain
+
+
+def wait_for(file: Path, flwr: Any) -> None:
+    """Wait until Flower's run has written its times."""
+    while not file.exists():
+        if flwr.poll() is not None and not file.exists():
+            raise Unavailable("Flower's run ended without a result")
+        time.sleep(0.2)
+
+
+def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw a round of both as stacked bars: what is waited for, and the rest by phase."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 2.6))
+    names = list(dict.fromkeys(name for each in runs for name in each["parts"]))
+    left = 0.0
+    for name in names:
+        seconds = float(np.mean([each["parts"].get(name, 0.0) for each in runs]))
+        axes.barh("commonweight", seconds, left=left, label=f"{name} {seconds:.1f} s")
+        left += seconds
+    axes.barh("plain Flower", float(np.mean([e["plain_flower"] for e in runs])), color="#a9ccd6")
+    axes.set_xlabel("seconds a round")
+    axes.legend(frameon=False, fontsize=7, ncols=2, bbox_to_anchor=(1, 1), loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Puts the tables of benchmarks/results/*.json into docs/results.md, between their marks.
+
+    python -m benchmarks.tables
+
+A mark is `<!-- medical -->` … `<!-- end -->`. Where there is no result yet, the page says so.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.common import RESULTS
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "results.md"
+Results = dict[str, Any]
+
+
+def main() -> None:
+    """Rewrite the page."""
+    PAGE.write_text(filled(PAGE.read_text(), RESULTS))
+
+
+def filled(page: str, results: Path) -> str:
+    """Return the page with every table made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match.group(1)
+        file = results / f"{name}.json"
+        known = TABLES[name](json.loads(file.read_text())) if file.exists() else None
+        body = known or f"Not run in full yet: there is no `benchmarks/results/{name}.json`."
+        return f"<!-- {name} -->\n{body}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", table, page, flags=re.DOTALL)
+
+
+def medical_table(results: Results) -> str:
+    """Return losses and ratios by split, with the deviation over seeds."""
+    rows = []
+    for split, found in results["summary"].items():
+        seeds = sum(each["split"] == split for each in results["runs"])
+        losses = [_pair(found["loss"][n]) for n in ("base", "alone", "centralised", "federated")]
+        ratios = [
+            _percent(found[name])
+            for name in (
+                "federated_under_base",
+                "federated_over_centralised",
+                "alone_over_federated",
+            )
+        ]
+        rouge = [f"{found['rouge_l'][n]['mean']:.3f}" for n in ("base", "federated")]
+        rows.append([split, str(seeds), *losses, *ratios, " → ".join(rouge)])
+    first = results["runs"][0]
+    ratio = first["bytes_full_fine_tuning"] / first["bytes_an_update"]
+    head = ["split", "seeds", "base", "alone, mean", "centralised", "federated"]
+    head += ["under base", "over centralised", "alone over federated", "ROUGE-L, base → federated"]
+    return (
+        f"{_table(head, rows)}\n\nAn update is {first['bytes_an_update'] / 1e6:.2f} MB, full "
+        f"fine-tuning would send {first['bytes_full_fine_tuning'] / 1e6:.0f} MB: {ratio:.0f} times "
+        f"as much. {_machine(results)}"
+    )
+
+
+def glue_table(results: Results) -> str:
+    """Return the last round's figures beside the published ones."""
+    rows = []
+    for name, found in results["summary"].items():
+        for scheme, published in results["published"][name].items():
+            figures = found[scheme]
+            rows.append(
+                [
+                    name,
+                    scheme,
+                    _pair(figures["accuracy"]),
+                    f"{published:.4f}",
+                    _pair(figures["matthews"]),
+                    _pair(figures["loss"]),
+                    f"{figures['seconds']['mean']:.1f}",
+                    f"{figures['bytes']['mean'] / 1e6:.2f}",
+                ]
+            )
+        rows.append([name, "majority class", f"{found['majority']:.4f}", *[""] * 5])
+        rows.append([name, "teacher", _pair(found["teacher"]), *[""] * 5])
+    head = ["set", "scheme", "accuracy", "published", "Matthews", "loss", "s a round", "MB a round"]
+    return f"{_table(head, rows)}\n\n{_machine(results)}"
+
+
+def overhead_table(results: Results) -> str:
+    """Return the seconds of a round, and where ours goes."""
+    rows = [
+        [str(each["seed"]), *(f"{each[name]:.3f}" for name in ("ours", "plain_flower", "ratio"))]
+        for each in results["runs"]
+    ]
+    parts = results["runs"][0]["parts"]
+    went = [[name, f"{seconds:.2f}"] for name, seconds in parts.items()]
+    first = _table(["seed", "ours, s", "plain Flower, s", "ratio"], rows)
+    second = _table([f"where ours goes (seed {results['runs'][0]['seed']})", "s a round"], went)
+    return f"{first}\n\n{second}\n\n{_machine(results)}"
+
+
+def vram_table(results: Results) -> str:
+    """Return GB by model: estimated, measured if it was, and Flower's own."""
+    rows = [
+        [
+            name,
+            f"{row['estimate_gb']:.1f}",
+            f"{row['peak_gb']:.1f}" if "peak_gb" in row else "no GPU",
+            f"{row['flower_gb']:.1f}",
+            f"{row['tokens_a_second']:,.0f}" if "tokens_a_second" in row else "",
+        ]
+        for name, row in results["rows"].items()
+    ]
+    return _table(["model", "estimate, GB", "measured, GB", "Flower's table, GB", "tokens/s"], rows)
+
+
+TABLES: Final[dict[str, Callable[[Results], str]]] = {
+    "medical": medical_table,
+    "glue": glue_table,
+    "overhead": overhead_table,
+    "vram": vram_table,
+}
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _pair(figure: dict[str, float]) -> str:
+    return f"{figure['mean']:.4f} ± {figure['deviation']:.4f}"
+
+
+def _percent(figure: dict[str, float]) -> str:
+    return f"{figure['mean']:.1%} ± {figure['deviation']:.1%}"
+
+
+def _machine(results: Results) -> str:
+    machine = results["machine"]
+    taken = f", {results['seconds'] / 60:.0f} min in all" if "seconds" in results else ""
+    return f"{machine['cpu']}, {machine['cores']} cores{taken}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The benchmarks' own arithmetic, and what they say when something is missing."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from benchmarks import glue, medical, overhead, tables, vram
+from benchmarks.common import DATA_VARIABLE, RESULTS, data_file, spread, write_results
+from protocol.errors import Misconfigured
+from protocol.spec import Lora, Quantization, Training
+
+
+def test_missing_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    with pytest.raises(Misconfigured, match=f"give --data FOLDER or set {DATA_VARIABLE}"):
+        data_file(None, "cola/dev.jsonl")
+    with pytest.raises(Misconfigured, match=r"expected one file cola/dev\.jsonl, found 0"):
+        data_file(tmp_path, "cola/dev.jsonl")
+    (tmp_path / "cola").mkdir()
+    (tmp_path / "cola" / "dev.jsonl").touch()
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    assert data_file(None, "cola/dev*.jsonl") == tmp_path / "cola" / "dev.jsonl"
+
+
+def test_results_say_what_machine_they_are_of(tmp_path: Path) -> None:
+    found = json.loads(write_results(tmp_path / "new", "x", {"a": 1}).read_text())
+    assert found["a"] == 1
+    assert found["machine"]["cores"] >= 1
+
+
+def test_the_spread_is_the_samples() -> None:
+    assert spread([1.0, 2.0, 4.0]) == {
+        "mean": pytest.approx(7 / 3),
+        "deviation": pytest.approx(np.std([1, 2, 4], ddof=1)),
+    }
+    assert spread([3.0]) == {"mean": 3.0, "deviation": 0.0}
+
+
+# ------------------------------------------------------------------------------------- medical
+
+
+def medical_run(split: str, seed: int, federated: float) -> dict[str, object]:
+    losses = {"base": 2.0, "centralised": 1.5, "federated": federated, "alone 1": 1.6, "alone 2": 2}
+    scores = {name: {"loss": loss, "rouge_l": 0.1} for name, loss in losses.items()}
+    return {"split": split, "seed": seed, "models": scores}
+
+
+def test_the_medical_summary_compares_by_split() -> None:
+    runs = [medical_run("iid", 0, 1.5), medical_run("iid", 1, 1.7), medical_run("dirichlet", 0, 1)]
+    summary = medical.summarise(runs)
+    iid = summary["iid"]
+    assert iid["loss"]["alone"]["mean"] == pytest.approx(1.8)
+    assert iid["loss"]["federated"]["mean"] == pytest.approx(1.6)
+    assert iid["federated_under_base"]["mean"] == pytest.approx((0.25 + 0.15) / 2)
+    assert iid["federated_over_centralised"]["mean"] == pytest.approx((0 + 1.7 / 1.5 - 1) / 2)
+    assert iid["alone_over_federated"]["mean"] == pytest.approx((1.8 / 1.5 + 1.8 / 1.7) / 2 - 1)
+    assert summary["dirichlet"]["federated_under_base"] == {"mean": 0.5, "deviation": 0.0}
+
+
+def test_answers_are_scored_by_rouge_and_to_the_letter() -> None:
+    pytest.importorskip("rouge_score")
+    same = medical.answer_scores(["a b  c d"], ["a b c d"])
+    assert same == {"rouge_l": 1.0, "exact_match": 1.0}
+    # The longest common subsequence has 2 of 4 words on both sides.
+    half = medical.answer_scores(["a x c y"], ["a b c d"])
+    assert half == {"rouge_l": pytest.approx(0.5), "exact_match": 0.0}
+
+
+# ---------------------------------------------------------------------------------------- glue
+
+
+def test_shares_are_apart_and_the_same_for_a_seed(tmp_path: Path) -> None:
+    for name, count in (("train", 103), ("dev", 7)):
+        rows = ({"sentence": f"{name} {n}", "label": n % 2} for n in range(count))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train, dev_file = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
+    job = glue.Job("cola", train, dev_file, seed=3, teacher="", student="", cache=tmp_path)
+    public, shares, dev = glue.shared_out(job)
+    assert (len(public), [len(share) for share in shares], len(dev)) == (26, [20, 19, 19, 19], 7)
+    everything = [each.text for part in (public, *shares) for each in part]
+    assert len(set(everything)) == 103
+    assert glue.shared_out(job) == (public, shares, dev)
+    assert [each.text for each in glue.read(tmp_path / "train.jsonl", 2)] == ["train 0", "train 51"]
+
+
+def test_updates_are_averaged_by_examples() -> None:
+    first, second = ({"w": np.full(3, value, np.float32)} for value in (1.0, 4.0))
+    assert (glue.average([first, second], [2, 1])["w"] == 2).all()
+
+
+# ------------------------------------------------------------------------------------ overhead
+
+
+def line(time: float, phase: str, number: int, who: str = "aggregator") -> dict[str, object]:
+    return {"time": time, "who": who, "phase": phase, "round": number}
+
+
+def test_a_round_is_divided_into_phases_with_nothing_lost() -> None:
+    lines = [
+        line(0, "evaluated", 0),
+        line(1, "opened", 1),
+        line(7, "evaluated", 1),
+        line(10, "opened", 2),
+        line(11, "training", 2, "ann"),
+        line(14, "proposed", 2),
+        line(20, "evaluated", 2),
+        line(21, "opened", 3),
+        line(24, "proposed", 3),
+        line(30, "evaluated", 3),
+        {"time": 99, "who": "aggregator", "phase": "finished"},
+    ]
+    parts = overhead.where_it_goes(lines, range(2, 4))
+    assert parts == {"opening": 2.0, "opened": 3.5, "proposed": 6.0}
+    assert sum(parts.values()) == (30 - 7) / 2
+
+
+def test_plain_rounds_leave_the_first_out() -> None:
+    assert overhead.plain_seconds({"ends": [0.0, 9.0, 11.0, 15.0]}, range(2, 4)) == 3.0
+
+
+# ---------------------------------------------------------------------------------------- vram
+
+
+def test_a_shape_is_measured_as_on_a_gpu(tmp_path: Path) -> None:
+    shape = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=128,
+    )
+    vram.write_random_weights(shape, tmp_path)
+    quantization = Quantization(kind="nf4", double_quantization=False, compute_dtype="float32")
+    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), mode="fedit")
+    training = Training(
+        learning_rate=1e-3,
+        batch_size=2,
+        steps=3,
+        sequence_length=32,
+        scheduler="constant",
+        warmup_steps=0,
+        seed=0,
+        gradient_checkpointing=True,
+    )
+    found = vram.measure(tmp_path, quantization, lora, training)
+    assert found["tokens_a_second"] > 0
+    assert ("peak_gb" in found) == torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("kind", vram.KINDS)
+def test_flowertunes_models_are_estimated_without_weights(kind: vram.Kind) -> None:
+    found = vram.row("3b", kind)
+    assert found["estimate_gb"] == pytest.approx(sum(found["parts_gb"].values()), abs=0.1)
+    # 3.3 billion weights, of which the embeddings stay float32.
+    low, high = {"nf4": (2.3, 3.0), "int8": (3.7, 4.4)}[kind]
+    assert low < found["parts_gb"]["weights"] < high
+
+
+def test_the_quick_run_takes_one_seed(tmp_path: Path) -> None:
+    for name in ("cola", "sst2"):
+        (tmp_path / name).mkdir()
+        for part in ("train", "dev"):
+            (tmp_path / name / f"{part}.jsonl").touch()
+    options = argparse.Namespace(
+        data=tmp_path, seeds=[0, 1], quick=True, teacher=str(tmp_path), student=None, layers=0
+    )
+    jobs = glue.jobs_of(options)
+    assert [(job.name, job.seed, job.student_layers) for job in jobs] == [
+        ("cola", 0, None),
+        ("sst2", 0, None),
+    ]
+    options.quick = False
+    assert len(glue.jobs_of(options)) == 4
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+def test_tables_are_filled_from_what_the_benchmarks_write(tmp_path: Path) -> None:
+    runs = [medical_run("iid", seed, 1.5) for seed in (0, 1)]
+    sizes = {"bytes_full_fine_tuning": 500e6, "bytes_an_update": 5e6}
+    found = {"summary": medical.summarise(runs), "runs": [each | sizes for each in runs]}
+    write_results(tmp_path, "medical", found)
+    page = "before\n<!-- medical -->\nold\n<!-- end -->\n<!-- glue -->\n<!-- end -->\nafter"
+    filled = tables.filled(page, tmp_path)
+    assert "old" not in filled
+    assert "| iid | 2 | 2.0000 ± 0.0000 | 1.8000" in filled
+    assert "25.0% ± 0.0%" in filled
+    assert "100 times" in filled
+    assert "Not run in full yet: there is no `benchmarks/results/glue.json`." in filled
+    assert filled.startswith("before\n<!-- medical -->")
+    assert filled.endswith("<!-- end -->\nafter")
+    assert tables.filled(filled, tmp_path) == filled
+
+
+def test_the_page_has_the_tables_of_the_results() -> None:
+    page = tables.PAGE.read_text()
+    assert tables.filled(page, RESULTS) == page, "run `python -m benchmarks.tables`"

