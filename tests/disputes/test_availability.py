@@ -28,6 +28,7 @@ from tests.disputes.lies import (
     DEPOSIT,
     RESPONSE,
     WINDOW,
+    Withholding,
     assert_slashed,
     auditing,
     bend,
@@ -40,7 +41,7 @@ from tests.disputes.lies import (
 from tests.world import World
 
 LEAVES = 14
-HIDDEN: dict[str, Any] = {"pin": lambda store, folder, manifest: manifest.digest()}
+HIDDEN: dict[str, Any] = {"Pinning": Withholding}
 
 
 def model_root(world: World, round_id: RoundId) -> Digest:
