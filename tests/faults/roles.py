@@ -77,7 +77,7 @@ def _stand_in(job: Job) -> None:
         changed.SendingLimits = _LIMITS
         changed.ContentStore = partial(ContentStore, timeout_s=_IPFS_SECONDS)
     changed = node.ledger
-    changed.LocalTrainer = lambda *settings: trainer
+    changed.open_trainer = lambda *settings: trainer
 
 
 def run_chain(journal: Path, port: int) -> None:
