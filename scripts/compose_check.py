@@ -48,6 +48,7 @@ FEDERATION_FILE: Final = "/network/federation/federation.json"
 SETUP: Final = "setup"
 JOINER_DATA: Final = ROOT / "configs" / "flashcards" / "microbiology.jsonl"
 LIMIT_SECONDS: Final = 15 * 60.0
+_DONE: Final = "commonweight-check-done"
 _FIRST_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 20
 _POLL_SECONDS: Final = 2.0
@@ -110,8 +111,17 @@ class Compose:
         self.run("down", "-t", str(_STOP_SECONDS), *options)
 
     def exec(self, service: str, *command: str) -> str:
-        """Run a command inside a service's container and return its stdout."""
-        return self.run("exec", "-T", service, *command)
+        """Run a command inside a service's container and return its stdout; Failed when it fails.
+
+        Some podman-compose hide the exit code, so that success is told by a last line.
+        """
+        output = self.run(
+            "exec", "-T", service, "sh", "-c", f'"$@" && echo {_DONE}', "sh", *command
+        )
+        found, done, _ = output.rpartition(_DONE)
+        if not done:
+            raise Failed(f"{service}: {' '.join(command)} failed: {output.strip()}")
+        return found
 
     def logs(self, *services: str) -> str:
         """Return the end of these services' logs, or of all."""
