@@ -48,7 +48,8 @@ FEDERATION_FILE: Final = "/network/federation/federation.json"
 SETUP: Final = "setup"
 JOINER_DATA: Final = ROOT / "configs" / "flashcards" / "microbiology.jsonl"
 LIMIT_SECONDS: Final = 15 * 60.0
-_DONE: Final = "commonweight-check-done"
+_DONE: Final = "it-was-done"
+_TELLING: Final = '"$@" && printf "it-was-%s" done'
 _FIRST_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 20
 _POLL_SECONDS: Final = 2.0
@@ -113,11 +114,10 @@ class Compose:
     def exec(self, service: str, *command: str) -> str:
         """Run a command inside a service's container and return its stdout; Failed when it fails.
 
-        Some podman-compose hide the exit code, so that success is told by a last line.
+        Some podman-compose hide the exit code, so that success is told by a last line, which must not
+        stand in the command as it is: they also print that.
         """
-        output = self.run(
-            "exec", "-T", service, "sh", "-c", f'"$@" && echo {_DONE}', "sh", *command
-        )
+        output = self.run("exec", "-T", service, "sh", "-c", _TELLING, "sh", *command)
         found, done, _ = output.rpartition(_DONE)
         if not done:
             raise Failed(f"{service}: {' '.join(command)} failed: {output.strip()}")

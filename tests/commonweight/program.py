@@ -29,7 +29,7 @@ class Program:
             text=True,
             env=self._environment,
             check=False,
-            timeout=300,
+            timeout=1800,
         )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stderr[-3000:]}"
         return done.stdout if code == 0 else done.stderr

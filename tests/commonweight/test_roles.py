@@ -137,6 +137,7 @@ def special(value: Any, folder: Path, given: dict[str, Any], network: Network) -
     elif value == "WRONG":
         path.write_text("guess\n")
     elif value == "BROKEN":
+        path = path.with_suffix(".jsonl")
         path.write_text("{not json\n")
     elif value == "POOR":
         password = given["password-file"].read_text().strip()
