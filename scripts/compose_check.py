@@ -114,8 +114,8 @@ class Compose:
     def exec(self, service: str, *command: str) -> str:
         """Run a command inside a service's container and return its stdout; Failed when it fails.
 
-        Some podman-compose hide the exit code, so that success is told by a last line. They print the
-        command too, in which that line must not stand as it is.
+        Some podman-compose hide the exit code, so that success is told by a last line. They print
+        the command too, in which that line must not stand as it is.
         """
         output = self.run("exec", "-T", service, "sh", "-c", _TELLING, "sh", *command)
         found, done, _ = output.rpartition(_DONE)
