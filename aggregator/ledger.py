@@ -11,11 +11,11 @@ from aggregator.coordinator import Coordinator
 from aggregator.settings import AggregatorSettings
 from chain.location import FederationLocation
 from chain.records import AggregatorState, Status
-from chain.rounds import chain_time, connect_federation, is_buried
+from chain.rounds import await_buried, connect_federation
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured
-from protocol.quantities import RoundId
+from protocol.quantities import RoundId, UnixTime
 from storage.ipfs import ContentStore
 from storage.progress import Report
 from storage.screening import Screened
@@ -38,12 +38,13 @@ def run_aggregator(
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
         report("starting", aggregator=wallet.address)
-        coordinator = service.insist(lambda: open_coordinator(settings, wallet, service, report))
+        coordinator = service.insist(lambda: open_coordinator(settings, wallet, report))
+        coordinator.wait = service.pause
         service.keep(Leader(coordinator, settings, service).step)
 
 
 def open_coordinator(
-    settings: AggregatorSettings, wallet: Wallet, service: Service, report: Report
+    settings: AggregatorSettings, wallet: Wallet, report: Report
 ) -> "PatientCoordinator":
     """Return the coordinator of these settings. Misconfigured or Unavailable, in one line."""
     location = FederationLocation.load(settings.federation)
@@ -56,7 +57,6 @@ def open_coordinator(
         report,
         settings.mode,
     )
-    coordinator.wait = service.pause
     coordinator.confirmations = settings.confirmations
     if coordinator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(
@@ -75,10 +75,7 @@ class PatientCoordinator(Coordinator):
         """Propose as `Coordinator.propose`, but wait for confirmations up to half the time."""
         half = self.terms.propose_seconds // 2
         deadline = self.federation.get_round(round_id).propose_deadline - half
-        while not is_buried(self.federation, round_id, self.confirmations):
-            if chain_time(self.federation) >= deadline:
-                break
-            self.wait()
+        await_buried(self.federation, round_id, self.confirmations, UnixTime(deadline), self.wait)
         return super().propose(round_id)
 
     def bond_state(self) -> AggregatorState:

@@ -14,15 +14,12 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from aggregator.coordinator import Coordinator
+from aggregator.ledger import open_coordinator
 from aggregator.settings import AggregatorSettings
-from chain.location import FederationLocation
-from chain.rounds import connect_federation
-from chain.transactions import SendingLimits
 from chain.wallet import load_keystore, read_password
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
 from storage.files import locked, write_json
-from storage.ipfs import ContentStore
 from storage.logs import app_report
 from storage.progress import Report
 
@@ -41,7 +38,8 @@ def main(grid: Grid, context: Context) -> None:
         time.sleep(_POLL_SECONDS)
     report = app_report(settings.progress, settings.state, "aggregator")
     try:
-        coordinator = _open_coordinator(settings, report)
+        wallet = load_keystore(settings.keystore, read_password(settings.password_file))
+        coordinator = open_coordinator(settings, wallet, report)
         with locked(settings.state):
             _await_participants(coordinator, settings.min_participants)
             play_rounds(grid, coordinator, report)
@@ -49,16 +47,6 @@ def main(grid: Grid, context: Context) -> None:
         report("failed", reason=str(error))
         raise
     report("finished")
-
-
-def _open_coordinator(settings: AggregatorSettings, report: Report) -> Coordinator:
-    location = FederationLocation.load(settings.federation)
-    wallet = load_keystore(settings.keystore, read_password(settings.password_file))
-    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
-    journal = settings.state / f"transactions-{wallet.address}.json"
-    federation = connect_federation(location, wallet, limits, journal)
-    store = ContentStore(location.ipfs_url)
-    return Coordinator(federation, store, settings.state, report, settings.mode)
 
 
 def _await_participants(coordinator: Coordinator, wanted: int) -> None:

@@ -1,6 +1,6 @@
 """What the chain says of a round, put together from the federation's events."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chain.events import (
@@ -57,6 +57,18 @@ def is_buried(federation: Federation, round_id: RoundId, blocks: int) -> bool:
         return False
     now, then = (federation.get_round(round_id, block=each) for each in (head, head - blocks))
     return (now.seed, now.committed, now.revealed) == (then.seed, then.committed, then.revealed)
+
+
+def await_buried(
+    federation: Federation,
+    round_id: RoundId,
+    blocks: int,
+    deadline: UnixTime,
+    wait: Callable[[], None],
+) -> None:
+    """Return once the round's submissions are buried, or at `deadline`, whichever comes first."""
+    while not is_buried(federation, round_id, blocks) and chain_time(federation) < deadline:
+        wait()
 
 
 def reveals(federation: Federation, round_id: RoundId) -> list[Reveal]:

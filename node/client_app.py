@@ -10,6 +10,7 @@ Where the participant's settings are: `participant` in the node's config (deploy
 `participants` in the run's config and the partition id (simulation).
 """
 
+import time
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -18,13 +19,14 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from chain.rounds import await_buried
 from chain.wallet import load_keystore, read_password
 from node.ledger import open_participant
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
-from protocol.quantities import RoundId
+from protocol.quantities import RoundId, UnixTime
 from storage.logs import app_report, log_reporter, setup_logging
 from storage.progress import Report
 
@@ -33,6 +35,7 @@ Handler = Callable[[Message, Context], Message]
 app = ClientApp()
 
 
+_POLL_SECONDS: Final = 0.2
 _HANDLER_FAILED: Final = 2  # CLIENT_APP_RAISED_EXCEPTION in Flower's list of error codes
 
 
@@ -66,8 +69,17 @@ def commit(message: Message, context: Context) -> Message:
 @app.train("reveal")
 @_telling_failures
 def reveal(message: Message, context: Context) -> Message:
-    """Pin and reveal; reply with what is on the chain now."""
-    return _reply(message, _participant(context).reveal(_round(message)))
+    """Pin and reveal once the commitments are buried; reply with what is on the chain now.
+
+    Half of the phase at most is waited for that, as in node/ledger.py.
+    """
+    participant, round_id = _participant(context), _round(message)
+    federation = participant.federation
+    half = federation.terms().reveal_seconds // 2
+    deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
+    confirmations = _settings(_settings_path(context)).confirmations
+    await_buried(federation, round_id, confirmations, deadline, _pause)
+    return _reply(message, participant.reveal(round_id))
 
 
 @app.train("withdraw")
@@ -107,6 +119,10 @@ def _reply(message: Message, prepared: Prepared | None) -> Message:
     if prepared is not None:
         facts["examples"] = prepared.examples
     return Message(RecordDict({"metrics": MetricRecord(facts)}), reply_to=message)
+
+
+def _pause() -> None:
+    time.sleep(_POLL_SECONDS)
 
 
 def _round(message: Message) -> RoundId:

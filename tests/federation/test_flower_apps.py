@@ -4,16 +4,19 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from aggregator.server_app import evaluate
+from aggregator.server_app import main as lead
 from chain.location import FederationLocation
+from chain.records import SubmissionState
 from commonweight.launch import write_location, write_toml
 from node.client_app import app
+from protocol.errors import Misconfigured
 from tests.world import World
 
 NODE = 11
@@ -83,9 +86,9 @@ def ask(message: Message, file: Path) -> Message:
     return reply
 
 
-def commit_message() -> Message:
-    content = RecordDict({"config": ConfigRecord({"round": 1})})
-    return Message(content, dst_node_id=NODE, message_type="train.commit")
+def commit_message(round_id: int = 1, kind: str = "commit") -> Message:
+    content = RecordDict({"config": ConfigRecord({"round": round_id})})
+    return Message(content, dst_node_id=NODE, message_type=f"train.{kind}")
 
 
 def spoil(folder: Path, what: str, world: World) -> None:
@@ -151,3 +154,36 @@ def test_the_aggregator_hears_who_refused_and_why(world: World, folder: Path) ->
     assert refused["node"] == NODE
     assert "chain 5 was expected" in refused["reason"]
     assert told[-1] == {"phase": "not evaluated", "round": 0, "answered": 0, "asked": 1}
+
+
+def test_who_is_no_aggregator_is_told_so(world: World, folder: Path) -> None:
+    known = {"federation": "federation.json", "keystore": "wallet.json"}
+    write_toml(folder / "aggregator.toml", {**known, "password_file": "password"})
+    context = Context(1, 0, {}, RecordDict(), {"aggregator": str(folder / "aggregator.toml")})
+    with pytest.raises(Misconfigured, match="is not an aggregator of"):
+        lead(cast(Any, None), context)
+
+
+def test_confirmations_hold_under_flower_too(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (folder / "participant.toml").open("a") as file:
+        file.write("confirmations = 3\n")
+    ann = world.participants["ann"]
+    monkeypatch.setattr("node.client_app._open_participant", lambda path: ann)
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+
+    def mine() -> None:
+        assert state() is SubmissionState.COMMITTED
+        world.travel(1)
+
+    def state() -> SubmissionState:
+        return world.client().get_submission(round_id, ann.address).state
+
+    monkeypatch.setattr("node.client_app._pause", mine)
+    before = world.w3.eth.block_number
+    reply = ask(commit_message(round_id, "reveal"), folder / "participant.toml")
+    assert not reply.has_error()
+    assert state() is SubmissionState.REVEALED
+    assert world.w3.eth.block_number == before + 3 + 1  # ours is the last
