@@ -5,14 +5,16 @@
 FOLDER holds medquad/*.jsonl. configs/medical-small.toml is played by `commonweight demo` with
 everything: chain, IPFS, exact average, audit. Then the same data train the same model from the same
 start for as many optimiser steps, without interruption: each participant's share by itself, and all
-of it in one place. So these two keep AdamW's moments, which a federation begins anew each round,
-and a federation sees as many batches at once as it has participants.
+of it in one place. So these keep AdamW's moments, which a federation begins anew each round. A
+federation sees as many batches at once as it has participants; "centralised, wide" sees as many
+examples a step in one place. What does not depend on who has which row is measured once a seed.
 
 Told for each, on the public held-out questions: loss in nats an answer token, perplexity, ROUGE-L
 and exact match of the first answers. Results: benchmarks/results/medical.json and medical.png.
 """
 
 import argparse
+import hashlib
 import math
 import multiprocessing
 import os
@@ -35,6 +37,10 @@ CONFIG: Final = Path(__file__).parents[1] / "configs" / "medical-small.toml"
 Split = Literal["iid", "dirichlet"]
 SPLITS: Final[tuple[Split, ...]] = ("iid", "dirichlet")
 PROCESSES: Final = 2
+_ALIKE: Final = ("base", "centralised", "centralised, wide")  # whoever has which row
+
+Models = dict[str, dict[str, float]]
+Known = dict[str, Models]
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Size:
     held_out_share: float
 
 
-FULL: Final = Size(rounds=3, steps=8, questions=16, answer_tokens=64, held_out_share=0.04)
+FULL: Final = Size(rounds=3, steps=6, questions=12, answer_tokens=64, held_out_share=0.02)
 QUICK: Final = Size(rounds=1, steps=2, questions=2, answer_tokens=8, held_out_share=0.004)
 
 
@@ -65,8 +71,9 @@ class Job:
     files: tuple[Path, ...]
     steps: int
     seed: int
-    questions: int
+    questions: int  # 0: none is answered
     answer_tokens: int
+    batches: int = 1  # of the spec's size in a step
 
 
 def main() -> None:
@@ -87,10 +94,12 @@ def run(data: Path, options: argparse.Namespace) -> None:
     size = QUICK if options.quick else FULL
     seeds, splits = (options.seeds[:1], SPLITS[1:]) if options.quick else (options.seeds, SPLITS)
     started, runs = time.time(), []
+    known: Known = {}
     name = "medical-quick" if options.quick else "medical"
-    for split in splits:
-        for seed in seeds:
-            runs.append({"split": split, "seed": seed, **play(data, size, split, seed, options)})
+    for seed in seeds:
+        for split in splits:
+            played = play(data, size, split, seed, options.source, known)
+            runs.append({"split": split, "seed": seed, **played})
             facts = {"seconds": round(time.time() - started), "size": vars(size)}
             results = {**facts, "summary": summarise(runs), "runs": runs}
             print(write_results(options.out, name, results), flush=True)
@@ -98,15 +107,15 @@ def run(data: Path, options: argparse.Namespace) -> None:
 
 
 def play(
-    data: Path, size: Size, split: Split, seed: int, options: argparse.Namespace
+    data: Path, size: Size, split: Split, seed: int, source: str | None, known: Known
 ) -> dict[str, Any]:
     """Return the losses of one federation and of everything beside it."""
-    config = adjusted(Config.load(CONFIG, str(data)), size, split, options.source)
+    config = adjusted(Config.load(CONFIG, str(data)), size, split, source)
     with own_home():
         from commonweight.demo import Options, run_demo
 
         federated = run_demo(config, Options(seed=seed), show)
-        rows = measure(config, size, seed, federated)
+        rows = measure(config, size, seed, federated, known)
         spec = spec_of(config, seed, federated)
     return {
         "rounds": [
@@ -148,9 +157,12 @@ def spec_of(config: Config, seed: int, federated: dict[str, Any]) -> Spec:
 
 
 def measure(
-    config: Config, size: Size, seed: int, federated: dict[str, Any]
-) -> dict[str, dict[str, float]]:
-    """Return what each model comes to, by its name."""
+    config: Config, size: Size, seed: int, federated: dict[str, Any], known: Known
+) -> Models:
+    """Return what each model comes to, by its name.
+
+    `known` has what was measured before of base and centralised models, and gets what is new.
+    """
     from commonweight.home import cache_folder
 
     spec, run = spec_of(config, seed, federated), Path(federated["folder"])
@@ -169,12 +181,27 @@ def measure(
         questions=size.questions,
         answer_tokens=size.answer_tokens,
     )
-    alone = [replace(base, name=f"alone {n}", files=(each,)) for n, each in enumerate(shares, 1)]
-    centralised = replace(base, name="centralised", files=tuple(shares))
+    alone = [
+        replace(base, name=f"alone {n}", files=(each,), questions=0)
+        for n, each in enumerate(shares, 1)
+    ]
     final = rounds / f"round-{size.rounds:04d}" / "model"
-    jobs = [centralised, *alone, base, replace(base, name="federated", start=final)]
+    jobs = [*alone, replace(base, name="federated", start=final)]
+    same_data = fingerprint(base.held_out, shares)
+    if same_data not in known:
+        centralised = replace(base, name="centralised", files=tuple(shares))
+        wide = replace(centralised, name="centralised, wide", batches=len(shares), questions=0)
+        jobs = [wide, centralised, *jobs, base]
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        return dict(pool.map(measure_one, jobs))
+        models = dict(pool.map(measure_one, jobs))
+    alike = {name: each for name, each in models.items() if name in _ALIKE}
+    return models | known.setdefault(same_data, alike)
+
+
+def fingerprint(held_out: Path, shares: Sequence[Path]) -> str:
+    """Return what is the same for the same rows, however they are shared out."""
+    rows = sorted(row for each in shares for row in each.read_bytes().splitlines())
+    return hashlib.sha256(b"\n".join([held_out.read_bytes(), *rows])).hexdigest()
 
 
 def measure_one(job: Job) -> tuple[str, dict[str, float]]:
@@ -187,18 +214,20 @@ def measure_one(job: Job) -> tuple[str, dict[str, float]]:
     set_threads(1)
     spec, started = Spec.parse(job.spec), time.perf_counter()
     # All steps at once: another spec, but for what is trained and how long the same.
-    training = spec.training.model_copy(update={"steps": job.steps})
+    batch = job.batches * spec.training.batch_size
+    training = spec.training.model_copy(update={"steps": job.steps, "batch_size": batch})
     session = open_session(spec.model_copy(update={"training": training}), job.source, job.cache)
     layers = LayerFolder(job.start).read(spec)
     if job.files:
         examples = [each for file in job.files for each in read_examples(file)]
+        examples.sort(key=lambda each: (each.question, each.answer))
         layers, _ = session.train(layers, examples, job.seed)
     held_out = read_examples(job.held_out)
     found = session.evaluate(layers, held_out)
-    asked = held_out[: job.questions]
-    answers = session.answers(layers, [each.question for each in asked], job.answer_tokens)
-    scores = answer_scores(answers, [each.answer for each in asked])
-    facts = {"loss": found.loss, "perplexity": found.perplexity, **scores}
+    facts = {"loss": found.loss, "perplexity": found.perplexity}
+    if asked := held_out[: job.questions]:
+        answers = session.answers(layers, [each.question for each in asked], job.answer_tokens)
+        facts |= answer_scores(answers, [each.answer for each in asked])
     return job.name, {**facts, "seconds": time.perf_counter() - started}
 
 
@@ -223,18 +252,29 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     models = [each["models"] for each in runs]
-    names = ("base", "centralised", "federated")
-    alone = [_alone(each) for each in models]
-    federated = [each["federated"]["loss"] for each in models]
-    under_base = [1 - f / each["base"]["loss"] for f, each in zip(federated, models, strict=True)]
-    over = [f / each["centralised"]["loss"] - 1 for f, each in zip(federated, models, strict=True)]
+    losses = {name: [each[name]["loss"] for each in models] for name in (*_ALIKE, "federated")} | {
+        "alone": [_alone(each) for each in models]
+    }
+    answered = {
+        figure: {
+            name: spread([each[name][figure] for each in models])
+            for name in ("base", "centralised", "federated")
+        }
+        for figure in ("rouge_l", "exact_match")
+    }
+
+    def over(one: str, other: str) -> dict[str, float]:
+        pairs = zip(losses[one], losses[other], strict=True)
+        return spread([a / b - 1 for a, b in pairs])
+
+    federated = zip(losses["federated"], losses["base"], strict=True)
     return {
-        "loss": {n: spread([each[n]["loss"] for each in models]) for n in names}
-        | {"alone": spread(alone)},
-        "rouge_l": {n: spread([each[n]["rouge_l"] for each in models]) for n in names},
-        "federated_under_base": spread(under_base),
-        "federated_over_centralised": spread(over),
-        "alone_over_federated": spread([a / f - 1 for a, f in zip(alone, federated, strict=True)]),
+        "loss": {name: spread(values) for name, values in losses.items()},
+        **answered,
+        "federated_under_base": spread([1 - f / b for f, b in federated]),
+        "federated_over_centralised": over("federated", "centralised"),
+        "federated_over_wide": over("federated", "centralised, wide"),
+        "alone_over_federated": over("alone", "federated"),
     }
 
 
@@ -261,6 +301,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
             "alone": [_alone(each) for each in models],
             "federated": [each["federated"]["loss"] for each in models],
             "centralised": [each["centralised"]["loss"] for each in models],
+            "wide": [each["centralised, wide"]["loss"] for each in models],
         }
         axes.bar(list(columns), [math.fsum(v) / len(v) for v in columns.values()], color="#a9ccd6")
         for position, values in enumerate(columns.values()):

@@ -15,6 +15,13 @@ from benchmarks.common import RESULTS
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "results.md"
 Results = dict[str, Any]
+_MODELS: Final = ("base", "alone", "centralised", "centralised, wide", "federated")
+_RATIOS: Final = {
+    "federated_under_base": "federated under base",
+    "federated_over_centralised": "over centralised",
+    "federated_over_wide": "over centralised, wide",
+    "alone_over_federated": "alone over federated",
+}
 
 
 def main() -> None:
@@ -36,30 +43,26 @@ def filled(page: str, results: Path) -> str:
 
 
 def medical_table(results: Results) -> str:
-    """Return losses and ratios by split, with the deviation over seeds."""
-    rows = []
+    """Return losses, ratios and scores of answers by split, with the deviation over seeds."""
+    losses, ratios, answers = [], [], []
     for split, found in results["summary"].items():
         seeds = sum(each["split"] == split for each in results["runs"])
-        losses = [_pair(found["loss"][n]) for n in ("base", "alone", "centralised", "federated")]
-        ratios = [
-            _percent(found[name])
-            for name in (
-                "federated_under_base",
-                "federated_over_centralised",
-                "alone_over_federated",
-            )
-        ]
-        rouge = [f"{found['rouge_l'][n]['mean']:.3f}" for n in ("base", "federated")]
-        rows.append([split, str(seeds), *losses, *ratios, " → ".join(rouge)])
+        losses.append([split, str(seeds), *(_pair(found["loss"][name]) for name in _MODELS)])
+        ratios.append([split, *(_percent(found[name]) for name in _RATIOS)])
+        for name in ("base", "centralised", "federated"):
+            scores = [_pair(found[figure][name]) for figure in ("rouge_l", "exact_match")]
+            answers.append([split, name, *scores])
     first = results["runs"][0]
     ratio = first["bytes_full_fine_tuning"] / first["bytes_an_update"]
-    head = ["split", "seeds", "base", "alone, mean", "centralised", "federated"]
-    head += ["under base", "over centralised", "alone over federated", "ROUGE-L, base → federated"]
-    return (
-        f"{_table(head, rows)}\n\nAn update is {first['bytes_an_update'] / 1e6:.2f} MB, full "
-        f"fine-tuning would send {first['bytes_full_fine_tuning'] / 1e6:.0f} MB: {ratio:.0f} times "
-        f"as much. {_machine(results)}"
-    )
+    tables = [
+        _table(["split", "seeds", *_MODELS], losses),
+        _table(["split", *_RATIOS.values()], ratios),
+        _table(["split", "model", "ROUGE-L", "exact match"], answers),
+        f"An update is {first['bytes_an_update'] / 1e6:.2f} MB, full fine-tuning would send "
+        f"{first['bytes_full_fine_tuning'] / 1e6:.0f} MB: {ratio:.0f} times as much. "
+        f"{_machine(results)}",
+    ]
+    return "\n\n".join(tables)
 
 
 def glue_table(results: Results) -> str:

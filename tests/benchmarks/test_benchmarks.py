@@ -45,8 +45,11 @@ def test_the_spread_is_the_samples() -> None:
 
 
 def medical_run(split: str, seed: int, federated: float) -> dict[str, object]:
-    losses = {"base": 2.0, "centralised": 1.5, "federated": federated, "alone 1": 1.6, "alone 2": 2}
-    scores = {name: {"loss": loss, "rouge_l": 0.1} for name, loss in losses.items()}
+    losses = {"base": 2.0, "centralised": 1.5, "centralised, wide": 1.4, "federated": federated}
+    alone = {"alone 1": {"loss": 1.6}, "alone 2": {"loss": 2.0}}
+    scores = {
+        name: {"loss": loss, "rouge_l": 0.1, "exact_match": 0.0} for name, loss in losses.items()
+    } | alone
     return {"split": split, "seed": seed, "models": scores}
 
 
@@ -58,8 +61,25 @@ def test_the_medical_summary_compares_by_split() -> None:
     assert iid["loss"]["federated"]["mean"] == pytest.approx(1.6)
     assert iid["federated_under_base"]["mean"] == pytest.approx((0.25 + 0.15) / 2)
     assert iid["federated_over_centralised"]["mean"] == pytest.approx((0 + 1.7 / 1.5 - 1) / 2)
+    assert iid["federated_over_wide"]["mean"] == pytest.approx((1.5 / 1.4 + 1.7 / 1.4) / 2 - 1)
     assert iid["alone_over_federated"]["mean"] == pytest.approx((1.8 / 1.5 + 1.8 / 1.7) / 2 - 1)
     assert summary["dirichlet"]["federated_under_base"] == {"mean": 0.5, "deviation": 0.0}
+
+
+def test_rows_shared_out_otherwise_are_the_same_data(tmp_path: Path) -> None:
+    held_out, one, two = (tmp_path / name for name in ("held_out", "one", "two"))
+    held_out.write_text("q\n")
+    one.write_text("a\nb\n")
+    two.write_text("c\n")
+    before = medical.fingerprint(held_out, [one, two])
+    one.write_text("c\nb\n")
+    two.write_text("a\n")
+    assert medical.fingerprint(held_out, [one, two]) == before
+    two.write_text("a\na\n")
+    assert medical.fingerprint(held_out, [one, two]) != before
+    two.write_text("a\n")
+    held_out.write_text("r\n")
+    assert medical.fingerprint(held_out, [one, two]) != before
 
 
 def test_answers_are_scored_by_rouge_and_to_the_letter() -> None:
