@@ -28,6 +28,7 @@ from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status, SubmissionState
 from chain.reverts import Reverted
 from chain.rounds import model_before, proposal, reveals, unrevealed
+from metering.recorder import Recorder
 from protocol.errors import Misconfigured
 from protocol.manifest import Kind
 from protocol.quantities import Digest, RoundId
@@ -41,7 +42,6 @@ from storage.layers import (
     fetch_model,
     fetch_verified,
 )
-from storage.recorder import Recorder
 from storage.room import bytes_in, check_disk, check_memory
 from storage.screening import Screened, screen_reveals
 

@@ -19,6 +19,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.recorder import current
 from protocol.average import mean_into, weighted_mean
 from protocol.encoding import STORED
 from protocol.errors import Misconfigured
@@ -27,7 +28,6 @@ from protocol.spec import Spec
 from protocol.tree import Subtree, TreeBuilder, full_subtrees
 from storage.layers import LayerFolder
 from storage.mapped import HUGE_PAGE_BYTES, MappedFile
-from storage.recorder import current
 
 Mode = Literal["layerwise", "all_at_once"]
 

@@ -14,12 +14,12 @@ from chain.records import AggregatorState, Status
 from chain.rounds import await_buried, connect_federation
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
+from operation.progress import Report
+from operation.running import Service, alone
 from protocol.errors import Misconfigured
 from protocol.quantities import RoundId, UnixTime
 from storage.ipfs import ContentStore
-from storage.progress import Report
 from storage.screening import Screened
-from storage.service import Service, alone
 
 _PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
 

@@ -17,11 +17,11 @@ from aggregator.coordinator import Coordinator
 from aggregator.ledger import open_coordinator
 from aggregator.settings import AggregatorSettings
 from chain.wallet import load_keystore, read_password
+from operation.logs import app_report
+from operation.progress import Report
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId
 from storage.files import locked, write_json
-from storage.logs import app_report
-from storage.progress import Report
 
 app = ServerApp()
 

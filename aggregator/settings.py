@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from storage.settings import RoleSettings
+from operation.settings import RoleSettings
 
 
 class AggregatorSettings(RoleSettings):

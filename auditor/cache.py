@@ -27,6 +27,7 @@ import numpy as np
 
 import auditor
 import chain
+import metering
 import protocol
 import storage
 from auditor.history import RoundHistory
@@ -217,7 +218,7 @@ def software_digest() -> str:
     A version number would say less: a fault that is corrected in a working copy does not change it.
     """
     hasher = hashlib.sha256(f"{platform.python_version()} {np.__version__}".encode())
-    for package in (auditor, chain, protocol, storage):
+    for package in (auditor, chain, metering, protocol, storage):
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             hasher.update(f"{package.__name__}/{path.relative_to(root)}\0".encode())

@@ -21,12 +21,12 @@ from commonweight.config import Config
 from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
 from commonweight.shards import prepare_data
+from operation.progress import read_progress, reporter
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
-from storage.progress import read_progress, reporter
 
 DEMO: Final = "demo"
 _READY: Final = "ready"

@@ -6,9 +6,9 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
 
+from metering.recorder import PHASES
+from metering.traffic import TRAFFIC
 from protocol.errors import Misconfigured
-from storage.recorder import PHASES
-from storage.traffic import TRAFFIC
 
 _LOSSES: Final = {"trained": "training", "evaluated": "held_out"}
 

@@ -1,6 +1,6 @@
 """Where a run's time, bytes and memory went: by phase, by layer, and what it sent altogether.
 
-A run's folder has a profile in each role's state folder (storage/recorder.py). Figures of several
+A run's folder has a profile in each role's state folder (metering/recorder.py). Figures of several
 participants are added up; those of one phase that ran in several threads at once count the time
 once. Bytes in and out are those over the network and those of layer files together.
 
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from commonweight.home import newest_run
+from metering.recorder import PROFILE, Meter
+from metering.records import Profile, Recorded, read_profile
 from protocol.errors import Misconfigured
-from storage.profile import Profile, Recorded, read_profile
-from storage.recorder import PROFILE, Meter
 
 BUDGET_BYTES: Final = 200_000 * 2**20
 WEIGHT_BYTES: Final = 4

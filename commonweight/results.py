@@ -21,9 +21,9 @@ from chain.events import Finalized, Paid, RoundEvent, RoundOpened
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation, standing_proposal
+from operation.progress import read_progress
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
-from storage.progress import read_progress
 
 
 def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from chain.rounds import chain_time, connect_federation
 from chain.wallet import keystore_address
 from commonweight.show import tokens
 from node.history import round_results, standing_of
+from operation.progress import DOING
+from operation.running import is_held
+from operation.settings import RoleSettings
 from protocol.quantities import Address, RoundId
 from storage.files import read_json
-from storage.progress import DOING
-from storage.service import is_held
-from storage.settings import RoleSettings
 
 _FOR_ALL: Final = {
     Status.PROPOSE: "the aggregator screens and averages",

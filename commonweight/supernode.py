@@ -22,9 +22,9 @@ from commonweight.flower import flower_environment, flower_program
 from commonweight.processes import free_port, spawn_piped
 from node.ledger import Follower, open_participant
 from node.settings import ParticipantSettings
+from operation.progress import Report
+from operation.running import Service, alone
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from storage.progress import Report
-from storage.service import Service, alone
 
 _ANSWER_SECONDS: Final = 10.0
 _END_SECONDS: Final = 4.0

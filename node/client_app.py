@@ -25,10 +25,10 @@ from node.ledger import open_participant
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
+from operation.logs import app_report, log_reporter, setup_logging
+from operation.progress import Report
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.quantities import RoundId, UnixTime
-from storage.logs import app_report, log_reporter, setup_logging
-from storage.progress import Report
 
 Handler = Callable[[Message, Context], Message]
 

@@ -26,10 +26,10 @@ from node.history import Standing, round_results, standing_of
 from node.participant import Participant
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
+from operation.progress import Report
+from operation.running import Service, alone
 from protocol.quantities import RoundId
 from storage.ipfs import ContentStore
-from storage.progress import Report
-from storage.service import Service, alone
 
 _UNDER_WAY: Final = (Status.COMMIT, Status.REVEAL)
 

@@ -22,6 +22,7 @@ from chain.federation import Federation
 from chain.records import SubmissionState
 from chain.reverts import Reverted
 from chain.rounds import model_before
+from metering.recorder import Recorder
 from protocol.commitment import compute_commitment
 from protocol.errors import CommonweightError
 from protocol.manifest import Kind
@@ -31,7 +32,6 @@ from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
-from storage.recorder import Recorder
 
 
 @dataclass(frozen=True)

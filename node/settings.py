@@ -27,7 +27,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from storage.settings import RoleSettings
+from operation.settings import RoleSettings
 
 
 def _path_unless_hub(value: object) -> object:

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metering.recorder import current
 from node.participant import TrainedUpdate
 from node.settings import FieldNames, ParticipantSettings
 from protocol.quantities import RoundId, parse_digest
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
-from storage.recorder import current
 
 # torch takes seconds to import: a participant that is not asked should not wait for it.
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ import ipfshttpclient
 import requests
 from ipfshttpclient.client import Client
 
+from metering.traffic import TRAFFIC
 from protocol.canonical import sha256 as compute_sha256
 from protocol.cid import parse_cid, raw_cid
 from protocol.errors import Misconfigured, Unavailable, WrongBytes
@@ -29,7 +30,6 @@ from protocol.quantities import Digest
 from storage.cid import Cid
 from storage.dag_pb import NotAFile
 from storage.download import ApiAddress, TimeLimit, post_stream
-from storage.traffic import TRAFFIC
 from storage.unixfs import CHUNK_BYTES, MAX_LINKS, DagBuilder, compute_cid, file_bytes, read_chunks
 
 MAX_BLOCK_BYTES: Final = 1 << 20

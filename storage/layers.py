@@ -17,6 +17,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.recorder import current
 from protocol.checks import Check
 from protocol.encoding import layer_bytes, layer_values
 from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
@@ -28,7 +29,6 @@ from protocol.tree import TreeBuilder, stream_proof
 from storage.digests import file_digests
 from storage.files import write_atomically
 from storage.ipfs import ContentStore, Contradiction
-from storage.recorder import current
 from storage.unixfs import compute_cid
 
 BLOCK_BYTES: Final = 1 << 20

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from metering.recorder import current
 from protocol.checks import ACCEPTED, Check
 from protocol.errors import Rejected
 from protocol.quantities import Address, BasisPoints, Digest
@@ -19,7 +20,6 @@ from protocol.spec import Spec
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, fetch_verified
-from storage.recorder import current
 
 Fetch = Callable[[ContentStore, Digest, Spec, Subject, Digest, LayerFolder], object]
 """As `storage.layers.fetch_verified`: the layers lie in the folder afterwards, or Rejected."""

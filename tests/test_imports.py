@@ -1,4 +1,4 @@
-"""Imports go one way: protocol, then storage, chain, training, then the roles, then the program."""
+"""Imports go one way: protocol, then storage, chain and training, the roles, and the program."""
 
 import ast
 from pathlib import Path
@@ -8,12 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "protocol": set(),
-    "storage": {"protocol"},
+    "metering": {"protocol"},
+    "storage": {"protocol", "metering"},
+    "operation": {"protocol", "storage"},
     "chain": {"protocol"},
     "training": {"protocol"},
-    "node": {"protocol", "storage", "chain", "training"},
-    "aggregator": {"protocol", "storage", "chain", "training"},
-    "auditor": {"protocol", "storage", "chain"},
+    "node": {"protocol", "metering", "storage", "operation", "chain", "training"},
+    "aggregator": {"protocol", "metering", "storage", "operation", "chain", "training"},
+    "auditor": {"protocol", "metering", "storage", "chain"},
 }
 OURS = {*MAY_IMPORT, "commonweight", "tests"}
 

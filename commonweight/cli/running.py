@@ -14,9 +14,9 @@ from protocol.errors import CommonweightError, Misconfigured
 
 if TYPE_CHECKING:
     from chain.wallet import Wallet
-    from storage.progress import Report
-    from storage.service import Service
-    from storage.settings import RoleSettings
+    from operation.progress import Report
+    from operation.running import Service
+    from operation.settings import RoleSettings
 
 P = ParamSpec("P")
 
@@ -68,9 +68,9 @@ def running_role(
 
     A failure inside is logged as the role's last line, and raised.
     """
-    from storage.logs import log_reporter, setup_logging
-    from storage.progress import combine, last_line_reporter, reporter
-    from storage.service import Service, stopping_on_signals
+    from operation.logs import log_reporter, setup_logging
+    from operation.progress import combine, last_line_reporter, reporter
+    from operation.running import Service, stopping_on_signals
 
     setup_logging(running.log_format)
     reports = [

@@ -20,12 +20,12 @@ from chain.rounds import model_before, proposal, reveals
 from commonweight.cli import main
 from commonweight.profile import covered, describe_profile
 from commonweight.profile_view import short_names
+from metering import recorder as recorder_module
+from metering.recorder import PROFILE, Recorder, current
+from metering.records import Recorded, read_profile
+from metering.traffic import TRAFFIC
 from protocol.manifest import Manifest
 from protocol.quantities import Digest, RoundId
-from storage import recorder as recorder_module
-from storage.profile import Recorded, read_profile
-from storage.recorder import PROFILE, Recorder, current
-from storage.traffic import TRAFFIC
 from tests.world import NAMES, World, small_spec
 
 ROUND = RoundId(1)

@@ -10,10 +10,10 @@ import pytest
 
 from commonweight.metrics import Metrics
 from commonweight.processes import free_port
+from metering.recorder import PHASES
+from metering.traffic import TRAFFIC
+from operation.logs import LogFormat, log_reporter, setup_logging
 from protocol.errors import Misconfigured
-from storage.logs import LogFormat, log_reporter, setup_logging
-from storage.recorder import PHASES
-from storage.traffic import TRAFFIC
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from typing import Any, Final, Literal
 import aggregator.ledger
 import chain.rounds
 import node.ledger
-import storage.progress
-import storage.service
+import operation.progress
+import operation.running
 from chain.devchain.server import DevChain
 from chain.rpc import connect
 from chain.transactions import SendingLimits
@@ -68,9 +68,9 @@ def run_role(job: Job) -> None:
 def _stand_in(job: Job) -> None:
     """Replace what the module's first lines name, in this process."""
     trainer = SyntheticTrainer(job.name, job.examples)
-    storage.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
-    storage.service.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
-    storage.service.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
+    operation.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
+    operation.running.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
+    operation.running.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
     chain.rounds.connect = partial(connect, timeout_s=_RPC_SECONDS)  # type: ignore[attr-defined]
     for module in (node.ledger, aggregator.ledger):
         changed: Any = module

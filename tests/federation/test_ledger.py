@@ -15,9 +15,9 @@ from node.history import Outcome, RoundResult, Standing, round_results, standing
 from node.ledger import Follower
 from node.participant import Participant
 from node.settings import ParticipantSettings
+from operation.running import Service
 from protocol.errors import Unavailable
 from protocol.quantities import RoundId, TokenUnits
-from storage.service import Service
 from tests.chain.anvil import find_anvil, running_anvil
 from tests.world import TOKEN, SyntheticTrainer, World
 
@@ -338,7 +338,7 @@ def _trainers(ledger: Ledger) -> list[Any]:
 def test_what_is_unavailable_is_one_line_and_is_done_later(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.service.FIRST_BACK_OFF_S", 0.001)
+    monkeypatch.setattr("operation.running.FIRST_BACK_OFF_S", 0.001)
     federation = ledger.followers["ann"].federation
     count, broken = federation.round_count, iter([True, True])
 

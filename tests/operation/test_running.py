@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from operation import running as module
+from operation.running import Service, Stop, alone, is_held
 from protocol.errors import Misconfigured, Unavailable
-from storage import service as module
-from storage.service import Service, Stop, alone, is_held
 
 Lines = list[tuple[str, dict[str, Any]]]
 
@@ -112,7 +112,7 @@ def test_one_process_a_wallet_and_a_state_folder(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, threading, time
-from storage.service import Service, stopping_on_signals
+from operation.running import Service, stopping_on_signals
 service = Service(lambda phase, **facts: print(phase, flush=True), poll_seconds=60)
 def step():
     {body}

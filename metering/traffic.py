@@ -5,7 +5,7 @@ The totals are for metrics; the phase and layer that moved them are told for the
 
 import threading
 
-from storage.recorder import credit
+from metering.recorder import credit
 
 
 class Traffic:

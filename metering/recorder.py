@@ -6,7 +6,7 @@
             with current().layer(index):
                 store.add_file(folder.layer_path(index))
 
-What goes to IPFS and comes from it is counted by itself (storage/traffic.py), for the phase and
+What goes to IPFS and comes from it is counted by itself (metering/traffic.py), for the phase and
 layer that this thread is in; reading and writing of layer files is told with `add`. Code that is
 also used where nobody records asks for `current()`, which then counts for nothing.
 
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from metering.peak import PEAK_MEMORY
 from protocol.spec import Spec
-from storage.peak import PEAK_MEMORY
 
 PROFILE: Final = "profile.jsonl"
 """In a role's state folder."""

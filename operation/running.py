@@ -21,8 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TypeVar
 
+from operation.progress import Report
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from storage.progress import Report
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Stop(BaseException):
 
 
 class Service:
-    """One role's loop. `report` hears of faults and of the end; see storage/progress.py.
+    """One role's loop. `report` hears of faults and of the end; see operation/progress.py.
 
     `on_look` is called after each look that succeeded.
     """

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from storage.progress import Report, combine, last_line_reporter, reporter
+from operation.progress import Report, combine, last_line_reporter, reporter
 
 LogFormat = Literal["text", "json"]
 

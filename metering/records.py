@@ -1,4 +1,4 @@
-"""Reads what `storage.recorder` wrote: the phases of one role, in the order in which they ended."""
+"""Reads what `metering.recorder` wrote: the phases of one role in the order of their ends."""
 
 import json
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from metering.recorder import Meter
 from protocol.errors import Misconfigured
-from storage.recorder import Meter
 
 _FIGURES: Final = ("seconds", "received", "sent", "read", "written", "peak")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from operation.settings import Settings
 from protocol.errors import Misconfigured
-from storage.settings import Settings
 
 
 class Role(Settings):

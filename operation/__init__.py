@@ -1,0 +1,1 @@
+"""What keeps a role running and tells what it does: settings, logs, progress, service loop."""
