@@ -152,13 +152,21 @@ def test_the_devnet_comes_back_with_the_same_chain(
     assert program.json("audit", "run")["failed"] == 0
 
 
-def test_killed_three_times_it_goes_on_and_comes_to_the_same_models(
-    tmp_path: Path, result: dict[str, Any], endpoints: list[str]
+COMMITTED, REVEALED, PROPOSED = (1, "committed"), (2, "revealed"), (3, "proposed")
+
+
+@pytest.mark.parametrize(
+    "places",
+    [[REVEALED], pytest.param([COMMITTED, REVEALED, PROPOSED], marks=pytest.mark.slow)],
+    ids=["once", "three times"],
+)
+def test_killed_it_goes_on_and_comes_to_the_same_models(
+    tmp_path: Path, result: dict[str, Any], endpoints: list[str], places: list[tuple[int, str]]
 ) -> None:
-    """Killed after a commitment, after a reveal and after a proposal, in three rounds."""
+    """Killed after a commitment, after a reveal or after a proposal, each in another round."""
     program = Program(tmp_path)
     demo = ("demo", "--config", str(TINY), "--seed", SEED, *endpoints)
-    for place in ((1, "committed"), (2, "revealed"), (3, "proposed")):
+    for place in places:
         program.run_until(place, *demo)
     again = program.json(*demo, "--keep")
     assert [r["model_root"] for r in again["rounds"]] == [r["model_root"] for r in result["rounds"]]
