@@ -292,7 +292,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
 
     splits = list(dict.fromkeys(each["split"] for each in runs))
     figure, panels = pyplot.subplots(
-        1, len(splits), figsize=(4 * len(splits), 3.6), sharey=True, squeeze=False
+        1, len(splits), figsize=(4.6 * len(splits), 3.6), sharey=True, squeeze=False
     )
     for axes, split in zip(panels[0], splits, strict=True):
         models = [each["models"] for each in runs if each["split"] == split]
@@ -306,6 +306,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axes.bar(list(columns), [math.fsum(v) / len(v) for v in columns.values()], color="#a9ccd6")
         for position, values in enumerate(columns.values()):
             axes.scatter([position] * len(values), values, color="#1f6f8b", zorder=2)
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_title(split)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("held-out loss, nats a token")
