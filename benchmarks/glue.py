@@ -60,13 +60,13 @@ class Job:
     student: str
     cache: Path
     rounds: int = 10
-    steps: int = 16
-    teacher_steps: int = 240
+    steps: int = 10
+    teacher_steps: int = 160
     student_layers: int | None = 3
     rank: int = 8
     rows: int | None = None  # of each file; None: all
     full_rate: float = 1e-4
-    lora_rate: float = 1e-3
+    lora_rate: float = 2e-3
 
 
 def main() -> None:

@@ -42,7 +42,10 @@ def main() -> None:
     parser.set_defaults(seeds=[0])  # time is measured here, which no seed changes
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.toml")
     parser.add_argument("--steps", type=int, default=20, help="of each participant in a round")
+    parser.add_argument("--rounds", type=int, default=2, help="the first is not measured")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds is {options.rounds}, expected 2 or more: the first is left out")
     try:
         run(options)
     except CommonweightError as error:
@@ -52,7 +55,7 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     """Play both, seed after seed, and write what came of it so far."""
     name = "overhead-quick" if options.quick else "overhead"
-    seeds, rounds, steps = options.seeds, 3, options.steps
+    seeds, rounds, steps = options.seeds, options.rounds, options.steps
     if options.quick:
         seeds, rounds, steps = seeds[:1], 2, 2
     config = Config.load(options.config)
