@@ -151,16 +151,17 @@ def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
             participants=participants,
             processes=processes,
         )
-        wait_for(folder / "times.json", flwr)
+        wait_for(folder / "times.json", flwr, folder / "flower" / "run.log")
     plain: dict[str, Any] = json.loads((folder / "times.json").read_text())
     return plain
 
 
-def wait_for(file: Path, flwr: Any) -> None:
-    """Wait until Flower's run has written its times."""
+def wait_for(file: Path, flwr: Any, log: Path) -> None:
+    """Wait until Flower's run has written its times; Unavailable, with its log's end, otherwise."""
     while not file.exists():
         if flwr.poll() is not None and not file.exists():
-            raise Unavailable("Flower's run ended without a result")
+            end = "\n".join(log.read_text().splitlines()[-20:])  # the folder will be gone
+            raise Unavailable(f"Flower's run ended without a result:\n{end}")
         time.sleep(0.2)
 
 
