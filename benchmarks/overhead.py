@@ -144,7 +144,9 @@ def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     participants, processes = len(prepared.data.participants), config.simulation.processes
-    with Simulation(folder / "flower", config.simulation.threads) as simulation:
+    # The benchmarks are not installed: Flower's processes find them in the checkout.
+    found = {"PYTHONPATH": str(ROOT)}
+    with Simulation(folder / "flower", config.simulation.threads, found) as simulation:
         flwr = simulation.start(
             APP,
             f"settings='{folder / 'settings.json'}'",

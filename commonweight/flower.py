@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,16 +30,20 @@ class Simulation:
     """A SuperLink of our own in simulation mode; use it as a context manager.
 
     It takes seconds to come up, so it is started before it is needed: entering does not wait,
-    `run` does. Each simulated participant computes with `threads` threads.
+    `run` does. Each simulated participant computes with `threads` threads. `environment` is what an
+    app of others' needs besides.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(
+        self, folder: Path, threads: int, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = folder
         self._port = free_port()
         self._environment = {
             **flower_environment(folder),
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads would keep the others' cores busy
+            **(environment or {}),
         }
         self._children: list[subprocess.Popen[bytes]] = []
 
