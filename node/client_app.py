@@ -19,6 +19,7 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from chain.records import SubmissionState
 from chain.rounds import await_buried
 from chain.wallet import load_keystore, read_password
 from node.ledger import open_participant
@@ -75,10 +76,12 @@ def reveal(message: Message, context: Context) -> Message:
     """
     participant, round_id = _participant(context), _round(message)
     federation = participant.federation
-    half = federation.terms().reveal_seconds // 2
-    deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
     confirmations = _settings(_settings_path(context)).confirmations
-    await_buried(federation, round_id, confirmations, deadline, _pause)
+    state = federation.get_submission(round_id, participant.address).state
+    if confirmations and state is SubmissionState.COMMITTED:
+        half = federation.terms().reveal_seconds // 2
+        deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
+        await_buried(federation, round_id, confirmations, deadline, _pause)
     return _reply(message, participant.reveal(round_id))
 
 

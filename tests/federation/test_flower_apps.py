@@ -187,3 +187,16 @@ def test_confirmations_hold_under_flower_too(
     assert not reply.has_error()
     assert state() is SubmissionState.REVEALED
     assert world.w3.eth.block_number == before + 3 + 1  # ours is the last
+
+
+def test_who_has_nothing_to_reveal_keeps_nobody_waiting(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (folder / "participant.toml").open("a") as file:
+        file.write("confirmations = 1000\n")
+    ann = world.participants["ann"]
+    monkeypatch.setattr("node.client_app._open_participant", lambda path: ann)
+    monkeypatch.setattr("node.client_app._pause", lambda: pytest.fail("waits for nothing"))
+    round_id = world.open_round()  # she committed to nothing, or has shown it already
+    reply = ask(commit_message(round_id, "reveal"), folder / "participant.toml")
+    assert not reply.has_error()
