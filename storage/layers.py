@@ -27,7 +27,7 @@ from protocol.screening import check_manifest
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
 from storage.digests import file_digests
-from storage.files import write_atomically
+from storage.files import replace_file, sync_files
 from storage.ipfs import ContentStore, Contradiction
 from storage.unixfs import compute_cid
 
@@ -103,7 +103,7 @@ class LayerFolder:
                     yield block
 
     def write(self, spec: Spec, values: Sequence[NDArray[np.int32]]) -> None:
-        """Write int32 `values`, one array a layer, as layer files."""
+        """Write int32 `values`, one array a layer, as layer files; on disk when this returns."""
         with current().phase("encode") as span:
             for index, (layer, array) in enumerate(zip(spec.layers, values, strict=True)):
                 if array.shape != layer.shape:
@@ -113,8 +113,9 @@ class LayerFolder:
                     )
                 with span.layer(index) as meter:
                     data = layer_bytes(array, spec.encoding.leaf_values)
-                    write_atomically(self.layer_path(index), data)
+                    replace_file(self.layer_path(index), data)
                     meter.add(written=len(data))
+            sync_files(self.paths(spec))
 
     def read(self, spec: Spec) -> list[NDArray[np.int32]]:
         """Return the int32 values of all layers, in their shapes."""
