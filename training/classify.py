@@ -8,6 +8,7 @@ teacher does not change, so its logits are computed once and given as an array.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from protocol.errors import Misconfigured
 from training.seeded import shuffled_order
 
 Logits = NDArray[np.float32]
+
+_LENGTH_STEP: Final = 16  # characters, about four tokens
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def train_classifier(
     model.train()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for rows in _batches(len(sentences), settings, seed):
+        for rows in _batches(sentences, settings, seed):
             batch = [sentences[row] for row in rows]
             logits = _logits(model, tokenizer, batch, settings.sequence_length)
             teacher = None if teacher_logits is None else torch.from_numpy(teacher_logits[rows])
@@ -147,13 +150,20 @@ def matthews(labels: NDArray[np.int64], said: NDArray[np.int64]) -> float:
     return (hits * right_no - false_yes * missed) / math.sqrt(math.prod(sums) or math.inf)
 
 
-def _batches(count: int, settings: Classification, seed: int) -> list[list[int]]:
-    """The rows of each step: the data shuffled anew for each pass over it."""
-    needed = settings.steps * settings.batch_size
+def _batches(sentences: Sequence[Sentence], settings: Classification, seed: int) -> list[list[int]]:
+    """The rows of each step: the data shuffled anew for each pass, like lengths together.
+
+    A batch is computed as long as its longest sentence; sorted, a third to two thirds less of it is
+    padding. Sorted coarsely, or a class that is a few letters longer would get batches of its own;
+    and the batches are shuffled, or every call would go from short sentences to long ones.
+    """
+    size, count = settings.batch_size, len(sentences)
+    needed = settings.steps * size
     passes = range(math.ceil(needed / count))
     rows = [row for each in passes for row in shuffled_order(f"order/{seed}/{each}", count)]
-    size = settings.batch_size
-    return [rows[step * size : (step + 1) * size] for step in range(settings.steps)]
+    rows = sorted(rows[:needed], key=lambda row: len(sentences[row].text) // _LENGTH_STEP)
+    order = shuffled_order(f"batches/{seed}", settings.steps)
+    return [rows[step * size : (step + 1) * size] for step in order]
 
 
 def _logits(

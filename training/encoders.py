@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, TaskType, get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -43,12 +43,13 @@ def resolve_encoder(source: str, cache: Path) -> Path:
 
 
 def load_classifier(
-    folder: Path, *, seed: int, layers: int | None = None
+    folder: Path, *, seed: int, layers: int | None = None, dropout: float | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (model, tokenizer) of an encoder with a classifier drawn from `seed` on top.
 
     With `layers` so many of a BERT's are kept, evenly spread from the first on, as DistilBERT
-    begins (arXiv:1910.01108). Misconfigured where there is no encoder, or not so many layers.
+    begins (arXiv:1910.01108). `dropout` replaces the share its configuration drops, everywhere.
+    Misconfigured where there is no encoder, or not so many layers.
     """
     try:
         with quiet(), without_load_report(), torch.random.fork_rng():
@@ -62,16 +63,17 @@ def load_classifier(
         raise Misconfigured(f"cannot load an encoder from {folder}: {reason}") from error
     if layers is not None:
         _keep_layers(model, layers)
+    if dropout is not None:
+        for each in model.modules():
+            if isinstance(each, torch.nn.Dropout):
+                each.p = dropout
     return model, tokenizer
 
 
 def add_lora(model: PreTrainedModel, rank: int, seed: int) -> torch.nn.Module:
-    """Return `model` with LoRA on queries and values; these, pooler and classifier train."""
-    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    targets = ["query", "value"] if "query" in names else ["q_lin", "v_lin"]
-    heads = [name for name in ("pooler", "pre_classifier", "classifier") if name in names]
+    """Return `model` with LoRA on every linear layer; it and the classifier itself train."""
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=targets, modules_to_save=heads, bias="none"
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=TaskType.SEQ_CLS
     )
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,14 @@ def test_shares_are_apart_and_the_same_for_a_seed(tmp_path: Path) -> None:
         rows = ({"sentence": f"{name} {n}", "label": n % 2} for n in range(count))
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     train, dev_file = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
-    job = glue.Job("cola", train, dev_file, seed=3, teacher="", student="", cache=tmp_path)
+    of: dict[str, Any] = {
+        "teacher": "",
+        "student": "",
+        "cache": tmp_path,
+        "steps": 1,
+        "teacher_steps": 1,
+    }
+    job = glue.Job("cola", "FedAvg", train, dev_file, seed=3, **of)
     public, shares, dev = glue.shared_out(job)
     assert (len(public), [len(share) for share in shares], len(dev)) == (52, [13, 13, 13, 12], 7)
     everything = [each.text for part in (public, *shares) for each in part]
@@ -190,12 +198,28 @@ def test_the_quick_run_takes_one_seed(tmp_path: Path) -> None:
         data=tmp_path, seeds=[0, 1], quick=True, teacher=str(tmp_path), student=None, layers=0
     )
     jobs = glue.jobs_of(options)
-    assert [(job.name, job.seed, job.student_layers) for job in jobs] == [
-        ("cola", 0, None),
-        ("sst2", 0, None),
+    assert [(job.name, job.scheme, job.seed, job.student_layers) for job in jobs] == [
+        (name, scheme, 0, None) for name in ("cola", "sst2") for scheme in glue.SCHEMES
     ]
     options.quick = False
-    assert len(glue.jobs_of(options)) == 4
+    assert len(glue.jobs_of(options)) == 12
+
+
+def test_a_run_is_told_of_once_all_its_schemes_were_played() -> None:
+    def played(seed: int, scheme: str) -> dict[str, Any]:
+        rounds = [{"accuracy": 0.5 + seed}]
+        teacher = {"teacher": {"accuracy": 0.9}} if scheme == "FedKD-LoRA" else {}
+        return {"set": "cola", "seed": seed, "scheme": scheme, "rounds": rounds, **teacher}
+
+    results = [played(seed, scheme) for seed in (0, 1) for scheme in glue.SCHEMES]
+    assert glue.whole_runs(results[:2]) == []
+    (first,) = glue.whole_runs(results[:5])
+    assert (first["seed"], first["teacher"]) == (0, {"accuracy": 0.9})
+    assert list(first["schemes"]) == list(glue.SCHEMES)
+    assert [run["schemes"]["FedAvg"][0]["accuracy"] for run in glue.whole_runs(results)] == [
+        0.5,
+        1.5,
+    ]
 
 
 # -------------------------------------------------------------------------------------- tables
