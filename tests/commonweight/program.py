@@ -9,6 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from commonweight.cli import main
+
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs" / "tiny.toml"
 COMMONWEIGHT = Path(sys.executable).parent / "commonweight"
@@ -37,6 +41,17 @@ class Program:
     def json(self, *arguments: str) -> Any:
         """Run with --json and return the object printed."""
         return json.loads(self.run(*arguments, "--json"))
+
+    def here(self, *arguments: str, code: int = 0) -> str:
+        """As `run`, in this process: importing torch and a model's library takes ten seconds."""
+        environment = {"COMMONWEIGHT_HOME": str(self.home)}
+        done = CliRunner().invoke(main, arguments, env=environment)
+        assert done.exit_code == code, f"exit {done.exit_code}\n{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+
+    def json_here(self, *arguments: str) -> Any:
+        """As `json`, in this process."""
+        return json.loads(self.here(*arguments, "--json"))
 
     def run_until(self, place: tuple[int, str], *arguments: str) -> None:
         """Run until the progress says (round, phase), then SIGKILL the program."""

@@ -102,7 +102,7 @@ def test_what_was_kept_can_be_read_again(
     shown = program.json("federation", "show")
     assert shown["federation"] == result["federation"]
     assert [row["status"] for row in shown["rounds"]] == ["finalized"] * 3
-    assert "finalized" in program.run("federation", "show")
+    assert "finalized" in program.here("federation", "show")
     answers = program.json("model", "chat", "What is a beta blocker?", "--tokens", "8")
     assert answers["model"] == "model after round 3"
     assert isinstance(answers["fine_tuned"], str)
@@ -113,18 +113,20 @@ def test_a_model_is_found_by_its_cid_and_exported(
     program: Program, result: dict[str, Any], tmp_path: Path
 ) -> None:
     cid, asked = result["rounds"][-1]["model_cid"], ("--question", "What is a statin?")
-    current = program.json("model", "chat", *asked, "--tokens", "8")
-    by_cid = program.json("model", "chat", *asked, "--tokens", "8", "--adapter", cid)
+    current = program.json_here("model", "chat", *asked, "--tokens", "8")
+    by_cid = program.json_here("model", "chat", *asked, "--tokens", "8", "--adapter", cid)
     assert by_cid == {**current, "model": "model of round 3"}
     folder = tmp_path / "adapter"
-    exported = program.json("model", "export", str(folder), "--adapter", cid)
+    exported = program.json_here("model", "export", str(folder), "--adapter", cid)
     assert exported == {"folder": str(folder), "kind": "adapter", "of": "model of round 3"}
     assert (folder / "adapter_model.safetensors").is_file()
-    by_folder = program.json("model", "chat", *asked, "--tokens", "8", "--adapter", str(folder))
+    by_folder = program.json_here(
+        "model", "chat", *asked, "--tokens", "8", "--adapter", str(folder)
+    )
     assert by_folder["model"] == str(folder)
-    program.run("model", "export", str(tmp_path / "merged"), "--merged", "fp16")
+    program.here("model", "export", str(tmp_path / "merged"), "--merged", "fp16")
     assert (tmp_path / "merged" / "model.safetensors").is_file()
-    again = program.run("model", "export", str(folder), code=1)
+    again = program.here("model", "export", str(folder), code=1)
     assert "exists: choose another place" in again
 
 

@@ -141,6 +141,7 @@ def test_empty_data_is_told_before_anything_starts(tmp_path: Path, source: Path)
     assert not (tmp_path / "home" / "devnet").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_shares_out_and_tells_what_it_read(tmp_path: Path, source: Path) -> None:
     """Two rounds over two participants, one group each, with a validation share."""
     program = Program(tmp_path / "home")
