@@ -108,6 +108,7 @@ def _conclude(
     result = results.collect(location, run, seed)
     results.plot(result, run / "loss.png")
     result["audit"] = results.finish_audit(audit, run)
+    tell("audited", **result["audit"])
     write_json(run / "result.json", result)
     return {**result, "folder": str(run)}
 

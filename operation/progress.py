@@ -5,13 +5,14 @@
 Lines of several processes go to one file. They inform; nothing is decided from them.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from storage.files import append_json_line, write_json
+from storage.files import append_json_line, replace_file
 
 Report = Callable[..., None]
 
@@ -44,9 +45,9 @@ def last_line_reporter(state: Path, who: str) -> Report:
             return  # steps of training may come faster than a disk likes
         written = phase, now
         line = {"time": round(now, 3), "who": who, "phase": phase, **facts}
-        # Only informs: a full disk must not stop the role here.
+        # Only informs: a full disk must not stop the role here, nor does it wait for the disk.
         with suppress(OSError):
-            write_json(state / DOING, line)
+            replace_file(state / DOING, json.dumps(line).encode() + b"\n")
 
     return report
 

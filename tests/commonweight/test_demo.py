@@ -51,10 +51,14 @@ def result(program: Program, endpoints: list[str]) -> dict[str, Any]:
     return played
 
 
-def test_the_demo_trains_pays_and_passes_its_audit(result: dict[str, Any]) -> None:
+def test_the_demo_trains_pays_and_passes_its_audit(
+    program: Program, result: dict[str, Any]
+) -> None:
     assert result["seed"] == int(SEED)
     assert result["audit"]["failed"] == 0
     assert result["audit"]["checks"] > 30
+    (audited,) = (line for line in program.progress() if line["phase"] == "audited")
+    assert audited["checks"] == result["audit"]["checks"]
     assert [row["round"] for row in result["rounds"]] == [1, 2, 3]
     losses = [result["base_loss"]] + [row["loss"] for row in result["rounds"]]
     assert losses == sorted(losses, reverse=True)
