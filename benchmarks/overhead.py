@@ -6,7 +6,8 @@ configs/demo.toml, with more steps a round, is played twice on the same machine,
 other: by `commonweight demo`, and by benchmarks/plain_flower.py, which trains the same model with
 the same seeds and rows and evaluates it alike. A round lasts from the end of the one before until
 its model is evaluated; the first is left out, as it loads the model. To ours comes the audit,
-divided by the rounds. Where ours goes: seconds from each line of the aggregator to its next.
+divided by the rounds. Where ours goes: seconds from each line of the aggregator to its next, and
+within them what a participant does, from its profile.
 
 Results go to benchmarks/results/overhead.json and overhead.png.
 """
@@ -41,7 +42,9 @@ def main() -> None:
     add_options(parser)
     parser.set_defaults(seeds=[0])  # time is measured here, which no seed changes
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.toml")
-    parser.add_argument("--steps", type=int, default=20, help="of each participant in a round")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[20, 60], help="of each participant in a round"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="the first is not measured")
     options = parser.parse_args()
     if options.rounds < 2:
@@ -53,21 +56,21 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Play both, seed after seed, and write what came of it so far."""
+    """Play both, for each number of steps and seed, and write what came of it so far."""
     name = "overhead-quick" if options.quick else "overhead"
-    seeds, rounds, steps = options.seeds, options.rounds, options.steps
+    seeds, rounds, lengths = options.seeds, options.rounds, options.steps
     if options.quick:
-        seeds, rounds, steps = seeds[:1], 2, 2
-    config = Config.load(options.config)
-    training = config.training.model_copy(update={"steps": steps})
-    federation = config.federation.model_copy(update={"rounds": rounds})
-    config = config.model_copy(update={"training": training, "federation": federation})
-    runs = []
-    for seed in seeds:
-        runs.append({"seed": seed, **compare(config, seed)})
-        ratios = [each["ratio"] for each in runs]
-        facts = {"steps": steps, "rounds": rounds, "target": TARGET, "ratios": ratios}
-        print(write_results(options.out, name, {**facts, "runs": runs}), flush=True)
+        seeds, rounds, lengths = seeds[:1], 2, [2]
+    base = Config.load(options.config)
+    federation = base.federation.model_copy(update={"rounds": rounds})
+    started, runs = time.time(), []
+    for steps in lengths:
+        training = base.training.model_copy(update={"steps": steps})
+        config = base.model_copy(update={"training": training, "federation": federation})
+        for seed in seeds:
+            runs.append({"steps": steps, "seed": seed, **compare(config, seed)})
+            facts = {"rounds": rounds, "target": TARGET, "seconds": round(time.time() - started)}
+            print(write_results(options.out, name, {**facts, "runs": runs}), flush=True)
     plot(runs, options.out / f"{name}.png")
 
 
@@ -75,27 +78,40 @@ def compare(config: Config, seed: int) -> dict[str, Any]:
     """Return the seconds of a round of both, and where ours goes."""
     from commonweight import results
     from commonweight.demo import Options, run_demo
+    from commonweight.profile import describe_profile
 
+    rounds = range(2, config.federation.rounds + 1)
     with own_home():
         federated = run_demo(config, Options(seed=seed), show)
-        ended = time.time()
         folder = Path(federated["folder"])
         lines = list(results.progress(folder))
+        phases = participant_phases(describe_profile(folder), rounds)
         plain = play_plain(config, seed, folder)
-    rounds = range(2, config.federation.rounds + 1)
     parts = where_it_goes(lines, rounds)
-    audit = (ended - next(n["time"] for n in lines if n["phase"] == "auditing")) / len(
-        federated["rounds"]
-    )
+    ends = {line["phase"]: line["time"] for line in lines if line["who"] == "demo"}
+    audit = (ends["audited"] - ends["auditing"]) / len(federated["rounds"])
     ours, theirs = sum(parts.values()) + audit, plain_seconds(plain, rounds)
     return {
         "ours": ours,
         "plain_flower": theirs,
         "ratio": ours / theirs,
         "parts": {**parts, "audit": audit},
+        "participant": phases,
+        "plain_train": float(np.mean([plain["train"][str(number)] for number in rounds])),
         "losses": [row["loss"] for row in federated["rounds"]],
         "plain_losses": list(plain["losses"].values()),
     }
+
+
+def participant_phases(profile: dict[str, Any], rounds: range) -> dict[str, float]:
+    """Return the mean seconds of a participant in each phase of a round."""
+    participants = list(profile["roles"].values()).count("participant")
+    phases: dict[str, float] = defaultdict(float)
+    for each in profile["by_round"]:
+        for row in each["phases"]:
+            if each["round"] in rounds and row["role"] == "participant":
+                phases[row["phase"]] += row["seconds"] / participants / len(rounds)
+    return dict(phases)
 
 
 def where_it_goes(lines: Sequence[dict[str, Any]], rounds: range) -> dict[str, float]:
@@ -168,12 +184,13 @@ def wait_for(file: Path, flwr: Any, log: Path) -> None:
 
 
 def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw a round of both as stacked bars: what is waited for, and the rest by phase."""
+    """Draw a round of the longest training of both as bars: ours by phase."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    runs = [each for each in runs if each["steps"] == max(each["steps"] for each in runs)]
     figure, axes = pyplot.subplots(figsize=(7, 2.6))
     names = list(dict.fromkeys(name for each in runs for name in each["parts"]))
     left = 0.0
@@ -182,7 +199,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axes.barh("commonweight", seconds, left=left, label=f"{name} {seconds:.1f} s")
         left += seconds
     axes.barh("plain Flower", float(np.mean([e["plain_flower"] for e in runs])), color="#a9ccd6")
-    axes.set_xlabel("seconds a round")
+    axes.set_xlabel(f"seconds a round of {runs[0]['steps']} steps")
     axes.legend(frameon=False, fontsize=7, ncols=2, bbox_to_anchor=(1, 1), loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

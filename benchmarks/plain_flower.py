@@ -43,7 +43,7 @@ class Settings(BaseModel):
 
 @server.main()
 def run(grid: Grid, context: Context) -> None:
-    """Play the rounds; write (round, time, mean held-out loss) after each."""
+    """Play the rounds; write when each ended, its held-out loss, and a client's mean seconds."""
     settings = _settings(context)
     initial = load_file(settings.initial)
     ends: list[float] = []
@@ -61,7 +61,9 @@ def run(grid: Grid, context: Context) -> None:
     )
     evaluated = result.evaluate_metrics_clientapp
     losses = {number: float(found["loss"]) for number, found in evaluated.items()}
-    settings.times.write_text(json.dumps({"ends": ends, "losses": losses}))
+    trained = result.train_metrics_clientapp
+    train = {number: float(found["seconds"]) for number, found in trained.items()}
+    settings.times.write_text(json.dumps({"ends": ends, "losses": losses, "train": train}))
 
 
 @client.train()
@@ -73,10 +75,13 @@ def train(message: Message, context: Context) -> Message:
     number = RoundId(int(message.content.config_records["config"]["server-round"]))
     seed = LocalTrainer(data, settings.source, settings.cache).round_seed(spec, number)
     examples = read_examples(data)
+    started = time.perf_counter()
     trained, report = session.train_arrays(_arrays(message), examples, seed, round_id=number)
+    seconds = time.perf_counter() - started
+    metrics = {"num-examples": report.examples, "loss": report.mean_loss, "seconds": seconds}
     content = {
         "arrays": ArrayRecord({name: Array(each) for name, each in trained.items()}),
-        "metrics": MetricRecord({"num-examples": report.examples, "loss": report.mean_loss}),
+        "metrics": MetricRecord(metrics),
     }
     return Message(RecordDict(content), reply_to=message)
 

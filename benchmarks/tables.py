@@ -90,16 +90,25 @@ def glue_table(results: Results) -> str:
 
 
 def overhead_table(results: Results) -> str:
-    """Return the seconds of a round, and where ours goes."""
+    """Return the seconds of a round, and where ours goes in the last run."""
     rows = [
-        [str(each["seed"]), *(f"{each[name]:.3f}" for name in ("ours", "plain_flower", "ratio"))]
+        [
+            str(each["steps"]),
+            str(each["seed"]),
+            *(f"{each[name]:.1f}" for name in ("ours", "plain_flower")),
+            f"{each['ours'] - each['plain_flower']:.1f}",
+            f"{each['ratio']:.3f}",
+        ]
         for each in results["runs"]
     ]
-    parts = results["runs"][0]["parts"]
-    went = [[name, f"{seconds:.2f}"] for name, seconds in parts.items()]
-    first = _table(["seed", "ours, s", "plain Flower, s", "ratio"], rows)
-    second = _table([f"where ours goes (seed {results['runs'][0]['seed']})", "s a round"], went)
-    return f"{first}\n\n{second}\n\n{_machine(results)}"
+    newest = results["runs"][-1]
+    went = [[name, f"{seconds:.2f}"] for name, seconds in newest["parts"].items()]
+    does = [[name, f"{seconds:.2f}"] for name, seconds in newest["participant"].items()]
+    does.append(["train, under plain Flower", f"{newest['plain_train']:.2f}"])
+    first = _table(["steps", "seed", "ours, s", "plain Flower, s", "more, s", "ratio"], rows)
+    second = _table([f"a round of {newest['steps']} steps, by the aggregator's line", "s"], went)
+    third = _table(["of it what one participant does", "s"], does)
+    return f"{first}\n\n{second}\n\n{third}\n\n{_machine(results)}"
 
 
 def vram_table(results: Results) -> str:

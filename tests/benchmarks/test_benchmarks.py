@@ -151,6 +151,19 @@ def test_plain_rounds_leave_the_first_out() -> None:
     assert overhead.plain_seconds({"ends": [0.0, 9.0, 11.0, 15.0]}, range(2, 4)) == 3.0
 
 
+def test_what_a_participant_does_is_the_mean_of_all_and_of_the_rounds() -> None:
+    def phases(number: int, train: float) -> dict[str, object]:
+        rows = [("participant", "train", train), ("aggregator", "average", 99.0)]
+        return {
+            "round": number,
+            "phases": [{"role": r, "phase": p, "seconds": s} for r, p, s in rows],
+        }
+
+    roles = {"ann": "participant", "bob": "participant", "carl": "aggregator"}
+    profile = {"roles": roles, "by_round": [phases(1, 50), phases(2, 8), phases(3, 12)]}
+    assert overhead.participant_phases(profile, range(2, 4)) == {"train": 5.0}
+
+
 # ---------------------------------------------------------------------------------------- vram
 
 
