@@ -158,21 +158,14 @@ def test_the_devnet_comes_back_with_the_same_chain(
     assert program.json("audit", "run")["failed"] == 0
 
 
-COMMITTED, REVEALED, PROPOSED = (1, "committed"), (2, "revealed"), (3, "proposed")
-
-
-@pytest.mark.parametrize(
-    "places",
-    [[REVEALED], pytest.param([COMMITTED, REVEALED, PROPOSED], marks=pytest.mark.slow)],
-    ids=["once", "three times"],
-)
+@pytest.mark.slow
 def test_killed_it_goes_on_and_comes_to_the_same_models(
-    tmp_path: Path, result: dict[str, Any], endpoints: list[str], places: list[tuple[int, str]]
+    tmp_path: Path, result: dict[str, Any], endpoints: list[str]
 ) -> None:
-    """Killed after a commitment, after a reveal or after a proposal, each in another round."""
+    """Killed after a commitment, after a reveal and after a proposal, each in another round."""
     program = Program(tmp_path)
     demo = ("demo", "--config", str(TINY), "--seed", SEED, *endpoints)
-    for place in places:
+    for place in ((1, "committed"), (2, "revealed"), (3, "proposed")):
         program.run_until(place, *demo)
     again = program.json(*demo, "--keep")
     assert [r["model_root"] for r in again["rounds"]] == [r["model_root"] for r in result["rounds"]]
