@@ -1,0 +1,1 @@
+"""Daemons to try things on: a chain and an IPFS daemon on this machine."""
