@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.checks import Result, check
-from tests.real.stage import Stage, Stuck
+from tests.real.network import Stuck
+from tests.real.stage import Stage
 
 ROUNDS = 18
 BLOCKS = 200
