@@ -68,6 +68,7 @@ def _loopback(port: int) -> str:
 
 
 def _init(program: str, repo: Path) -> None:
+    repo.parent.mkdir(parents=True, exist_ok=True)
     command = (program, f"--repo-dir={repo}", "init", "--empty-repo", "--profile=test")
     try:
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=_INIT_S)
