@@ -1,1 +1,1 @@
-"""Daemons to try things on: a chain and an IPFS daemon on this machine."""
+"""A network to try things on: an Ethereum chain, an IPFS daemon, accounts with public keys."""

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from chain.dev_accounts import DEV_ACCOUNTS, DEV_BALANCE_WEI, dev_account
+from devnet.accounts import DEV_ACCOUNTS, DEV_BALANCE_WEI, dev_account
 from devnet.built import find_built
 from devnet.program import Program
 from protocol.errors import Misconfigured

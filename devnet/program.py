@@ -1,4 +1,4 @@
-"""A daemon as a command line: what to start, and where it answers then."""
+"""What a daemon of the devnet is to the code that starts and stops it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Program:
-    """A daemon whose folder is ready. `mark` stands in its command line, and in no other's."""
+    """A daemon to start: its command, and where it will answer.
+
+    `mark` is a word of the command line, by which a process is recognised before it is stopped.
+    """
 
     command: tuple[str, ...]
     url: str

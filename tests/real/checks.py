@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chain.dev_accounts import dev_account
+from devnet.accounts import dev_account
 from chain.events import (
     AggregatorSlashed,
     FederationEvent,

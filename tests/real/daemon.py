@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from commonweight.processes import spawn
+from operation.processes import spawn
 from devnet.program import Program
 
 _START_S: Final = 120.0  # a busy machine is slow, not broken

@@ -14,8 +14,8 @@ from typing import Any
 from web3 import Web3
 
 from chain.rpc import connect
-from commonweight.healthcheck import is_chain
-from commonweight.processes import free_port
+from operation.healthcheck import is_chain
+from operation.processes import free_port
 from devnet.geth import geth
 from tests.real.daemon import Daemon
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 
-from commonweight.healthcheck import is_ipfs
-from commonweight.processes import free_port
+from operation.healthcheck import is_ipfs
+from operation.processes import free_port
 from devnet.kubo import kubo, peer_of
 from tests.real.daemon import Daemon
 

@@ -21,7 +21,7 @@ from chain.events import RoundOpened
 from chain.federation import Federation
 from chain.records import Status
 from chain.rpc import connect
-from commonweight.processes import spawn
+from operation.processes import spawn
 from protocol.errors import CommonweightError
 from protocol.quantities import RoundId
 from tests.commonweight.program import ROOT

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from web3.exceptions import Web3RPCError
 
-from chain.dev_accounts import DEV_BALANCE_WEI, dev_account
+from devnet.accounts import DEV_BALANCE_WEI, dev_account
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet

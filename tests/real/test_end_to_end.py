@@ -17,7 +17,7 @@ from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.config import Config
-from commonweight.processes import spawn
+from operation.processes import spawn
 from devnet.geth import CHAIN_ID
 from node.history import Outcome, round_results
 from protocol.quantities import TokenUnits
