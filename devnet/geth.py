@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from devnet.accounts import DEV_ACCOUNTS, DEV_BALANCE_WEI, dev_account
+from devnet.anvil import CHAIN_ID
 from devnet.built import find_built
 from devnet.program import Program
 from protocol.errors import Misconfigured
 from storage.files import write_json
 
-CHAIN_ID: Final = 31337
 _GAS_LIMIT: Final = 60_000_000  # Ethereum's
 _NEWEST_FORK: Final = "osakaTime"
 _INIT_S: Final = 60.0
 
 
-def geth(folder: Path, port: int, *options: str, period: int = 1) -> Program:
+def geth(folder: Path, port: int, *options: str, period: int = 0) -> Program:
     """Prepare a chain in `folder`, unless one is there, and return how to run it at `port`.
 
     `options` are added to geth's command line. `period` is the time between two blocks in seconds;
     0 mines a block whenever a transaction arrives. Raises Misconfigured without a usable geth.
     """
-    program, data = find_built("geth"), folder / "data"
+    program, data = find_built("geth"), folder / "geth"
     if not (data / "geth" / "chaindata").exists():
         write_json(folder / "genesis.json", _genesis(program))
         _run(program, "init", "--datadir", str(data), str(folder / "genesis.json"))

@@ -32,7 +32,7 @@ def kubo(folder: Path, port: int, *, swarm_port: int = 0, peers: Iterable[Peer] 
     only the other one wants. Without a `swarm_port` nobody can connect to it. Raises Misconfigured
     without a usable Kubo.
     """
-    program, repo = find_built("ipfs"), folder / "repo"
+    program, repo = find_built("ipfs"), folder / "kubo"
     if not (repo / "config").exists():
         _init(program, repo)
     swarm = [_loopback(swarm_port)] if swarm_port else []
@@ -55,12 +55,12 @@ def kubo(folder: Path, port: int, *, swarm_port: int = 0, peers: Iterable[Peer] 
         },
     )
     command = (program, f"--repo-dir={repo}", "daemon")
-    return Program(command, f"http://127.0.0.1:{port}", str(repo), folder / "ipfs.log")
+    return Program(command, f"http://127.0.0.1:{port}", str(repo), folder / "kubo.log")
 
 
 def peer_of(folder: Path, swarm_port: int) -> Peer:
     """Return how others reach the daemon of a folder that `kubo` prepared with this swarm port."""
-    return Peer(read_json(folder / "repo" / "config")["Identity"]["PeerID"], _loopback(swarm_port))
+    return Peer(read_json(folder / "kubo" / "config")["Identity"]["PeerID"], _loopback(swarm_port))
 
 
 def _loopback(port: int) -> str:

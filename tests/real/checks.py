@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from devnet.accounts import dev_account
 from chain.events import (
     AggregatorSlashed,
     FederationEvent,
@@ -15,6 +14,7 @@ from chain.events import (
 )
 from chain.records import AggregatorState
 from chain.token import Erc20
+from devnet.accounts import dev_account
 from node.history import Outcome, RoundResult, round_results
 from protocol.quantities import Address, RoundId
 from tests.commonweight.program import COMMONWEIGHT

@@ -13,7 +13,7 @@ from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.config import Config
-from devnet.geth import CHAIN_ID
+from devnet.anvil import CHAIN_ID
 from protocol.quantities import TokenUnits
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder

@@ -14,9 +14,9 @@ from typing import Any
 from web3 import Web3
 
 from chain.rpc import connect
+from devnet.geth import geth
 from operation.healthcheck import is_chain
 from operation.processes import free_port
-from devnet.geth import geth
 from tests.real.daemon import Daemon
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from web3.exceptions import Web3RPCError
 
-from devnet.accounts import DEV_BALANCE_WEI, dev_account
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
-from devnet.geth import CHAIN_ID
+from devnet.accounts import DEV_BALANCE_WEI, dev_account
+from devnet.anvil import CHAIN_ID
 from protocol.cid import raw_cid
 from protocol.quantities import Address
 from storage.ipfs import ContentStore

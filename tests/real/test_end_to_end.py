@@ -17,9 +17,9 @@ from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.config import Config
-from operation.processes import spawn
-from devnet.geth import CHAIN_ID
+from devnet.anvil import CHAIN_ID
 from node.history import Outcome, round_results
+from operation.processes import spawn
 from protocol.quantities import TokenUnits
 from tests.commonweight.program import COMMONWEIGHT, TINY
 from tests.real.founding import AGGREGATOR, AUDITOR, SPONSOR, read_log
