@@ -28,13 +28,12 @@ _MOST_RESTARTS: Final = 60
 
 
 class Stage(Network):
-    """One schedule at play; see the module. `trace` tells what happened when."""
+    """One schedule at play; see the module. What happens when is told on stdout."""
 
     def __init__(self, folder: Path, seed: int, faults: int, rounds: int) -> None:
         super().__init__(folder, rounds=rounds)
         self.schedule = make_schedule(seed, faults, rounds)
         self.struck: list[Fault] = []
-        self.trace: list[str] = []
         self._started = time.monotonic()
         self._restarts = 0
 
@@ -50,8 +49,8 @@ class Stage(Network):
         self.until(self._have_gone_home, "the roles did not end with the federation")
 
     def tell(self, who: str, what: str) -> None:
-        """Add a line to the trace."""
-        self.trace.append(f"{time.monotonic() - self._started:7.2f}  {who:<10}  {what}")
+        """Print a line of the trace."""
+        print(f"{time.monotonic() - self._started:7.2f}  {who:<10}  {what}", flush=True)
 
     def live(self, seconds: float) -> None:
         """Let time pass, and start again whichever role ended too early."""
