@@ -14,6 +14,7 @@ from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.config import Config
 from devnet.anvil import CHAIN_ID
+from protocol.canonical import sha256
 from protocol.quantities import TokenUnits
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
@@ -54,7 +55,9 @@ def found(folder: Path, rpc_url: str, ipfs_urls: dict[str, str], **terms: Any) -
     changed = config.federation.model_copy(update=terms)
     config = config.model_copy(update={"federation": changed})
     sponsor = launch.connect_sponsor(rpc_url, CHAIN_ID)
-    model, spec = LayerFolder(folder / "initial"), small_spec()
+    assert config.data.held_out is not None
+    held_out = sha256(config.data.held_out.read_bytes()).hex()
+    model, spec = LayerFolder(folder / "initial"), small_spec(evaluation_digest=held_out)
     model.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
     initial = launch.InitialModel(model, model.root(spec))
     store = ContentStore(ipfs_urls[SPONSOR])
