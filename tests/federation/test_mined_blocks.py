@@ -17,10 +17,11 @@ from chain.events import Committed, Proposed, RoundOpened
 from chain.federation import Federation
 from chain.records import Status, SubmissionState
 from chain.rounds import check_confirmations, has_ended
+from chain.rpc import RpcProvider, connect
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, RoundId
 from tests.chain.anvil import running_anvil
-from tests.chain.stage import ask
+from tests.chain.stage import ask, now
 from tests.federation.test_ledger import Ledger
 from tests.world import World
 
@@ -174,11 +175,11 @@ def test_a_round_is_told_once_with_what_was_paid_on_blocks_of_a_second(tmp_path:
 
 
 def test_reads_of_now_are_of_one_block(world: World) -> None:
-    now = world.client().now()
+    before = world.client().now()
     world.open_round()
-    assert (now.round_count(), now.status(ROUND)) == (0, Status.NONE)
-    assert not [e for e in now.read_events() if isinstance(e, RoundOpened)]
-    later = now.now()
+    assert (before.round_count(), before.status(ROUND)) == (0, Status.NONE)
+    assert not [e for e in before.read_events() if isinstance(e, RoundOpened)]
+    later = before.now()
     assert (later.round_count(), later.status(ROUND)) == (1, Status.COMMIT)
     assert [e for e in later.read_events() if isinstance(e, RoundOpened)]
 
@@ -257,3 +258,23 @@ def test_confirmations_that_take_longer_than_the_phase_are_refused(tmp_path: Pat
         wanted = "26 take 312 s .* every 12 s, half of the reveal phase has 300 s: .* at most 25"
         with pytest.raises(Misconfigured, match=wanted):
             check_confirmations(federation, 26, 600, "reveal")
+
+
+def test_a_node_without_a_pending_block_tells_the_latest_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(world.w3, "evm_increaseTime", 100)
+    latest = now(world.w3)
+    assert world.client().next_time() >= latest + 100
+    answer = RpcProvider.make_request
+
+    def without_pending(provider: RpcProvider, method: Any, params: Any) -> Any:
+        if "pending" in params:
+            return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "no pending"}}
+        return answer(provider, method, params)
+
+    monkeypatch.setattr(RpcProvider, "make_request", without_pending)
+    federation = Federation(connect(world.rpc_url), world.address)
+    assert federation.next_time() == latest
+    assert federation.status(ROUND) is Status.NONE
+    assert not federation.is_over()
