@@ -1,1 +1,1 @@
-"""The Ethereum side: typed client of the federation contract, wallets, events, a dev chain."""
+"""The Ethereum side: typed client of the federation contract, wallets, events."""

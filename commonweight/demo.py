@@ -16,11 +16,13 @@ from typing import Any, Final
 
 from chain.location import FederationLocation
 from chain.wallet import Wallet
-from commonweight import devnet, launch, results
+from commonweight import launch, results
 from commonweight.config import Config
 from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
 from commonweight.shards import prepare_data
+from devnet import daemons
+from devnet.anvil import CHAIN_ID
 from operation.progress import read_progress, reporter
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
@@ -121,18 +123,22 @@ def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
         yield lambda: given
         return
     folder = home() / "devnet"
-    ports = {"chain_port": options.chain_port, "ipfs_port": options.ipfs_port}
-    net = devnet.start(folder, **ports, outlive=options.keep)
+    net = daemons.start(
+        folder,
+        chain_port=options.chain_port,
+        ipfs_port=options.ipfs_port,
+        outlive=options.keep,
+    )
 
     def wait() -> tuple[str, str]:
-        devnet.wait(net, folder)
+        daemons.wait(net, folder)
         return options.rpc_url or net.rpc_url, options.ipfs_url or net.ipfs_url
 
     try:
         yield wait
     finally:
         if not options.keep:
-            devnet.down(folder)
+            daemons.down(folder)
 
 
 def _teller(progress: Path, on_line: OnLine) -> Callable[..., None]:
@@ -172,7 +178,7 @@ def _launch(
     rpc_url, ipfs_url = endpoints
     store = ContentStore(ipfs_url)
     file = run / "federation.json"
-    sponsor = launch.connect_sponsor(rpc_url, devnet.CHAIN_ID)
+    sponsor = launch.connect_sponsor(rpc_url, CHAIN_ID)
     if built is not None:
         spec, model = built
         tell("deploying the contract", layers=len(spec.layers), bytes=spec.total_bytes)

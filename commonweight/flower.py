@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from commonweight.processes import free_port, is_running, spawn, stop
+from operation.processes import free_port, is_running, spawn, stop
 from protocol.errors import Misconfigured, Unavailable
 from storage.files import read_json, write_json
 

@@ -1,7 +1,7 @@
 """Where this program keeps its state: one folder, so that two can run side by side.
 
 COMMONWEIGHT_HOME/
-  devnet/           the dev chain's journal and the dev IPFS daemon's blocks
+  devnet/           the chain's state and the IPFS daemon's blocks
   runs/0001/        a federation started from here: wallets, settings, progress, results
   cache/            base models, converted once
   cache/audits/     what audits need not do twice

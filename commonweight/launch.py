@@ -285,7 +285,7 @@ def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wall
 
 def connect_sponsor(rpc_url: str, chain_id: int) -> Sender:
     """Return the devnet's sponsor: the first of the dev accounts, whose keys are public."""
-    from chain.dev_accounts import dev_account
+    from devnet.accounts import dev_account
 
     return Sender(connect(rpc_url, chain_id=chain_id), Wallet.from_key(bytes(dev_account(0).key)))
 

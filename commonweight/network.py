@@ -21,8 +21,8 @@ from chain.rounds import connect_federation
 from chain.transactions import Sender
 from commonweight import launch
 from commonweight.config import Config
-from commonweight.devnet import CHAIN_ID
-from commonweight.healthcheck import is_chain, is_ipfs
+from devnet.anvil import CHAIN_ID
+from operation.healthcheck import is_chain, is_ipfs
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import TokenUnits
 from storage.files import write_atomically
@@ -36,7 +36,7 @@ _OWN: Final[Facts] = {
     "password_file": "wallet.password",
     "poll_seconds": 0.5,  # the chain is next door
 }
-_ANSWER_SECONDS: Final = 180.0  # replaying a long journal takes a while
+_ANSWER_SECONDS: Final = 60.0
 
 Tell = Callable[[str], None]
 

@@ -19,9 +19,9 @@ from typing import IO, Final
 
 from chain.wallet import Wallet
 from commonweight.flower import flower_environment, flower_program
-from commonweight.processes import free_port, spawn_piped
 from node.ledger import Follower, open_participant
 from node.settings import ParticipantSettings
+from operation.processes import free_port, spawn_piped
 from operation.progress import Report
 from operation.running import Service, alone
 from protocol.errors import CommonweightError, Misconfigured, Unavailable

@@ -34,7 +34,7 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from commonweight import launch
-from commonweight.processes import free_port
+from operation.processes import free_port
 from protocol.errors import CommonweightError, Unavailable
 from protocol.quantities import Address, RoundId
 

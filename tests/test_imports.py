@@ -1,4 +1,4 @@
-"""Imports go one way: protocol, then storage, chain and training, the roles, and the program."""
+"""Imports go one way: protocol; storage, chain and training; the roles; devnet; the program."""
 
 import ast
 from pathlib import Path
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "node": {"protocol", "metering", "storage", "operation", "chain", "training"},
     "aggregator": {"protocol", "metering", "storage", "operation", "chain", "training"},
     "auditor": {"protocol", "metering", "storage", "chain"},
+    "devnet": {"protocol", "storage", "operation", "chain"},
 }
 OURS = {*MAY_IMPORT, "commonweight", "tests"}
 

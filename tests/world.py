@@ -1,4 +1,4 @@
-"""An honest federation in one process: dev chain, dev IPFS daemon, participants, aggregator.
+"""An honest federation in one process: participants, aggregator, dev IPFS daemon, and anvil beside.
 
 Nothing is faked but the training: a participant's update is the model plus numbers drawn from its
 name and the round. A test bends one fact and sees what happens.
@@ -21,13 +21,13 @@ from aggregator.coordinator import Coordinator
 from auditor.replay import Audit
 from auditor.verified import Verified
 from chain.deploy import deploy_federation, deploy_token
-from chain.dev_accounts import dev_account
-from chain.devchain.server import DevChain
 from chain.federation import Federation
 from chain.records import Status, Terms
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
+from devnet.tester import connect_tester
 from node.participant import Participant, TrainedUpdate
 from protocol.cid import raw_cid
 from protocol.encoding import encode_values
@@ -38,6 +38,7 @@ from storage.cid import Cid
 from storage.dev_daemon import DevIpfsDaemon
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+from tests.chain.anvil import shared_anvil
 
 TOKEN = 10**18
 SHAPES = {"a.lora_A.weight": (4, 24), "a.lora_B.weight": (24, 4), "b.lora_A.weight": (3, 7)}
@@ -105,7 +106,8 @@ class SyntheticTrainer:
 class World:
     """One federation; `terms` changes the contract's terms, `spec` what everybody agrees on.
 
-    With `rpc_url` it lives on a chain that runs already and has the dev accounts, such as anvil.
+    It lives on the anvil that all worlds of a process share, with `rpc_url` on a chain of its own
+    that has the dev accounts, or with `chain="eth-tester"` on one in this process, without HTTP.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class World:
         spec: Spec | None = None,
         ipfs_url: Callable[[str], str] = lambda url: url,
         rpc_url: str | None = None,
-        chain: Any = None,
+        chain: Literal["anvil", "eth-tester"] = "anvil",
         **terms: Any,
     ) -> None:
         self.folder = folder
@@ -124,19 +126,16 @@ class World:
         self.spec = spec or small_spec()
         self._ipfs_url = ipfs_url
         self._changes = terms
-        self.chain = chain or (DevChain() if rpc_url is None else None)
-        self.rpc_url = rpc_url or ""
+        self.chain = chain
+        self.rpc_url = rpc_url or ("" if chain == "eth-tester" else shared_anvil())
         self.daemon = DevIpfsDaemon(folder / "ipfs")
         self.participants: dict[str, Participant] = {}
         self.reports: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        if self.chain is not None:
-            self.chain.start()
-            self.rpc_url = self.chain.url
         self.daemon.start()
         self.store = ContentStore(self._ipfs_url(self.daemon.url))
-        self.w3 = connect(self.rpc_url)
+        self.w3 = connect(self.rpc_url) if self.rpc_url else connect_tester()
         self.sponsor = Sender(self.w3, Wallet.from_key(bytes(dev_account(0).key)))
         self.wallets = {
             name: Wallet.from_key(bytes(dev_account(2 + index).key))
@@ -165,8 +164,6 @@ class World:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.chain is not None:
-            self.chain.stop()
         self.daemon.stop()
 
     # ----------------------------------------------------------------- people

@@ -22,9 +22,9 @@ DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "demo.toml"
 @click.option("--data", help="Share this file or hub:OWNER/NAME out, instead of data.source.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same models.")
 @click.option("--keep", is_flag=True, help="Leave the devnet running afterwards.")
-@click.option("--chain-port", default=0, help="Port of the dev chain. Default: a free one.")
+@click.option("--chain-port", default=0, help="Port of the chain. Default: a free one.")
 @click.option("--ipfs-port", default=0, help="Port of the dev IPFS daemon. Default: a free one.")
-@click.option("--rpc", "rpc_url", help="Use this dev chain (chain id 31337) instead.")
+@click.option("--rpc", "rpc_url", help="Use this chain (chain id 31337) instead.")
 @click.option("--ipfs", "ipfs_url", help="Use this IPFS daemon's RPC instead, e.g. Kubo's.")
 @as_json
 @plain_failures

@@ -52,6 +52,12 @@ ONE = RoundId(1)
 ABI = load_artifact("Federation")["abi"]
 
 
+@pytest.fixture
+def stage(either_stage: Stage) -> Stage:
+    """Both chains are held to the same."""
+    return either_stage
+
+
 def addresses(stage: Stage) -> list[Address]:
     clients = (stage.sponsor, stage.lead, stage.standby, *stage.participants, stage.outsider)
     return [each.sender.address for each in clients]

@@ -36,6 +36,12 @@ ONE = RoundId(1)
 NOBODY = Address("0x" + "00" * 20)
 
 
+@pytest.fixture
+def stage(either_stage: Stage) -> Stage:
+    """Both chains are held to the same."""
+    return either_stage
+
+
 def refused(call: Callable[[], object]) -> Reverted:
     with pytest.raises(Reverted) as caught:
         call()

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from chain.events import Finalized, Paid
 from commonweight import launch
 from commonweight.cli import main
-from commonweight.processes import free_port
+from operation.processes import free_port
 from tests.commonweight.network import Network
 from tests.commonweight.program import ROOT
 

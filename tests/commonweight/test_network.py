@@ -13,11 +13,11 @@ from web3 import Web3
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from chain.wallet import load_keystore
-from commonweight import healthcheck
 from commonweight.cli.devnet import devnet_prepare
 from commonweight.config import Config
 from commonweight.network import prepare
-from commonweight.processes import free_port
+from operation import healthcheck
+from operation.processes import free_port
 from protocol.errors import Misconfigured
 from tests.commonweight.program import ROOT, TINY
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chain.dev_accounts import dev_account
 from chain.token import Erc20
 from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.cli import main
-from commonweight.processes import free_port
+from devnet.accounts import dev_account
+from operation.processes import free_port
 from protocol.quantities import Address, TokenUnits
 from tests.commonweight.network import Network
 from tests.commonweight.program import TINY

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from commonweight.metrics import Metrics
-from commonweight.processes import free_port
 from metering.recorder import PHASES
 from metering.traffic import TRAFFIC
 from operation.logs import LogFormat, log_reporter, setup_logging
+from operation.processes import free_port
 from protocol.errors import Misconfigured
 
 

@@ -12,13 +12,13 @@ from aggregator.layerwise import average_layers as average
 from auditor.averaged import WrongLeaf
 from auditor.disputes import challenge, challenge_open, find_fault
 from auditor.watch import watch
-from chain.dev_accounts import dev_account
 from chain.events import AvailabilityChallenged, LeafPosted
 from chain.federation import Federation
 from chain.records import Leaf, RequestState, Status
 from chain.reverts import Reverted
 from chain.rounds import proposal, reveals
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
 from protocol.quantities import Digest, RoundId, TokenUnits
 from protocol.spec import Spec
 from protocol.tree import is_proof_valid

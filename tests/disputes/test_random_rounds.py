@@ -18,13 +18,13 @@ from aggregator.layerwise import average_layers
 from auditor.averaged import Averaged, Part
 from chain.compiler import load_artifact
 from chain.deploy import deploy_federation, deploy_token
-from chain.dev_accounts import dev_account
 from chain.federation import Federation
 from chain.records import Status, Terms
 from chain.reverts import Reverted
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
 from protocol.commitment import compute_commitment
 from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.reveal import Reveal

@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from chain.dev_accounts import dev_account
 from chain.devchain.server import DevChain
+
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
 from protocol.quantities import Address
 from tests.chain.anvil import running_anvil
 from tests.faults.schedule import ANVIL, CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule

@@ -26,7 +26,7 @@ from chain.location import FederationLocation
 from chain.records import AggregatorState
 from chain.rpc import connect
 from commonweight.launch import write_location
-from commonweight.processes import free_port
+from operation.processes import free_port
 from protocol.errors import CommonweightError
 from storage.ipfs import ContentStore
 from tests.chain.anvil import find_anvil, running_anvil

@@ -9,7 +9,6 @@ import pytest
 from aggregator.coordinator import Coordinator
 from aggregator.ledger import Leader
 from aggregator.settings import AggregatorSettings
-from chain.devchain.server import DevChain
 from chain.events import Committed, Joined, Paid, Penalized, Proposed, Revealed
 from chain.records import AggregatorState, Status, SubmissionState
 from node.history import Outcome, RoundResult, Standing, round_results, standing_of
@@ -19,7 +18,6 @@ from node.settings import ParticipantSettings
 from operation.running import Service
 from protocol.errors import Unavailable
 from protocol.quantities import RoundId, TokenUnits
-from tests.chain.anvil import find_anvil, running_anvil
 from tests.world import TOKEN, SyntheticTrainer, World
 
 ROUND = RoundId(1)
@@ -79,28 +77,14 @@ class Ledger:
         return ParticipantSettings.model_validate({**fixed, **changes})
 
 
-class AnvilChain:
-    """Foundry's chain in place of the dev chain."""
-
-    def start(self) -> None:
-        self._running = running_anvil()
-        self.url = self._running.__enter__()
-
-    def stop(self) -> None:
-        self._running.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="module", params=["devchain", "anvil"])
-def chain(request: pytest.FixtureRequest) -> Any:
-    if request.param == "anvil" and find_anvil() is None:
-        pytest.skip("needs anvil (npm ci in contracts)")
-    return AnvilChain if request.param == "anvil" else DevChain
-
-
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as world:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(tmp_path, chain=getattr(request, "param", "anvil")) as world:
         yield world
+
+
+both_chains = pytest.mark.parametrize("world", ["anvil", "eth-tester"], indirect=True)
+"""Both chains are held to the same."""
 
 
 @pytest.fixture
@@ -111,6 +95,7 @@ def ledger(world: World) -> Ledger:
 # --------------------------------------------------------------------- rounds
 
 
+@both_chains
 def test_a_round_needs_no_message(ledger: Ledger) -> None:
     assert ledger.leader.step()
     federation = ledger.world.client()
@@ -280,53 +265,49 @@ def dropped(world: World, act: Callable[[], object]) -> None:
     world.w3.provider.make_request("evm_revert", [snapshot])  # type: ignore[arg-type]
 
 
-def test_what_a_reorganisation_drops_is_sent_again(
-    tmp_path: Path, chain: Callable[[], Any]
-) -> None:
+@both_chains
+def test_what_a_reorganisation_drops_is_sent_again(world: World) -> None:
     """A commitment, a reveal and a proposal; each the same as before, with the same salt."""
-    with World(tmp_path, chain=chain()) as world:
-        ledger = Ledger(world)
-        federation, address = world.client(), world.address_of("ann")
-        round_id = world.open_round()
+    ledger = Ledger(world)
+    federation, address = world.client(), world.address_of("ann")
+    round_id = world.open_round()
 
-        dropped(world, ledger.look)
-        assert federation.get_round(round_id).committed == 0
+    dropped(world, ledger.look)
+    assert federation.get_round(round_id).committed == 0
+    ledger.look()
+    assert federation.get_round(round_id).committed == 3
+
+    dropped(world, ledger.look)
+    assert federation.get_submission(round_id, address).state is SubmissionState.COMMITTED
+    ledger.look()
+    assert federation.get_round(round_id).revealed == 3
+
+    dropped(world, lambda: ledger.leader.coordinator.propose(round_id))
+    assert federation.status(round_id) is Status.PROPOSE
+    ledger.leader.step()
+    assert federation.status(round_id) is Status.FINALIZED
+
+    events = federation.read_events()
+    for kind in (Committed, Revealed, Proposed):
+        of_kind = [e for e in events if isinstance(e, kind)]
+        assert len(of_kind) == (1 if kind is Proposed else 3)
+    assert all(p.trainer.calls <= 1 for p in _trainers(ledger))
+    assert not [check for check in world.audit() if not check.passed]
+
+
+@both_chains
+def test_a_dropped_round_is_opened_and_played_anew(world: World) -> None:
+    ledger = Ledger(world)
+
+    def open_and_commit() -> None:
+        world.open_round()
         ledger.look()
-        assert federation.get_round(round_id).committed == 3
 
-        dropped(world, ledger.look)
-        assert federation.get_submission(round_id, address).state is SubmissionState.COMMITTED
-        ledger.look()
-        assert federation.get_round(round_id).revealed == 3
-
-        dropped(world, lambda: ledger.leader.coordinator.propose(round_id))
-        assert federation.status(round_id) is Status.PROPOSE
-        ledger.leader.step()
-        assert federation.status(round_id) is Status.FINALIZED
-
-        events = federation.read_events()
-        for kind in (Committed, Revealed, Proposed):
-            of_kind = [e for e in events if isinstance(e, kind)]
-            assert len(of_kind) == (1 if kind is Proposed else 3)
-        assert all(p.trainer.calls <= 1 for p in _trainers(ledger))
-        assert not [check for check in world.audit() if not check.passed]
-
-
-def test_a_dropped_round_is_opened_and_played_anew(
-    tmp_path: Path, chain: Callable[[], Any]
-) -> None:
-    with World(tmp_path, chain=chain()) as world:
-        ledger = Ledger(world)
-
-        def open_and_commit() -> None:
-            world.open_round()
-            ledger.look()
-
-        dropped(world, open_and_commit)
-        assert world.client().round_count() == 0
-        assert ledger.leader.step()
-        assert world.client().status(ROUND) is Status.FINALIZED
-        assert all(p.trainer.calls == 1 for p in _trainers(ledger))
+    dropped(world, open_and_commit)
+    assert world.client().round_count() == 0
+    assert ledger.leader.step()
+    assert world.client().status(ROUND) is Status.FINALIZED
+    assert all(p.trainer.calls == 1 for p in _trainers(ledger))
 
 
 def _trainers(ledger: Ledger) -> list[Any]:

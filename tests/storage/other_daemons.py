@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from commonweight.processes import spawn, stop
+from operation.processes import spawn, stop
 from protocol.errors import Unavailable
 from storage.ipfs import ContentStore
 

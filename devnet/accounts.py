@@ -1,4 +1,4 @@
-"""The accounts a dev chain or anvil starts with. Their keys are public: send no real money."""
+"""The accounts a devnet's chain starts with. Their keys are public: send no real money."""
 
 from functools import cache
 

@@ -1,8 +1,8 @@
 """Whether a service answers: what the containers' health checks run.
 
-    python -m commonweight.healthcheck chain   http://127.0.0.1:8545
-    python -m commonweight.healthcheck ipfs    http://127.0.0.1:5001
-    python -m commonweight.healthcheck metrics http://127.0.0.1:9464
+    python -m operation.healthcheck chain   http://127.0.0.1:8545
+    python -m operation.healthcheck ipfs    http://127.0.0.1:5001
+    python -m operation.healthcheck metrics http://127.0.0.1:9464
 
 Exit code 0 when it does, 1 when it does not. It runs every few seconds, so it imports next to
 nothing.
@@ -55,7 +55,7 @@ def _ask(url: str, body: bytes | None) -> bytes | None:
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code of a health check; 2 when it cannot be understood."""
     if len(arguments) != 2 or arguments[0] not in _CHECKS:
-        print(f"usage: python -m commonweight.healthcheck {'|'.join(_CHECKS)} URL", file=sys.stderr)
+        print(f"usage: python -m operation.healthcheck {'|'.join(_CHECKS)} URL", file=sys.stderr)
         return 2
     kind, url = arguments
     if _CHECKS[kind](url.rstrip("/")):

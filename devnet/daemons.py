@@ -1,0 +1,257 @@
+"""The devnet's two daemons, a chain and an IPFS daemon: processes with their state in one folder.
+
+Their kinds, addresses and processes stand in devnet.json. Starting them again brings back the same
+chain and blocks, at the same ports where those are still free.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from devnet.anvil import CHAIN_ID, anvil, find_anvil
+from devnet.program import Program
+from operation.healthcheck import is_chain, is_ipfs
+from operation.processes import check_port, free_port, is_running, spawn, stop
+from protocol.errors import Misconfigured, Unavailable
+from storage.files import read_json, write_json
+
+_START_SECONDS: Final = 60.0
+
+Maker = Callable[[Path, int], Program]
+
+
+def eth_tester(folder: Path, port: int, host: str = "127.0.0.1") -> Program:
+    """Return eth-tester as a chain; it keeps nothing in `folder` but its log."""
+    return _python("devnet.tester", folder / "tester.log", host, port)
+
+
+def dev_ipfs(folder: Path, port: int) -> Program:
+    """Return the dev IPFS daemon, with its blocks in `folder`."""
+    repo = ("--repo", str(folder / "ipfs"))
+    return _python("storage.dev_daemon", folder / "ipfs.log", "127.0.0.1", port, *repo)
+
+
+def _python(module: str, log: Path, host: str, port: int, *options: str) -> Program:
+    # -P: no package of ours may be looked for where the user happens to stand.
+    command = (sys.executable, "-P", "-m", module, "--host", host, "--port", str(port), *options)
+    return Program(command, f"http://{host}:{port}", module, log)
+
+
+CHAINS: Final[dict[str, Maker]] = {"anvil": anvil, "eth-tester": eth_tester}
+"""anvil is the default; where it is not installed, eth-tester takes its place."""
+IPFS: Final[dict[str, Maker]] = {"dev": dev_ipfs}
+"""The first is the default."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon that was started; `mark` is a word of its command line."""
+
+    kind: str
+    url: str
+    pid: int
+    mark: str
+    log: str
+
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return is_running(self.pid, self.mark)
+
+
+@dataclass(frozen=True)
+class Devnet:
+    """A devnet that was started."""
+
+    chain: Daemon
+    ipfs: Daemon
+    block_time: float = 0  # seconds; 0: a block with each transaction
+    chain_id: int = CHAIN_ID
+
+    @property
+    def rpc_url(self) -> str:
+        """The chain's JSON-RPC."""
+        return self.chain.url
+
+    @property
+    def ipfs_url(self) -> str:
+        """The RPC of the IPFS daemon."""
+        return self.ipfs.url
+
+
+def up(
+    folder: Path,
+    *,
+    chain: str = "",
+    ipfs: str = "",
+    chain_port: int = 0,
+    ipfs_port: int = 0,
+    block_time: float | None = None,
+    outlive: bool = True,
+) -> Devnet:
+    """Start what is not running and return the devnet once both daemons answer; see `start`.
+
+    Unavailable when a daemon does not come up.
+    """
+    devnet = start(
+        folder,
+        chain=chain,
+        ipfs=ipfs,
+        chain_port=chain_port,
+        ipfs_port=ipfs_port,
+        block_time=block_time,
+        outlive=outlive,
+    )
+    wait(devnet, folder)
+    return devnet
+
+
+def start(
+    folder: Path,
+    *,
+    chain: str = "",
+    ipfs: str = "",
+    chain_port: int = 0,
+    ipfs_port: int = 0,
+    block_time: float | None = None,
+    outlive: bool = True,
+) -> Devnet:
+    """Start both daemons, unless they run, and return the devnet without waiting for it.
+
+    What is not given (an empty kind, port 0, no block time) is as it was the last time, else the
+    default or a free port. Without `outlive` the daemons end with this process. Misconfigured
+    when a port is taken, when a daemon is not installed, or when others run than are asked for.
+    """
+    known = running(folder)
+    if known is not None:
+        return _as_wanted(known, chain, ipfs, block_time)
+    down(folder)
+    last = _last(folder)
+    chain = chain or _default_chain(last)
+    ipfs = ipfs or (last.ipfs.kind if last else next(iter(IPFS)))
+    if block_time is None:
+        block_time = last.block_time if last and last.chain.kind == chain else 0
+    chain_port = _choose_port(chain_port, last.chain.url if last else None, "the chain")
+    ipfs_port = _choose_port(ipfs_port, last.ipfs.url if last else None, "the IPFS daemon")
+    chain_program = _chain_program(chain, folder, chain_port, block_time)
+    ipfs_program = IPFS[ipfs](folder, ipfs_port)
+    devnet = Devnet(
+        chain=_start(chain, chain_program, outlive=outlive),
+        ipfs=_start(ipfs, ipfs_program, outlive=outlive),
+        block_time=block_time,
+    )
+    write_json(folder / "devnet.json", asdict(devnet))
+    return devnet
+
+
+def down(folder: Path) -> bool:
+    """Stop the devnet's processes; whether any was running. The state stays on disk."""
+    last = _last(folder)
+    alive = [each for each in (last.chain, last.ipfs) if each.is_running()] if last else []
+    for daemon in alive:
+        stop(daemon.pid)
+    return bool(alive)
+
+
+def running(folder: Path) -> Devnet | None:
+    """Return the devnet of `folder` when both its daemons answer, else None."""
+    last = _last(folder)
+    if last is None or not (last.chain.is_running() and last.ipfs.is_running()):
+        return None
+    return last if _answers(last) else None
+
+
+def wait(devnet: Devnet, folder: Path) -> None:
+    """Return once both daemons answer; Unavailable, with both stopped, when they do not."""
+    try:
+        _wait(devnet, folder)
+    except Unavailable:
+        down(folder)
+        raise
+
+
+def _wait(devnet: Devnet, folder: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(devnet):
+        for daemon in (devnet.chain, devnet.ipfs):
+            if not daemon.is_running():
+                raise Unavailable(f"{daemon.kind} ended while starting: see {daemon.log}")
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the devnet did not answer within {_START_SECONDS:.0f} s: {folder}")
+        time.sleep(0.05)
+
+
+def _answers(devnet: Devnet) -> bool:
+    return is_chain(devnet.rpc_url) and is_ipfs(devnet.ipfs_url)
+
+
+def _start(kind: str, program: Program, *, outlive: bool) -> Daemon:
+    process = spawn(program.command, program.log, outlive=outlive)
+    return Daemon(kind, program.url, process.pid, program.mark, str(program.log))
+
+
+def _default_chain(last: Devnet | None) -> str:
+    """Return the kind of the last time; eth-tester only in place of an anvil that is not there.
+
+    Having had to do with eth-tester is no reason to go on with it: it has kept nothing.
+    """
+    kind = last.chain.kind if last else "anvil"
+    if kind not in ("anvil", "eth-tester"):
+        return kind
+    if find_anvil() is not None:
+        return "anvil"
+    print(
+        "anvil is not installed: the chain is eth-tester, in memory only, gone once it stops",
+        file=sys.stderr,
+    )
+    return "eth-tester"
+
+
+def _chain_program(kind: str, folder: Path, port: int, block_time: float) -> Program:
+    if kind == "anvil":
+        return anvil(folder, port, block_time)
+    if block_time:
+        raise Misconfigured(f"{kind} mines with each transaction: only anvil takes a block time")
+    return CHAINS[kind](folder, port)
+
+
+def _as_wanted(known: Devnet, chain: str, ipfs: str, block_time: float | None) -> Devnet:
+    """Return the devnet that runs; Misconfigured when it is not the one asked for."""
+    has = {
+        "chain": (known.chain.kind, chain or known.chain.kind),
+        "IPFS daemon": (known.ipfs.kind, ipfs or known.ipfs.kind),
+        "block time": (known.block_time, known.block_time if block_time is None else block_time),
+    }
+    for what, (found, wanted) in has.items():
+        if found != wanted:
+            raise Misconfigured(
+                f"the devnet runs with {what} {found}, not {wanted}: stop it first with"
+                " `commonweight devnet down`"
+            )
+    return known
+
+
+def _last(folder: Path) -> Devnet | None:
+    """Return the devnet of the last time, None when there is none that this version can read."""
+    path = folder / "devnet.json"
+    if not path.exists():
+        return None
+    known = read_json(path)
+    try:
+        chain, ipfs = Daemon(**known.pop("chain")), Daemon(**known.pop("ipfs"))
+        return Devnet(chain=chain, ipfs=ipfs, **known)
+    except (KeyError, TypeError):
+        return None
+
+
+def _choose_port(wanted: int, last_url: str | None, purpose: str) -> int:
+    if wanted:
+        return check_port(wanted, purpose)
+    if last_url is not None:
+        try:
+            return check_port(int(last_url.rpartition(":")[2]), purpose)
+        except Misconfigured:
+            pass
+    return free_port()

@@ -1,0 +1,75 @@
+"""One daemon of the devnet in the foreground, as a container runs it.
+
+`devnet.daemons` starts both in the background instead, for a person at a terminal.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from devnet.anvil import anvil, find_anvil
+from devnet.daemons import eth_tester
+from operation.healthcheck import is_chain
+from operation.processes import check_port, free_port
+from protocol.errors import Unavailable
+
+_POLL_SECONDS: Final = 0.05
+
+
+def serve_chain(folder: Path, host: str, port: int, block_time: float = 0) -> None:
+    """Serve anvil with its state in `folder` until SIGTERM or SIGINT; without anvil, eth-tester.
+
+    Its URL is the one line on stdout, once it answers. Misconfigured when the port is taken,
+    Unavailable when the chain does not start or ends by itself.
+    """
+    port = check_port(port, "the chain") if port else free_port()
+    if find_anvil() is not None:
+        program = anvil(folder, port, block_time, host)
+    else:
+        print("anvil is not installed: the chain is eth-tester, in memory only", file=sys.stderr)
+        program = eth_tester(folder, port, host)
+    stopped = threading.Event()
+    _on_signals(lambda *_: stopped.set())
+    # In a session of its own: Ctrl-C reaches the chain once, through this process.
+    process = subprocess.Popen(program.command, stdout=sys.stderr, start_new_session=True)
+    here = "127.0.0.1" if host == "0.0.0.0" else host
+    try:
+        while not is_chain(f"http://{here}:{port}") and not stopped.wait(_POLL_SECONDS):
+            _check(process)
+        if not stopped.is_set():
+            print(program.url, flush=True)
+        while not stopped.wait(_POLL_SECONDS):
+            _check(process)
+    finally:
+        process.terminate()
+        process.wait()  # it writes its state down
+
+
+def serve_ipfs(folder: Path, host: str, port: int) -> None:
+    """Serve the dev IPFS daemon with its blocks in `folder` until SIGTERM or SIGINT.
+
+    Its URL is the one line on stdout, once it answers. Misconfigured when folder or port cannot be
+    used.
+    """
+    from storage.dev_daemon import DevIpfsDaemon
+
+    stopped = threading.Event()
+    _on_signals(lambda *_: stopped.set())
+    with DevIpfsDaemon(folder / "ipfs", host, port) as daemon:
+        print(daemon.url, flush=True)
+        stopped.wait()
+
+
+def _on_signals(handler: Callable[..., Any]) -> None:
+    """Handle both signals from now on: the first process of a container ignores them otherwise."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def _check(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        raise Unavailable(f"the chain ended with exit code {process.returncode}")
