@@ -53,6 +53,7 @@ _LIMIT_EXCEEDED = -32005  # EIP-1474's code for a request that asks for too much
 _TOTAL_TIMEOUTS: Final = 4  # an answer may be silent for one timeout, and take four in all
 _PIECE_BYTES: Final = 1 << 16
 _MAX_DEPTH: Final = 100  # web3 lifts Python's own limit so far that parsing could end the process
+_FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 8.0
 _ASK_PENDING_AGAIN_S: Final = 600.0
 
@@ -150,7 +151,7 @@ class RpcProvider(JSONBaseProvider):
     def _ask(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Return the node's answer to one request, sent again while the rate is limited."""
         give_up = time.monotonic() + self._patience_s
-        pause = 0.25
+        pause = _FIRST_PAUSE_S
         while True:
             try:
                 return self._ask_once(method, params)

@@ -343,7 +343,7 @@ def test_pages_grow_again_after_a_stretch_of_many_logs() -> None:
 
 
 def test_a_limited_rate_leaves_the_page_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.rpc.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("chain.rpc._FIRST_PAUSE_S", 0.001)
     left = [refusal(-32005, "rate limit exceeded")] * 8 + [Reply(b"", 429)] * 2
 
     def refuse(first: int, size: int) -> Reply | None:
