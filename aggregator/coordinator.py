@@ -1,10 +1,11 @@
 """The aggregator's part in a federation: open a round, screen, average, propose, settle.
 
-Every step first reads from the chain what has happened, so that an aggregator that was killed
+Every step first reads from mined blocks what has happened, so that an aggregator that was killed
 continues where the chain stands, and a second one can take over:
 
     next_round   the open round, or a new one; a standby waits for it, or takes the lead
-    propose      screen every revealed update, average the accepted ones, publish the model
+    propose      once no reveal can come any more: screen every revealed update, average the
+                 accepted ones, publish the model
     respond      in the challenge window: post the leaves that are demanded of our proposal
     settle       finalize after the challenge window
     play         all of a round, asking participants to act through `ask`
@@ -27,11 +28,11 @@ from aggregator.product_error import product_error
 from chain.federation import Federation
 from chain.records import AggregatorState, Model, Status, SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import model_before, proposal, reveals, unrevealed
+from chain.rounds import await_end, model_before, proposal, reveals, unrevealed
 from metering.recorder import Recorder
 from protocol.errors import Misconfigured
 from protocol.manifest import Kind
-from protocol.quantities import Digest, RoundId
+from protocol.quantities import Digest, RoundId, UnixTime
 from protocol.spec import Spec
 from storage.ipfs import ContentStore
 from storage.layers import (
@@ -70,6 +71,7 @@ class Coordinator:
         self.workspace = workspace
         self.report = report
         self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between two looks
+        self.confirmations = 0  # blocks under the reveals before they are screened
         self.terms = federation.terms()
         self.address = federation.sender.address
         self.chain_id = federation.w3.eth.chain_id
@@ -86,10 +88,11 @@ class Coordinator:
         """
         federation = self.federation
         while True:
-            newest = federation.round_count()
-            if newest and federation.status(newest) < Status.FINALIZED:
+            now = federation.now()
+            newest = now.round_count()
+            if newest and not now.get_round(newest).is_ended:
                 return newest
-            if federation.is_over():
+            if now.is_over():
                 return None
             self.bond()
             self._check_standing()
@@ -100,8 +103,12 @@ class Coordinator:
 
     def bond(self) -> None:
         """Post the bond where that is still missing; a standby does it before it is needed."""
-        if self.federation.aggregator_state(self.address) is AggregatorState.LISTED:
+        if self.bond_state() is AggregatorState.LISTED:
             self.federation.bond()
+
+    def bond_state(self) -> AggregatorState:
+        """Whether this aggregator is listed, bonded or slashed."""
+        return self.federation.aggregator_state(self.address)
 
     def play(self, round_id: RoundId, ask: Ask) -> Status:
         """Bring the round to its end and return its final status."""
@@ -144,7 +151,7 @@ class Coordinator:
             self.report("replaced an idle lead", lead=self.federation.current_aggregator())
 
     def _check_standing(self) -> None:
-        state = self.federation.aggregator_state(self.address)
+        state = self.bond_state()
         if state is not AggregatorState.BONDED:
             raise Misconfigured(f"{self.address} cannot aggregate here: it is {state.name.lower()}")
 
@@ -171,10 +178,12 @@ class Coordinator:
     def propose(self, round_id: RoundId) -> list[Screened]:
         """Screen the revealed updates, average the accepted ones, publish and propose the model.
 
-        With no update accepted the model stays as it is. Unrevealed commitments are penalized.
+        Waits, half of the phase at most, until mined blocks show that no reveal can be added. With
+        no update accepted the model stays as it is. Unrevealed commitments are penalized.
         """
-        model = model_before(self.federation, round_id)
-        screened = self._screen(round_id, model)
+        now = self._await_reveals(round_id)
+        model = model_before(now, round_id)
+        screened = self._screen(now, round_id, model)
         proposed = self._publish(round_id, model, [s for s in screened if s.verdict.is_accepted])
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
@@ -184,6 +193,13 @@ class Coordinator:
         )
         self._penalize(round_id)
         return screened
+
+    def _await_reveals(self, round_id: RoundId) -> Federation:
+        half = self.terms.propose_seconds // 2
+        deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
+        return await_end(
+            self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
+        )
 
     def respond(self, round_id: RoundId) -> None:
         """Post the leaves that are demanded of a proposal of ours; settle demands that are late."""
@@ -206,8 +222,8 @@ class Coordinator:
             self._penalize(round_id)
             self.federation.abandon(round_id)
 
-    def _screen(self, round_id: RoundId, model: Model) -> list[Screened]:
-        revealed = reveals(self.federation, round_id)
+    def _screen(self, now: Federation, round_id: RoundId, model: Model) -> list[Screened]:
+        revealed = reveals(now, round_id)
         self._check_room(round_id, len(revealed))
         self.report("screening", round=round_id, updates=len(revealed))
         subject = self._subject(round_id, "model")

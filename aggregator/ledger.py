@@ -11,15 +11,14 @@ from aggregator.coordinator import Coordinator
 from aggregator.settings import AggregatorSettings
 from chain.location import FederationLocation
 from chain.records import AggregatorState, Status
-from chain.rounds import await_buried, connect_federation
+from chain.rounds import check_confirmations, connect_federation
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from operation.progress import Report
 from operation.running import Service, alone
 from protocol.errors import Misconfigured
-from protocol.quantities import RoundId, UnixTime
+from protocol.quantities import RoundId
 from storage.ipfs import ContentStore
-from storage.screening import Screened
 
 _PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
 
@@ -43,15 +42,16 @@ def run_aggregator(
         service.keep(Leader(coordinator, settings, service).step)
 
 
-def open_coordinator(
-    settings: AggregatorSettings, wallet: Wallet, report: Report
-) -> "PatientCoordinator":
+def open_coordinator(settings: AggregatorSettings, wallet: Wallet, report: Report) -> Coordinator:
     """Return the coordinator of these settings. Misconfigured or Unavailable, in one line."""
     location = FederationLocation.load(settings.federation)
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
     journal = settings.state / f"transactions-{wallet.address}.json"
-    coordinator = PatientCoordinator(
-        connect_federation(location, wallet, limits, journal),
+    federation = connect_federation(location, wallet, limits, journal)
+    phase_seconds = federation.terms().propose_seconds
+    check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
+    coordinator = Coordinator(
+        federation,
         ContentStore(location.ipfs_url),
         settings.state,
         report,
@@ -66,28 +66,11 @@ def open_coordinator(
     return coordinator
 
 
-class PatientCoordinator(Coordinator):
-    """A coordinator that proposes only on reveals that a reorganisation no longer takes away."""
-
-    confirmations = 0
-
-    def propose(self, round_id: RoundId) -> list[Screened]:
-        """Propose as `Coordinator.propose`, but wait for confirmations up to half the time."""
-        half = self.terms.propose_seconds // 2
-        deadline = self.federation.get_round(round_id).propose_deadline - half
-        await_buried(self.federation, round_id, self.confirmations, UnixTime(deadline), self.wait)
-        return super().propose(round_id)
-
-    def bond_state(self) -> AggregatorState:
-        """Whether this aggregator is listed, bonded or slashed."""
-        return self.federation.aggregator_state(self.address)
-
-
 class Leader:
     """Plays round after round, as the lead or standing by."""
 
     def __init__(
-        self, coordinator: PatientCoordinator, settings: AggregatorSettings, service: Service
+        self, coordinator: Coordinator, settings: AggregatorSettings, service: Service
     ) -> None:
         self.coordinator = coordinator
         self.federation = coordinator.federation
@@ -120,11 +103,12 @@ class Leader:
 
     def _lacks_participants(self) -> bool:
         """Whether no round is open and too few have joined for one; said once."""
-        newest = self.federation.round_count()
-        if newest and self.federation.status(newest) < Status.FINALIZED:
+        now = self.federation.now()
+        newest = now.round_count()
+        if newest and not now.get_round(newest).is_ended:
             return False
-        active, wanted = self.federation.active_count(), self.settings.min_participants
-        lacks = active < wanted and not self.federation.is_over()
+        active, wanted = now.active_count(), self.settings.min_participants
+        lacks = active < wanted and not now.is_over()
         if lacks and not self._has_told:
             self.coordinator.report("waiting for participants", active=active, wanted=wanted)
         self._has_told = lacks

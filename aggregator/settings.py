@@ -9,7 +9,7 @@ And, where the defaults do not suit:
 
 state = "state"                     # downloaded updates and averaged models
 poll_seconds = 2.0                  # between two looks at the chain
-confirmations = 0                   # blocks under the reveals before a model is proposed
+confirmations = 0                   # blocks on the reveal phase's end before a model is proposed
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
 min_participants = 1                # open no round with fewer

@@ -11,7 +11,6 @@ from auditor.mean import first_wrong_leaf
 from auditor.replay import Audit
 from chain.events import Proposed
 from chain.records import Leaf, Model, OpenedUpdate
-from chain.rounds import model_before
 from protocol.average import weighted_mean
 from protocol.checks import Check
 from protocol.encoding import STORED
@@ -130,7 +129,7 @@ def fetch_averaged(audit: Audit, history: RoundHistory, proposed: Proposed) -> A
     if not accepted:
         return None
     spec = audit.spec()
-    before = model_before(audit.federation, history.round_id)
+    before = audit.model_before(history.round_id)
     screened = {s.verdict.participant: s for s in audit.screen(spec, history, before)}
     updates = []
     for verdict in accepted:

@@ -18,7 +18,7 @@ import json
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +46,19 @@ CONFIRMATIONS: Final = 12
 _TYPES: Final = {each.__name__: each for each in EVENT_TYPES}
 
 
+@dataclass
+class EventsRead:
+    """The federation's events up to a block, told by one node.
+
+    `counted`: they were compared with what the contract counts, and none is missing.
+    """
+
+    to_block: int
+    block_hash: bytes
+    events: list[FederationEvent]
+    counted: bool = False
+
+
 class AuditCache:
     """The cache of one federation, below `folder`, which other federations may share."""
 
@@ -54,7 +67,8 @@ class AuditCache:
     ) -> None:
         self._federation = federation
         self._confirmations = confirmations
-        self._chain_id = federation.w3.eth.chain_id
+        with plain_errors():
+            self._chain_id = federation.w3.eth.chain_id
         self.folder = folder / f"{self._chain_id}-{federation.address}"
 
     @property
@@ -82,34 +96,33 @@ class AuditCache:
 
     # ------------------------------------------------------------------ events
 
-    def read_events(self, head: int) -> list[FederationEvent]:
-        """Return the federation's events up to block `head`: what is kept, and the rest afresh."""
-        settled = head - self._confirmations
-        before = block_hash(self._federation, settled) if settled >= 0 else None
-        known, done = self._known_events(head)
-        fresh = self._federation.read_events(done + 1 if known is not None else None, head)
-        events = [*(known or ()), *fresh]
-        if before is not None and block_hash(self._federation, settled) == before:
-            kept = [event for event in events if event.block_number <= settled]
-            self._write(
-                self._events_path(),
-                {
-                    "key": self._events_key(),
-                    "to_block": settled,
-                    "block_hash": before.hex(),
-                    "events": [_event_as_json(event) for event in kept],
-                },
-            )
-        return events
-
-    def _known_events(self, head: int) -> tuple[list[FederationEvent] | None, int]:
+    def known_events(self, head: int) -> EventsRead | None:
+        """Return the events on record up to a block that is on the chain, `head` at most."""
         record = self._read(self._events_path(), self._events_key())
         if record is None or record["to_block"] > head:
-            return None, -1
+            return None
         found = block_hash(self._federation, record["to_block"])
         if found is None or found.hex() != record["block_hash"]:
-            return None, -1  # the chain went another way below that block
-        return [_event_of_json(each) for each in record["events"]], record["to_block"]
+            return None  # the chain went another way below that block
+        events = [_event_of_json(each) for each in record["events"]]
+        return EventsRead(record["to_block"], found, events, counted=True)
+
+    def keep_events(self, read: EventsRead) -> None:
+        """Keep those events that are deep enough; the contract's numbers agree with all of them."""
+        settled = read.to_block - self._confirmations
+        found = block_hash(self._federation, settled) if settled >= 0 else None
+        if found is None or block_hash(self._federation, read.to_block) != read.block_hash:
+            return
+        kept = [event for event in read.events if event.block_number <= settled]
+        self._write(
+            self._events_path(),
+            {
+                "key": self._events_key(),
+                "to_block": settled,
+                "block_hash": found.hex(),
+                "events": [_event_as_json(event) for event in kept],
+            },
+        )
 
     def _events_path(self) -> Path:
         return self.folder / f"events-{_digest(str(self._federation.w3.provider))[:16]}.json"

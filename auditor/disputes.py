@@ -14,12 +14,12 @@ from auditor.availability import Answered, Wanted, Withheld, demand, next_step
 from auditor.averaged import WrongLeaf, fetch_averaged
 from auditor.replay import Audit
 from chain.demands import Demands, open_demands, settle_unanswered
-from chain.events import DepositReturned, ProposalRefuted, Proposed
+from chain.events import DepositReturned, ProposalRefuted, Proposed, RoundEvent, RoundOpened
 from chain.federation import Federation
 from chain.records import Status
 from chain.reverts import Reverted
 from chain.transactions import Receipt
-from protocol.errors import CommonweightError
+from protocol.errors import CommonweightError, Unavailable
 from protocol.quantities import RoundId
 from protocol.reveal import Reveal
 from protocol.verdict import FULL_SCORE, compute_weight
@@ -56,6 +56,10 @@ def find_fault(audit: Audit, round_id: RoundId) -> Fault | Withheld | None:
     for index, verdict in enumerate(proposed.verdicts):
         if not verdict.is_accepted:
             continue
+        if verdict.participant not in reveals:
+            raise Unavailable(
+                f"the node does not have all logs: none says what {verdict.participant} revealed"
+            )
         weight = compute_weight(reveals[verdict.participant].examples, audit.terms.weight_cap)
         if (verdict.weight, verdict.score) != (weight, FULL_SCORE):
             return WrongVerdict(proposed, index, reveals[verdict.participant])
@@ -143,15 +147,25 @@ def settle_demands(federation: Federation, demands: Demands) -> Iterator[str]:
 
 
 def challenge_open(audit: Audit) -> list[str]:
-    """Judge the newest round if it can be challenged now; return lines on what came of it."""
-    newest = audit.federation.round_count()
-    if not newest or audit.federation.status(newest) is not Status.CHALLENGE:
+    """Judge the newest round if it can be challenged now; return lines on what came of it.
+
+    Looks at the chain as it is by now: `audit` may have taken long.
+    """
+    try:
+        return _challenge_open(Audit(audit.federation, audit.store, audit.folder, audit.cache))
+    except CommonweightError as error:
+        return [f"cannot judge now: {error}"]
+
+
+def _challenge_open(audit: Audit) -> list[str]:
+    opened = [event.round for event in audit.events if isinstance(event, RoundOpened)]
+    if not opened or audit.federation.status(opened[-1]) is not Status.CHALLENGE:
         return ["no proposal is open to challenge"]
-    demands = open_demands(audit.federation.read_events(round_id=newest))
-    settled = list(settle_demands(audit.federation, demands))
+    of_round = [e for e in audit.events if isinstance(e, RoundEvent) and e.round == opened[-1]]
+    settled = list(settle_demands(audit.federation, open_demands(of_round)))
     if settled:
         return settled
     try:
-        return [line for line, _ in judge(audit, newest)]
+        return [line for line, _ in judge(audit, opened[-1])]
     except CommonweightError as error:
-        return [f"round {newest}: cannot judge now: {error}"]
+        return [f"round {opened[-1]}: cannot judge now: {error}"]

@@ -42,9 +42,12 @@ class RoundFinding:
         return "refuted" if history.refuted else "open"
 
     @property
-    def passed(self) -> bool:
-        """Whether no check of the round failed."""
-        return all(check.passed for check in self.checks)
+    def passed(self) -> bool | None:
+        """Whether every check of the round passed; None when none failed but not all were made."""
+        if any(check.failed for check in self.checks):
+            return False
+        whole = self.checks and not any(check.unchecked for check in self.checks)
+        return True if whole else None
 
     def as_json(self) -> dict[str, Any]:
         """The round in numbers, as a JSON object."""
@@ -91,7 +94,12 @@ class Findings:
     @property
     def failed(self) -> int:
         """How many checks failed."""
-        return sum(not check.passed for check in self.checks)
+        return sum(check.failed for check in self.checks)
+
+    @property
+    def unchecked(self) -> int:
+        """How many checks could not be made."""
+        return sum(check.unchecked for check in self.checks)
 
     @property
     def cached(self) -> int:
@@ -107,6 +115,7 @@ class Findings:
             "block_hash": self.block_hash.hex(),
             "made_at": self.made_at.isoformat(timespec="seconds"),
             "failed": self.failed,
+            "unchecked": self.unchecked,
             "cached": self.cached,
             "rounds": [found.as_json() for found in self.rounds],
             "checks": [check.as_json() for check in self.checks],

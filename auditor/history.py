@@ -19,7 +19,7 @@ from chain.events import (
     RoundOpened,
 )
 from chain.rounds import standing_proposal
-from protocol.errors import Misconfigured
+from protocol.errors import Unavailable
 from protocol.quantities import Address, RoundId
 from protocol.reveal import Reveal
 
@@ -44,6 +44,11 @@ class RoundHistory:
         events = [event for each in held for event in each if isinstance(event, RoundEvent)]
         return sorted(events, key=lambda event: (event.block_number, event.log_index))
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can be added to the round any more, but a penalty."""
+        return self.finalized is not None or self.abandoned is not None
+
     def reveals(self) -> list[Reveal]:
         """The reveals in the order in which their participants committed."""
         by_participant = {e.participant: e for e in self.revealed}
@@ -57,7 +62,7 @@ class RoundHistory:
 def round_histories(events: Sequence[FederationEvent]) -> list[RoundHistory]:
     """Return every round that was opened, in order; of several proposals the last one stands.
 
-    A proposal that was refuted does not count.
+    A proposal that was refuted does not count. Unavailable when a round's opening is missing.
     """
     rounds: dict[RoundId, list[RoundEvent]] = {}
     for event in events:
@@ -86,7 +91,9 @@ def _history(round_id: RoundId, events: Sequence[RoundEvent]) -> RoundHistory:
     ended = [e for e in events if isinstance(e, Abandoned)]
     opened = [e for e in events if isinstance(e, RoundOpened)]
     if not opened:
-        raise Misconfigured(f"round {round_id} has events but was never opened")
+        raise Unavailable(
+            f"the node does not have all logs: none says that round {round_id} was opened"
+        )
     return RoundHistory(
         round_id,
         opened[0],

@@ -36,10 +36,12 @@ td.short, th.short { white-space: nowrap; }
 .faint { color: var(--faint); }
 .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
+.unknown { color: var(--ink); font-weight: 600; }
 .banner { margin: 1.2rem 0; padding: .8rem 1rem; border-radius: 6px; font-size: 1.05rem;
   border: 1px solid currentColor; }
 .banner.good { background: var(--good-tint); }
 .banner.bad { background: var(--bad-tint); }
+.banner.unknown { background: var(--tint); }
 .badge { font-size: .75rem; font-weight: 600; padding: .1rem .5rem; border-radius: 1rem;
   border: 1px solid currentColor; vertical-align: .15em; margin-left: .4rem; }
 summary { cursor: pointer; color: var(--faint); margin: .8rem 0 .3rem; }

@@ -8,10 +8,12 @@ again, the mean and the payouts are computed again, and the tokens are counted.
 """
 
 import dataclasses
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
-from auditor.cache import AuditCache, block_hash
+from auditor.cache import AuditCache, EventsRead, block_hash
 from auditor.downloads import Downloads
 from auditor.history import RoundHistory, round_histories
 from auditor.mean import first_wrong_value
@@ -21,12 +23,15 @@ from auditor.rules import (
     check_payouts,
     check_verdicts,
     tell_refuted,
+    unreachable,
 )
-from auditor.tokens import check_tokens
+from auditor.tokens import Holdings, check_tokens, count_tokens, read_holdings
 from auditor.verified import Verified
+from chain.complete import MissingLogs, require_all_logs
+from chain.events import FederationEvent, Finalized
 from chain.federation import Federation
 from chain.records import Model
-from chain.rounds import model_before
+from chain.rpc import plain_errors
 from protocol.checks import Check
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.quantities import RoundId, parse_digest
@@ -35,12 +40,22 @@ from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 from storage.screening import Screened, screen_reveals
 
+_PAUSES_S: Final = (1.0, 2.0, 4.0)
+
+
+class ChainChanged(Unavailable):
+    """The chain went another way below the block that an audit looks at: begin again."""
+
 
 class Audit:
     """One federation under audit, at one block; layer files are kept in `folder` while it runs.
 
     With a cache, which must be held, rounds that are done are not done again; without one
     everything is. After `run`, `from_cache` tells which rounds were not, and `found_spec` the spec.
+
+    A full node keeps the state of about 128 blocks. So all state is read when the audit begins, at
+    the block up to which the events were read; where that took too long, once more at a newer one.
+    Unavailable when the node does not answer, or lacks logs that the contract counts.
     """
 
     def __init__(
@@ -52,27 +67,29 @@ class Audit:
     ) -> None:
         self.federation = federation
         self.store = store
+        self.folder = folder
         self.cache = cache
-        self.chain_id = federation.w3.eth.chain_id
-        self.block = federation.w3.eth.block_number
-        self.block_hash = self._find_hash()
+        with plain_errors():
+            self.chain_id = federation.w3.eth.chain_id
         self.terms = federation.terms()
-        if cache is None:
-            self.events = federation.read_events(to_block=self.block)
-        else:
-            self.events = cache.read_events(self.block)
+        self.block = -1
+        self.block_hash = b""
+        self.events: list[FederationEvent] = []
         self.found_spec: Spec | None = None
         self.from_cache: set[RoundId] = set()
+        self._read: EventsRead | None = None
         self._downloads = Downloads(store, self.chain_id, federation.address, folder)
         self._screened: dict[tuple[RoundId, Model], list[Screened]] = {}
+        self._look()
 
     def run(self, rounds: Collection[RoundId] | None = None) -> Iterator[Verified]:
         """Yield every check as it is made, in the order of the rounds.
 
         With `rounds` only of those: the spec, each round and the model before it, and the tokens,
         which can only be counted as a whole. Misconfigured when one of them was not opened;
-        Unavailable when the chain is another one at the end than it was at the start.
+        ChainChanged when a reorganisation undid what was checked.
         """
+        held = self._read_holdings()
         plan = self._plan(rounds)
         spec_check, spec = self._check_spec()
         self.found_spec = spec
@@ -83,11 +100,111 @@ class Audit:
         if rounds is None:
             yield self._check_initial_model(spec)
         yield from self._check_rounds(spec, plan)
-        yield from check_tokens(self.federation, self.events, self.block)
-        if self._find_hash() != self.block_hash:
-            raise Unavailable(
-                f"the chain has another block {self.block} than when the audit began: run it again"
+        if block_hash(self.federation, self.block) != self.block_hash:
+            held = self._look_again(plan)
+        yield from self._check_tokens(held)
+
+    # -------------------------------------------------------------- the chain
+
+    def _look(self) -> None:
+        """Read the events up to a block that is the latest, and see that none is missing."""
+        block = self._head()
+        for pause in (*_PAUSES_S, None):
+            try:
+                return self._look_at(block)
+            except MissingLogs:
+                # The index of a node's logs may catch up with this very block.
+                self._read = None
+                if pause is None:
+                    raise
+                time.sleep(pause)
+            except Unavailable:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+                block = self._head()
+        raise AssertionError("the last try returns or raises")
+
+    def _look_at(self, block: int) -> None:
+        found = block_hash(self.federation, block)
+        if found is None:
+            raise Unavailable(f"the Ethereum RPC does not have its own block {block}")
+        known = self._known_events(block)
+        events = [*known.events, *self.federation.read_events(known.to_block + 1, block)]
+        self._read = EventsRead(block, found, events)
+        done = round_histories(known.events) if known.counted else []
+        ended = {history.round_id for history in done if history.ended}
+        require_all_logs(self.federation, events, block, ended)
+        if not self._is_on_chain(self._read):
+            raise ChainChanged(f"the chain has another block {block} than a moment ago")
+        self._read.counted = True
+        self.block, self.block_hash, self.events = block, found, events
+
+    def _known_events(self, block: int) -> EventsRead:
+        """Return the events up to a block that is still on the chain, up to `block` at most."""
+        known = self._read
+        if known is None or known.to_block > block or not self._is_on_chain(known):
+            known = self.cache.known_events(block) if self.cache else None
+        return known or EventsRead(self.federation.deployment_block - 1, b"", [])
+
+    def _is_on_chain(self, read: EventsRead) -> bool:
+        return block_hash(self.federation, read.to_block) == read.block_hash
+
+    def _read_holdings(self) -> Holdings | Unavailable:
+        """Return what the contract holds at this audit's block, or why that cannot be known.
+
+        Looks again at a newer block when the node has forgotten this one's state meanwhile.
+        """
+        for pause in (*_PAUSES_S, None):
+            accounts = count_tokens(self.events, self.terms.availability_deposit)
+            try:
+                held = read_holdings(self.federation, accounts, self.block)
+                if not held.agree_with(accounts):
+                    raise MissingLogs(
+                        f"the node does not have all logs of block {self.block}: by them the"
+                        " contract should hold and owe other amounts than it does"
+                    )
+            except Unavailable as error:
+                if pause is None:
+                    return error
+                if isinstance(error, MissingLogs):
+                    self._read = None
+                time.sleep(pause)
+                self._look()
+            else:
+                if self.cache is not None and self._read is not None:
+                    self.cache.keep_events(self._read)
+                return held
+        raise AssertionError("the last try returns")
+
+    def _look_again(self, plan: Sequence[tuple[RoundHistory, Model]]) -> Holdings | Unavailable:
+        """Look at another block after a reorganisation, and return what is held there.
+
+        ChainChanged unless the rounds that were checked are there as they were.
+        """
+        gone = self.block
+        self._look()
+        held = self._read_holdings()
+        now = {history.round_id: (history, before) for history, before in self._plan(None)}
+        if any(now.get(history.round_id) != (history, before) for history, before in plan):
+            raise ChainChanged(
+                f"block {gone}, at which the audit began, is no longer on the chain, nor is all"
+                " that was checked: run it again"
             )
+        return held
+
+    def _check_tokens(self, held: Holdings | Unavailable) -> Iterator[Verified]:
+        if isinstance(held, Unavailable):
+            claim = "the contract holds and owes what its events say"
+            yield Verified.refused("§9", None, claim, held)
+            return
+        yield from check_tokens(count_tokens(self.events, self.terms.availability_deposit), held)
+
+    def _head(self) -> int:
+        with plain_errors():
+            return int(self.federation.w3.eth.block_number)
+
+    # ------------------------------------------------------------- the rounds
 
     def spec(self) -> Spec:
         """Return the spec that the contract pins; Unavailable or Rejected when it cannot be had."""
@@ -102,14 +219,16 @@ class Audit:
 
     def check_round(self, round_id: RoundId) -> Iterator[Verified]:
         """Yield the checks of one round that can be made before it is finalized too."""
-        model = model_before(self.federation, round_id)
+        model = self.model_before(round_id)
         yield from self._check_round(self.spec(), self.history(round_id), model)
 
-    def _find_hash(self) -> bytes:
-        found = block_hash(self.federation, self.block)
-        if found is None:
-            raise Unavailable(f"the Ethereum RPC does not have its own block {self.block}")
-        return found
+    def model_before(self, round_id: RoundId) -> Model:
+        """Return the model from which participants of a round start."""
+        model = self._initial_model()
+        for event in self.events:
+            if isinstance(event, Finalized) and event.round < round_id:
+                model = Model(event.root, event.manifest)
+        return model
 
     def _plan(self, rounds: Collection[RoundId] | None) -> list[tuple[RoundHistory, Model]]:
         """Return the rounds to look at, each with the model before it."""
@@ -172,7 +291,7 @@ class Audit:
         try:
             spec = self.spec()
         except CommonweightError as error:
-            return Verified(section, None, claim, False, str(error)), None
+            return Verified.refused(section, None, claim, error), None
         leaf_values = spec.encoding.leaf_values
         found = (spec.leaf_count, spec.tree_depth, leaf_values, spec.sampling_fraction)
         terms = self.terms
@@ -189,7 +308,7 @@ class Audit:
         try:
             data = self.store.get_block(parse_digest(spec.evaluation_digest))
         except CommonweightError as error:
-            return Verified("§5", None, claim, False, str(error))
+            return Verified.refused("§5", None, claim, error)
         return Verified("§5", None, claim, True, f"{spec.evaluation_digest}, {len(data):,} bytes")
 
     def _check_round(self, spec: Spec, history: RoundHistory, model: Model) -> Iterator[Verified]:
@@ -241,6 +360,11 @@ class Audit:
         proposed = Model(history.proposed.root, history.proposed.manifest)
         accepted = [s for s in screened if s.verdict.is_accepted]
         round_id = history.round_id
+        unseen = unreachable(history.proposed.verdicts, screened)
+        if unseen:
+            claim = "the proposed model is the weighted mean of the updates it accepts"
+            detail = f"bytes of {len(unseen)} updates are missing here"
+            return Verified("§7", round_id, claim, None, detail)
         if not accepted:
             claim = "without an accepted update the model stayed as it was"
             return Verified("§7", round_id, claim, proposed == before, proposed.root.hex())
@@ -248,7 +372,7 @@ class Audit:
         try:
             model = self.fetch_model(spec, proposed, RoundId(round_id + 1))
         except CommonweightError as error:
-            return Verified("§7", round_id, claim, False, str(error))
+            return Verified.refused("§7", round_id, claim, error)
         weights = [s.verdict.weight for s in accepted]
         wrong = first_wrong_value(spec, [s.folder for s in accepted], weights, model)
         detail = f"model {proposed.root.hex()}" if wrong is None else str(wrong)
@@ -258,7 +382,7 @@ class Audit:
         try:
             self.fetch_model(spec, model, round_id)
         except CommonweightError as error:
-            return Verified("§4", None, claim, False, str(error))
+            return Verified.refused("§4", None, claim, error)
         return Verified("§4", None, claim, True, model.root.hex())
 
     def _check_initial_model(self, spec: Spec) -> Verified:

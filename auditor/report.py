@@ -7,6 +7,7 @@ everything but our own markup is escaped (`auditor.markup`).
 """
 
 from datetime import UTC
+from typing import Final
 
 from auditor.findings import Findings, RoundFinding, token_totals
 from auditor.markup import Html, element, facts, joined, page, table
@@ -16,6 +17,8 @@ from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.quantities import Address, Digest, RoundId
 from protocol.verdict import Verdict
+
+_RESULTS: Final = {True: "pass", False: "FAIL", None: "could not check"}
 
 
 def render(findings: Findings) -> str:
@@ -35,6 +38,9 @@ def _summary(findings: Findings) -> Html:
     count = len(findings.checks)
     if findings.failed:
         banner = element("p", f"{findings.failed} of {count} checks failed", class_="banner bad")
+    elif findings.unchecked:
+        text = f"{findings.unchecked} of {count} checks could not be made, none failed"
+        banner = element("p", text, class_="banner unknown")
     else:
         banner = element("p", f"All {count} checks passed", class_="banner good")
     made = findings.made_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -112,8 +118,8 @@ def _federation(findings: Findings) -> Html:
 
 def _round(found: RoundFinding) -> Html:
     history = found.history
-    state = "passed" if found.passed else "failed"
-    badges = [element("span", state, class_="badge good" if found.passed else "badge bad")]
+    state = {True: "passed", False: "failed", None: "not all checked"}[found.passed]
+    badges = [element("span", state, class_=f"badge {_kind(found.passed)}")]
     if found.from_cache:
         badges.append(element("span", "recomputed earlier", class_="badge faint"))
     proposed = history.proposed
@@ -194,7 +200,7 @@ def _checks(checks: list[Verified]) -> Html:
     rows: list[list[object]] = [
         [
             check.section,
-            element("span", "pass" if check.passed else "FAIL", class_=_kind(check.passed)),
+            element("span", _RESULTS[check.passed], class_=_kind(check.passed)),
             check.claim,
             _code(check.detail) if check.detail else "",
         ]
@@ -265,5 +271,5 @@ def _mark(is_true: bool) -> Html:
     return element("span", "yes") if is_true else element("span", "no", class_="faint")
 
 
-def _kind(is_good: bool) -> str:
-    return "good" if is_good else "bad"
+def _kind(is_good: bool | None) -> str:
+    return {True: "good", False: "bad", None: "unknown"}[is_good]

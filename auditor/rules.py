@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from auditor.history import RoundHistory
 from auditor.verified import Verified
 from chain.records import Terms
+from protocol.checks import Check
 from protocol.commitment import compute_commitment, is_eligible
 from protocol.payout import compute_payouts
 from protocol.quantities import Address, Digest, RoundId
@@ -46,7 +47,11 @@ def tell_refuted(history: RoundHistory) -> Iterator[Verified]:
 def check_verdicts(
     round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
 ) -> Iterator[Verified]:
-    """Yield whether each verdict proposed is the one that we come to."""
+    """Yield whether each verdict proposed is the one that we come to.
+
+    Where the bytes of an update that was judged by them cannot be had here, nothing is known of it.
+    """
+    unseen = unreachable(proposed, screened)
     ours: dict[Address, Screened] = {s.verdict.participant: s for s in screened}
     for verdict in proposed:
         mine = ours.get(verdict.participant)
@@ -55,10 +60,19 @@ def check_verdicts(
             yield Verified("§6", round_id, claim, False, "")
             continue
         claim = f"{verdict.participant} was rightly {_said(verdict)}"
+        if verdict.participant in unseen:
+            yield Verified("§6", round_id, claim, None, mine.reason)
+            continue
         detail = f"root {mine.reveal.root.hex()}" if mine.verdict.is_accepted else mine.reason
         if mine.verdict != verdict:
             detail = f"it should have been {_said(mine.verdict)}. {detail}"
         yield Verified("§6", round_id, claim, mine.verdict == verdict, detail)
+
+
+def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> list[Address]:
+    """Return whose update the proposal judged by its bytes, while we cannot reach them."""
+    ours = {s.verdict.participant for s in screened if s.verdict.reason == Check.REACHABLE}
+    return [v.participant for v in proposed if v.participant in ours if v.reason != Check.REACHABLE]
 
 
 def check_payouts(terms: Terms, history: RoundHistory) -> Verified:

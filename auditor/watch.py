@@ -5,6 +5,7 @@
 Nothing is kept on disk: a watcher that starts anew reads from the chain how far things are.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,20 @@ from typing import Final
 
 from auditor.disputes import judge, settle_demands
 from auditor.replay import Audit
+from chain.complete import require_round_logs
 from chain.demands import open_demands
 from chain.events import FederationEvent, ProposalRefuted, Proposed
 from chain.federation import Federation
 from chain.records import Status
 from chain.rounds import standing_proposal
-from protocol.errors import CommonweightError
+from chain.rpc import plain_errors
+from protocol.errors import CommonweightError, Unavailable
 from protocol.quantities import Address, RoundId
 from storage.ipfs import ContentStore
 
 _POLL_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that could not be had
+_NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")  # told once, not again with every block
 
 
 def watch(
@@ -87,18 +91,24 @@ class Watcher:
         try:
             self._look()
         except CommonweightError as error:
-            self._tell(f"cannot judge now, trying again: {error}")
+            line = f"cannot judge now, trying again: {error}"
+            self._tell(line, _NUMBER.sub("#", line))
 
     def _look(self) -> None:
-        self._tell_lead()
-        newest = self.federation.round_count()
+        # State and logs of one mined block; what waits in a pool may never come.
+        with plain_errors():
+            block = int(self.federation.w3.eth.block_number)
+        self._tell_lead(block)
+        newest = self.federation.round_count(block)
         if not newest:
             return
-        events = self._events(newest)
-        for line in settle_demands(self.federation, open_demands(events)):
+        events = self._events(newest, block)
+        settled = list(settle_demands(self.federation, open_demands(events)))
+        for line in settled:
             self._tell(line)
-            events = self._events(newest)
-        status = self.federation.status(newest)
+        if settled:
+            return  # these events are of before it
+        status = self.federation.status(newest, block)
         self._tell_round(newest, events, status)
         standing = standing_proposal(events) if status is Status.CHALLENGE else None
         self._close(standing)
@@ -114,6 +124,9 @@ class Watcher:
         """Judge a proposal; ask for bytes twice before a deposit is spent on demanding them."""
         audit = Audit(self.federation, self.store, self.workspace)
         round_id = pending.proposed.round
+        standing = audit.history(round_id).proposed
+        if standing is None or standing.key != pending.proposed.key:
+            return  # refuted meanwhile, or in another block after a reorganisation
         if not pending.tries:
             for check in audit.check_round(round_id):
                 if not check.passed:
@@ -130,12 +143,14 @@ class Watcher:
         if pending is None or (standing is not None and standing.key == pending.proposed.key):
             return
         self._pending = None
+        if standing is not None and standing.root == pending.proposed.root:
+            return  # a reorganisation put it into another block
         if pending.proposed.key not in self.judged:
             self._tell(f"round {pending.proposed.round}: the proposal can no longer be challenged")
             self.judged.add(pending.proposed.key)
 
-    def _tell_lead(self) -> None:
-        lead, self._lead = self._lead, self.federation.current_aggregator()
+    def _tell_lead(self, block: int) -> None:
+        lead, self._lead = self._lead, self.federation.current_aggregator(block)
         if lead not in (None, self._lead):
             self.report(f"the lead passed from {lead} to {self._lead}")
 
@@ -151,15 +166,23 @@ class Watcher:
                     reward = f"{event.reward:,} token units to {event.challenger}"
                     self._tell(f"round {round_id}: {words}, {reward}")
 
-    def _tell(self, line: str) -> None:
-        if line not in self._told:  # what is tried again is not told again
+    def _tell(self, line: str, key: str | None = None) -> None:
+        if (key or line) not in self._told:  # what is tried again is not told again
             self.report(line)
-        self._told.add(line)
+        self._told.add(key or line)
 
-    def _events(self, round_id: RoundId) -> list[FederationEvent]:
-        """Return the round's events, from the block in which it was opened once that is known."""
+    def _events(self, round_id: RoundId, block: int) -> list[FederationEvent]:
+        """Return the round's events, from the block in which it was opened once that is known.
+
+        MissingLogs when they are fewer than the contract counts at `block`.
+        """
         if round_id != self._round:
             self._round, self._first_block = round_id, None
-        events = self.federation.read_events(self._first_block, round_id=round_id)
+        events = self.federation.read_events(self._first_block, block, round_id=round_id)
+        try:
+            require_round_logs(self.federation, events, round_id, block)
+        except Unavailable:
+            self._first_block = None  # a reorganisation may have moved the opening
+            raise
         self._first_block = events[0].block_number if events else None
         return events

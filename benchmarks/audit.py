@@ -32,9 +32,9 @@ import numpy as np
 
 from auditor.mean import first_wrong_value, usable_cores
 from auditor.replay import Audit
-from chain.events import Committed, FederationEvent, Proposed, Revealed, RoundOpened
+from chain.events import Committed, Created, FederationEvent, Proposed, Revealed, RoundOpened
 from chain.federation import Federation
-from chain.records import Model, Terms
+from chain.records import Outcome, Round, Terms
 from protocol.average import weighted_mean
 from protocol.commitment import compute_commitment
 from protocol.encoding import STORED
@@ -110,6 +110,16 @@ class Stage:
         )
         expected = len(self.updates)
         events.append(
+            Created(
+                **place(),
+                sponsor=FEDERATION,
+                spec_digest=terms.spec_digest,
+                model_root=first,
+                model_manifest=manifest,
+                aggregators=(FEDERATION,),
+            )
+        )
+        events.append(
             RoundOpened(
                 **place(),
                 round=ROUND,
@@ -151,7 +161,7 @@ class Stage:
                 verdicts=verdicts,
             )
         )
-        return stand_in(terms, events)
+        return stand_in(terms, events, expected)
 
     def _pin(
         self, store: ContentStore, folder: LayerFolder, about: Subject
@@ -175,7 +185,28 @@ def place_of(events: Sequence[object]) -> Callable[[], dict[str, Any]]:
     return place
 
 
-def stand_in(terms: Terms, events: list[FederationEvent]) -> Federation:
+def proposed_round(participants: int) -> Round:
+    """Return what the contract says of a round that everybody revealed in and that is proposed."""
+    none, some = Digest(bytes(32)), UnixTime(1)
+    return Round(
+        commit_deadline=some,
+        reveal_deadline=some,
+        propose_deadline=some,
+        challenge_deadline=some,
+        expected=participants,
+        committed=participants,
+        revealed=participants,
+        outcome=Outcome.OPEN,
+        open_requests=0,
+        proposals=1,
+        seed=none,
+        model_root=none,
+        model_manifest=none,
+        verdicts_hash=none,
+    )
+
+
+def stand_in(terms: Terms, events: list[FederationEvent], participants: int) -> Federation:
     """Return what an audit of one round asks of a federation."""
     eth = SimpleNamespace(
         chain_id=CHAIN_ID, block_number=1, get_block=lambda number: {"hash": bytes(32)}
@@ -184,9 +215,10 @@ def stand_in(terms: Terms, events: list[FederationEvent]) -> Federation:
         address=FEDERATION,
         w3=SimpleNamespace(eth=eth),
         terms=lambda: terms,
-        read_events=lambda to_block: events,
-        last_finalized_round=lambda: RoundId(0),
-        current_model=lambda: Model(terms.initial_model_root, terms.initial_model_manifest),
+        deployment_block=1,
+        read_events=lambda from_block, to_block: events,
+        round_count=lambda block: ROUND,
+        get_round=lambda round_id, block: proposed_round(participants),
     )
     return cast(Federation, federation)
 

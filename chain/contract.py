@@ -22,6 +22,7 @@ class ContractClient:
     def __init__(self, w3: Web3, address: Address, artifact: str, sender: Sender | None) -> None:
         self.w3 = w3
         self.address = address
+        self.block: int | None = None  # reads are of this block; of the latest when it is None
         self._sender = sender
         self._contract: Contract = w3.eth.contract(
             address=to_checksum_address(address), abi=load_artifact(artifact)["abi"]
@@ -37,20 +38,15 @@ class ContractClient:
         return self._sender
 
     def _read(self, name: str, *values: object, block: int | None = None) -> Any:
-        """Return what a view function answers, at `block` or at the latest."""
-        return self._call(name, values, "latest" if block is None else block)
+        """Return what a view function answers at `block`, else at `self.block`, else at the latest.
 
-    def _read_now(self, name: str, *values: object, block: int | None = None) -> Any:
-        """Return what a view function of the time answers, at `block` or in the next block.
-
-        A transaction sent now would see the next block's time. The latest block's may be long past
-        on a chain that mines only when there is something to mine.
+        Never at "pending": what waits in the pool is anybody's to replace.
         """
-        return self._call(name, values, "pending" if block is None else block)
-
-    def _call(self, name: str, values: Sequence[object], block: int | str) -> Any:
+        chosen = self.block if block is None else block
         with plain_errors():
-            return self._function(name, values).call(block_identifier=block)
+            return self._function(name, values).call(
+                block_identifier="latest" if chosen is None else chosen
+            )
 
     def _dry_run(self, name: str, *values: object) -> None:
         """Raise the Reverted that sending this call would end in now, if it would."""

@@ -8,9 +8,13 @@ Each carries where it stands: block number and hash, transaction hash, log index
 it for good: after a reorganisation the same log has another block hash. As JSON, bytes are hex.
 """
 
+import re
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from weakref import WeakKeyDictionary
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
@@ -18,17 +22,35 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from pydantic import BaseModel, ConfigDict, Field
 from web3 import Web3
-from web3.exceptions import BlockNotFound, Web3RPCError
+from web3.exceptions import Web3RPCError
 from web3.types import FilterParams, LogReceipt
 
 from chain.compiler import load_artifact
 from chain.names import snake_case
-from chain.rpc import TimedOut, plain_errors
-from protocol.errors import Misconfigured
+from chain.rpc import RateLimited, TimedOut, error_message, plain_errors
+from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import Verdict
 
-PAGE_BLOCKS = 2_000
+PAGE_BLOCKS: Final = 2_000
+_PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
+_FIRST_PATIENCE: Final = 16  # pages
+_LAST_PATIENCE: Final = 256
+
+# How geth, erigon, nethermind, besu, reth and hosted nodes say that a page is too large. The last
+# two lines are limits that a smaller page cannot meet: the node is behind, or busy with its index.
+_TOO_MUCH: Final = re.compile(
+    r"range|max(imum)?\b|limit|too (many|large|big|wide|long)|size|more than|exceed"
+    r"|time ?out|timed out|deadline",
+    re.IGNORECASE,
+)
+_NOT_THERE: Final = re.compile(
+    r"beyond|head block|future|not found|unknown block|not available|log index|invalid block range",
+    re.IGNORECASE,
+)
+_PAIR: Final = re.compile(r"\b(0x[0-9a-f]+|\d+)\W{1,3}(?:to\W)?(0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
+_COUNT: Final = re.compile(r"(?<!HTTP )(?<![\w.])(\d[\d,_]*)(k?)(?![\w])", re.IGNORECASE)
+
 Bytes32 = Annotated[Digest, Field(min_length=32, max_length=32)]
 
 
@@ -273,6 +295,52 @@ EVENT_TYPES: tuple[type[FederationEvent], ...] = (
 )
 
 
+@dataclass
+class _Pages:
+    """How many blocks one node gives the logs of at once, found by asking.
+
+    `size` is asked for next and `worked` was answered last. `refused` is the smallest size that was
+    too large, None while there is none: growing stops below it. It is forgotten after `patience`
+    pages, as where there are fewer logs a limit on results allows more blocks; later and later
+    when it turns out to hold.
+    """
+
+    size: int = PAGE_BLOCKS
+    worked: int = 0
+    refused: int | None = None
+    since: int = 0
+    patience: int = _FIRST_PATIENCE
+    is_trial: bool = False
+
+    def shrink(self, asked: int, named: int | None) -> None:
+        """Learn that `asked` blocks were too many, and how many the node said it allows."""
+        if self.is_trial:
+            self.patience = min(2 * self.patience, _LAST_PATIENCE)
+        if self.worked >= asked:
+            self.worked = 0  # there are more logs in these blocks than in those before
+        self.since, self.is_trial = 0, False
+        self.size = named or self.worked or asked // 2
+        self.refused = self.size + 1 if named else asked
+
+    def grow(self, asked: int) -> None:
+        """Learn that `asked` blocks were not too many."""
+        if asked < self.size:
+            return
+        if self.is_trial and asked > self.worked:
+            self.patience, self.is_trial = _FIRST_PATIENCE, False
+        self.worked = asked
+        self.since += 1
+        if self.refused is not None and self.since >= self.patience:
+            self.since, self.refused, self.is_trial = 0, None, True
+        if self.refused is None:
+            self.size = min(2 * self.size, PAGE_BLOCKS)
+        else:
+            self.size = max((self.size + self.refused) // 2, self.size)
+
+
+_PAGES: "WeakKeyDictionary[Web3, _Pages]" = WeakKeyDictionary()
+
+
 def read_events(
     w3: Web3,
     address: Address,
@@ -285,22 +353,24 @@ def read_events(
     """Return the federation's events from `from_block` to `to_block`, both included, in order.
 
     To the latest block when `to_block` is None; only of one round when `round_id` is given. Asks
-    for `page` blocks at a time, and for half as many whenever the node refuses or is too slow.
-    Unavailable when it refuses a single block, Misconfigured for an event nobody knows.
+    for `page` blocks at a time at most. A page that the node calls too large, or is too slow with,
+    becomes smaller, and grows again: what a connection allows is remembered for the next call.
+    Unavailable when the node fails several times in a row over the same page, Misconfigured for an
+    event nobody knows.
     """
     if to_block is None:
         with plain_errors():
             to_block = w3.eth.block_number
+    pages = _PAGES.setdefault(w3, _Pages())
     found: list[FederationEvent] = []
     first = from_block
     while first <= to_block:
-        last = min(first + page - 1, to_block)
-        logs = _get_logs(w3, address, first, last, round_id)
-        if logs is None:
-            page = (last - first + 1) // 2
-            continue
-        found += events_in(address, logs)
-        first = last + 1
+        last = min(first + min(page, pages.size), to_block + 1) - 1
+        logs = _get_logs(w3, pages, address, first, last, round_id)
+        if logs is not None:
+            pages.grow(last - first + 1)
+            found += events_in(address, logs)
+            first = last + 1
     return sorted(found, key=lambda event: (event.block_number, event.log_index))
 
 
@@ -314,9 +384,17 @@ def events_in(address: Address, logs: Iterable[LogReceipt]) -> tuple[FederationE
 
 
 def _get_logs(
-    w3: Web3, address: Address, first: int, last: int, round_id: RoundId | None
+    w3: Web3,
+    pages: _Pages,
+    address: Address,
+    first: int,
+    last: int,
+    round_id: RoundId | None,
 ) -> Sequence[LogReceipt] | None:
-    """Return the logs of a range, or None when it should be asked for in smaller parts."""
+    """Return the logs of a range, or None when it is too large and `pages` has shrunk.
+
+    Whatever else fails is tried again as it was.
+    """
     query: FilterParams = {
         "address": to_checksum_address(address),
         "fromBlock": first,
@@ -324,13 +402,46 @@ def _get_logs(
     }
     if round_id is not None:
         query["topics"] = [_round_topics(), "0x" + round_id.to_bytes(32, "big").hex()]
-    with plain_errors():
+    asked = last - first + 1
+    for pause in (*_PAUSES_S, None):
         try:
-            return w3.eth.get_logs(query)
-        except (Web3RPCError, TimedOut) as error:
-            if first == last or isinstance(error, BlockNotFound):
+            with plain_errors():
+                try:
+                    return w3.eth.get_logs(query)
+                except Web3RPCError as error:
+                    told = error_message(error)
+                    if asked == 1 or _NOT_THERE.search(told) or not _TOO_MUCH.search(told):
+                        raise
+                    pages.shrink(asked, _allowed(told, first, asked))
+                    return None
+        except RateLimited:
+            raise  # the connection has waited long enough
+        except TimedOut:
+            if asked == 1:
                 raise
+            pages.shrink(asked, None)
             return None
+        except Unavailable:
+            if pause is None:
+                raise
+        time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
+
+
+def _allowed(told: str, first: int, asked: int) -> int | None:
+    """Return how many blocks, fewer than were `asked`, the node says it would answer, if it does.
+
+    Many nodes name a range from `first` on that is small enough, or the size of one.
+    """
+    for start, end in _PAIR.findall(told):
+        size = int(end, 0) - int(start, 0) + 1
+        if int(start, 0) == first and 0 < size < asked:
+            return size
+    named = [
+        int(re.sub("[,_]", "", digits)) * (1000 if thousand else 1)
+        for digits, thousand in _COUNT.findall(told)
+    ]
+    return max((size for size in named if 0 < size < asked), default=None)
 
 
 @cache

@@ -4,14 +4,18 @@
     opened = federation.open_round()
     federation.status(opened.round_id)      # Status.COMMIT
 
-Reads take `block` to be pinned to a block number; without it they are of the latest block. Writes
-wait for the receipt and raise `chain.reverts.Reverted` with the contract's error, sent or not.
+Reads are of the latest mined block. `now` gives a client whose reads, counts and logs are all of
+one block; single reads take `block`. Nothing is read at "pending" but the time of the next block:
+what waits in the pool may be replaced, and is no ground for a decision. Writes wait for the receipt
+and raise `chain.reverts.Reverted` with the contract's error, sent or not.
 What each call does and asks for is written in contracts/src/Federation.sol; docs/protocol.md gives
 the digests.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Literal
 
 from web3 import Web3
 
@@ -35,7 +39,7 @@ from chain.rpc import plain_errors
 from chain.token import Erc20
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
-from protocol.errors import Misconfigured, WrongBytes
+from protocol.errors import Misconfigured, Unavailable, WrongBytes
 from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.reveal import Reveal
 from protocol.tree import is_proof_valid
@@ -72,6 +76,33 @@ class Federation(ContractClient):
         _check_code(w3, self.address)
         self._terms = Terms(*self._read("terms"))
         self.token = Erc20(w3, self._terms.token, sender)
+
+    def now(self) -> "Federation":
+        """Return this client with the newest mined block as `block`, the one that it reads from.
+
+        Its reads agree with one another and with its logs, whatever is mined or sent meanwhile.
+        """
+        with plain_errors():
+            head = int(self.w3.eth.block_number)
+        pinned = copy(self)
+        pinned.block = head
+        return pinned
+
+    def next_time(self) -> UnixTime:
+        """Return the time of the next block as the node expects it: what deadlines compare with.
+
+        The latest block's may be long past on a chain that mines only when there is something to
+        mine; it is returned where the node does not serve "pending".
+        """
+        latest = self._time_of("latest")
+        try:
+            return max(latest, self._time_of("pending"))
+        except Unavailable:
+            return latest
+
+    def _time_of(self, block: Literal["latest", "pending"]) -> UnixTime:
+        with plain_errors():
+            return UnixTime(self.w3.eth.get_block(block)["timestamp"])
 
     # ------------------------------------------------------------------- reads
 
@@ -154,16 +185,29 @@ class Federation(ContractClient):
         return Participant.from_abi(self._read("getParticipant", account, block=block))
 
     def status(self, round_id: RoundId, block: int | None = None) -> Status:
-        """Return where a round stands at the block's time; without `block`, at the next block's."""
-        return Status(self._read_now("status", round_id, block=block))
+        """Return where a round stands at the time of `block`.
+
+        Without `block`, where the mined facts leave it at the time of the next block: what a
+        transaction sent now would find if no other came before it.
+        """
+        if block is not None:
+            return Status(self._read("status", round_id, block=block))
+        facts = self.get_round(round_id)
+        return facts.status_at(UnixTime(0) if facts.is_ended else self.next_time())
 
     def is_eligible(self, round_id: RoundId, account: Address, block: int | None = None) -> bool:
         """Whether the round's seed drew `account`; meaningless for a round not opened."""
         return bool(self._read("isEligible", round_id, account, block=block))
 
     def is_over(self, block: int | None = None) -> bool:
-        """Whether no round is open and none can be opened any more."""
-        return bool(self._read_now("isOver", block=block))
+        """Whether no round is open and none can be opened any more; times as for `status`."""
+        if block is not None:
+            return bool(self._read("isOver", block=block))
+        now = self if self.block is not None else self.now()
+        newest = now.round_count()
+        if newest and not now.get_round(newest).is_ended:
+            return False
+        return newest >= self._terms.rounds or self.next_time() >= self._terms.closes_at
 
     # ------------------------------------------------------------------- money
 
@@ -274,7 +318,7 @@ class Federation(ContractClient):
         model: Leaf,
     ) -> None:
         """Raise the Reverted that `challenge_average` would end in now; nothing is sent."""
-        self._read_now("challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model))
+        self._read("challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model))
 
     def challenge_verdict(
         self, round_id: RoundId, index: int, verdicts: Sequence[Verdict], reveal: Reveal
@@ -339,10 +383,12 @@ class Federation(ContractClient):
     ) -> list[FederationEvent]:
         """Return the events of a range of blocks in chain order; see `chain.events.read_events`.
 
-        From the deployment block when `from_block` is None, to the latest when `to_block` is.
+        From the deployment block when `from_block` is None; when `to_block` is, to the block that
+        this client reads from, or to the latest.
         """
         first = self.deployment_block if from_block is None else from_block
-        return read_events(self.w3, self.address, first, to_block, round_id=round_id)
+        last = self.block if to_block is None else to_block
+        return read_events(self.w3, self.address, first, last, round_id=round_id)
 
     # ---------------------------------------------------------------- internal
 

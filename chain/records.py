@@ -134,6 +134,26 @@ class Round:
         facts[7] = Outcome(facts[7])
         return cls(*facts)
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether the round was finalized or abandoned."""
+        return self.outcome is not Outcome.OPEN
+
+    def status_at(self, time: UnixTime) -> Status:
+        """Return where the round stands in a block of that time: `status` of the contract."""
+        if self.commit_deadline == 0:
+            return Status.NONE
+        if self.is_ended:
+            return Status.FINALIZED if self.outcome is Outcome.FINALIZED else Status.ABANDONED
+        if self.challenge_deadline != 0:
+            is_open = time < self.challenge_deadline or self.open_requests != 0
+            return Status.CHALLENGE if is_open else Status.SETTLEABLE
+        if self.committed < self.expected and time < self.commit_deadline:
+            return Status.COMMIT
+        if self.revealed < self.committed and time < self.reveal_deadline:
+            return Status.REVEAL
+        return Status.PROPOSE if time < self.propose_deadline else Status.EXPIRED
+
 
 @dataclass(frozen=True)
 class Submission:

@@ -1,7 +1,9 @@
 """What the chain says of a round, put together from the federation's events."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Final, Literal
 
 from chain.events import (
     Committed,
@@ -11,16 +13,21 @@ from chain.events import (
     ProposalRefuted,
     Proposed,
     Revealed,
+    RoundOpened,
 )
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.records import Model
+from chain.records import Model, Round, Status
 from chain.rpc import connect, plain_errors
 from chain.transactions import Sender, SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.quantities import Address, RoundId, UnixTime
 from protocol.reveal import Reveal
+
+Phase = Literal[Status.COMMIT, Status.REVEAL]
+
+_RECENT_BLOCKS: Final = 8
 
 
 def connect_federation(
@@ -38,37 +45,83 @@ def connect_federation(
     return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
 
 
-def chain_time(federation: Federation) -> UnixTime:
-    """Return the time that the next block would have: what deadlines are compared with."""
-    with plain_errors():
-        return UnixTime(federation.w3.eth.get_block("pending")["timestamp"])
+def has_ended(now: Federation, round_id: RoundId, phase: Phase, depth: int = 0) -> bool:
+    """Whether no commitment, or no reveal, can be added to a round any more.
 
-
-def is_buried(federation: Federation, round_id: RoundId, blocks: int) -> bool:
-    """Whether the round had the submissions it has now already `blocks` blocks ago.
-
-    A reorganisation of fewer blocks can then no longer take one of them away.
+    Only mined blocks count: what opens the next phase in the pool alone may still be replaced, by
+    somebody who has read there what the next phase shows. It must be so already `depth` blocks
+    below the one that `now` reads from (see `Federation.now`): a reorganisation of fewer cannot
+    undo it. Depth is counted in block numbers of headers and events, since a full node has no state
+    older than about 128 blocks.
     """
-    if not blocks:
-        return True
-    with plain_errors():
-        head = int(federation.w3.eth.block_number)
-    if head - blocks < federation.deployment_block:
+    facts, head = now.get_round(round_id), _head(now)
+    deep = head - depth
+    if deep < now.deployment_block:
         return False
-    now, then = (federation.get_round(round_id, block=each) for each in (head, head - blocks))
-    return (now.seed, now.committed, now.revealed) == (then.seed, then.committed, then.revealed)
+    deadline = facts.commit_deadline if phase is Status.COMMIT else facts.reveal_deadline
+    with plain_errors():
+        if int(now.w3.eth.get_block(deep)["timestamp"]) >= deadline:
+            return True
+    if not _is_complete(now, round_id, facts, phase):
+        return False
+    if depth == 0:
+        return True
+    kinds = RoundOpened | Committed if phase is Status.COMMIT else Committed | Revealed
+    submitted = [e for e in now.read_events(round_id=round_id) if isinstance(e, kinds)]
+    return all(event.block_number <= deep for event in submitted)
 
 
-def await_buried(
+def await_end(
     federation: Federation,
     round_id: RoundId,
-    blocks: int,
+    phase: Phase,
+    depth: int,
     deadline: UnixTime,
     wait: Callable[[], None],
-) -> None:
-    """Return once the round's submissions are buried, or at `deadline`, whichever comes first."""
-    while not is_buried(federation, round_id, blocks) and chain_time(federation) < deadline:
+) -> Federation:
+    """Return the federation's newest block in which a phase `has_ended`, or at `deadline` as it is.
+
+    A chain that stands still has no block that says so, and waiting for ever costs a penalty or a
+    bond: there the deadline decides.
+    """
+    while True:
+        now = federation.now()
+        if has_ended(now, round_id, phase, depth) or now.next_time() >= deadline:
+            return now
         wait()
+
+
+def check_confirmations(federation: Federation, blocks: int, seconds: int, phase: str) -> None:
+    """Raise Misconfigured when so many blocks take longer than half of a phase of `seconds`.
+
+    Blocks are taken to be no faster than the two of the last few that are closest together.
+    """
+    head = _head(federation.now())
+    recent = range(max(head - _RECENT_BLOCKS, 0), head + 1)
+    with plain_errors():
+        times = [int(federation.w3.eth.get_block(number)["timestamp"]) for number in recent]
+    fastest = min((later - earlier for earlier, later in pairwise(times)), default=0)
+    if blocks * fastest > seconds // 2:
+        raise Misconfigured(
+            f"confirmations = {blocks} take {blocks * fastest} s at one block every {fastest} s,"
+            f" half of the {phase} phase has {seconds // 2} s: choose at most"
+            f" {seconds // 2 // fastest}"
+        )
+
+
+def _is_complete(now: Federation, round_id: RoundId, facts: Round, phase: Phase) -> bool:
+    """Whether the mined counts leave nobody who could still commit, or reveal."""
+    if phase is Status.COMMIT:
+        # The contract takes a reveal only once the commit phase is over.
+        return facts.committed >= facts.expected or facts.revealed > 0
+    return facts.revealed >= facts.committed and has_ended(now, round_id, Status.COMMIT)
+
+
+def _head(now: Federation) -> int:
+    if now.block is not None:
+        return now.block
+    with plain_errors():
+        return int(now.w3.eth.block_number)
 
 
 def reveals(federation: Federation, round_id: RoundId) -> list[Reveal]:

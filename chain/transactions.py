@@ -1,44 +1,48 @@
 """Sending a transaction and seeing it mined, however the node, the fees or another sender behave.
 
 The rules:
-1. A call that reverts when estimated is not sent.
-2. Transactions of one wallet over one connection take their nonces under one lock: what the chain
-   counts as pending, past those still in flight here. When a nonce proves taken, the next is tried.
-   With a journal, what still waits from before a restart is overtaken (chain/nonces.py).
-3. Fees are EIP-1559's, gas is the estimate and a fifth. What is not mined in time is sent again
-   under the same nonce with fees an eighth higher, as often as needed: only one can be mined.
-4. When another transaction took the nonce in the end, the call is estimated and sent anew.
-5. A mined transaction that failed is run again by eth_call to learn the contract's error.
+1. A call that reverts when estimated is not sent. Gas is the estimate and a fifth, at most 2^24.
+2. Transactions of one wallet over one connection take their nonces under one lock, from what is
+   mined and what is in flight here (chain/nonces.py). When a nonce proves used up or occupied,
+   another is tried.
+3. Fees are EIP-1559's (chain/fees.py). Where a pool wants more they rise within the limit, where a
+   node caps them they fall (chain/pool.py).
+4. While a call waits, every look, at least one a block, takes care that it can be mined:
+   a. What the node has forgotten is offered again, from the next block on with higher fees.
+   b. What the base fee has overtaken, or what is next and not mined in time, is replaced under the
+      same nonce with higher fees: only one can be mined.
+   c. A hole below its nonce is filled: with what was sent under that nonce, or else with a transfer
+      of nothing to the wallet itself.
+   d. What holds a lower nonce for two blocks, and no call here waits for, is replaced likewise.
+      Where the limit forbids that, it is reported and the call goes on waiting.
+5. When another transaction took the nonce in the end, the call is estimated and sent anew.
+6. A mined transaction that failed is run again by eth_call to learn the contract's error.
 """
 
-import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-from weakref import WeakKeyDictionary
+from typing import Final
+from weakref import WeakValueDictionary
 
-from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
-from hexbytes import HexBytes
 from web3 import Web3
-from web3.exceptions import TransactionIndexingInProgress, TransactionNotFound, Web3RPCError
-from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
+from web3.types import LogReceipt, TxReceipt
 
-from chain.nonces import Fees, Nonces
+from chain.fees import Fees, Head, raise_fees
+from chain.nonces import Call, Flight, Nonces
+from chain.pool import Answer, Holder, Pool
 from chain.reverts import UNKNOWN, Reverted
-from chain.rpc import error_message, plain_errors
+from chain.rpc import plain_errors
 from chain.wallet import Wallet
-from protocol.errors import Misconfigured, Unavailable
+from protocol.errors import CommonweightError, Unavailable
 from protocol.quantities import Address, Digest
 
-GAS_MARGIN = (6, 5)  # the state may change between the estimate and the block
-FEE_BUMP = (9, 8)  # pools ask for 10% more to replace a transaction
-NONCE_ATTEMPTS = 6
-DISPLACED_ATTEMPTS = 3
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
-_NONCE_WORDS = re.compile(r"nonce|already|underpriced|replacement", re.IGNORECASE)
+NONCE_ATTEMPTS: Final = 6
+DISPLACED_ATTEMPTS: Final = 3
+STALLED_BLOCKS: Final = 2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0  # of the two blocks on a chain with blocks of a second
 
 
 @dataclass(frozen=True)
@@ -77,33 +81,36 @@ class NotMined(Unavailable):
         self.nonce = nonce
 
 
-@dataclass(frozen=True)
-class _Call:
-    to: Address | None
-    data: bytes
-    value: int
-
-
 @dataclass
-class _Flight:
-    """A call under one nonce, and every transaction that was sent for it."""
+class _Watch:
+    """What a waiting call remembers from one look to the next."""
 
-    call: _Call
-    gas: int
-    nonce: int
-    fees: Fees
-    hashes: list[Digest] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    raised: float = field(default_factory=time.monotonic)
+    displaced_since: float | None = None
+    overtaken_at: int = -1
+    """The block at which the fees were last raised since the base fee had overtaken them."""
+    forgotten_at: int | None = None
+    """The block at which the node had last forgotten the flight, and how often in all."""
+    forgotten: int = 0
+    stall: tuple[int, int] = (-1, 0)
+    """The lowest nonce that is not mined, and since which block."""
+    trouble: str = ""
+    told: set[int] = field(default_factory=set)
+    """The nonces of whose holders the wallet's owner knows."""
 
 
-_registry: WeakKeyDictionary[Web3, dict[Address, Nonces]] = WeakKeyDictionary()
+# The nonces of each wallet over each connection, for as long as a Sender uses them.
+_registry: WeakValueDictionary[tuple[str, int, Address], Nonces] = WeakValueDictionary()
 _registry_lock = threading.Lock()
 
 
 class Sender:
     """Sends a wallet's transactions over one connection; safe to use from several threads.
 
-    Senders of the same wallet and connection share their nonces, so making a second one is fine.
+    Senders of the same wallet and address share their nonces, so making a second one is fine.
     What waits when the process dies is overtaken after a restart with the same `journal`, a file.
+    `report` gets a line for what the wallet's owner should know though the call goes on.
     """
 
     def __init__(
@@ -112,16 +119,21 @@ class Sender:
         wallet: Wallet,
         limits: SendingLimits | None = None,
         journal: Path | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.w3 = w3
         self.wallet = wallet
         self.limits = limits or SendingLimits()
-        with _registry_lock:
-            self._nonces = _registry.setdefault(w3, {}).setdefault(wallet.address, Nonces())
-        if journal is not None:
-            self._nonces.keep_in(journal)
+        self._report = report
         with plain_errors():
             self._chain_id = w3.eth.chain_id
+        place = (str(w3.provider), self._chain_id, wallet.address)
+        with _registry_lock:
+            self._nonces = _registry.setdefault(place, Nonces())
+        if journal is not None:
+            self._nonces.keep_in(journal)
+        limit = self.limits.max_fee_per_gas
+        self._pool = Pool(w3, wallet, self._chain_id, self._nonces, limit)
 
     @property
     def address(self) -> Address:
@@ -135,13 +147,18 @@ class Sender:
         pay, NotMined when it was sent but not seen mined in time, Unavailable when the node is down
         or gas costs more than the limit.
         """
-        call = _Call(to, data, value)
+        call = Call(to, data, value)
         for _ in range(DISPLACED_ATTEMPTS):
             flight = self._launch(call, self._estimate_gas(call))
-            with self._nonces.flying(flight.nonce):
+            with self._nonces.awaited(flight):
                 mined = self._wait(flight)
             if mined is not None:
-                return self._checked(flight, mined)
+                self._nonces.land(flight)
+                return self._checked(call, flight, mined)
+            self._tell(
+                f"nonce {flight.nonce} of {self.address} went to a transaction from elsewhere:"
+                " is the wallet used elsewhere at the same time?"
+            )
         raise Unavailable(
             f"{DISPLACED_ATTEMPTS} transactions of {self.address} were displaced by others:"
             " is the wallet used elsewhere at the same time?"
@@ -149,191 +166,226 @@ class Sender:
 
     # ------------------------------------------------------------------ launch
 
-    def _estimate_gas(self, call: _Call) -> int:
-        with plain_errors():
-            # In the next block, where it will run: at a deadline the latest block may be too early.
-            estimate = self.w3.eth.estimate_gas(self._request(call), "pending")
-        return estimate * GAS_MARGIN[0] // GAS_MARGIN[1]
+    def _estimate_gas(self, call: Call) -> int:
+        """Rule 1."""
+        return self._pool.estimate_gas(call)
 
-    def _launch(self, call: _Call, gas: int) -> _Flight:
+    def _launch(self, call: Call, gas: int) -> Flight:
+        """Rules 2 and 3: return the flight of a call that the node has taken up."""
+        occupied: set[int] = set()
         with self._nonces.lock:
             for attempt in range(NONCE_ATTEMPTS):
-                nonce, fees = self._choose_nonce()
-                flight = _Flight(call, gas, nonce, fees)
-                self._nonces.claim(nonce, fees)
-                if self._is_taken_up(flight):
+                mined, pending = self._pool.mined(), self._pool.pending()
+                nonce, overtaken = self._nonces.choose(mined, pending or mined, occupied)
+                fees = self._outbid(overtaken)
+                if fees is None:
+                    occupied.add(nonce)  # no room to overtake: wait behind it
+                    continue
+                flight = Flight(call, gas, nonce, fees, self._pool.limit)
+                answer = self._offer_first(flight, displaces=overtaken is not None)
+                if answer is Answer.TAKEN_UP:
                     return flight
-                time.sleep(0.05 * 2**attempt)
+                if answer is Answer.OCCUPIED:
+                    occupied.add(nonce)
+                else:
+                    time.sleep(0.05 * 2**attempt)  # the node may lag behind
         raise Unavailable(
             f"the Ethereum RPC takes no nonce of {self.address}, the last tried was {nonce}:"
             " is the wallet used elsewhere at the same time?"
         )
 
-    def _choose_nonce(self) -> tuple[int, Fees]:
-        """Return the next nonce and what to offer: more than the transaction it overtakes."""
-        nonce, overtaken = self._nonces.choose(self._count("latest"), self._count("pending"))
-        fresh = self._current_fees()
-        return nonce, fresh if overtaken is None else self._outbid(overtaken, fresh)
+    def _outbid(self, other: Flight | Holder | None) -> Fees | None:
+        """Return what to offer now, more than `other` does; None where the limit forbids that."""
+        going = self._pool.going_fees()
+        return going if other is None else raise_fees(other.fees, going, self._pool.limit)
 
-    def _outbid(self, before: Fees, fresh: Fees) -> Fees:
-        """Return fees an eighth higher than `before`, or the same at the limit."""
-        most = max(_raised(before.most), fresh.most)
-        tip = max(_raised(before.tip), fresh.tip)
-        return Fees(min(tip, most), most) if most <= self.limits.max_fee_per_gas else before
-
-    def _is_taken_up(self, flight: _Flight) -> bool:
-        """Send the flight's first transaction; its nonce is free again unless it was taken up."""
-        is_sent = False
+    def _offer_first(self, flight: Flight, *, displaces: bool) -> Answer:
+        """Claim a nonce and use it; it is free again unless the transaction was taken up."""
+        self._nonces.claim(flight)
+        answer = None
         try:
-            is_sent = self._offer(flight)
+            answer = self._pool.offer(flight, flight.fees, displaces=displaces)
+            return answer
         finally:
-            if not is_sent:
+            if answer is not Answer.TAKEN_UP:
                 self._nonces.release(flight.nonce)
-        return is_sent
-
-    def _offer(self, flight: _Flight) -> bool:
-        """Send the flight's next transaction; False when its nonce is taken."""
-        raw = self._sign(flight)
-        with plain_errors():
-            try:
-                self.w3.eth.send_raw_transaction(raw)
-            except Web3RPCError as error:
-                if self._is_known(flight.hashes[-1]):
-                    return True
-                if _NONCE_WORDS.search(error_message(error)):
-                    return False
-                raise self._refusal(flight, error) from error
-            except Unavailable:
-                # It may have arrived before the line broke: the wait will tell.
-                return True
-        return True
-
-    def _sign(self, flight: _Flight) -> bytes:
-        transaction = self._request(flight.call)
-        transaction["nonce"] = Nonce(flight.nonce)
-        transaction["gas"] = flight.gas
-        transaction["maxFeePerGas"] = Wei(flight.fees.most)
-        transaction["maxPriorityFeePerGas"] = Wei(flight.fees.tip)
-        transaction["chainId"] = self._chain_id
-        raw = self.wallet.sign(transaction)
-        transaction_hash = Digest(keccak(raw))
-        if transaction_hash not in flight.hashes:  # signatures are deterministic
-            flight.hashes.append(transaction_hash)
-        return raw
-
-    def _request(self, call: _Call) -> TxParams:
-        request: TxParams = {"from": to_checksum_address(self.address), "data": call.data}
-        request["value"] = Wei(call.value)
-        if call.to is not None:
-            request["to"] = to_checksum_address(call.to)
-        return request
-
-    def _current_fees(self) -> Fees:
-        with plain_errors():
-            base = self.w3.eth.get_block("latest").get("baseFeePerGas")
-            tip = self.w3.eth.max_priority_fee
-        if base is None:
-            raise Misconfigured(
-                f"chain {self._chain_id} has no base fee: one with EIP-1559 was expected"
-            )
-        limit = self.limits.max_fee_per_gas
-        if base + tip > limit:
-            raise Unavailable(
-                f"gas costs {base + tip:,} wei a unit now, the limit is {limit:,}: wait or raise it"
-            )
-        return Fees(tip, min(2 * base + tip, limit))  # twice: six full blocks cannot outrun it
-
-    def _refusal(self, flight: _Flight, error: Web3RPCError) -> Misconfigured | Unavailable:
-        cost = flight.gas * flight.fees.most + flight.call.value
-        with plain_errors():
-            balance = self.w3.eth.get_balance(to_checksum_address(self.address))
-        if balance < cost:
-            return Misconfigured(
-                f"{self.address} holds {balance:,} wei, the transaction may cost {cost:,}:"
-                " send it some ether"
-            )
-        return Unavailable(f"the Ethereum RPC refuses the transaction: {error_message(error)}")
 
     # -------------------------------------------------------------------- wait
 
-    def _wait(self, flight: _Flight) -> TxReceipt | None:
+    def _wait(self, flight: Flight) -> TxReceipt | None:
         """Return the receipt, or None when the nonce went to a transaction from elsewhere."""
-        started = bumped = time.monotonic()
-        taken_since: float | None = None
-        pause = _FIRST_PAUSE_S
+        watch, pause = _Watch(), _FIRST_PAUSE_S
         while True:
-            now = time.monotonic()
             try:
-                receipt = self._find_receipt(flight)
+                receipt = self._pool.find_receipt(flight)
                 if receipt is not None:
                     return receipt
-                taken_since = (taken_since or now) if self._is_taken(flight) else None
-                if taken_since and now - taken_since >= self.limits.displaced_seconds:
+                mined = self._pool.mined()
+                if self._is_displaced(flight, watch, mined):
                     return None
-                if now - bumped >= self.limits.bump_after_seconds and not taken_since:
-                    bumped = now
-                    self._bump(flight)
-            except Unavailable:
-                pass  # the node may come back before the time is up
-            if now - started >= self.limits.receipt_seconds:
-                raise self._not_mined(flight)
+                if mined <= flight.nonce:
+                    self._look_after(flight, watch, mined)
+            except CommonweightError as error:
+                watch.trouble = str(error)  # it may pass before the time is up
+            if time.monotonic() - watch.started >= self.limits.receipt_seconds:
+                raise self._not_mined(flight, watch)
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
 
-    def _find_receipt(self, flight: _Flight) -> TxReceipt | None:
-        with plain_errors():
-            found = (self._get_receipt(each) for each in reversed(flight.hashes))
-            return next((receipt for receipt in found if receipt is not None), None)
-
-    def _get_receipt(self, transaction_hash: Digest) -> TxReceipt | None:
-        try:
-            receipt = self.w3.eth.get_transaction_receipt(HexBytes(transaction_hash))
-        except (TransactionNotFound, TransactionIndexingInProgress):
-            return None
-        return receipt if receipt.get("blockNumber") is not None else None
-
-    def _is_taken(self, flight: _Flight) -> bool:
-        """Whether the nonce is used up and no transaction of the flight is known any more."""
-        if self._count("latest") <= flight.nonce:
+    def _is_displaced(self, flight: Flight, watch: _Watch, mined: int) -> bool:
+        """Rule 5: whether the nonce has been used up by something unknown for long enough."""
+        if mined <= flight.nonce or self._pool.knows(flight):
+            watch.displaced_since = None
             return False
-        return not any(self._is_known(each) for each in flight.hashes)
+        watch.displaced_since = watch.displaced_since or time.monotonic()
+        return time.monotonic() - watch.displaced_since >= self.limits.displaced_seconds
 
-    def _bump(self, flight: _Flight) -> None:
-        """Offer the flight again, with fees an eighth higher while the limit allows it."""
-        flight.fees = self._outbid(flight.fees, self._current_fees())
-        self._nonces.raise_fees(flight.nonce, flight.fees)
-        self._offer(flight)  # at the limit the same again, lest the pool has dropped it
+    def _look_after(self, flight: Flight, watch: _Watch, mined: int) -> None:
+        """Rule 4, for a flight that is not mined: first itself, then what is below it."""
+        head = self._pool.head()
+        for care in (self._keep_offered, self._clear_the_way):
+            try:
+                care(flight, watch, head, mined)
+            except CommonweightError as error:
+                watch.trouble = str(error)  # the other may help all the same
 
-    def _not_mined(self, flight: _Flight) -> NotMined:
+    def _keep_offered(self, flight: Flight, watch: _Watch, head: Head, mined: int) -> None:
+        """Rules 4a and 4b."""
+        is_overtaken = flight.fees.most < head.base_fee + flight.fees.tip
+        is_late = time.monotonic() - watch.raised >= self.limits.bump_after_seconds
+        if not self._pool.knows(flight):
+            self._offer_again(flight, watch, head, is_overtaken)
+            return
+        watch.forgotten_at = None
+        if (is_late and mined == flight.nonce) or (
+            is_overtaken and watch.overtaken_at < head.number
+        ):
+            watch.overtaken_at = head.number
+            self._raise(flight, watch)
+
+    def _offer_again(self, flight: Flight, watch: _Watch, head: Head, is_overtaken: bool) -> None:
+        """Rule 4a. Some nodes return a hash though their pool was too full for the transaction."""
+        if watch.forgotten_at is None and not is_overtaken:
+            self._pool.offer(flight, flight.fees, displaces=True)
+        elif watch.forgotten_at is None or head.number > watch.forgotten_at:
+            self._raise(flight, watch, watch.forgotten, tip_alone=True)
+            watch.forgotten += 1
+        else:
+            return
+        watch.forgotten_at = head.number
+
+    def _raise(
+        self, flight: Flight, watch: _Watch, step: int = 0, *, tip_alone: bool = False
+    ) -> None:
+        """Rule 4b: replace a flight with higher fees, or offer the same again at the limit."""
+        watch.raised = time.monotonic()
+        going = self._pool.going_fees()
+        fees = raise_fees(flight.fees, going, flight.ceiling, step, tip_alone=tip_alone)
+        self._pool.offer(flight, fees or flight.fees, displaces=True)
+
+    def _clear_the_way(self, flight: Flight, watch: _Watch, head: Head, mined: int) -> None:
+        """Rules 4c and 4d. What a call of this process waits for, that call looks after."""
+        if watch.stall[0] != mined or self._is_awaited(mined):
+            watch.stall = mined, head.number
+        if not self._nonces.lock.acquire(blocking=False):
+            return  # a nonce is being taken: it may be the missing one
+        try:
+            for nonce in range(mined, flight.nonce):
+                if self._is_awaited(nonce):
+                    continue
+                if self._pool.pending() == nonce:
+                    self._fill(nonce)
+                elif nonce == mined and head.number - watch.stall[1] >= STALLED_BLOCKS:
+                    watch.stall = mined, head.number
+                    self._displace(nonce, watch)
+        finally:
+            self._nonces.lock.release()
+
+    def _is_awaited(self, nonce: int) -> bool:
+        """Whether a call of this process waits for the nonce, over whatever connection."""
+        with _registry_lock:
+            shared = [
+                each
+                for (_, chain_id, address), each in _registry.items()
+                if (chain_id, address) == (self._chain_id, self.address)
+            ]
+        return any(each.is_awaited(nonce) for each in shared)
+
+    def _fill(self, nonce: int) -> None:
+        """Rule 4c."""
+        known, going = self._nonces.recall(nonce), self._pool.going_fees()
+        if known is None or known.call is None:
+            known = self._transfer_to_itself(nonce, going)
+        fees = known.fees if known.fees.most >= going.most else going
+        if self._pool.offer(known, fees, displaces=False) is Answer.TAKEN_UP:
+            self._nonces.keep(known)
+
+    def _displace(self, nonce: int, watch: _Watch) -> None:
+        """Rule 4d."""
+        known, holder = self._nonces.recall(nonce), self._pool.find_holder(nonce)
+        outcome = f"and cannot be replaced for {self._pool.limit:,} wei a unit of gas, the limit"
+        try:
+            fees = self._outbid(holder or known)
+            if fees is not None:
+                flight = known
+                if flight is None or flight.call is None:
+                    flight = self._transfer_to_itself(nonce, fees)
+                answer = self._pool.offer(flight, fees, displaces=True)
+                if answer is Answer.TAKEN_UP:
+                    self._nonces.keep(flight)
+                    outcome = "and was replaced by a transfer of nothing"
+                if answer is Answer.NONCE_USED or (known and answer is Answer.TAKEN_UP):
+                    return
+        except Unavailable as error:
+            outcome = f"and cannot be replaced: {error}"
+        which = holder.transaction_hash if holder else "that the node does not show"
+        origin = "sent earlier" if known else "not from here"
+        watch.trouble = (
+            f"nonce {nonce} of {self.address} was held by transaction {which}, {origin}, which was"
+            f" not mined within {STALLED_BLOCKS} blocks {outcome}"
+        )
+        if nonce not in watch.told:
+            watch.told.add(nonce)
+            self._tell(watch.trouble)
+
+    def _transfer_to_itself(self, nonce: int, fees: Fees) -> Flight:
+        call = Call(self.address, b"", 0)
+        return Flight(call, self._pool.estimate_gas(call), nonce, fees, self._pool.limit)
+
+    def _tell(self, line: str) -> None:
+        if self._report is not None:
+            self._report(line)
+
+    def _not_mined(self, flight: Flight, watch: _Watch) -> NotMined:
         latest = flight.hashes[-1]
+        trouble = f". Meanwhile: {watch.trouble}" if watch.trouble else ""
         return NotMined(
             latest,
             flight.nonce,
             f"transaction 0x{latest.hex()} of {self.address} (nonce {flight.nonce}) was not mined"
-            f" within {self.limits.receipt_seconds:g} s: look whether it was before sending again",
+            f" within {self.limits.receipt_seconds:g} s: look whether it was before sending again"
+            f"{trouble}",
         )
 
     # ------------------------------------------------------------------- after
 
-    def _checked(self, flight: _Flight, mined: TxReceipt) -> Receipt:
+    def _checked(self, call: Call, flight: Flight, mined: TxReceipt) -> Receipt:
         receipt = _as_receipt(mined)
         if mined["status"] == 1:
             return receipt
-        reason = self._replay(flight, receipt)
+        reason = self._replay(call, flight.gas, receipt)
         raise Reverted(
             reason.name,
             reason.arguments,
             f"{reason} (transaction 0x{receipt.transaction_hash.hex()})",
         )
 
-    def _replay(self, flight: _Flight, receipt: Receipt) -> Reverted:
+    def _replay(self, call: Call, gas: int, receipt: Receipt) -> Reverted:
         """Return why a mined transaction failed: run again after its block, then before it."""
-        if receipt.gas_used >= flight.gas:
-            return Reverted(
-                "OutOfGas", {"gas": flight.gas}, f"it ran out of its {flight.gas:,} gas"
-            )
-        request = self._request(flight.call)
-        request["gas"] = flight.gas
+        if receipt.gas_used >= gas:
+            return Reverted("OutOfGas", {"gas": gas}, f"it ran out of its {gas:,} gas")
+        request = self._pool.request(call)
+        request["gas"] = gas
         for block in (receipt.block_number, receipt.block_number - 1):
             try:
                 with plain_errors():
@@ -343,24 +395,6 @@ class Sender:
             except Unavailable:
                 continue
         return Reverted(UNKNOWN, {}, "the contract reverted, and does not when called again")
-
-    # ------------------------------------------------------------------ small
-
-    def _count(self, block: Literal["pending", "latest"]) -> int:
-        with plain_errors():
-            return self.w3.eth.get_transaction_count(to_checksum_address(self.address), block)
-
-    def _is_known(self, transaction_hash: Digest) -> bool:
-        with plain_errors():
-            try:
-                self.w3.eth.get_transaction(HexBytes(transaction_hash))
-            except TransactionNotFound:
-                return False
-        return True
-
-
-def _raised(fee: int) -> int:
-    return fee * FEE_BUMP[0] // FEE_BUMP[1] + 1
 
 
 def _as_receipt(mined: TxReceipt) -> Receipt:

@@ -16,7 +16,7 @@ from protocol.quantities import RoundId
 
 def describe_federation(location: FederationLocation) -> dict[str, Any]:
     """Return what the chain says of a federation, as JSON values; amounts in token units."""
-    federation = connect_federation(location)
+    federation = connect_federation(location).now()
     terms, events = federation.terms(), federation.read_events()
     joined = sorted({e.participant for e in events if isinstance(e, Joined)})
     rounds = []

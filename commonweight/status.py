@@ -9,7 +9,7 @@ from chain.events import AggregatorSlashed, Finalized, Penalized, Withdrawn
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import AggregatorState, Round, Status, SubmissionState
-from chain.rounds import chain_time, connect_federation
+from chain.rounds import connect_federation
 from chain.wallet import keystore_address
 from commonweight.show import tokens
 from node.history import round_results, standing_of
@@ -124,7 +124,7 @@ def print_aggregator(status: dict[str, Any], line: Any) -> None:
 
 def _open(settings: RoleSettings) -> tuple[Federation, Address]:
     location = FederationLocation.load(settings.federation)
-    return connect_federation(location), keystore_address(settings.keystore)
+    return connect_federation(location).now(), keystore_address(settings.keystore)
 
 
 def _process(settings: RoleSettings) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _now(federation: Federation, newest: RoundId, own_part: str | None) -> dict[
     status = federation.status(newest) if newest else Status.NONE
     facts = federation.get_round(newest) if newest else None
     deadline = _deadline(facts, status)
-    left = None if deadline is None else max(0, deadline - chain_time(federation))
+    left = None if deadline is None else max(0, deadline - federation.next_time())
     over = federation.is_over()
     general = "the federation is over" if over else _FOR_ALL.get(status)
     counts = None

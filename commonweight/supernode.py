@@ -64,7 +64,8 @@ def run_supernode(
         report("starting", participant=wallet.address)
         participant = service.insist(lambda: open_participant(settings, wallet, report))
         service.insist(lambda: check_superlink(link))
-        if service.insist(Follower(participant, settings).stay_in):
+        follower = Follower(participant, settings)
+        if service.insist(lambda: follower.stay_in(participant.federation.now())):
             report("connecting", superlink=link.superlink)
             _run(_command(file, link), settings.state / "flower", link)
 

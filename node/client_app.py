@@ -19,8 +19,8 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from chain.records import SubmissionState
-from chain.rounds import await_buried
+from chain.records import Status, SubmissionState
+from chain.rounds import await_end
 from chain.wallet import load_keystore, read_password
 from node.ledger import open_participant
 from node.participant import Participant, Prepared
@@ -70,18 +70,18 @@ def commit(message: Message, context: Context) -> Message:
 @app.train("reveal")
 @_telling_failures
 def reveal(message: Message, context: Context) -> Message:
-    """Pin and reveal once the commitments are buried; reply with what is on the chain now.
+    """Pin and reveal once the commit phase has ended; reply with what is on the chain now.
 
-    Half of the phase at most is waited for that, as in node/ledger.py.
+    Half of the reveal phase at most is waited for that, as in node/ledger.py.
     """
     participant, round_id = _participant(context), _round(message)
     federation = participant.federation
     confirmations = _settings(_settings_path(context)).confirmations
     state = federation.get_submission(round_id, participant.address).state
-    if confirmations and state is SubmissionState.COMMITTED:
+    if state is SubmissionState.COMMITTED:
         half = federation.terms().reveal_seconds // 2
         deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
-        await_buried(federation, round_id, confirmations, deadline, _pause)
+        await_end(federation, round_id, Status.COMMIT, confirmations, deadline, _pause)
     return _reply(message, participant.reveal(round_id))
 
 

@@ -1,10 +1,10 @@
 """A participant that follows the contract by itself: no Flower, no message, nobody to obey.
 
-Every look at the chain ends in at most one step:
+Every look at the chain is a look at one mined block, and ends in at most one step:
 
     join        when not yet a member, or again after a penalty if the settings say so
     commit      in the commit phase of a round that asks us
-    reveal      in the reveal phase, once the commitments lie as deep as the settings want
+    reveal      once a mined block has ended the commit phase, as deep as the settings want
     withdraw    between rounds, when what is due is worth the gas
 
 Whoever was away for a round looks, finds another one open, and takes part in that.
@@ -17,9 +17,9 @@ from typing import Final
 
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.records import Round, Status, SubmissionState
+from chain.records import Status, SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import chain_time, connect_federation, is_buried
+from chain.rounds import check_confirmations, connect_federation, has_ended
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from node.history import Standing, round_results, standing_of
@@ -58,8 +58,11 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
     store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
     journal = settings.state / f"transactions-{wallet.address}.json"
+    federation = connect_wallet(settings, wallet, journal)
+    phase_seconds = federation.terms().reveal_seconds
+    check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
     return Participant(
-        connect_wallet(settings, wallet, journal),
+        federation,
         store,
         open_trainer(settings, store, report),
         settings.state,
@@ -75,9 +78,11 @@ def connect_wallet(
     return connect_federation(FederationLocation.load(settings.federation), wallet, limits, journal)
 
 
-def report_loss(participant: Participant, trainer: LocalTrainer, round_id: RoundId) -> None:
-    """Report the held-out loss of the model that stands after a round."""
-    model = participant.fetch_model(RoundId(round_id + 1))
+def report_loss(
+    participant: Participant, trainer: LocalTrainer, now: Federation, round_id: RoundId
+) -> None:
+    """Report the held-out loss of the model that stands after a round, as `now` has it."""
+    model = participant.fetch_model(RoundId(round_id + 1), now)
     with participant.recorder.phase("evaluate", round_id + 1):
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
     participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
@@ -90,7 +95,7 @@ class Follower:
         self,
         participant: Participant,
         settings: ParticipantSettings,
-        evaluate: Callable[[RoundId], None] | None = None,
+        evaluate: Callable[[Federation, RoundId], None] | None = None,
     ) -> None:
         self.participant = participant
         self._evaluate = evaluate
@@ -106,70 +111,69 @@ class Follower:
 
     def step(self) -> bool:
         """Do what is due; False when nothing will ever be again."""
-        newest = self.federation.round_count()
-        status = self.federation.status(newest) if newest else Status.NONE
-        if status in _UNDER_WAY and self._act(newest, status):
+        now = self.federation.now()
+        newest = now.round_count()
+        status = now.status(newest) if newest else Status.NONE
+        if status in _UNDER_WAY and self._act(now, newest, status):
             return True
-        self._tell_results(newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0)))
-        if self.federation.is_over():
-            return self._finish()
-        return self.stay_in()
+        last = newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0))
+        self._tell_results(now, last)
+        if now.is_over():
+            return self._finish(now)
+        return self.stay_in(now)
 
     # ---------------------------------------------------------------- a round
 
-    def _act(self, round_id: RoundId, status: Status) -> bool:
+    def _act(self, now: Federation, round_id: RoundId, status: Status) -> bool:
         """Take the step of a round's phase, if it asks for one; whether this round is ours."""
         try:
             if status is Status.COMMIT:
                 is_ours = self.participant.commit(round_id) is not None
             else:
-                is_ours = self._reveal_when_buried(round_id)
+                is_ours = self._reveal_when_ended(now, round_id)
         except Reverted as error:
             # The phase may have ended, or an earlier transaction been mined, since we looked.
             if self.federation.status(round_id) is status:
                 raise
             self._tell(f"late {round_id}", "too late", round=round_id, reason=str(error))
             return True
-        if not is_ours and self._standing() is Standing.ACTIVE:
+        if not is_ours and self._standing(now) is Standing.ACTIVE:
             self._tell(f"idle {round_id}", "nothing to do", round=round_id, phase_now=status.name)
         return is_ours
 
-    def _reveal_when_buried(self, round_id: RoundId) -> bool:
-        """Reveal once no reorganisation can reopen the commit phase, or half the time is gone.
+    def _reveal_when_ended(self, now: Federation, round_id: RoundId) -> bool:
+        """Reveal once mined blocks have ended the commit phase, or half the time is gone.
 
         Others could commit to a copy of what they see. A chain that stands still proves nothing,
         and a missed reveal costs the penalty: the deadline decides.
         """
-        address = self.participant.address
-        state = self.federation.get_submission(round_id, address).state
+        state = now.get_submission(round_id, self.participant.address).state
         if state is SubmissionState.COMMITTED:
-            facts = self.federation.get_round(round_id)
-            if self._is_early(facts) and not is_buried(
-                self.federation, round_id, self.settings.confirmations
-            ):
+            depth = self.settings.confirmations
+            if self._is_early(now, round_id) and not has_ended(now, round_id, Status.COMMIT, depth):
                 self._tell(f"bury {round_id}", "waiting for confirmations", round=round_id)
                 return True
             self.participant.reveal(round_id)
         return state is not SubmissionState.NONE
 
-    def _is_early(self, facts: Round) -> bool:
-        half = self.federation.terms().reveal_seconds // 2
-        return chain_time(self.federation) < facts.reveal_deadline - half
+    def _is_early(self, now: Federation, round_id: RoundId) -> bool:
+        half = now.terms().reveal_seconds // 2
+        return now.next_time() < now.get_round(round_id).reveal_deadline - half
 
     # ------------------------------------------------------------- membership
 
-    def _standing(self) -> Standing:
-        return standing_of(self.federation, self.participant.address)
+    def _standing(self, now: Federation) -> Standing:
+        return standing_of(now, self.participant.address)
 
-    def stay_in(self) -> bool:
+    def stay_in(self, now: Federation) -> bool:
         """Join where that is due, and withdraw what is worth it; False once the stake is back."""
-        self._withdraw()
-        standing = self._standing()
+        self._withdraw(now)
+        standing = self._standing(now)
         match standing:
             case Standing.ACTIVE:
                 return True
             case Standing.LEAVING:
-                return self._await_stake()
+                return self._await_stake(now)
             case Standing.LEFT if not self.settings.rejoin:
                 self._tell("left", "left", advice="set rejoin = true to take part again")
                 return False
@@ -187,9 +191,9 @@ class Follower:
         )
         self._told.discard("penalized")
 
-    def _await_stake(self) -> bool:
-        unlock_at = self.federation.get_participant(self.participant.address).unlock_at
-        if chain_time(self.federation) < unlock_at:
+    def _await_stake(self, now: Federation) -> bool:
+        unlock_at = now.get_participant(self.participant.address).unlock_at
+        if now.next_time() < unlock_at:
             self._tell("leaving", "leaving", until=unlock_at)
             return True
         self.federation.withdraw()
@@ -198,33 +202,34 @@ class Follower:
 
     # ------------------------------------------------------------------ money
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, now: Federation) -> None:
         if self._worthwhile is None:
             unit = 10 ** self.federation.token.decimals()
             self._worthwhile = max(1, round(self.settings.withdraw_at * unit))
-        if self.federation.credit_of(self.participant.address) >= self._worthwhile:
+        if now.credit_of(self.participant.address) >= self._worthwhile:
             self.participant.withdraw()
 
-    def _finish(self) -> bool:
+    def _finish(self, now: Federation) -> bool:
         """Take what is left to take once the federation is over; False when that is done."""
         self.participant.withdraw()
-        match self._standing():
+        match self._standing(now):
             case Standing.LEAVING:
-                return self._await_stake()
+                return self._await_stake(now)
             case Standing.ACTIVE | Standing.PENALIZED:
                 advice = "`commonweight participant leave` gets the stake back"
             case _:
                 advice = ""
-        self.participant.report("finished", advice=advice)
+        paid = sum(each.paid for each in round_results(now, self.participant.address))
+        self.participant.report("finished", paid=paid, advice=advice)
         return False
 
     # --------------------------------------------------------------- telling
 
-    def _tell_results(self, last: RoundId) -> None:
+    def _tell_results(self, now: Federation, last: RoundId) -> None:
         """Say of every round that ended what came of it for us."""
         if last <= self._settled_up_to:
             return
-        for result in round_results(self.federation, self.participant.address):
+        for result in round_results(now, self.participant.address):
             if self._settled_up_to < result.round <= last:
                 self.participant.report(
                     "round over",
@@ -235,7 +240,7 @@ class Follower:
                 )
         self._settled_up_to = last
         if self._evaluate is not None:
-            self._evaluate(last)
+            self._evaluate(now, last)
 
     def _tell(self, key: str, phase: str, **facts: object) -> None:
         """Report what would otherwise be said at every look."""

@@ -114,9 +114,12 @@ class Participant:
             self.report("withdrew", amount=amount, gas=receipt.gas_used)
         return amount
 
-    def fetch_model(self, round_id: RoundId) -> LayerFolder:
-        """Return the model that stood before round `round_id`, fetched and verified."""
-        model = model_before(self.federation, round_id)
+    def fetch_model(self, round_id: RoundId, now: Federation | None = None) -> LayerFolder:
+        """Return the model that stood before round `round_id`, fetched and verified.
+
+        As of the block of `now` (see `Federation.now`), else of the newest.
+        """
+        model = model_before(now or self.federation.now(), round_id)
         folder = LayerFolder(self.state / "models" / model.root.hex())
         subject = self._subject(round_id, "model")
         about = (self.spec, subject, model.root, folder)

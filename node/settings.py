@@ -15,7 +15,7 @@ fields = { question = "prompt", answer = "reply" }    # and context, if a row ha
 state = "state"                     # updates and salts: losing it in a round costs the penalty
 cache = "cache"                     # base models, converted once
 poll_seconds = 2.0                  # between two looks at the chain
-confirmations = 0                   # blocks under the commitments before our update is shown
+confirmations = 0                   # blocks on the commit phase's end before our update is shown
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
 rejoin = false                      # fill the stake up and go on after a penalty

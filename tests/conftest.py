@@ -24,5 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the IPFS daemon under the store's and the end-to-end tests",
     )
     parser.addoption(
-        "--faults-to", type=Path, help="write what became of each schedule of tests/faults here"
+        "--faults-to",
+        type=Path,
+        metavar="FILE",
+        help="add what became of each schedule of tests/faults, and pass over those that FILE "
+        "says were survived",
+    )
+    parser.addoption(
+        "--faults-part", metavar="N/M", help="of the schedules of tests/faults, the Nth of M parts"
     )

@@ -2,11 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,13 +22,18 @@ from commonweight.cli.options import (
     print_json,
     wallet_options,
 )
+from protocol.errors import Unavailable
 
 if TYPE_CHECKING:
-    from auditor.cache import AuditCache
     from auditor.findings import Findings
+    from auditor.replay import Audit
+    from auditor.verified import Verified
     from chain.federation import Federation
     from chain.wallet import Wallet
+    from protocol.quantities import RoundId
     from storage.ipfs import ContentStore
+
+_UNCHECKED: Final = 3
 
 
 @click.group()
@@ -86,11 +91,21 @@ def audit_run(
 ) -> None:
     """Rebuild every round of the federation at ADDRESS from the chain and IPFS alone.
 
-    Prints a line a check with its section of docs/protocol.md, and exits 1 when any fails. Without
-    ADDRESS: the federation of --federation. A round that passed, and whose end is deep enough in
-    the chain, is not fetched and recomputed again; an audit that was interrupted goes on where it
-    was. With --challenge a proposal that is still open to challenge and provably wrong costs its
-    aggregator the bond; the wallet pays the gas and is credited half of the bond.
+    Prints one line per check with its section of docs/protocol.md. Without ADDRESS: the federation
+    of --federation. A round that passed, and whose end is deep enough in the chain, is not fetched
+    and recomputed again; an audit that was interrupted goes on where it was. With --challenge a
+    proposal that is still open to challenge and provably wrong costs its aggregator the bond; the
+    wallet pays the gas and is credited half of the bond.
+
+    \b
+    Exits with
+      0  every check passed
+      1  a check failed, or the command is wrong
+      3  no check failed, but not all could be made: bytes are missing, or the
+         Ethereum node gave up or lacks logs; try again, or with another node
+
+    \b
+    Any full node will do: no state of old blocks is read.
 
     \b
     Example: commonweight audit run 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\
@@ -98,25 +113,27 @@ def audit_run(
     """
     from auditor.disputes import challenge_open
     from auditor.findings import collect
-    from auditor.replay import Audit
     from protocol.quantities import RoundId
 
     wallet = open_wallet(keystore, password_file) if challenge else None
-    client, store = audited(address, federation, rpc_url, ipfs_url, from_block, wallet)
     asked = frozenset(map(RoundId, rounds)) or None
-    with _workplace(client, cache_folder, no_cache, confirmations) as (folder, cache):
-        auditing = Audit(client, store, folder, cache)
-        checks = []
-        for check in auditing.run(asked):
-            checks.append(check)
-            click.echo(check.line(), err=json_output)
+    with (
+        _unavailable_is_unchecked(),
+        _workplace(
+            *audited(address, federation, rpc_url, ipfs_url, from_block, wallet),
+            cache_folder,
+            no_cache,
+            confirmations,
+        ) as start,
+    ):
+        auditing, checks = _run(start, asked, lambda line: click.echo(line, err=json_output))
         settled = challenge_open(auditing) if challenge else None
         found = collect(
             auditing,
             checks,
             rounds=asked,
             made_at=datetime.now(UTC),
-            command=_command(client, store, asked),
+            command=_command(auditing.federation, auditing.store, asked),
             version=__version__,
             challenges=settled,
         )
@@ -128,6 +145,8 @@ def audit_run(
         _print_summary(found)
     if found.failed:
         sys.exit(1)
+    if found.unchecked:
+        sys.exit(_UNCHECKED)
 
 
 @audit.command("watch")
@@ -151,9 +170,9 @@ def audit_watch(
 ) -> None:
     """Follow the federation at ADDRESS and challenge wrong proposals inside their window.
 
-    Prints a line a finding and goes on until it is stopped (SIGTERM). The wallet pays the gas, and
-    a deposit for each withheld leaf that it demands, returned when nobody posts it. It is credited
-    half of the bond of an aggregator it refutes.
+    Prints one line per finding and goes on until it is stopped (SIGTERM). The wallet pays the gas,
+    and a deposit for each withheld leaf that it demands, returned when nobody posts it. It is
+    credited half of the bond of an aggregator it refutes.
 
     \b
     Example: commonweight audit watch 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\
@@ -201,22 +220,58 @@ def audited(
 
 
 @contextmanager
+def _unavailable_is_unchecked() -> Iterator[None]:
+    """End the command with exit code 3 when an endpoint is down or gives up."""
+    try:
+        yield
+    except Unavailable as error:
+        click.echo(f"error: could not check: {error}", err=True)
+        sys.exit(_UNCHECKED)
+
+
+@contextmanager
 def _workplace(
-    client: "Federation", cache_folder: Path | None, no_cache: bool, confirmations: int
-) -> "Iterator[tuple[Path, AuditCache | None]]":
-    """Yield where an audit's layer files go, and its cache if it has one."""
+    client: "Federation",
+    store: "ContentStore",
+    cache_folder: Path | None,
+    no_cache: bool,
+    confirmations: int,
+) -> "Iterator[Callable[[], Audit]]":
+    """Yield what begins an audit, with its layer files in one place however often it begins."""
     import tempfile
 
     from auditor.cache import AuditCache
+    from auditor.replay import Audit
     from commonweight.home import audit_cache_folder
 
     if no_cache:
         with tempfile.TemporaryDirectory(prefix="commonweight-audit-") as folder:
-            yield Path(folder), None
+            yield lambda: Audit(client, store, Path(folder))
         return
     cache = AuditCache(cache_folder or audit_cache_folder(), client, confirmations)
     with cache.held():
-        yield cache.files, cache
+        yield lambda: Audit(client, store, cache.files, cache)
+
+
+def _run(
+    start: "Callable[[], Audit]", rounds: "Collection[RoundId] | None", tell: Callable[[str], None]
+) -> "tuple[Audit, list[Verified]]":
+    """Return an audit that ran to its end, and its checks; begins again after a reorganisation."""
+    from auditor.replay import ChainChanged
+
+    for again in (True, True, False):
+        auditing, checks = start(), []
+        try:
+            for check in auditing.run(rounds):
+                checks.append(check)
+                tell(check.line())
+        except ChainChanged as error:
+            if not again:
+                raise
+            click.echo(f"beginning again: {error}", err=True)
+        else:
+            return auditing, checks
+    raise AssertionError("the last try returns or raises")
 
 
 def _command(client: "Federation", store: "ContentStore", rounds: Collection[int] | None) -> str:
@@ -247,4 +302,7 @@ def _print_summary(found: "Findings") -> None:
         click.echo(
             f"{found.cached} of {len(found.rounds)} rounds from the cache, not fetched again"
         )
-    click.echo(f"{len(found.checks)} checks, {found.failed} failed, at block {found.block}")
+    unchecked = f", {found.unchecked} could not be made" if found.unchecked else ""
+    click.echo(
+        f"{len(found.checks)} checks, {found.failed} failed{unchecked}, at block {found.block}"
+    )

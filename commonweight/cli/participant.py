@@ -142,7 +142,6 @@ def participant_leave(config: Path) -> None:
     A round that was committed to should be revealed first: leave `participant run` going until
     the stake is free.
     """
-    from chain.rounds import chain_time
     from commonweight.show import tokens
     from commonweight.status import duration
     from node.ledger import connect_wallet
@@ -157,7 +156,7 @@ def participant_leave(config: Path) -> None:
     if not standing.unlock_at:
         federation.leave()
         standing = federation.get_participant(wallet.address)
-    left = standing.unlock_at - chain_time(federation)
+    left = standing.unlock_at - federation.next_time()
     if left > 0:
         click.echo(f"left; the stake is free in {duration(left)}: run this again then")
         return

@@ -7,20 +7,20 @@ import pytest
 from eth_utils.crypto import keccak
 from pydantic import ValidationError
 from web3 import Web3
-from web3.exceptions import Web3RPCError
 
 from chain import events as ev
 from chain.compiler import load_artifact
 from chain.deploy import deploy_federation
 from chain.events import EVENT_TYPES, FederationEvent, events_in, read_events
 from chain.names import snake_case
-from chain.rpc import TimedOut
+from chain.rpc import connect
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import RoundId
+from protocol.quantities import Address, RoundId
 from protocol.reveal import Reveal
 from protocol.verdict import FULL_SCORE, Verdict
+from tests.chain.scripted_node import Reply, Request, refusal, result, scripted_node
 from tests.chain.stage import (
     ESCROW,
     Stage,
@@ -228,55 +228,175 @@ def test_records_are_the_contracts_events() -> None:
 
 # ------------------------------------------------------------------- difficult nodes
 
-
-def limit_ranges(
-    w3: Web3, most: int, failure: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
-) -> list[int]:
-    """Make a node refuse logs of more than `most` blocks; return the sizes it was asked for."""
-    asked: list[int] = []
-    get_logs = w3.eth.get_logs
-
-    def limited(query: Any) -> Any:
-        asked.append(query["toBlock"] - query["fromBlock"] + 1)
-        if asked[-1] > most:
-            raise failure()
-        return get_logs(query)
-
-    monkeypatch.setattr(w3.eth, "get_logs", limited)
-    return asked
+ADDRESS = Address(Web3.to_checksum_address("0x" + "5f" * 20))
+HEAD = 1_858
 
 
-def too_much() -> Exception:
-    error = {"code": -32005, "message": "query returned more than 10000 results"}
-    told: Any = {"error": error}
-    return Web3RPCError("", rpc_response=told)
+def funding(block: int) -> dict[str, Any]:
+    """Return a log that says that somebody added `block` token units to the escrow."""
+    return {
+        "address": ADDRESS,
+        "topics": [
+            "0x" + keccak(text="Funded(address,uint256)").hex(),
+            "0x" + "00" * 12 + "07" * 20,
+        ],
+        "data": "0x" + block.to_bytes(32).hex(),
+        "blockNumber": hex(block),
+        "blockHash": "0x" + block.to_bytes(32).hex(),
+        "transactionHash": "0x" + (block + 1).to_bytes(32).hex(),
+        "transactionIndex": "0x0",
+        "logIndex": "0x0",
+        "removed": False,
+    }
 
 
-@pytest.mark.parametrize("failure", [too_much, lambda: TimedOut("too slow")])
-def test_ranges_are_halved(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, failure: Callable[[], Exception]
-) -> None:
-    a_receipt(stage)
-    expected = stage.sponsor.read_events()
-    assert [type(each) for each in expected] == [ev.Created, ev.Funded]
-    asked = limit_ranges(stage.w3, 3, failure, monkeypatch)
-    assert stage.sponsor.read_events(0) == expected
-    assert max(asked) > 3
-    refused = [size for size in asked if size > 3]
-    assert len(refused) <= 5  # it learns the limit once
+class LogNode:
+    """A node of `HEAD` blocks with one log in every 97th, and limits of its own.
+
+    `refuse` is asked for the first block and the number of blocks of each query. `sizes` are those
+    of all queries.
+    """
+
+    def __init__(self, refuse: Callable[[int, int], Reply | None]) -> None:
+        self.refuse = refuse
+        self.sizes: list[int] = []
+
+    def __call__(self, request: Request) -> Reply:
+        if request["method"] != "eth_getLogs":
+            return result("0x1" if request["method"] == "eth_chainId" else hex(HEAD))
+        (query,) = request["params"]
+        first, last = (int(query[name], 16) for name in ("fromBlock", "toBlock"))
+        self.sizes.append(last - first + 1)
+        refused = self.refuse(first, last - first + 1)
+        return refused or result([funding(n) for n in range(first, last + 1) if n % 97 == 0])
 
 
-def test_refusal_of_a_single_block_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit_ranges(stage.w3, 0, too_much, monkeypatch)
-    with pytest.raises(Unavailable, match="refuses: query returned more than 10000 results"):
-        stage.sponsor.read_events()
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.events._PAUSES_S", (0.0, 0.0, 0.0, 0.0))
 
 
-def test_node_that_is_down_is_asked_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = limit_ranges(stage.w3, 0, lambda: Unavailable("down"), monkeypatch)
-    with pytest.raises(Unavailable, match="down"):
-        stage.sponsor.read_events(0, 500)
-    assert len(asked) == 1
+def assert_whole(found: list[FederationEvent]) -> None:
+    assert [each.block_number for each in found] == list(range(0, HEAD + 1, 97))
+
+
+def over(most: int, message: str, code: int = -32005) -> Callable[[int, int], Reply | None]:
+    """Refuse more than `most` blocks at once."""
+    return lambda first, size: refusal(code, message) if size > most else None
+
+
+LIMITS: dict[str, Callable[[int, int], Reply | None]] = {
+    "geth": over(5, "exceed maximum block range: 5", -32000),
+    "reth": over(5, "query exceeds max block range 5", -32602),
+    "besu": over(5, "Requested range exceeds maximum RPC range limit", -32005),
+    "nethermind": over(5, "Too many logs requested. Max logs per response is 20000."),
+    "hosted": over(5, "eth_getLogs requests with up to a 5 block range are allowed", -32600),
+    "results": over(5, "query returned more than 10000 results"),
+    "timeout": over(5, "query timeout exceeded", -32002),
+    "plain": over(5, "limit exceeded"),
+    "HTTP": lambda first, size: Reply(b"", 413) if size > 5 else None,
+    "gateway": lambda first, size: Reply(b"", 504) if size > 5 else None,
+}
+
+
+@pytest.mark.parametrize("node", LIMITS)
+def test_a_limit_is_learnt_with_few_requests(node: str) -> None:
+    logs = LogNode(LIMITS[node])
+    with scripted_node(logs) as served:
+        w3 = connect(served.url)
+        assert_whole(read_events(w3, ADDRESS))
+        pages = HEAD // 5 + 1
+        assert len(logs.sizes) < 1.15 * pages
+        logs.sizes.clear()
+        assert_whole(read_events(w3, ADDRESS))  # what was learnt is not forgotten
+        assert max(logs.sizes) <= 20
+        assert len(logs.sizes) < 1.15 * pages
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [
+        ("query returned more than 10000 results. Try with this block range [0x0, 0x1F3].", 500),
+        ("query exceeds max results 20000, retry with the range 0-499", 500),
+        ("You can make eth_getLogs requests with up to a 1K block range", 1000),
+        ("exceed maximum block range: 1,500", 1500),
+    ],
+)
+def test_the_range_that_a_node_names_is_asked_for(told: str, size: int) -> None:
+    logs = LogNode(over(size, told))
+    with scripted_node(logs) as served:
+        assert_whole(read_events(connect(served.url), ADDRESS))
+    assert logs.sizes[:2] == [HEAD + 1, size]
+    assert len(logs.sizes) == 1 + -(-(HEAD + 1) // size)
+
+
+def test_pages_grow_again_after_a_stretch_of_many_logs() -> None:
+    def refuse(first: int, size: int) -> Reply | None:
+        dense = first < 100 and size > 10
+        return refusal(-32005, "query returned more than 10000 results") if dense else None
+
+    logs = LogNode(refuse)
+    with scripted_node(logs) as served:
+        assert_whole(read_events(connect(served.url), ADDRESS))
+    assert len(logs.sizes) < 60
+    assert max(logs.sizes[20:]) > 100
+
+
+def test_a_limited_rate_leaves_the_page_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.rpc._FIRST_PAUSE_S", 0.001)
+    left = [refusal(-32005, "rate limit exceeded")] * 8 + [Reply(b"", 429)] * 2
+
+    def refuse(first: int, size: int) -> Reply | None:
+        return left.pop() if left else LIMITS["geth"](first, size)
+
+    logs = LogNode(refuse)
+    with scripted_node(logs) as served:
+        assert_whole(read_events(connect(served.url), ADDRESS))
+    assert logs.sizes[:12] == [HEAD + 1] * 11 + [5]
+    assert len(logs.sizes) < 400
+
+
+PASSING = (
+    refusal(-32000, "failed to process log index epoch 3: pruned"),
+    refusal(-32000, "block range extends beyond current head block"),
+    refusal(-32000, "header not found"),
+    refusal(-32603, "Internal error"),
+    Reply(b"<html>", 502),
+)
+
+
+@pytest.mark.parametrize("failure", PASSING, ids=lambda reply: str(reply.body))
+def test_another_failure_is_tried_again_as_it_was(failure: Reply) -> None:
+    left = [failure] * 3
+    logs = LogNode(lambda first, size: left.pop() if left else None)
+    with scripted_node(logs) as served:
+        assert_whole(read_events(connect(served.url), ADDRESS))
+    assert logs.sizes == [HEAD + 1] * 4
+
+
+@pytest.mark.parametrize("failure", PASSING, ids=lambda reply: str(reply.body))
+def test_a_failure_that_stays_is_told(failure: Reply) -> None:
+    logs = LogNode(lambda first, size: failure)
+    with scripted_node(logs) as served, pytest.raises(Unavailable):
+        read_events(connect(served.url), ADDRESS)
+    assert logs.sizes == [HEAD + 1] * 5
+
+
+def test_refusal_of_a_single_block_is_told() -> None:
+    logs = LogNode(over(0, "query returned more than 10000 results"))
+    with (
+        scripted_node(logs) as served,
+        pytest.raises(Unavailable, match="refuses: query returned more than 10000 results"),
+    ):
+        read_events(connect(served.url), ADDRESS)
+    assert len(logs.sizes) < 20
+
+
+def test_a_node_that_is_too_slow_is_asked_for_less() -> None:
+    slow = Reply({"result": []}, drips="body")
+    logs = LogNode(lambda first, size: slow if size > 500 else None)
+    with scripted_node(logs) as served:
+        assert_whole(read_events(connect(served.url, timeout_s=0.2), ADDRESS))
 
 
 def test_logs_of_others_and_of_undone_blocks_are_left_out(

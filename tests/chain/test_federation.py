@@ -331,7 +331,7 @@ def test_values_of_the_wrong_form_are_not_sent(stage: Stage) -> None:
     with pytest.raises(Misconfigured, match="reveal does not take") as caught:
         stage.outsider.reveal(ONE, digest(1), digest(2), 2**32, SALT)
     assert repr(SALT) not in str(caught.value)
-    with pytest.raises(Misconfigured, match="status does not take"):
+    with pytest.raises(Misconfigured, match="getRound does not take"):
         stage.outsider.status(RoundId(-1))
     score = BasisPoints(2**16)
     wrong = [Verdict(stage.outsider.sender.address, 1, score, 0)]

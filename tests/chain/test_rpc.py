@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 
 import pytest
 from eth_abi.abi import encode
@@ -14,10 +15,11 @@ from web3 import Web3
 
 from chain.federation import Federation
 from chain.reverts import Reverted
-from chain.rpc import RpcProvider, TimedOut, connect, plain_errors
+from chain.rpc import RateLimited, RpcProvider, TimedOut, connect, plain_errors
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address
+from tests.chain.scripted_node import Reply, Request, refusal, result, scripted_node
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def test_host_that_does_not_exist() -> None:
     [
         (500, {"result": "0x1"}, Unavailable, "answers HTTP 500: try again later"),
         (503, b"<html>", Unavailable, "answers HTTP 503: try again later"),
-        (429, b"", Unavailable, "answers HTTP 429: try again later"),
+        (504, b"<html>", TimedOut, "answers HTTP 504: try again"),
         (401, b"", Misconfigured, "answers HTTP 401: check its address and key"),
         (404, b"no such page", Misconfigured, "answers HTTP 404: check its address and key"),
         (413, b"", Unavailable, "refuses: HTTP 413: too large"),
@@ -100,6 +102,7 @@ def test_host_that_does_not_exist() -> None:
         (200, b"<html>", Unavailable, "does not answer in JSON-RPC"),
         (200, [1, 2], Unavailable, "does not answer in JSON-RPC"),
         (200, {"id": 0}, Unavailable, "does not answer in JSON-RPC"),
+        (200, b'{"result":' + b"[" * 200_000, Unavailable, "does not answer in JSON-RPC"),
     ],
 )
 def test_answers(status: int, body: object, kind: type[Exception], text: str) -> None:
@@ -192,3 +195,141 @@ def test_session_is_kept_by_thread(rpc_url: str) -> None:
         worker.join()
     assert sessions[0] is not sessions[1]
     assert provider._session() is provider._session()
+
+
+# ------------------------------------------------------------------------------ limited rates
+
+TOO_FAST = (
+    Reply(b"", 429),
+    Reply({"error": {"code": -32005, "message": "project ID request rate exceeded"}}, 429),
+    refusal(-32005, "rate limit exceeded"),
+    refusal(429, "Your app has exceeded its compute units per second capacity."),
+    refusal(-32007, "50/second request limit reached"),
+    refusal(-32029, "Too Many Requests"),
+)
+
+
+@pytest.mark.parametrize("refused", TOO_FAST, ids=lambda reply: str(reply.body))
+def test_a_limited_rate_is_waited_for(refused: Reply) -> None:
+    left = [refused, refused]
+    with scripted_node(lambda request: left.pop() if left else result("0x7")) as node:
+        w3 = connect(node.url)
+        assert len(node.asked) == 3
+        assert w3.eth.chain_id == 7
+
+
+def test_retry_after_is_kept() -> None:
+    times: list[float] = []
+
+    def answer(request: Request) -> Reply:
+        times.append(time.monotonic())
+        return Reply(b"", 429, {"Retry-After": "1"}) if len(times) == 1 else result("0x7")
+
+    with scripted_node(answer) as node:
+        connect(node.url)
+    assert times[1] - times[0] >= 1
+
+
+@pytest.mark.parametrize("refused", TOO_FAST, ids=lambda reply: str(reply.body))
+def test_patience_ends(refused: Reply) -> None:
+    with scripted_node(lambda request: refused) as node:
+        with pytest.raises(RateLimited, match=r"limits the rate of requests .*try again later"):
+            connect(node.url, patience_s=0.3)
+        assert len(node.asked) > 1
+
+
+@pytest.mark.parametrize("wait", ["3600", "Wed, 21 Oct 2133 07:28:00 GMT"])
+def test_a_wait_beyond_all_patience_is_not_begun(wait: str) -> None:
+    refused = Reply(b"", 429, {"Retry-After": wait})
+    with scripted_node(lambda request: refused) as node:
+        with pytest.raises(RateLimited, match=r"HTTP 429, asking to wait for \d{4,} s"):
+            connect(node.url)
+        assert len(node.asked) == 1
+
+
+def test_a_contract_may_speak_of_rates() -> None:
+    reply = refusal(3, "execution reverted: rate limit", data="0x01020304")
+    with scripted_node(lambda request: reply) as node:
+        w3 = Web3(RpcProvider(node.url, 5.0), middleware=[])
+        with pytest.raises(Reverted), plain_errors():
+            w3.eth.call({"to": Web3.to_checksum_address("0x" + "11" * 20)})
+        assert len(node.asked) == 1
+
+
+# -------------------------------------------------------------------- answers without an end
+
+
+@pytest.mark.parametrize("dripping", ["all", "body"])
+def test_an_answer_that_drips_ends(dripping: Literal["all", "body"]) -> None:
+    # A byte at a time it takes 20 s, never silent for long, and would then be right.
+    reply = Reply(b" " * 200 + b'{"result": "0x7"}', drips=dripping)
+    with (
+        scripted_node(lambda request: reply) as node,
+        pytest.raises(TimedOut, match="did not answer within"),
+    ):
+        connect(node.url, timeout_s=0.3)
+
+
+def test_an_answer_that_is_too_large_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.rpc.MAX_ANSWER_BYTES", 1_000)
+    with scripted_node(lambda request: Reply(b" " * 980 + b'{"result": "0x7"}')) as node:
+        assert connect(node.url).eth.chain_id == 7
+    reply = Reply(b" " * 1_000 + b'{"result": "0x7"}')
+    with (
+        scripted_node(lambda request: reply) as node,
+        pytest.raises(Unavailable, match="refuses: the answer is too large"),
+    ):
+        connect(node.url)
+
+
+# ----------------------------------------------------------------- other chains, other nodes
+
+BLOCK = {
+    "number": "0x9",
+    "hash": "0x" + "11" * 32,
+    "timestamp": "0x10",
+    "extraData": "0x" + "ab" * 97,
+}
+
+
+def test_blocks_of_signed_chains() -> None:
+    """Clique, BSC, Polygon and QBFT chains put more than 32 bytes into extraData."""
+    answers = {"eth_chainId": result("0x1"), "eth_getBlockByNumber": result(BLOCK)}
+    with scripted_node(lambda request: answers[request["method"]]) as node:
+        assert connect(node.url).eth.get_block(9)["timestamp"] == 16
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        refusal(-32000, "pending block is not available"),
+        refusal(-32602, "invalid block tag"),
+        refusal(-39001, "Unknown block"),
+        result(None),
+    ],
+    ids=lambda reply: str(reply.body),
+)
+def test_without_a_pending_block_the_latest_is_asked_for(refused: Reply) -> None:
+    def answer(request: Request) -> Reply:
+        if request["method"] == "eth_chainId":
+            return result("0x1")
+        return refused if "pending" in request["params"] else result(BLOCK)
+
+    with scripted_node(answer) as node:
+        w3 = connect(node.url)
+        for _ in range(3):
+            assert w3.eth.get_block("pending")["number"] == 9
+        assert len(node.asked) == 1 + 1 + 3  # it is remembered
+
+
+def test_a_pending_call_that_reverts_is_not_asked_again() -> None:
+    def answer(request: Request) -> Reply:
+        if request["method"] == "eth_chainId":
+            return result("0x1")
+        return refusal(3, "execution reverted", data="0x01020304")
+
+    with scripted_node(answer) as node:
+        w3 = connect(node.url)
+        with pytest.raises(Reverted), plain_errors():
+            w3.eth.call({"to": Web3.to_checksum_address("0x" + "11" * 20)}, "pending")
+        assert node.methods() == ["eth_chainId", "eth_call"]

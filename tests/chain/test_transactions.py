@@ -344,7 +344,8 @@ def test_what_waits_from_before_a_restart_is_overtaken(
 ) -> None:
     journal, nonce = tmp_path / "state" / "transactions.json", nonce_of(idle)
     hasty = SendingLimits(receipt_seconds=0.2)
-    killed = Sender(connect(idle_chain), wallets[0], hasty, journal)
+    far = connect(idle_chain.replace("127.0.0.1", "localhost"))  # shares only the journal
+    killed = Sender(far, wallets[0], hasty, journal)
     with pytest.raises(NotMined):
         killed.send(other, b"", 1)
     first = pool(idle.w3, idle.address)[nonce]
@@ -367,7 +368,8 @@ def test_after_a_restart_what_was_mined_meanwhile_is_let_be(
     idle_chain: str, idle: Sender, wallets: tuple[Wallet, ...], other: Address, tmp_path: Path
 ) -> None:
     journal, nonce = tmp_path / "transactions.json", nonce_of(idle)
-    killed = Sender(connect(idle_chain), wallets[0], SendingLimits(receipt_seconds=0.2), journal)
+    far = connect(idle_chain.replace("127.0.0.1", "localhost"))  # shares only the journal
+    killed = Sender(far, wallets[0], SendingLimits(receipt_seconds=0.2), journal)
     with pytest.raises(NotMined):
         killed.send(other, b"", 1)
     ask(idle.w3, "evm_mine")

@@ -1,16 +1,27 @@
-"""`--faults-to FILE` adds a line of JSON for every schedule played: what scripts/… reads."""
+"""Which schedules are played, and what is kept of them.
+
+`--faults-to FILE` adds a line of JSON for every schedule played, which tests/faults/table.py reads;
+those that it says were survived are not played again. `--faults-part N/M` plays one part of M.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.faults.schedule import SEEDS, part_of_seeds
+from tests.faults.table import read_records, survived
+
+FINISHED = pytest.StashKey[set[int]]()
 
 
 class Recorder:
     """Writes what the tests record; under xdist their records come from the workers."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, finished: set[int]) -> None:
         self.target = target
+        self.finished = finished
         target.parent.mkdir(parents=True, exist_ok=True)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -20,8 +31,38 @@ class Recorder:
                     if name == "played":
                         file.write(json.dumps(value) + "\n")
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        # Every worker must collect the same, also one that starts when the file has grown.
+        node.workerinput["finished"] = sorted(self.finished)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     target: Path | None = config.getoption("--faults-to", None)
-    if target is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Recorder(target))
+    if hasattr(config, "workerinput"):
+        config.stash[FINISHED] = set(config.workerinput.get("finished", []))
+    elif target is not None:
+        config.stash[FINISHED] = survived(read_records(target))
+        config.pluginmanager.register(Recorder(target, config.stash[FINISHED]))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = set(range(SEEDS))
+    if part := config.getoption("--faults-part", None):
+        try:
+            wanted = part_of_seeds(part)
+        except ValueError as error:
+            raise pytest.UsageError(f"--faults-part: {error}") from error
+    wanted -= config.stash.get(FINISHED, set())
+    left_out = [item for item in items if _seed(item) not in {None, *wanted}]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _seed(item: pytest.Item) -> int | None:
+    """Return the seed of a schedule, None for a test of another kind."""
+    if item.path.parent != Path(__file__).parent:
+        return None
+    seed: int | None = getattr(item, "callspec", None) and item.callspec.params.get("seed")  # type: ignore[attr-defined]
+    return seed

@@ -17,6 +17,7 @@ CHAIN: Final = "chain"
 IPFS: Final = "ipfs"
 LEAD: Final = "aggregator"
 STANDBY: Final = "standby"
+SEEDS: Final = 220
 
 
 @dataclass(frozen=True)
@@ -279,3 +280,16 @@ def _fault(cell: Cell, rng: random.Random, participants: int) -> Fault:
 
 def _coprime(count: int) -> int:
     return next(step for step in range(count * 5 // 13, count) if math.gcd(step, count) == 1)
+
+
+def part_of_seeds(part: str) -> set[int]:
+    """Return the seeds of a part such as "3/10", the third of ten; the parts of ten share none.
+
+    Dealt out from a shuffled deck, since neighbouring seeds begin with the same kind of fault.
+    ValueError unless it is N/M with 1 <= N <= M.
+    """
+    number, _, parts = part.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise ValueError(f"the part is {part!r}, N/M with 1 <= N <= M was expected")
+    seeds = random.Random(0).sample(range(SEEDS), SEEDS)
+    return set(seeds[int(number) - 1 :: int(parts)])

@@ -49,11 +49,24 @@ _LIES: Final = {
 _SERVICES: Final = {"ipfs": "IPFS daemon", "chain": "chain", "standby": "aggregator"}
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return what was recorded of each seed last; [] when there is no file."""
+    if not path.exists():
+        return []
+    records = map(json.loads, path.read_text().splitlines())
+    return list({record["seed"]: record for record in records}.values())
+
+
+def survived(records: Iterable[dict[str, Any]]) -> set[int]:
+    """Return the seeds of the schedules after which everything held."""
+    return {record["seed"] for record in records if not record["outcome"]["broken"]}
+
+
 def make_table(records: Iterable[dict[str, Any]]) -> str:
     """Return the table in Markdown, and a line that sums up."""
-    last = {record["seed"]: record for record in records}  # of a seed played twice
+    records = list(records)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for record in last.values():
+    for record in records:
         rows = [(_row(fault), _PHASE_OF[fault["point"]]) for fault in record["struck"]]
         for row, phase in rows:
             counts[row].update([phase, "all"])
@@ -69,7 +82,7 @@ def make_table(records: Iterable[dict[str, Any]]) -> str:
             for row in sorted(counts, key=_place)
         ),
     ]
-    return "\n".join([_summary(list(last.values())), "", *lines]) + "\n"
+    return "\n".join([_summary(records), "", *lines]) + "\n"
 
 
 def _row(fault: dict[str, Any]) -> str:
@@ -104,7 +117,7 @@ def _summary(records: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     path, *options = sys.argv[1:]
-    table = make_table(json.loads(line) for line in Path(path).read_text().splitlines())
+    table = make_table(read_records(Path(path)))
     if "--write" not in options:
         print(table, end="")
         return

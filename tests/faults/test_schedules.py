@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.play import play
-from tests.faults.schedule import CHAIN, catalogue, make_schedule
+from tests.faults.schedule import CHAIN, SEEDS, catalogue, make_schedule, part_of_seeds
 from tests.faults.stage import missing_for
 
-SEEDS = 220
 _SCHEDULES = [make_schedule(seed) for seed in range(SEEDS)]
 
 
@@ -59,6 +58,20 @@ def test_the_short_form_has_every_kind() -> None:
     kinds = {fault.kind for seed in SHORT for fault in _SCHEDULES[seed].faults}
     assert kinds == {cell.kind for cell in catalogue()}
     assert len(SHORT) <= 10
+
+
+def test_the_parts_make_up_the_whole() -> None:
+    parts = [part_of_seeds(f"{number}/10") for number in range(1, 11)]
+    assert sorted(seed for part in parts for seed in part) == list(range(SEEDS))
+    assert all(len(part) == SEEDS // 10 for part in parts)
+    kinds = [{_SCHEDULES[seed].faults[0].kind for seed in part} for part in parts]
+    assert all(len(each) >= 4 for each in kinds)
+
+
+@pytest.mark.parametrize("part", ["0/10", "11/10", "1", "a/b", "1/0", "-1/2"])
+def test_what_is_no_part_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match="N/M with 1 <= N <= M was expected"):
+        part_of_seeds(part)
 
 
 def test_a_seed_is_always_the_same_schedule() -> None:

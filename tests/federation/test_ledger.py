@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.ledger import Leader, PatientCoordinator
+from aggregator.coordinator import Coordinator
+from aggregator.ledger import Leader
 from aggregator.settings import AggregatorSettings
 from chain.events import Committed, Joined, Paid, Penalized, Proposed, Revealed
 from chain.records import AggregatorState, Status, SubmissionState
@@ -39,7 +40,7 @@ class Ledger:
 
     def restart_leader(self, **settings: Any) -> Leader:
         world = self.world
-        coordinator = PatientCoordinator(
+        coordinator = Coordinator(
             world.client(world.aggregator),
             world.store,
             world.folder / "aggregator",

@@ -1,0 +1,280 @@
+"""Decisions rest on mined blocks: what waits in the pool moves nobody.
+
+Each test holds a transaction in anvil's pool, lets a role look, and mines it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_utils.address import to_checksum_address
+
+from chain.events import Committed, Proposed, RoundOpened
+from chain.federation import Federation
+from chain.records import Status, SubmissionState
+from chain.rounds import check_confirmations, has_ended
+from chain.rpc import RpcProvider, connect
+from protocol.errors import Misconfigured, Unavailable
+from protocol.quantities import Address, RoundId
+from tests.chain.anvil import running_anvil
+from tests.chain.stage import ask, now
+from tests.federation.test_ledger import Ledger
+from tests.world import World
+
+ROUND = RoundId(1)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with running_anvil() as url, World(tmp_path, rpc_url=url, rounds=2) as world:
+        yield world
+
+
+@pytest.fixture
+def ledger(world: World) -> Ledger:
+    return Ledger(world)
+
+
+@contextmanager
+def waiting(world: World, act: Callable[[], object]) -> Iterator[None]:
+    """Hold the transaction that `act` sends in the pool during the block; then mine it."""
+    ask(world.w3, "evm_setAutomine", False)
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(act)
+        while not senders_in_pool(world) and not sent.done():
+            time.sleep(0.01)
+        yield
+        ask(world.w3, "evm_mine")
+        ask(world.w3, "evm_setAutomine", True)
+        sent.result()
+
+
+def senders_in_pool(world: World) -> set[Address]:
+    waiting = ask(world.w3, "txpool_content")["pending"]
+    return {Address(to_checksum_address(sender)) for sender in waiting}
+
+
+def mine(world: World, blocks: int) -> None:
+    ask(world.w3, "anvil_mine", hex(blocks))
+
+
+def state(world: World, name: str) -> SubmissionState:
+    return world.client().get_submission(ROUND, world.address_of(name)).state
+
+
+@pytest.mark.parametrize("confirmations", [0, 2])
+def test_a_commitment_in_the_pool_does_not_open_the_reveal_phase(
+    ledger: Ledger, confirmations: int
+) -> None:
+    """Else its sender could read the reveal there, and replace it by a commitment to the same."""
+    world = ledger.world
+    ann = ledger.follower("ann", confirmations=confirmations)
+    world.open_round()
+    for name in ("ann", "bob"):
+        ledger.followers[name].step()
+    mine(world, 5)
+    with waiting(world, ledger.followers["cem"].step):
+        for _ in range(3):
+            ann.step()
+        assert senders_in_pool(world) == {world.address_of("cem")}
+        assert state(world, "ann") is SubmissionState.COMMITTED
+        assert world.client().status(ROUND) is Status.COMMIT
+    assert world.client().status(ROUND) is Status.REVEAL
+    ann.step()
+    assert (state(world, "ann") is SubmissionState.REVEALED) == (confirmations == 0)
+    mine(world, 2)
+    ann.step()
+    assert state(world, "ann") is SubmissionState.REVEALED
+
+
+def test_a_commit_deadline_must_have_passed_in_a_mined_block(ledger: Ledger) -> None:
+    """Not by the clock alone: a block with an earlier time could still hold a commitment."""
+    world = ledger.world
+    round_id = world.open_round()
+    for name in ("ann", "bob"):
+        ledger.followers[name].step()
+    ask(world.w3, "evm_increaseTime", 601)
+    assert world.client().status(round_id) is Status.REVEAL
+    ann = ledger.followers["ann"]
+    ann.step()
+    assert state(world, "ann") is SubmissionState.COMMITTED
+    ask(world.w3, "evm_mine")
+    ann.step()
+    assert state(world, "ann") is SubmissionState.REVEALED
+
+
+def test_a_settlement_in_the_pool_ends_nobody_before_it_was_paid(tmp_path: Path) -> None:
+    with running_anvil() as url, World(tmp_path, rpc_url=url, rounds=1) as world:
+        ledger = Ledger(world)
+        coordinator = ledger.leader.coordinator
+        world.open_round()
+        ledger.look()
+        ledger.look()
+        coordinator.propose(ROUND)
+        ann = ledger.followers["ann"]
+        with waiting(world, lambda: coordinator.settle(ROUND)):
+            assert senders_in_pool(world) == {world.aggregator.address}
+            assert ann.step()
+            assert not ledger.told("ann", "round over")
+            assert not ledger.told("ann", "finished")
+        assert not ann.step()
+        told = ledger.told("ann", "round over")
+        assert [line["outcome"] for line in told] == ["paid"]
+        assert ledger.told("ann", "finished")[0]["paid"] == told[0]["paid"] > 0
+        assert world.client().credit_of(world.address_of("ann")) == 0
+
+
+def test_each_update_is_screened_once_when_all_reveals_are_mined(ledger: Ledger) -> None:
+    world, leader = ledger.world, ledger.leader
+    world.open_round()
+    ledger.look()
+    for name in ("ann", "bob"):
+        ledger.followers[name].step()
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            assert senders_in_pool(world) == {world.address_of("cem")}
+            ask(world.w3, "evm_mine")
+            ask(world.w3, "evm_setAutomine", True)
+
+    with waiting(world, ledger.followers["cem"].step):
+        leader.service.pause = leader.coordinator.wait = look  # type: ignore[method-assign]
+        assert leader.step()
+    assert looks >= 3
+    assert [line["updates"] for line in ledger.told("aggregator", "screening")] == [3]
+    proposed = [e for e in world.client().read_events() if isinstance(e, Proposed)]
+    assert [len(e.verdicts) for e in proposed] == [3]
+
+
+def test_a_round_is_told_once_with_what_was_paid_on_blocks_of_a_second(tmp_path: Path) -> None:
+    """State and logs are of one block, whatever is mined between the two questions."""
+    alone = ("ann",)
+    with running_anvil() as url, World(tmp_path, names=alone, rpc_url=url, rounds=1) as world:
+        ask(world.w3, "evm_setIntervalMining", 1)
+        ledger = Ledger(world)
+        models: list[tuple[RoundId, bytes]] = []
+        for follower in ledger.followers.values():
+            follower._evaluate = lambda now, round_id: models.append(
+                (round_id, now.current_model().root)
+            )
+        while ledger.leader.step():
+            ledger.look()
+        ledger.look()
+        for name in world.names:
+            told = ledger.told(name, "round over")
+            assert [line["outcome"] for line in told] == ["paid"]
+            assert told[0]["paid"] == ledger.results(name)[0].paid > 0
+        assert models == [(ROUND, world.client().get_round(ROUND).model_root)]
+
+
+def test_reads_of_now_are_of_one_block(world: World) -> None:
+    before = world.client().now()
+    world.open_round()
+    assert (before.round_count(), before.status(ROUND)) == (0, Status.NONE)
+    assert not [e for e in before.read_events() if isinstance(e, RoundOpened)]
+    later = before.now()
+    assert (later.round_count(), later.status(ROUND)) == (1, Status.COMMIT)
+    assert [e for e in later.read_events() if isinstance(e, RoundOpened)]
+
+
+def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> None:
+    """For every block of a round that was paid, one that nobody joined, and one that expired."""
+    world = ledger.world
+    federation = world.client()
+
+    def compare() -> set[Status]:
+        seen = set()
+        last = federation.w3.eth.block_number
+        for block in range(world.deployment_block, last + 1):
+            at: Any = federation.w3.eth.get_block(block)["timestamp"]
+            for number in (1, 2, 3):
+                facts = federation.get_round(RoundId(number), block=block)
+                status = federation.status(RoundId(number), block=block)
+                assert facts.status_at(at) is status, (block, number)
+                seen.add(status)
+        return seen
+
+    ledger.leader.step()
+    round_id = world.open_round()
+    ledger.followers["ann"].step()
+    for seconds in (599, 1, 1, 599, 1, 599, 1, 1):
+        world.travel(seconds)
+    assert federation.status(round_id) is Status.EXPIRED
+    federation.now()
+    assert compare() >= {
+        Status.NONE,
+        Status.COMMIT,
+        Status.REVEAL,
+        Status.PROPOSE,
+        Status.SETTLEABLE,
+        Status.FINALIZED,
+        Status.EXPIRED,
+    }
+
+
+def test_depth_is_counted_from_headers_and_events_alone(ledger: Ledger) -> None:
+    """A full node keeps the state of about 128 blocks; older state is never asked for."""
+    world = ledger.world
+    federation = world.client()
+    world.open_round()
+    for follower in ledger.followers.values():
+        follower.step()
+    committed = max(e.block_number for e in federation.read_events() if isinstance(e, Committed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Federation, "get_round", _of_recent_blocks(Federation.get_round, 100))
+        mine(world, 199)
+        assert not has_ended(federation.now(), ROUND, Status.COMMIT, 200)
+        mine(world, 1)
+        assert federation.now().block == committed + 200
+        assert has_ended(federation.now(), ROUND, Status.COMMIT, 200)
+        assert not has_ended(federation.now(), ROUND, Status.REVEAL, 0)
+        ledger.follower("ann", confirmations=150).step()
+    assert state(world, "ann") is SubmissionState.REVEALED
+
+
+def _of_recent_blocks(read: Callable[..., Any], depth: int) -> Callable[..., Any]:
+    def get_round(federation: Federation, round_id: RoundId, block: int | None = None) -> Any:
+        asked = federation.block if block is None else block
+        if asked is not None and asked < federation.w3.eth.block_number - depth:
+            raise Unavailable("historical state is not available")
+        return read(federation, round_id, block)
+
+    return get_round
+
+
+def test_confirmations_that_take_longer_than_the_phase_are_refused(tmp_path: Path) -> None:
+    with running_anvil() as url, World(tmp_path, rpc_url=url) as world:
+        for _ in range(9):
+            world.travel(12)
+        federation = world.client()
+        check_confirmations(federation, 25, 600, "reveal")
+        wanted = "26 take 312 s .* every 12 s, half of the reveal phase has 300 s: .* at most 25"
+        with pytest.raises(Misconfigured, match=wanted):
+            check_confirmations(federation, 26, 600, "reveal")
+
+
+def test_a_node_without_a_pending_block_tells_the_latest_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(world.w3, "evm_increaseTime", 100)
+    latest = now(world.w3)
+    assert world.client().next_time() >= latest + 100
+    answer = RpcProvider.make_request
+
+    def without_pending(provider: RpcProvider, method: Any, params: Any) -> Any:
+        if "pending" in params:
+            return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "no pending"}}
+        return answer(provider, method, params)
+
+    monkeypatch.setattr(RpcProvider, "make_request", without_pending)
+    federation = Federation(connect(world.rpc_url), world.address)
+    assert federation.next_time() == latest
+    assert federation.status(ROUND) is Status.NONE
+    assert not federation.is_over()
