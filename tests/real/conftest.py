@@ -11,7 +11,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--real", action="store_true", help="collect these; needs `make daemons`")
-    parser.addoption("--seed", type=int, default=1, help="of the chaos to play")
+    parser.addoption("--chaos-seed", type=int, default=1, help="of the chaos to play")
     parser.addoption("--chaos-faults", type=int, default=24, help="how many faults it has")
 
 

@@ -14,7 +14,7 @@ BLOCKS = 200
 def test_chaos(
     tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seed, faults = (request.config.getoption(name) for name in ("seed", "chaos_faults"))
+    seed, faults = (request.config.getoption(name) for name in ("chaos_seed", "chaos_faults"))
     rounds = max(ROUNDS, faults * 3 // 4)
     with capsys.disabled(), Stage(tmp_path, seed, faults, rounds) as stage:
         print(f"\nchaos of seed {seed}: {faults} faults in {rounds} rounds")
