@@ -43,10 +43,11 @@ def _genesis(program: str) -> dict[str, Any]:
     """Return geth's own development genesis, with the forks that Ethereum has and our accounts."""
     genesis: dict[str, Any] = json.loads(_run(program, "--dev", "dumpgenesis"))
     forks = genesis["config"]
-    # Forks stand in their order; what comes after the newest one is still a draft.
-    drafts = [name for name in forks if name.endswith("Time")]
-    for name in drafts[drafts.index(_NEWEST_FORK) + 1 :]:
-        del forks[name]
+    times = [name for name in forks if name.endswith("Time")]  # in the order of the forks
+    if _NEWEST_FORK not in times:
+        raise Misconfigured(f"{program} does not know the fork Osaka: a newer geth was expected")
+    for draft in times[times.index(_NEWEST_FORK) + 1 :]:
+        del forks[draft]
     forks["chainId"] = CHAIN_ID
     forks["blobSchedule"]["osaka"] = forks["blobSchedule"]["prague"]
     genesis["gasLimit"] = hex(_GAS_LIMIT)
