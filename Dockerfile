@@ -1,7 +1,7 @@
 # Three images of one program, each with what its role needs and nothing to build with:
 #
 #   docker build --target commonweight  .    auditor, aggregator: no torch, no Flower
-#   docker build --target devnet        .    the same, with the dev chain and the dev IPFS daemon
+#   docker build --target devnet        .    the same, with anvil and the dev IPFS daemon
 #   docker build --target participant   .    the same as the first, with PyTorch for the CPU
 #
 # docs/containers.md says how they are run.
@@ -24,6 +24,16 @@ RUN python list_requirements.py > base.txt \
 FROM dependencies AS devnet-dependencies
 RUN python list_requirements.py devnet > devnet.txt \
  && python -m pip --python /opt/commonweight/bin/python install -q -c constraints.txt -r devnet.txt
+
+# The pinned anvil of contracts/package.json: its npm package carries the program, Node is not needed.
+FROM ${PYTHON_IMAGE} AS anvil
+WORKDIR /build
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends npm > /dev/null
+COPY contracts/package.json contracts/package-lock.json ./
+RUN npm ci --omit=dev --ignore-scripts --silent --no-audit --no-fund \
+ && mkdir /opt/anvil \
+ && { cp node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil /opt/anvil/ \
+      || echo "no anvil for this platform: the devnet's chain will be eth-tester"; }
 
 FROM dependencies AS participant-dependencies
 ARG TORCH=torch==2.13.0
@@ -78,6 +88,7 @@ CMD ["--help"]
 
 FROM runtime AS devnet
 COPY --from=devnet-built /opt/commonweight /opt/commonweight
+COPY --from=anvil /opt/anvil /usr/local/bin
 
 FROM runtime AS participant
 COPY --from=participant-built /opt/commonweight /opt/commonweight
