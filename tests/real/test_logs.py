@@ -51,8 +51,7 @@ def test_a_limit_on_ranges_costs_few_requests(
 
 
 def test_audits_outlast_the_state_of_the_block_they_began_at(tmp_path: Path) -> None:
-    terms = {"challenge_seconds": 2}
-    with running_geth() as url, World(tmp_path, rpc_url=url, **terms) as world:
+    with running_geth() as url, World(tmp_path, rpc_url=url, challenge_seconds=2) as world:
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
         world.coordinator.propose(round_id)
