@@ -165,3 +165,29 @@ bench-vram: setup
 # Removes what the targets above installed and compiled.
 clean:
 	rm -rf .venv .slither build/newest $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache
+
+# Kubo and geth: those on the PATH, else built with Go from the modules that tests/daemons pins.
+daemons: build/daemons/ipfs build/daemons/geth
+	build/daemons/ipfs version
+	build/daemons/geth version | sed -n "1,2p"
+
+build/daemons/ipfs: tests/daemons/kubo/go.mod tests/daemons/kubo/go.sum
+build/daemons/ipfs: PACKAGE := github.com/ipfs/kubo/cmd/ipfs
+build/daemons/geth: tests/daemons/geth/go.mod tests/daemons/geth/go.sum
+build/daemons/geth: PACKAGE := github.com/ethereum/go-ethereum/cmd/geth
+build/daemons/ipfs build/daemons/geth:
+	@mkdir -p $(@D)
+	@if found=$$(command -v $(@F)); then ln -sf "$$found" $@; \
+	elif command -v go >/dev/null; then \
+	  echo "building $(@F), which takes minutes" && cd $(<D) && \
+	  go build -buildvcs=false -o "$(CURDIR)/$@" $(PACKAGE) && touch "$(CURDIR)/$@"; \
+	else echo "$(@F) is not on the PATH, and building it needs Go: install either" >&2; exit 1; fi
+
+# On a real Kubo and a real geth: the content store, rounds from the sponsor's command to the audit,
+# and chaos. SEED and FAULTS play other faults, or more of them.
+test-real: setup daemons
+	PATH="$(CURDIR)/build/daemons:$$PATH" $(BIN)/python -m pytest --ipfs kubo tests/storage/test_ipfs.py
+	$(BIN)/python -m pytest --real tests/real --durations=10 $(if $(SEED),--chaos-seed $(SEED)) \
+	  $(if $(FAULTS),--chaos-faults $(FAULTS))
+
+.PHONY: daemons test-real

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from devnet.anvil import CHAIN_ID, anvil, find_anvil
+from devnet.geth import geth
+from devnet.kubo import kubo
 from devnet.program import Program
 from operation.healthcheck import is_chain, is_ipfs
 from operation.processes import check_port, free_port, is_running, spawn, stop
@@ -40,9 +42,9 @@ def _python(module: str, log: Path, host: str, port: int, *options: str) -> Prog
     return Program(command, f"http://{host}:{port}", module, log)
 
 
-CHAINS: Final[dict[str, Maker]] = {"anvil": anvil, "eth-tester": eth_tester}
+CHAINS: Final[dict[str, Maker]] = {"anvil": anvil, "eth-tester": eth_tester, "geth": geth}
 """anvil is the default; where it is not installed, eth-tester takes its place."""
-IPFS: Final[dict[str, Maker]] = {"dev": dev_ipfs}
+IPFS: Final[dict[str, Maker]] = {"dev": dev_ipfs, "kubo": kubo}
 """The first is the default."""
 
 
@@ -212,8 +214,12 @@ def _default_chain(last: Devnet | None) -> str:
 def _chain_program(kind: str, folder: Path, port: int, block_time: float) -> Program:
     if kind == "anvil":
         return anvil(folder, port, block_time)
+    if kind == "geth":
+        if block_time != round(block_time):
+            raise Misconfigured(f"geth makes blocks of whole seconds, not of {block_time:g} s")
+        return geth(folder, port, period=round(block_time))
     if block_time:
-        raise Misconfigured(f"{kind} mines with each transaction: only anvil takes a block time")
+        raise Misconfigured(f"{kind} mines with each transaction: it takes no block time")
     return CHAINS[kind](folder, port)
 
 

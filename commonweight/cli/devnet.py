@@ -32,11 +32,11 @@ def devnet() -> None:
 @click.option(
     "--chain",
     default="",
-    metavar="anvil|eth-tester",
+    metavar="anvil|eth-tester|geth",
     help="Kind of chain. Default: the last, or anvil where it is installed.",
 )
 @click.option(
-    "--ipfs", default="", metavar="dev", help="Kind of IPFS daemon. Default: the last, or dev."
+    "--ipfs", default="", metavar="dev|kubo", help="Kind of IPFS daemon. Default: the last, or dev."
 )
 @click.option(
     "--block-time",
@@ -50,7 +50,8 @@ def devnet() -> None:
 def devnet_up(json_output: bool, **options: Any) -> None:
     """Start both, with the chain and blocks of the last time, and print the funded accounts.
 
-    anvil keeps its chain; eth-tester's is in memory and gone once it stops.
+    anvil and geth keep their chain; eth-tester's is in memory and gone once it stops. geth and
+    Kubo (`ipfs`) are programs of your own, on the PATH; `make daemons` builds both.
 
     \b
     Example: commonweight devnet up --block-time 1

@@ -18,7 +18,7 @@ from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from chain.dev_accounts import dev_account
+from devnet.accounts import dev_account
 from chain.fees import Fees
 from chain.nonces import MOST_PENDING, Call, Flight, Nonces
 from chain.pool import MOST_GAS

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from web3 import Web3
 
-from chain.dev_accounts import dev_account
 from chain.pool import MOST_GAS
 from chain.rpc import connect
 from chain.transactions import Receipt, Sender, SendingLimits
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address
 from tests.real.geth import Geth, running_geth
