@@ -18,7 +18,6 @@ from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from devnet.accounts import dev_account
 from chain.fees import Fees
 from chain.nonces import MOST_PENDING, Call, Flight, Nonces
 from chain.pool import MOST_GAS
@@ -26,6 +25,7 @@ from chain.refusals import Refusal, read_refusal
 from chain.rpc import connect
 from chain.transactions import NotMined, Receipt, Sender, SendingLimits
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address
 from tests.chain.anvil import needs_anvil, running_anvil
