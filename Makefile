@@ -86,10 +86,9 @@ test-faults: setup
 	$(BIN)/python -m pytest tests/faults -n 2 --faults-to build/faults.jsonl $(if $(PART),--faults-part $(PART))
 	$(if $(PART),,$(BIN)/python -m tests.faults.table build/faults.jsonl --write)
 
-# The content store's tests and the end-to-end test on an IPFS daemon and a chain that are not ours.
+# The content store's tests and the end-to-end test on an IPFS daemon that is not ours.
 test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)
-	$(BIN)/python -m pytest tests/storage/test_ipfs.py tests/commonweight/test_demo.py \
-	  --chain anvil --ipfs $(IPFS)
+	$(BIN)/python -m pytest tests/storage/test_ipfs.py tests/commonweight/test_demo.py --ipfs $(IPFS)
 
 $(JS_IPFS)/node_modules/.ready: $(JS_IPFS)/package.json $(JS_IPFS)/package-lock.json
 	cd $(JS_IPFS) && npm ci --omit=optional --ignore-scripts --silent --no-audit --no-fund

@@ -101,7 +101,12 @@ class Audit:
             yield self._check_initial_model(spec)
         yield from self._check_rounds(spec, plan)
         if block_hash(self.federation, self.block) != self.block_hash:
-            held = self._look_again(plan)
+            try:
+                held = self._look_again(plan)
+            except ChainChanged:
+                raise
+            except Unavailable as error:
+                held = error
         yield from self._check_tokens(held)
 
     # -------------------------------------------------------------- the chain
@@ -360,7 +365,8 @@ class Audit:
         proposed = Model(history.proposed.root, history.proposed.manifest)
         accepted = [s for s in screened if s.verdict.is_accepted]
         round_id = history.round_id
-        unseen = unreachable(history.proposed.verdicts, screened)
+        averaged = [v for v in history.proposed.verdicts if v.is_accepted]
+        unseen = unreachable(averaged, screened)
         if unseen:
             claim = "the proposed model is the weighted mean of the updates it accepts"
             detail = f"bytes of {len(unseen)} updates are missing here"

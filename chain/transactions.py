@@ -293,9 +293,9 @@ class Sender:
             for nonce in range(mined, flight.nonce):
                 if self._is_awaited(nonce):
                     continue
-                if self._pool.pending() == nonce:
-                    self._fill(nonce)
-                elif nonce == mined and head.number - watch.stall[1] >= STALLED_BLOCKS:
+                if self._pool.pending() == nonce and self._fill(nonce):
+                    continue
+                if nonce == mined and head.number - watch.stall[1] >= STALLED_BLOCKS:
                     watch.stall = mined, head.number
                     self._displace(nonce, watch)
         finally:
@@ -311,14 +311,16 @@ class Sender:
             ]
         return any(each.is_awaited(nonce) for each in shared)
 
-    def _fill(self, nonce: int) -> None:
-        """Rule 4c."""
+    def _fill(self, nonce: int) -> bool:
+        """Rule 4c. False when it is no hole: some nodes do not count what waits in their pool."""
         known, going = self._nonces.recall(nonce), self._pool.going_fees()
         if known is None or known.call is None:
             known = self._transfer_to_itself(nonce, going)
         fees = known.fees if known.fees.most >= going.most else going
-        if self._pool.offer(known, fees, displaces=False) is Answer.TAKEN_UP:
+        answer = self._pool.offer(known, fees, displaces=False)
+        if answer is Answer.TAKEN_UP:
             self._nonces.keep(known)
+        return answer is not Answer.OCCUPIED
 
     def _displace(self, nonce: int, watch: _Watch) -> None:
         """Rule 4d."""

@@ -19,7 +19,9 @@ from protocol.errors import Misconfigured
 
 CHAIN_ID: Final = 31337
 _INSTALLED: Final = Path(__file__).parents[1] / "contracts" / "node_modules" / ".bin" / "anvil"
-_KEPT, _WRITTEN = "anvil.json", "anvil.next.json"
+KEPT: Final = "anvil.json"
+"""The file in the folder from which anvil starts."""
+_WRITTEN: Final = "anvil.next.json"
 # About 100 KB of the file for each block whose state is kept: not all of them, as no full node
 # does. More than `confirmations` would sensibly be.
 _STATES: Final = 64
@@ -51,7 +53,7 @@ def anvil(folder: Path, port: int, block_time: float = 0, host: str = "127.0.0.1
     ]
     state = _last_state(folder)
     if state is not None:
-        options += ["--load-state", str(folder / _KEPT)]
+        options += ["--load-state", str(folder / KEPT)]
         options += _clock(int(state["block"]["timestamp"], 16))
     if block_time:
         options += ["--block-time", f"{block_time:g}"]
@@ -60,8 +62,8 @@ def anvil(folder: Path, port: int, block_time: float = 0, host: str = "127.0.0.1
 
 
 def _last_state(folder: Path) -> dict[str, Any] | None:
-    """Return the newest state that is whole, which _KEPT holds afterwards."""
-    kept, written = folder / _KEPT, folder / _WRITTEN
+    """Return the newest state that is whole, which KEPT holds afterwards."""
+    kept, written = folder / KEPT, folder / _WRITTEN
     if _read(written) is not None:
         written.replace(kept)
     return _read(kept)

@@ -13,9 +13,9 @@ settings.load_profile("untimed")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chain",
-        choices=("eth-tester", "anvil"),
-        default="eth-tester",
-        help="the chain under the end-to-end test",
+        choices=("anvil", "eth-tester"),
+        default="anvil",
+        help="the devnet's chain under the end-to-end test",
     )
     parser.addoption(
         "--ipfs",

@@ -192,6 +192,21 @@ def test_no_state_is_read_once_the_checks_begin(played: World, tmp_path: Path) -
     assert [line.line() for line in lines if not line.passed] == []
 
 
+def test_a_node_that_goes_away_takes_nothing_but_the_tokens(played: World, tmp_path: Path) -> None:
+    is_gone = False
+
+    def bend(request: Request) -> Reply:
+        return Reply(b"", 503) if is_gone else forward(played.rpc_url, request)
+
+    with client_through(played, bend) as client:
+        lines: list[Verified] = []
+        for line in Audit(client, played.store, tmp_path).run():
+            is_gone = True
+            lines.append(line)
+    assert [(line.section, line.passed) for line in lines if not line.passed] == [("§9", None)]
+    assert {line.round_id for line in lines} == {None, 1, 2}
+
+
 def test_a_block_whose_state_is_gone_is_left_for_a_newer_one(
     played: World, fresh: list[Verified], tmp_path: Path
 ) -> None:

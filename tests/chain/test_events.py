@@ -392,13 +392,6 @@ def test_refusal_of_a_single_block_is_told() -> None:
     assert len(logs.sizes) < 20
 
 
-def test_a_node_that_is_too_slow_is_asked_for_less() -> None:
-    slow = Reply({"result": []}, drips="body")
-    logs = LogNode(lambda first, size: slow if size > 500 else None)
-    with scripted_node(logs) as served:
-        assert_whole(read_events(connect(served.url, timeout_s=0.2), ADDRESS))
-
-
 def test_logs_of_others_and_of_undone_blocks_are_left_out(
     stage: Stage, wallets: tuple[Wallet, ...]
 ) -> None:

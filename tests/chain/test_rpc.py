@@ -231,10 +231,11 @@ def test_retry_after_is_kept() -> None:
 
 
 @pytest.mark.parametrize("refused", TOO_FAST, ids=lambda reply: str(reply.body))
-def test_patience_ends(refused: Reply) -> None:
+def test_patience_ends(refused: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.rpc._FIRST_PAUSE_S", 0.01)
     with scripted_node(lambda request: refused) as node:
         with pytest.raises(RateLimited, match=r"limits the rate of requests .*try again later"):
-            connect(node.url, patience_s=0.3)
+            connect(node.url, patience_s=2.0)
         assert len(node.asked) > 1
 
 

@@ -18,7 +18,6 @@ from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from devnet.accounts import dev_account
 from chain.fees import Fees
 from chain.nonces import MOST_PENDING, Call, Flight, Nonces
 from chain.pool import MOST_GAS
@@ -26,6 +25,7 @@ from chain.refusals import Refusal, read_refusal
 from chain.rpc import connect
 from chain.transactions import NotMined, Receipt, Sender, SendingLimits
 from chain.wallet import Wallet
+from devnet.accounts import dev_account
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address
 from tests.chain.anvil import needs_anvil, running_anvil
@@ -206,9 +206,19 @@ def hold_up(w3: Web3, wallet: Wallet, nonce: int) -> str:
 
 
 @needs_anvil
+@pytest.mark.parametrize("counts_pool", [True, False])
 def test_foreign_transaction_below_is_replaced_after_two_blocks_and_named(
-    w3: Web3, sender: Sender, wallet: Wallet, other: Address, told: list[str]
+    w3: Web3,
+    sender: Sender,
+    wallet: Wallet,
+    other: Address,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    counts_pool: bool,
 ) -> None:
+    if not counts_pool:
+        counted = w3.eth.get_transaction_count
+        monkeypatch.setattr(w3.eth, "get_transaction_count", lambda who, _: counted(who, "latest"))
     held = hold_up(w3, wallet, 0)
     sent = start(lambda: sender.send(other, b"", 7))
     wait_for(lambda: sorted(pool(w3, wallet.address)) == [0, 1])

@@ -21,8 +21,9 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from chain.wallet import Wallet
-from commonweight import devnet, launch
+from commonweight import launch
 from commonweight.config import Config
+from devnet import daemons
 from tests.commonweight.program import COMMONWEIGHT, TINY, Program
 
 SHORT = {"commit_seconds": 150, "reveal_seconds": 60, "propose_seconds": 60}
@@ -40,8 +41,8 @@ class Network:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self.net = devnet.up(self.folder / "devnet", outlive=False)
-        self.sponsor = launch.connect_sponsor(self.net.rpc_url, devnet.CHAIN_ID)
+        self.net = daemons.up(self.folder / "devnet", outlive=False)
+        self.sponsor = launch.connect_sponsor(self.net.rpc_url, self.net.chain_id)
         self.place = self.folder / "federation.json"
         self.location = self._deploy()
         return self
@@ -54,7 +55,7 @@ class Network:
     ) -> None:
         for name in list(self.processes):
             self.kill(name)
-        devnet.down(self.folder / "devnet")
+        daemons.down(self.folder / "devnet")
 
     # ---------------------------------------------------------------- processes
 

@@ -4,7 +4,6 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from chain.events import Committed
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
-from tests.chain.anvil import running_anvil
 from tests.commonweight.program import TINY, Program
 from tests.storage.other_daemons import running_ipfs
 
@@ -21,8 +19,12 @@ SEED = "7"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def program(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Program]:
     program = Program(tmp_path_factory.mktemp("home"))
+    if request.config.getoption("--chain") == "eth-tester":
+        program.run("devnet", "up", "--chain", "eth-tester")
     yield program
     program.run("devnet", "down")
 
@@ -31,16 +33,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 def endpoints(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[list[str]]:
-    """Options of the demo for the chain and the IPFS daemon that --chain and --ipfs ask for."""
-    chain, ipfs = request.config.getoption("--chain"), request.config.getoption("--ipfs")
-    options: list[str] = []
-    with ExitStack() as running:
-        if chain != "eth-tester":
-            options += ["--rpc", running.enter_context(running_anvil())]
-        if ipfs != "dev":
-            folder = tmp_path_factory.mktemp("ipfs")
-            options += ["--ipfs", running.enter_context(running_ipfs(ipfs, folder))]
-        yield options
+    """Options of the demo for the IPFS daemon that --ipfs asks for."""
+    ipfs = request.config.getoption("--ipfs")
+    if ipfs == "dev":
+        yield []
+        return
+    with running_ipfs(ipfs, tmp_path_factory.mktemp("ipfs")) as url:
+        yield ["--ipfs", url]
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +97,8 @@ def test_each_balance_grew_by_what_the_contract_says(
         assert token.balance_of(account) == result["paid"][account]
 
 
-def test_what_was_kept_can_be_read_again(
-    program: Program, result: dict[str, Any], endpoints: list[str]
-) -> None:
-    if not {"--rpc", "--ipfs"} <= set(endpoints):
-        assert program.json("devnet", "status")["chain_id"] == 31337
+def test_what_was_kept_can_be_read_again(program: Program, result: dict[str, Any]) -> None:
+    assert program.json("devnet", "status")["chain_id"] == 31337
     shown = program.json("federation", "show")
     assert shown["federation"] == result["federation"]
     assert [row["status"] for row in shown["rounds"]] == ["finalized"] * 3
@@ -145,10 +141,10 @@ def test_cast_reads_a_round_by_the_documented_abi(program: Program, result: dict
 
 
 def test_the_devnet_comes_back_with_the_same_chain(
-    program: Program, result: dict[str, Any], endpoints: list[str]
+    program: Program, result: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
-    if endpoints:
-        pytest.skip("only the devnet is brought up again")
+    if request.config.getoption("--chain") == "eth-tester":
+        pytest.skip("eth-tester keeps nothing")
     before = program.json("federation", "show")
     program.run("devnet", "down")
     assert "not running" in program.run("devnet", "status", code=1)

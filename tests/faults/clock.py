@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from chain.federation import Federation
 from chain.records import AggregatorState, Status, SubmissionState
-from chain.rounds import chain_time
 from protocol.quantities import RoundId
 from tests.faults.founding import WALLETS
 from tests.faults.schedule import LEAD, Schedule
@@ -66,4 +65,4 @@ class Clock:
         return states == {AggregatorState.SLASHED}
 
     def _until(self, deadline: int) -> int:
-        return max(deadline - chain_time(self._federation) + 1, 1)
+        return max(deadline - self._federation.next_time() + 1, 1)

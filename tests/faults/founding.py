@@ -2,19 +2,17 @@
 
 import shutil
 import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from chain.devchain.server import DevChain
-
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
+from devnet.anvil import KEPT
 from protocol.quantities import Address
 from tests.chain.anvil import running_anvil
-from tests.faults.schedule import ANVIL, CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule
+from tests.faults.schedule import CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule
 from tests.world import World
 
 ROUNDS: Final = 2
@@ -29,7 +27,7 @@ SPONSOR: Final = Wallet.from_key(bytes(dev_account(0).key))
 
 @dataclass(frozen=True)
 class Founded:
-    """Where the federation is found, and the files of its chain and its IPFS daemon."""
+    """Where the federation is found, and the folders of its chain and its IPFS daemon."""
 
     address: Address
     deployment_block: int
@@ -39,27 +37,26 @@ class Founded:
 
 def found(schedule: Schedule, folder: Path) -> Founded:
     """Return a federation whose files are in `folder`."""
-    first = _first(schedule.chain, schedule.names, schedule.has_standby)
-    chain, repo = folder / CHAIN / first.chain.name, folder / IPFS / first.repo.name
-    chain.parent.mkdir(exist_ok=True)
-    shutil.copy(first.chain, chain)
+    first = _first(schedule.names, schedule.has_standby)
+    chain, repo = folder / CHAIN, folder / IPFS / first.repo.name
+    shutil.copytree(first.chain, chain)
     shutil.copytree(first.repo, repo)
     return Founded(first.address, first.deployment_block, chain, repo)
 
 
 @cache
-def _first(kind: str, names: tuple[str, ...], has_standby: bool) -> Founded:
+def _first(names: tuple[str, ...], has_standby: bool) -> Founded:
     """Found a federation once a process, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    state = folder / "chain"
-    with ExitStack() as stack:
-        url = stack.enter_context(running_anvil("--dump-state", state)) if kind == ANVIL else None
-        chain = DevChain(state) if url is None else None
-        world = World(folder, names=names, rpc_url=url, chain=chain, rounds=ROUNDS)
-        stack.enter_context(world)
+    chain = folder / CHAIN
+    chain.mkdir()
+    with (
+        running_anvil("--dump-state", chain / KEPT, "--preserve-historical-states") as url,
+        World(folder, names=names, rpc_url=url, rounds=ROUNDS) as world,
+    ):
         if has_standby:
             world.stand_by()
-    return Founded(world.address, world.deployment_block, state, folder / "ipfs")
+    return Founded(world.address, world.deployment_block, chain, folder / "ipfs")
 
 
 @cache

@@ -32,7 +32,6 @@ class Played:
     def to_json(self) -> dict[str, Any]:
         return {
             "seed": self.schedule.seed,
-            "chain": self.schedule.chain,
             "struck": [_facts(fault) for fault in self.struck],
             "outcome": self.outcome.to_json(),
             "seconds": round(self.seconds, 1),

@@ -1,4 +1,4 @@
-"""The processes of a schedule by name. SIGKILL is what ends them, unless they end by themselves."""
+"""The processes of a schedule by name. SIGKILL ends them, SIGTERM the chain."""
 
 import multiprocessing
 import threading
@@ -39,6 +39,14 @@ class Processes:
             process = self._running.pop(name, None)
         if process is not None:
             process.kill()
+            process.join(10)
+
+    def stop(self, name: str) -> None:
+        """Ask a process to end, and return once it has."""
+        with self._lock:
+            process = self._running.pop(name, None)
+        if process is not None:
+            process.terminate()
             process.join(10)
 
     def is_up(self, name: str) -> bool:

@@ -7,9 +7,11 @@ stage where it is and waits for leave to go on (so a fault can come exactly ther
 a network namespace.
 """
 
+import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -23,15 +25,16 @@ import chain.rounds
 import node.ledger
 import operation.progress
 import operation.running
-from chain.devchain.server import DevChain
 from chain.rpc import connect
 from chain.transactions import SendingLimits
 from commonweight.cli import main
+from devnet.anvil import anvil
 from storage.dev_daemon import DevIpfsDaemon
 from storage.ipfs import ContentStore
 from tests.faults.hosts import enter
 from tests.world import SyntheticTrainer
 
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _RPC_SECONDS: Final = 2.0
 _IPFS_SECONDS: Final = 2.0
 _LIMITS: Final = partial(
@@ -80,10 +83,11 @@ def _stand_in(job: Job) -> None:
     changed.open_trainer = lambda *settings: trainer
 
 
-def run_chain(journal: Path, port: int) -> None:
-    """Serve the dev chain of a journal until killed."""
-    with DevChain(journal, port=port):
-        _await_the_end()
+def run_chain(folder: Path, port: int) -> None:
+    """Become an anvil with its state in `folder`, which ends with the stage."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    command = anvil(folder, port).command
+    os.execv(command[0], command)
 
 
 def run_ipfs(repo: Path, port: int) -> None:

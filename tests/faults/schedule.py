@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 NAMES: Final = ("ann", "bob", "cem")
-ANVIL: Final = "anvil"
-DEV_CHAIN: Final = "dev chain"
 CHAIN: Final = "chain"
 IPFS: Final = "ipfs"
 LEAD: Final = "aggregator"
@@ -55,6 +53,8 @@ class Fault:
     """`kind` happens to `target` at a point or moment, and is mended after `seconds`.
 
     kill       SIGKILL, then started again
+    stop       SIGTERM of the chain, then started again from its state: anvil keeps no block of the
+               last seconds through SIGKILL
     away       SIGKILL of a role, started again only after the deadline it had to keep
     cut        whatever goes between the role's host and that of `detail` (rpc, ipfs, both) is lost
     rpc        the role's Ethereum RPC answers as `detail` says
@@ -79,7 +79,6 @@ class Schedule:
     """One history to be played."""
 
     seed: int
-    chain: str  # ANVIL or DEV_CHAIN
     participants: int
     has_standby: bool
     confirmations: int
@@ -88,7 +87,7 @@ class Schedule:
     def __str__(self) -> str:
         standby = ", a standby" if self.has_standby else ""
         lines = [
-            f"seed {self.seed}: {self.chain}, {self.participants} participants{standby}, "
+            f"seed {self.seed}: {self.participants} participants{standby}, "
             f"{self.confirmations} confirmations"
         ]
         return "\n  ".join([*lines, *map(str, self.faults)])
@@ -114,8 +113,7 @@ class Schedule:
 class Cell:
     """An entry of the catalogue. `who` is "participant", "aggregator", "ipfs" or "chain".
 
-    Without a `point` it happens at a random moment. On anvil, which is fast, but where the chain
-    itself is struck: only the dev chain keeps its blocks on disk.
+    Without a `point` it happens at a random moment.
     """
 
     kind: str
@@ -123,7 +121,6 @@ class Cell:
     by: str
     point: str
     detail: str = ""
-    chain: str = ""
 
 
 _TRAINS: Final = ("fetching model", "trained", "before commit", "after commit", "committed")
@@ -162,12 +159,12 @@ def catalogue() -> list[Cell]:
 def _kills() -> list[Cell]:
     cells = _at("kill", "participant", "participant", *_TRAINS, *_SHOWS)
     cells += _at("kill", "aggregator", "aggregator", *_LEADS)
-    for who in (IPFS, CHAIN):
-        cells += _at("kill", who, "participant", "trained", "committed", "pinned", "after reveal")
-        cells += _at("kill", who, "aggregator", "opened", "screening", "averaging")
-        cells += _at("kill", who, "aggregator", "before propose", "after propose", "proposed")
-    cells += _at("kill", CHAIN, "participant", "before commit", "after commit")
-    cells += _at("kill", CHAIN, "aggregator", "before finalize", "after finalize")
+    for kind, who in (("kill", IPFS), ("stop", CHAIN)):
+        cells += _at(kind, who, "participant", "trained", "committed", "pinned", "after reveal")
+        cells += _at(kind, who, "aggregator", "opened", "screening", "averaging")
+        cells += _at(kind, who, "aggregator", "before propose", "after propose", "proposed")
+    cells += _at("stop", CHAIN, "participant", "before commit", "after commit")
+    cells += _at("stop", CHAIN, "aggregator", "before finalize", "after finalize")
     points = ("fetching model", "before commit", "committed", "before reveal")
     cells += 2 * _at("away", "participant", "participant", *points)
     return cells + 2 * _at(
@@ -217,22 +214,21 @@ def _full_disks() -> list[Cell]:
         *_at("full", "aggregator", "aggregator", "screening", "averaging"),
         *_at("full", IPFS, "participant", "trained", "committed"),
         *_at("full", IPFS, "aggregator", "averaging"),
-        *_at("full", CHAIN, "participant", "before commit", "before reveal"),
-        *_at("full", CHAIN, "aggregator", "before propose"),
     ]
 
 
 def _reorgs() -> list[Cell]:
     return [
-        Cell("reorg", "chain", who, f"before {name}", name, chain)
+        Cell("reorg", CHAIN, who, f"before {name}", name)
         for name, who in _DROPPED.items()
-        for chain in (DEV_CHAIN, ANVIL, ANVIL)
+        for _ in range(3)
     ]
 
 
 def _at_random() -> list[Cell]:
     roles = ("participant", "aggregator")
-    cells = [Cell("kill", who, who, "") for who in (*roles, IPFS, CHAIN) for _ in range(3)]
+    cells = [Cell("kill", who, who, "") for who in (*roles, IPFS) for _ in range(3)]
+    cells += 3 * [Cell("stop", CHAIN, CHAIN, "")]
     cells += [Cell("cut", who, who, "", line) for who in roles for line in ("rpc", "both")]
     cells += [Cell("rpc", who, who, "", detail) for who in roles for detail in ("timeout", "stale")]
     return [*cells, *(Cell("lie", who, who, "", lie) for who in roles for lie in ("flip", "lose"))]
@@ -246,8 +242,7 @@ def make_schedule(seed: int) -> Schedule:
     first = cells[seed * _coprime(len(cells)) % len(cells)]
     participants = rng.choice((2, 3, 3))
     confirmations = rng.choice((0, 0, 2)) if first.kind == "reorg" else rng.choice((0, 0, 0, 1))
-    chain = first.chain or (DEV_CHAIN if first.who == CHAIN else ANVIL)
-    others = [cell for cell in cells if _goes_with(cell, first, chain)]
+    others = [cell for cell in cells if _goes_with(cell, first)]
     kinds = sorted({cell.kind for cell in others})
     drawn = [first]
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
@@ -256,12 +251,12 @@ def make_schedule(seed: int) -> Schedule:
     faults = tuple(_fault(cell, rng, participants) for cell in drawn)
     is_lead_away = any(f.kind == "away" and f.target == LEAD for f in faults)
     has_standby = is_lead_away and rng.random() < 0.5
-    return Schedule(seed, chain, participants, has_standby, confirmations, faults)
+    return Schedule(seed, participants, has_standby, confirmations, faults)
 
 
-def _goes_with(other: Cell, first: Cell, chain: str) -> bool:
+def _goes_with(other: Cell, first: Cell) -> bool:
     """Whether a fault may be added to the first of a schedule."""
-    if other.who == CHAIN and chain != DEV_CHAIN:
+    if other.kind == "stop" and first.kind == "reorg":  # what is dropped is counted in blocks
         return False
     if other.kind == "away":  # a deadline that passes is no history to be undone
         return other.who == "participant" and first.kind == "away"

@@ -29,7 +29,6 @@ from commonweight.launch import write_location
 from operation.processes import free_port
 from protocol.errors import CommonweightError
 from storage.ipfs import ContentStore
-from tests.chain.anvil import find_anvil, running_anvil
 from tests.faults import disk, roles
 from tests.faults.clock import Clock
 from tests.faults.founding import WALLETS, found, keystores
@@ -37,7 +36,7 @@ from tests.faults.hosts import Host, can_make_hosts
 from tests.faults.lines import IpfsLine, Line, RpcLine
 from tests.faults.processes import Processes
 from tests.faults.roles import Noun
-from tests.faults.schedule import ANVIL, CHAIN, IPFS, LEAD, STANDBY, Schedule
+from tests.faults.schedule import CHAIN, IPFS, LEAD, STANDBY, Schedule
 from tests.faults.strikes import Strikes
 
 T = TypeVar("T")
@@ -46,6 +45,7 @@ _LOOK_S: Final = 0.15
 _MOST_LOOKS: Final = 1200  # looks, not seconds: a machine that is busy or suspended is no fault
 _SUPERVISED_S: Final = 0.3  # until who ended is started again
 _MOST_RESTARTS: Final = 60
+_SERVICES: Final = (IPFS, CHAIN)
 
 
 class Stuck(AssertionError):
@@ -86,7 +86,7 @@ class Stage:
     def _set_up(self, stack: ExitStack) -> None:
         self._mount_disks(stack)
         stack.callback(self.processes.close)
-        self._start_services(stack)
+        self._start_services()
         self.federation = Federation(
             self.w3, self.founded.address, deployment_block=self.founded.deployment_block
         )
@@ -102,19 +102,13 @@ class Stage:
             if disk.mount(self.folder / target):
                 stack.callback(disk.unmount, self.folder / target)
 
-    def _start_services(self, stack: ExitStack) -> None:
+    def _start_services(self) -> None:
         self.founded = found(self.schedule, self.folder)
         ports = {CHAIN: free_port(), IPFS: free_port()}
         self.ipfs_url, self.rpc_url = (f"http://127.0.0.1:{ports[name]}" for name in (IPFS, CHAIN))
         self.processes.define(IPFS, roles.run_ipfs, self.founded.repo, ports[IPFS])
         self.processes.define(CHAIN, roles.run_chain, self.founded.chain, ports[CHAIN])
-        self._services = [IPFS]
-        if self.schedule.chain == ANVIL:
-            state = ("--load-state", self.founded.chain, "--preserve-historical-states")
-            self.rpc_url = stack.enter_context(running_anvil(*state))
-        else:
-            self._services.append(CHAIN)
-        for service in self._services:
+        for service in _SERVICES:
             self.processes.start(service)
         self.w3 = _insist(lambda: connect(self.rpc_url, timeout_s=10))
         self.store = ContentStore(self.ipfs_url, timeout_s=10)
@@ -234,7 +228,7 @@ class Stage:
         raise Stuck(f"not over after {_MOST_LOOKS} looks")
 
     def _is_done(self) -> bool:
-        if not all(map(self.processes.is_up, [*self._services, *self.schedule.roles])):
+        if not all(map(self.processes.is_up, [*_SERVICES, *self.schedule.roles])):
             return False
         if any(self.processes.exit_code(name) is None for name in self.schedule.roles):
             return False
@@ -275,13 +269,6 @@ class Stage:
             self.ask_chain("evm_increaseTime", seconds)
             self.ask_chain("evm_mine")
         self.strikes.call_home(missed)
-
-
-def missing_for(schedule: Schedule) -> str:
-    """Return what this machine lacks for a schedule; nothing when it can be played."""
-    if schedule.chain == ANVIL and find_anvil() is None:
-        return "needs anvil (npm ci in contracts)"
-    return ""
 
 
 def _insist(attempt: Callable[[], T]) -> T:

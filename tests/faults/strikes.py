@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import CommonweightError
 from tests.faults import disk
-from tests.faults.schedule import ANVIL, LEAD, Fault, Moment, Point
+from tests.faults.schedule import LEAD, Fault, Moment, Point
 
 if TYPE_CHECKING:
     from tests.faults.stage import Stage
@@ -86,8 +86,9 @@ class Strikes:
         self._stage.tell("stage", f"STRIKES: {fault}")
         self.struck.append(fault)
         match fault.kind:
-            case "kill":
-                self._stage.processes.kill(fault.target)
+            case "kill" | "stop":
+                processes = self._stage.processes
+                (processes.kill if fault.kind == "kill" else processes.stop)(fault.target)
                 self._start_after(fault.seconds, fault.target)
             case "away":
                 self._stage.processes.kill(fault.target)
@@ -127,8 +128,7 @@ class Strikes:
     def _note_height(self, fault: Fault) -> None:
         """Remember the chain as it is now, before the transaction."""
         assert isinstance(fault.at, Point)
-        is_anvil = self._stage.schedule.chain == ANVIL
-        mark = self._ask("eth_blockNumber" if is_anvil else "evm_snapshot")
+        mark = self._ask("eth_blockNumber")
         with self._lock:
             self._drops[fault.at.role, _TOLD[fault.detail]] = fault, mark
 
@@ -151,10 +151,7 @@ class Strikes:
         head = self._ask("eth_blockNumber")
         if head is None or mark is None:
             return
-        if self._stage.schedule.chain == ANVIL:
-            self._ask("anvil_reorg", int(head, 16) - int(mark, 16), [])
-        else:
-            self._ask("evm_revert", mark)
+        self._ask("anvil_reorg", int(head, 16) - int(mark, 16), [])
         self.struck.append(fault)
         self._stage.tell("stage", f"STRIKES: {fault} (the head was {int(head, 16)})")
 

@@ -29,6 +29,7 @@ _PHASE_OF: Final = {point: phase for phase, points in PHASES.items() for point i
 
 KINDS: Final = {
     "kill": "SIGKILL: {target}",
+    "stop": "SIGTERM: {target}",
     "away": "away past a deadline: {target}",
     "cut": "network cut: {target}",
     "full": "disk full: {target}",
@@ -105,11 +106,9 @@ def _summary(records: list[dict[str, Any]]) -> str:
     struck = sum(len(record["struck"]) for record in records)
     survived = sum(not record["outcome"]["broken"] for record in records)
     rounds = Counter(status for record in records for status in record["outcome"]["rounds"])
-    chains = Counter(record["chain"] for record in records)
-    on = " and ".join(f"{count} on {chain}" for chain, count in sorted(chains.items()))
     minutes = sum(record["seconds"] for record in records) / 60
     return (
-        f"{len(records)} schedules ({on}), {struck} faults that struck, {survived} schedules "
+        f"{len(records)} schedules, {struck} faults that struck, {survived} schedules "
         f"survived. {rounds['finalized']} rounds were finalized, {rounds['abandoned']} abandoned. "
         f"Played one after the other they would have taken {minutes:.0f} minutes."
     )

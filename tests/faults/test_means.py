@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chain.devchain.server import DevChain
 from chain.rpc import connect
 from protocol.errors import Unavailable
+from tests.chain.anvil import shared_anvil
 from tests.faults import disk
 from tests.faults.hosts import Host, can_make_hosts
 from tests.faults.lines import RpcLine
@@ -72,7 +72,7 @@ def test_a_filled_disk_takes_nothing_until_it_is_freed(tmp_path: Path) -> None:
 
 
 def test_an_rpc_that_goes_back_in_time_and_one_that_fails() -> None:
-    with DevChain() as chain, RpcLine(chain.url, "127.0.0.1", lambda *at: True) as line:
+    with RpcLine(shared_anvil(), "127.0.0.1", lambda *at: True) as line:
         w3 = connect(line.url, timeout_s=1)
         for _ in range(5):
             w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
@@ -96,8 +96,7 @@ def test_the_table_counts_what_struck_and_what_broke() -> None:
         {"seed": 2, "struck": [fault], "broken": [], "rounds": ["finalized", "finalized"]},
     ]
     played = [
-        {"chain": "anvil", "seconds": 30, **each, "outcome": {k: each[k] for k in _OUTCOME}}
-        for each in records
+        {"seconds": 30, **each, "outcome": {k: each[k] for k in _OUTCOME}} for each in records
     ]
     rows = {row.split(" | ")[0]: row.split(" | ")[1:] for row in make_table(played).splitlines()}
     assert [cell.strip(" |") for cell in rows["| SIGKILL: participant"]][-3:] == ["2", "1", "1"]
