@@ -64,5 +64,6 @@ def _seed(item: pytest.Item) -> int | None:
     """Return the seed of a schedule, None for a test of another kind."""
     if item.path.parent != Path(__file__).parent:
         return None
-    seed: int | None = getattr(item, "callspec", None) and item.callspec.params.get("seed")  # type: ignore[attr-defined]
+    callspec: Any = getattr(item, "callspec", None)
+    seed: int | None = callspec.params.get("seed") if callspec else None
     return seed
