@@ -152,8 +152,9 @@ class Sender:
             flight = self._launch(call, self._estimate_gas(call))
             with self._nonces.awaited(flight):
                 mined = self._wait(flight)
+                if mined is not None:
+                    self._nonces.land(flight)  # before the nonce is given back
             if mined is not None:
-                self._nonces.land(flight)
                 return self._checked(call, flight, mined)
             self._tell(
                 f"nonce {flight.nonce} of {self.address} went to a transaction from elsewhere:"
