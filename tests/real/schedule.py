@@ -33,8 +33,10 @@ class Fault:
     blocks: int = 0
 
     def __str__(self) -> str:
-        much = f" by {self.blocks} blocks" if self.blocks else f" for {self.seconds:.1f} s"
-        return f"round {self.round}, {self.delay:.1f} s in: {self.kind} {self.target}{much}"
+        blocks = f" by {self.blocks} blocks" if self.blocks else ""
+        seconds = f" for {self.seconds:.1f} s" if self.seconds else ""
+        what = f"{self.kind} {self.target}{blocks}{seconds}"
+        return f"round {self.round}, {self.delay:.1f} s in: {what}"
 
 
 def kubo(role: str) -> str:
