@@ -168,8 +168,17 @@ class Sender:
     # ------------------------------------------------------------------ launch
 
     def _estimate_gas(self, call: Call) -> int:
-        """Rule 1."""
-        return self._pool.estimate_gas(call)
+        """Rule 1.
+
+        "pending" has the effects of what an earlier call left in the pool: the same call again
+        would be refused there as done already, and what waits would never be overtaken.
+        """
+        try:
+            return self._pool.estimate_gas(call)
+        except Reverted:
+            if not self._nonces.has_left_behind(self._pool.mined()):
+                raise
+            return self._pool.estimate_gas(call, "latest")
 
     def _launch(self, call: Call, gas: int) -> Flight:
         """Rules 2 and 3: return the flight of a call that the node has taken up."""
