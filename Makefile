@@ -187,7 +187,8 @@ build/daemons/ipfs build/daemons/geth:
 # and chaos. SEED and FAULTS play other faults, or more of them.
 test-real: setup daemons
 	PATH="$(CURDIR)/build/daemons:$$PATH" $(BIN)/python -m pytest --ipfs kubo tests/storage/test_ipfs.py
-	$(BIN)/python -m pytest --real tests/real --durations=10 $(if $(SEED),--chaos-seed $(SEED)) \
-	  $(if $(FAULTS),--chaos-faults $(FAULTS))
+	$(BIN)/python -m pytest --real tests/real --ignore tests/real/test_chaos.py -n 2 --dist loadfile
+	$(BIN)/python -m pytest --real tests/real/test_chaos.py \
+	  $(if $(SEED),--chaos-seed $(SEED)) $(if $(FAULTS),--chaos-faults $(FAULTS))
 
 .PHONY: daemons test-real
