@@ -47,7 +47,9 @@ def open_coordinator(settings: AggregatorSettings, wallet: Wallet, report: Repor
     location = FederationLocation.load(settings.federation)
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
     journal = settings.state / f"transactions-{wallet.address}.json"
-    federation = connect_federation(location, wallet, limits, journal)
+    federation = connect_federation(
+        location, wallet, limits, journal, lambda line: report("transaction", reason=line)
+    )
     phase_seconds = federation.terms().propose_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
     coordinator = Coordinator(

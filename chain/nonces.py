@@ -126,6 +126,11 @@ class Nonces:
         with self.lock:
             return self._left_behind.get(nonce) or self._landed.get(nonce)
 
+    def has_left_behind(self, mined: int) -> bool:
+        """Whether an earlier call left something unmined, the first `mined` nonces being used."""
+        with self.lock:
+            return any(nonce >= mined for nonce in self._left_behind)
+
     def keep(self, flight: Flight) -> None:
         """Take note of what was sent, or sent again, though nobody waits for it.
 

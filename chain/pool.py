@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -113,16 +113,16 @@ class Pool:
                 continue
         return None
 
-    def estimate_gas(self, call: Call) -> int:
-        """Return the gas to send `call` with. Reverted when the contract refuses it.
+    def estimate_gas(self, call: Call, block: Literal["pending", "latest"] = "pending") -> int:
+        """Return the gas to send `call` with. Reverted when the contract refuses it on `block`.
 
+        That is the next block, where it runs: at a deadline the latest may be too early.
         Misconfigured when it needs more than any transaction may have.
         """
         request = self.request(call)
         with plain_errors():
             try:
-                # In the next block, where it runs: at a deadline the latest may be too early.
-                needed = self._w3.eth.estimate_gas(request, "pending")
+                needed = self._w3.eth.estimate_gas(request, block)
             except Web3RPCError as error:
                 allowance = _ALLOWANCE.search(error_message(error))
                 if allowance and int(allowance.group(1)) >= MOST_GAS:

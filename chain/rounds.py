@@ -35,13 +35,14 @@ def connect_federation(
     wallet: Wallet | None = None,
     limits: SendingLimits | None = None,
     journal: Path | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Federation:
     """Return the federation at `location`, after checking that the RPC serves its chain.
 
-    `limits` and `journal` are the sender's, see chain/transactions.py.
+    `limits`, `journal` and `report` are the sender's, see chain/transactions.py.
     """
     w3 = connect(location.rpc_url, chain_id=location.chain_id)
-    sender = None if wallet is None else Sender(w3, wallet, limits, journal)
+    sender = None if wallet is None else Sender(w3, wallet, limits, journal, report)
     return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
 
 

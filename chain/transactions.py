@@ -152,8 +152,9 @@ class Sender:
             flight = self._launch(call, self._estimate_gas(call))
             with self._nonces.awaited(flight):
                 mined = self._wait(flight)
+                if mined is not None:
+                    self._nonces.land(flight)  # before the nonce is given back
             if mined is not None:
-                self._nonces.land(flight)
                 return self._checked(call, flight, mined)
             self._tell(
                 f"nonce {flight.nonce} of {self.address} went to a transaction from elsewhere:"
@@ -167,8 +168,17 @@ class Sender:
     # ------------------------------------------------------------------ launch
 
     def _estimate_gas(self, call: Call) -> int:
-        """Rule 1."""
-        return self._pool.estimate_gas(call)
+        """Rule 1.
+
+        "pending" has the effects of what an earlier call left in the pool: the same call again
+        would be refused there as done already, and what waits would never be overtaken.
+        """
+        try:
+            return self._pool.estimate_gas(call)
+        except Reverted:
+            if not self._nonces.has_left_behind(self._pool.mined()):
+                raise
+            return self._pool.estimate_gas(call, "latest")
 
     def _launch(self, call: Call, gas: int) -> Flight:
         """Rules 2 and 3: return the flight of a call that the node has taken up."""

@@ -58,7 +58,9 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
     store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
     journal = settings.state / f"transactions-{wallet.address}.json"
-    federation = connect_wallet(settings, wallet, journal)
+    federation = connect_wallet(
+        settings, wallet, journal, lambda line: report("transaction", reason=line)
+    )
     phase_seconds = federation.terms().reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
     return Participant(
@@ -71,11 +73,15 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
 
 
 def connect_wallet(
-    settings: ParticipantSettings, wallet: Wallet, journal: Path | None = None
+    settings: ParticipantSettings,
+    wallet: Wallet,
+    journal: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Federation:
     """Return the contract as this participant's wallet uses it."""
+    location = FederationLocation.load(settings.federation)
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
-    return connect_federation(FederationLocation.load(settings.federation), wallet, limits, journal)
+    return connect_federation(location, wallet, limits, journal, tell)
 
 
 def report_loss(

@@ -17,7 +17,12 @@ from operation.progress import Report, combine, last_line_reporter, reporter
 
 LogFormat = Literal["text", "json"]
 
-_LEVELS: Final = {"waiting": logging.WARNING, "refused": logging.WARNING, "failed": logging.ERROR}
+_LEVELS: Final = {
+    "waiting": logging.WARNING,
+    "transaction": logging.WARNING,  # held up, or displaced by another of the same wallet
+    "refused": logging.WARNING,
+    "failed": logging.ERROR,
+}
 _TRAINING_SECONDS: Final = 10.0  # of a thousand steps only some are worth a line
 _ROLES: Final = "commonweight.role"
 

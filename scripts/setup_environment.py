@@ -101,7 +101,7 @@ def find_uv(wanted: Wanted) -> str | None:
         if candidate and _version(candidate) >= OLDEST_UV:
             return candidate
     make_environment_with_pip(wanted)
-    command = [wanted.python, "-m", "pip", "install", "-qq", *wanted.pinned, "uv"]
+    command: list[str | Path] = [wanted.python, "-m", "pip", "install", "-qq", *wanted.pinned, "uv"]
     subprocess.run(command, check=False, capture_output=True)
     return own if _version(own) >= OLDEST_UV else None
 
@@ -129,14 +129,31 @@ def install_with_uv(uv: str, wanted: Wanted) -> str:
     environment = uv_environment(os.environ, pip)
     # Also where the Python that an environment was made with has been removed since.
     if not _output([wanted.python, "-c", "print('runs')"]):
-        command = [uv, "venv", "-q", "--clear", "--python", sys.executable, wanted.environment]
-        _run(command, environment)
-    install = [uv, "pip", "install", "-q", "--python", wanted.python, *wanted.pinned]
+        make: list[str | Path] = [
+            uv,
+            "venv",
+            "-q",
+            "--clear",
+            "--python",
+            sys.executable,
+            wanted.environment,
+        ]
+        _run(make, environment)
+    install: list[str | Path] = [
+        uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        wanted.python,
+        *wanted.pinned,
+    ]
     if wanted.is_compiled:
         install.append("--compile-bytecode")
+    options: list[str] = []
     if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         install.append("--no-index")  # uv has no variable for it
-        options, source = [], "from the links that pip is configured with"
+        source = "from the links that pip is configured with"
     else:
         options, source = choose_torch(uv, wanted, environment)
     if wanted.requirements:
@@ -157,7 +174,7 @@ def choose_torch(uv: str, wanted: Wanted, environment: Mapping[str, str]) -> tup
         return options, f"from PyTorch's index, as TORCH_BACKEND={wanted.backend} asks"
     if torch_build(wanted.python):
         return [], "was installed before"
-    command = [uv, "pip", "install", "--dry-run", "-q", "--python", wanted.python]
+    command: list[str | Path] = [uv, "pip", "install", "--dry-run", "-q", "--python", wanted.python]
     try:
         subprocess.run(
             [*command, *wanted.pinned, *options, "torch"],
@@ -234,7 +251,7 @@ def make_environment_with_pip(wanted: Wanted) -> None:
     """Make the environment unless it is there and has pip."""
     if _output([wanted.python, "-c", "import pip; print(pip)"]):
         return
-    command = [sys.executable, "-m", "venv", "--clear", wanted.environment]
+    command: list[str | Path] = [sys.executable, "-m", "venv", "--clear", wanted.environment]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         said = " ".join((done.stdout + done.stderr).split())
@@ -246,7 +263,7 @@ def install_with_pip(wanted: Wanted) -> str:
     if wanted.backend not in (None, "auto", "none"):
         raise Failed(f"TORCH_BACKEND={wanted.backend} needs uv, which is not available")
     make_environment_with_pip(wanted)
-    install = [wanted.python, "-m", "pip", "install", "-qq", *wanted.pinned]
+    install: list[str | Path] = [wanted.python, "-m", "pip", "install", "-qq", *wanted.pinned]
     if wanted.requirements:
         _run([*install, *wanted.requirements], os.environ)
     if wanted.alone:

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.schedule import SEEDS, part_of_seeds
 from tests.faults.table import read_records, survived
 
-FINISHED = pytest.StashKey[set[int]]()
+FINISHED: Any = pytest.StashKey[set[int]]()
 
 
 class Recorder:
@@ -53,7 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             wanted = part_of_seeds(part)
         except ValueError as error:
             raise pytest.UsageError(f"--faults-part: {error}") from error
-    wanted -= config.stash.get(FINISHED, set())
+    if FINISHED in config.stash:
+        wanted -= config.stash[FINISHED]
     left_out = [item for item in items if _seed(item) not in {None, *wanted}]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -64,5 +65,6 @@ def _seed(item: pytest.Item) -> int | None:
     """Return the seed of a schedule, None for a test of another kind."""
     if item.path.parent != Path(__file__).parent:
         return None
-    seed: int | None = getattr(item, "callspec", None) and item.callspec.params.get("seed")  # type: ignore[attr-defined]
+    callspec: Any = getattr(item, "callspec", None)
+    seed: int | None = callspec.params.get("seed") if callspec else None
     return seed

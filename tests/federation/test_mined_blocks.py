@@ -18,6 +18,7 @@ from chain.federation import Federation
 from chain.records import Status, SubmissionState
 from chain.rounds import check_confirmations, has_ended
 from chain.rpc import RpcProvider, connect
+from chain.transactions import NotMined, Sender, SendingLimits
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, RoundId
 from tests.chain.anvil import running_anvil
@@ -278,3 +279,27 @@ def test_a_node_without_a_pending_block_tells_the_latest_time(
     assert federation.next_time() == latest
     assert federation.status(ROUND) is Status.NONE
     assert not federation.is_over()
+
+
+def test_a_commitment_that_is_stuck_is_overtaken_by_the_same(ledger: Ledger) -> None:
+    """At "pending" it is committed already, and committing again would be refused for ever."""
+    world = ledger.world
+    world.open_round()
+    wallet, limits = world.wallets["ann"], SendingLimits(receipt_seconds=0.5)
+    ann = ledger.follower("ann")
+    ann.participant.federation = Federation(
+        world.w3, world.address, Sender(world.w3, wallet, limits)
+    )
+    ask(world.w3, "evm_setAutomine", False)
+    offered = []
+    for _ in range(2):
+        with pytest.raises(NotMined):
+            ann.step()
+        waiting = ask(world.w3, "txpool_content")["pending"]
+        ((_, by_nonce),) = waiting.items()
+        ((nonce, transaction),) = by_nonce.items()
+        offered.append((nonce, int(transaction["maxFeePerGas"], 16)))
+    assert offered[0][0] == offered[1][0]
+    assert offered[0][1] < offered[1][1]
+    ask(world.w3, "evm_mine")
+    assert state(world, "ann") is SubmissionState.COMMITTED

@@ -169,7 +169,8 @@ class TestTorch:
             "UV_HTTP_RETRIES": "0",
             **variables,
         }
-        return run(folder, str(folder.parent / "environment"), "--torch", "torch", **variables)
+        arguments = (str(folder.parent / "environment"), "--torch", "torch")
+        return run(folder, *arguments, script=SCRIPT, path=UV.parent, **variables)
 
     def test_an_index_that_never_answers_is_given_up(self, folder: Path, silent_proxy: str) -> None:
         done = self.ask(folder, silent_proxy)

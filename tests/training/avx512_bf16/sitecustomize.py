@@ -7,11 +7,12 @@ work: a process that runs a 4-bit layer's packed weights after all may end by SI
 import ctypes
 from typing import Any
 
-_get_symbol: Any = ctypes.CDLL.__getattr__
+_library_class: Any = ctypes.CDLL
+_get_symbol = _library_class.__getattr__
 
 
 def _get_symbol_or_yes(library: ctypes.CDLL, name: str) -> Any:
     return (lambda: True) if name == "has_avx512bf16_cpu" else _get_symbol(library, name)
 
 
-ctypes.CDLL.__getattr__ = _get_symbol_or_yes  # type: ignore[method-assign]
+_library_class.__getattr__ = _get_symbol_or_yes
