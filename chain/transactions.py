@@ -153,7 +153,9 @@ class Sender:
             with self._nonces.awaited(flight):
                 mined = self._wait(flight)
                 if mined is not None:
-                    self._nonces.land(flight)  # before the nonce is given back
+                    hashes = mined["transactionHash"], mined["blockHash"]
+                    # Before the nonce is given back.
+                    self._nonces.land(flight, *(Digest(bytes(each)) for each in hashes))
             if mined is not None:
                 return self._checked(call, flight, mined)
             self._tell(

@@ -15,6 +15,7 @@ import pytest
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
+from chain.fees import Fees
 from chain.reverts import UNKNOWN, Reverted
 from chain.rpc import connect
 from chain.transactions import NotMined, Receipt, Sender, SendingLimits
@@ -132,6 +133,8 @@ def test_wallet_used_over_two_connections(
 def test_node_that_lags_behind(
     sender: Sender, other: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At the same fees the same call under the same nonce is a transaction that is mined."""
+    monkeypatch.setattr("chain.pool.going_fees", lambda *_: Fees(1, 10**10))
     sender.send(other, b"", 1)
     counted = sender.w3.eth.get_transaction_count
     lags = iter([1, 1])  # "nonce too low", twice
