@@ -1,4 +1,4 @@
-"""Every lie against `commonweight audit watch`, a process of its own, on two chains.
+"""Every lie against `commonweight audit watch`, a process of its own.
 
 Nothing but the clock is helped along: the watcher finds the lie, demands what is withheld and
 challenges inside the window; the lead's bond moves, and the standby finishes the round.
@@ -34,8 +34,7 @@ def window_left(world: World, round_id: RoundId) -> int:
 
 
 @pytest.mark.parametrize("lie", CHALLENGED)
-def test_a_lie_is_challenged(either: World, lie: str) -> None:
-    world = either
+def test_a_lie_is_challenged(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
         round_id = CHALLENGED[lie](world)
         assert window_left(world, round_id) > WINDOW - 60
@@ -47,8 +46,7 @@ def test_a_lie_is_challenged(either: World, lie: str) -> None:
 
 
 @pytest.mark.parametrize("lie", DEMANDED)
-def test_what_is_withheld_is_demanded(either: World, lie: str) -> None:
-    world = either
+def test_what_is_withheld_is_demanded(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
         round_id = DEMANDED[lie](world)
 

@@ -265,7 +265,6 @@ def dropped(world: World, act: Callable[[], object]) -> None:
     world.w3.provider.make_request("evm_revert", [snapshot])  # type: ignore[arg-type]
 
 
-@both_chains
 def test_what_a_reorganisation_drops_is_sent_again(world: World) -> None:
     """A commitment, a reveal and a proposal; each the same as before, with the same salt."""
     ledger = Ledger(world)
@@ -295,7 +294,6 @@ def test_what_a_reorganisation_drops_is_sent_again(world: World) -> None:
     assert not [check for check in world.audit() if not check.passed]
 
 
-@both_chains
 def test_a_dropped_round_is_opened_and_played_anew(world: World) -> None:
     ledger = Ledger(world)
 

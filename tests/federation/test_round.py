@@ -81,7 +81,6 @@ def test_an_honest_round_pays_by_weight_and_passes_the_audit(world: World) -> No
     assert {line.section for line in lines} == {"§4", "§5", "§6", "§7", "§8", "§9"}
 
 
-@both_chains
 def test_balances_grow_by_what_the_contract_says(world: World) -> None:
     world.play()
     for name, participant in world.participants.items():
@@ -92,7 +91,6 @@ def test_balances_grow_by_what_the_contract_says(world: World) -> None:
         assert participant.withdraw() == 0
 
 
-@both_chains
 def test_three_rounds_build_on_one_another_and_then_it_is_over(world: World) -> None:
     roots = set()
     for _ in range(3):
@@ -301,7 +299,6 @@ def test_an_update_too_long_or_too_slow_does_not_hold_the_others(
 # --------------------------------------------------------------------------- steps out of turn
 
 
-@both_chains
 def test_a_second_reveal_is_refused_and_loses_nothing(world: World) -> None:
     round_id = world.open_round()
     world.ask("commit", round_id)
@@ -321,7 +318,6 @@ def test_a_second_reveal_is_refused_and_loses_nothing(world: World) -> None:
     assert not world.rejections()
 
 
-@both_chains
 def test_a_reveal_without_commitment_is_refused(world: World) -> None:
     round_id = world.open_round()
     for name in ("ann", "bob"):
@@ -365,7 +361,6 @@ def test_a_commitment_never_revealed_costs_the_penalty(world: World) -> None:
     assert all(line.passed for line in world.audit())
 
 
-@both_chains
 @pytest.mark.parametrize(("seconds", "end"), [(0, Status.FINALIZED), (600, Status.ABANDONED)])
 def test_a_penalty_is_taken_though_the_aggregator_was_killed_before(
     world: World, monkeypatch: pytest.MonkeyPatch, seconds: int, end: Status
@@ -386,7 +381,6 @@ def test_a_penalty_is_taken_though_the_aggregator_was_killed_before(
     assert all(line.passed for line in world.audit())
 
 
-@both_chains
 def test_a_round_without_updates_leaves_the_model_and_pays_nobody(world: World) -> None:
     before = world.client().current_model()
     round_id = world.open_round()
@@ -412,7 +406,6 @@ def test_an_aggregator_that_is_too_late_ends_the_round_without_pay(world: World)
 # -------------------------------------------------------------------------------- interruptions
 
 
-@both_chains
 def test_everybody_may_restart_between_any_two_steps(world: World) -> None:
     trainings = []
     round_id = world.open_round()
@@ -450,7 +443,6 @@ def test_killed_between_training_and_commitment_it_does_not_train_again(world: W
     assert submission.state is SubmissionState.REVEALED
 
 
-@both_chains
 def test_a_transaction_mined_just_after_the_look_is_no_failure(world: World) -> None:
     """What an instance that is being killed still sends, arrives between our look and our send."""
     round_id = world.open_round()
@@ -478,7 +470,6 @@ def test_an_update_lost_from_disk_is_told_plainly(world: World) -> None:
 # ---------------------------------------------------------------------------------------- auditor
 
 
-@both_chains
 def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
