@@ -172,7 +172,7 @@ def test_demands_and_answers_have_their_time(stage: Stage) -> None:
     request = stage.outsider.availability_request(model_root(), 0)
     with pytest.raises(Reverted, match=r"the leaf can still be posted: it is .*, its deadline is"):
         stage.outsider.settle_availability(model_root(), 0)
-    advance_to(stage.w3, UnixTime(latest))  # the next block is later
+    advance_to(stage.w3, UnixTime(latest + 1))
     error = refused(stage, 1)
     assert (error.name, error.arguments["latest"]) == ("TooLateToDemand", latest)
     assert "leaves of this proposal could be demanded until" in str(error)

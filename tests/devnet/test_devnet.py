@@ -170,7 +170,9 @@ def test_what_runs_is_not_taken_for_another(folder: Path) -> None:
     with pytest.raises(Misconfigured, match="runs with chain anvil, not eth-tester"):
         daemons.start(folder, chain="eth-tester")
     daemons.down(folder)
-    with pytest.raises(Misconfigured, match="only anvil takes a block time"):
+    with pytest.raises(
+        Misconfigured, match="eth-tester mines with each transaction: it takes no block time"
+    ):
         daemons.start(folder, chain="eth-tester", block_time=1)
 
 

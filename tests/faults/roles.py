@@ -74,7 +74,7 @@ def _stand_in(job: Job) -> None:
     operation.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
     operation.running.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
     operation.running.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
-    chain.rounds.connect = partial(connect, timeout_s=_RPC_SECONDS)  # type: ignore[attr-defined]
+    chain.rounds.connect = partial(connect, timeout_s=_RPC_SECONDS, patience_s=_RPC_SECONDS)  # type: ignore[attr-defined]
     for module in (node.ledger, aggregator.ledger):
         changed: Any = module
         changed.SendingLimits = _LIMITS

@@ -83,7 +83,7 @@ def test_an_rpc_that_goes_back_in_time_and_one_that_fails() -> None:
         for fault in ("cut", "http 500", "http 429", "garbage"):
             line.bend(fault)
             with pytest.raises(Unavailable):
-                connect(line.url, timeout_s=1)
+                connect(line.url, timeout_s=1, patience_s=0.1)
         line.mend()
         assert w3.eth.block_number == now
 
