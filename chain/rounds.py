@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
+from chain.complete import require_round_logs
 from chain.events import (
     Committed,
     FederationEvent,
@@ -68,7 +69,7 @@ def has_ended(now: Federation, round_id: RoundId, phase: Phase, depth: int = 0) 
     if depth == 0:
         return True
     kinds = RoundOpened | Committed if phase is Status.COMMIT else Committed | Revealed
-    submitted = [e for e in now.read_events(round_id=round_id) if isinstance(e, kinds)]
+    submitted = [e for e in round_events(now, round_id) if isinstance(e, kinds)]
     return all(event.block_number <= deep for event in submitted)
 
 
@@ -125,9 +126,20 @@ def _head(now: Federation) -> int:
         return int(now.w3.eth.block_number)
 
 
+def round_events(federation: Federation, round_id: RoundId) -> list[FederationEvent]:
+    """Return a round's events in chain order; all of them, where `federation` reads one block.
+
+    Unavailable when the node's logs then are fewer than what the contract counts in that block.
+    """
+    events = federation.read_events(round_id=round_id)
+    if federation.block is not None:
+        require_round_logs(federation, events, round_id, federation.block)
+    return events
+
+
 def reveals(federation: Federation, round_id: RoundId) -> list[Reveal]:
     """Return the round's reveals in the order in which their participants committed."""
-    events = federation.read_events(round_id=round_id)
+    events = round_events(federation, round_id)
     revealed = {e.participant: e for e in events if isinstance(e, Revealed)}
     committed = [e.participant for e in events if isinstance(e, Committed)]
     return [

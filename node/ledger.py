@@ -19,7 +19,7 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import Status, SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import check_confirmations, connect_federation, has_ended
+from chain.rounds import check_confirmations, connect_federation, has_ended, round_events
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from node.history import Standing, round_results, standing_of
@@ -235,6 +235,7 @@ class Follower:
         """Say of every round that ended what came of it for us."""
         if last <= self._settled_up_to:
             return
+        round_events(now, last)  # or the node has not got them all yet
         for result in round_results(now, self.participant.address):
             if self._settled_up_to < result.round <= last:
                 self.participant.report(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from eth_utils.address import to_checksum_address
 
-from chain.events import Committed, Proposed, RoundOpened
+from chain.events import Committed, FederationEvent, Proposed, RoundOpened, read_events
 from chain.federation import Federation
 from chain.records import Status, SubmissionState
 from chain.rounds import check_confirmations, has_ended
@@ -303,3 +303,32 @@ def test_a_commitment_that_is_stuck_is_overtaken_by_the_same(ledger: Ledger) -> 
     assert offered[0][1] < offered[1][1]
     ask(world.w3, "evm_mine")
     assert state(world, "ann") is SubmissionState.COMMITTED
+
+
+def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
+    """A node whose index of logs is behind must not make a leader leave an update out."""
+    world = ledger.world
+    world.open_round()
+    ledger.look()
+    ledger.look()
+
+    def lagging(*arguments: Any, **options: Any) -> list[FederationEvent]:
+        events = read_events(*arguments, **options)
+        return [e for e in events if e.block_number < world.w3.eth.block_number]
+
+    coordinator = ledger.leader.coordinator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chain.federation.read_events", lagging)
+        with pytest.raises(Unavailable, match=r"tell of 2 reveals .* counts 3"):
+            coordinator.propose(ROUND)
+        with pytest.raises(Unavailable, match="tell of 2 reveals"):
+            has_ended(coordinator.federation.now(), ROUND, Status.REVEAL, 1)
+    assert world.client().get_round(ROUND).proposals == 0
+    coordinator.propose(ROUND)
+    coordinator.settle(ROUND)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chain.federation.read_events", lagging)
+        with pytest.raises(Unavailable, match="tell of 0 settlements in round 1"):
+            ledger.followers["ann"].step()
+    ledger.look()
+    assert [line["outcome"] for line in ledger.told("ann", "round over")] == ["paid"]
