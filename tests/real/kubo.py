@@ -62,6 +62,10 @@ class Kubo(Daemon):
             return False
         return True
 
+    def wants(self) -> set[str]:
+        """Return the CIDs of the blocks that it looks for at its peers."""
+        return {each["/"] for each in self.ask("bitswap/wantlist")["Keys"] or ()}
+
     def ask(self, command: str) -> Any:
         """Return what a command of its RPC answers."""
         request = urllib.request.Request(f"{self.url}/api/v0/{command}", b"")
