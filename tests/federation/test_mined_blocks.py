@@ -48,9 +48,11 @@ def waiting(world: World, act: Callable[[], object]) -> Iterator[None]:
         sent = pool.submit(act)
         while not senders_in_pool(world) and not sent.done():
             time.sleep(0.01)
-        yield
-        ask(world.w3, "evm_mine")
-        ask(world.w3, "evm_setAutomine", True)
+        try:
+            yield
+        finally:
+            ask(world.w3, "evm_mine")
+            ask(world.w3, "evm_setAutomine", True)
         sent.result()
 
 
