@@ -65,7 +65,6 @@ class Nonces:
         self._awaited: dict[int, Flight] = {}
         self._left_behind: dict[int, Flight] = {}
         self._landed: dict[int, Flight] = {}
-        self._landed_in: dict[Digest, Digest] = {}
 
     def keep_in(self, journal: Path) -> None:
         """Write what is in flight to `journal`, and take over what it has from before."""
@@ -156,22 +155,13 @@ class Nonces:
             self._left_behind.pop(flight.nonce, None)
             self.release(flight.nonce)
 
-    def land(self, flight: Flight, transaction_hash: Digest, block_hash: Digest) -> None:
+    def land(self, flight: Flight) -> None:
         """Keep what was mined, for the case that a reorganisation drops it."""
         with self.lock:
             self._landed.pop(flight.nonce, None)
             self._landed[flight.nonce] = flight
-            self._landed_in.pop(transaction_hash, None)
-            self._landed_in[transaction_hash] = block_hash
             for nonce in list(self._landed)[:-LANDED_KEPT]:
                 del self._landed[nonce]
-            for landed in list(self._landed_in)[:-LANDED_KEPT]:
-                del self._landed_in[landed]
-
-    def landed_in(self, transaction_hash: Digest) -> Digest | None:
-        """Return the block in which a call of this process saw its transaction mined, if any."""
-        with self.lock:
-            return self._landed_in.get(transaction_hash)
 
     def write(self) -> None:
         """Write the journal anew, as fees have changed. Unavailable when it cannot be written."""

@@ -87,8 +87,7 @@ class Pool:
 
     def knows(self, flight: Flight) -> bool:
         """Whether the node knows any of a flight's transactions, waiting or mined."""
-        hashes = reversed(flight.hashes)
-        return any(self._knows(each) and not self._has_landed(each) for each in hashes)
+        return any(self._knows(each) for each in reversed(flight.hashes))
 
     def find_receipt(self, flight: Flight) -> TxReceipt | None:
         """Return the receipt of whichever of a flight's transactions was mined."""
@@ -199,11 +198,7 @@ class Pool:
                 message = error_message(error)
                 refusal = read_refusal(message)
                 if refusal is Refusal.KNOWN or self._knows(transaction_hash):
-                    return (
-                        (Refusal.NONCE, message)
-                        if self._has_landed(transaction_hash)
-                        else (None, "")
-                    )
+                    return None, ""
                 if is_new:
                     flight.hashes.remove(transaction_hash)
                 return refusal, message
@@ -241,27 +236,6 @@ class Pool:
         return Unavailable(f"the Ethereum RPC refuses the transaction: {message}")
 
     def _get_receipt(self, transaction_hash: Digest) -> TxReceipt | None:
-        """Return the receipt of a transaction, unless an earlier call has had it already.
-
-        A node that lags behind has the same call made under the same nonce again. At the same fees
-        that is the same transaction, and its receipt says nothing of the new call.
-        """
-        receipt = self._read_receipt(transaction_hash)
-        return None if receipt is None or self._is_of_earlier_call(receipt) else receipt
-
-    def _has_landed(self, transaction_hash: Digest) -> bool:
-        """Whether an earlier call has the receipt, and no reorganisation has undone it since."""
-        if self._nonces.landed_in(transaction_hash) is None:
-            return False
-        with plain_errors():
-            receipt = self._read_receipt(transaction_hash)
-        return receipt is not None and self._is_of_earlier_call(receipt)
-
-    def _is_of_earlier_call(self, receipt: TxReceipt) -> bool:
-        landed_in = self._nonces.landed_in(Digest(bytes(receipt["transactionHash"])))
-        return landed_in == bytes(receipt["blockHash"])
-
-    def _read_receipt(self, transaction_hash: Digest) -> TxReceipt | None:
         try:
             receipt = self._w3.eth.get_transaction_receipt(HexBytes(transaction_hash))
         except (TransactionNotFound, TransactionIndexingInProgress):

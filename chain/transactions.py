@@ -153,9 +153,7 @@ class Sender:
             with self._nonces.awaited(flight):
                 mined = self._wait(flight)
                 if mined is not None:
-                    hashes = mined["transactionHash"], mined["blockHash"]
-                    # Before the nonce is given back.
-                    self._nonces.land(flight, *(Digest(bytes(each)) for each in hashes))
+                    self._nonces.land(flight)  # before the nonce is given back
             if mined is not None:
                 return self._checked(call, flight, mined)
             self._tell(
@@ -193,6 +191,7 @@ class Sender:
                 if fees is None:
                     occupied.add(nonce)  # no room to overtake: wait behind it
                     continue
+                fees = self._unlike_what_landed(call, nonce, fees)
                 flight = Flight(call, gas, nonce, fees, self._pool.limit)
                 answer = self._offer_first(flight, displaces=overtaken is not None)
                 if answer is Answer.TAKEN_UP:
@@ -210,6 +209,19 @@ class Sender:
         """Return what to offer now, more than `other` does; None where the limit forbids that."""
         going = self._pool.going_fees()
         return going if other is None else raise_fees(other.fees, going, self._pool.limit)
+
+    def _unlike_what_landed(self, call: Call, nonce: int, fees: Fees) -> Fees:
+        """Return `fees`, made other than those of the same call under the same nonce before.
+
+        A node that lags behind gives a nonce again. The same call at the same fees would be the
+        same transaction, and the receipt that the earlier call had be taken for that of this one.
+        """
+        landed = self._nonces.recall(nonce)
+        if landed is None or landed.call != call or landed.fees.most < fees.most:
+            return fees
+        if landed.fees.most < self._pool.limit:
+            return Fees(fees.tip, landed.fees.most + 1)
+        return Fees(fees.tip, fees.most - 1)
 
     def _offer_first(self, flight: Flight, *, displaces: bool) -> Answer:
         """Claim a nonce and use it; it is free again unless the transaction was taken up."""
