@@ -32,7 +32,7 @@ SLITHER := slither-analyzer==0.11.6
 # Files in their order: those with many tests first, as is the default, would leave the demo for last.
 PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 # Quick, and what new versions of Python break first: types, processes, sockets, C extensions.
-TESTS_ON_NEWEST := tests/protocol tests/storage tests/chain tests/training tests/operation tests/federation
+TESTS_ON_NEWEST := tests/protocol tests/storage tests/chain tests/training tests/operation
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
@@ -63,7 +63,7 @@ demo: setup
 
 # Everything that the project claims and that does not take minutes alone.
 test: setup
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --ignore tests/contracts
 
 # Part of it on the newest Python, in an environment of its own.
 test-newest: build/newest/.ready
@@ -99,8 +99,10 @@ test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
 	cd contracts && $(FORGE) test --match-contract "Dispute|Availability"
 
-# 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract.
+# 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract;
+# and that the committed artifacts are what the sources compile to.
 test-contracts: setup
+	$(BIN)/python -m pytest tests/contracts
 	cd contracts && $(FORGE) fmt --check && FOUNDRY_PROFILE=deep $(FORGE) test
 	cd contracts && $(FORGE) coverage --no-match-contract GasTest \
 	  | ../$(BIN)/python ../scripts/check_coverage.py

@@ -3,10 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from chain.events import Committed, Finalized, Paid
 from tests.commonweight.network import Network
 
 
+@pytest.mark.slow
 def test_two_rounds_with_a_kill_and_a_latecomer(tmp_path: Path) -> None:
     """One participant is killed in round 1, another only comes for round 2."""
     with Network(tmp_path, rounds=2) as network:

@@ -4,6 +4,9 @@ Nothing but the clock is helped along: the watcher finds the lie, demands what i
 challenges inside the window; the lead's bond moves, and the standby finishes the round.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from chain.events import AvailabilityChallenged
@@ -23,6 +26,12 @@ from tests.disputes.lies import (
 from tests.world import World
 
 
+def some_quick(lies: Iterable[str], *quick: str) -> list[Any]:
+    """Return all lies, the others marked slow: test_lies.py has each without a process."""
+    assert {*quick} <= {*lies}
+    return [pytest.param(lie, marks=[] if lie in quick else [pytest.mark.slow]) for lie in lies]
+
+
 def is_slashed(world: World) -> bool:
     state = world.client().aggregator_state(world.aggregator.address)
     return state is AggregatorState.SLASHED
@@ -33,7 +42,7 @@ def window_left(world: World, round_id: RoundId) -> int:
     return deadline - int(world.w3.eth.get_block("latest")["timestamp"])
 
 
-@pytest.mark.parametrize("lie", CHALLENGED)
+@pytest.mark.parametrize("lie", some_quick(CHALLENGED, "off by one", "paying a friend"))
 def test_a_lie_is_challenged(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
         round_id = CHALLENGED[lie](world)
@@ -45,7 +54,7 @@ def test_a_lie_is_challenged(world: World, lie: str) -> None:
     finish(world, round_id)
 
 
-@pytest.mark.parametrize("lie", DEMANDED)
+@pytest.mark.parametrize("lie", some_quick(DEMANDED, "an update withheld"))
 def test_what_is_withheld_is_demanded(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
         round_id = DEMANDED[lie](world)

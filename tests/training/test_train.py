@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -265,9 +265,9 @@ def test_padding_on_the_left_trains_alike(
 ) -> None:
     sides: list[str] = []
 
-    def seen(*arguments: Any, padding_side: Any, **options: Any) -> Any:
+    def seen(rows: Any, pad_token_id: int, padding_side: Literal["right", "left"]) -> Any:
         sides.append(padding_side)
-        return collate(*arguments, padding_side=padding_side, **options)
+        return collate(rows, pad_token_id, padding_side)
 
     monkeypatch.setattr("training.train.collate", seen)
     model = build_model()
