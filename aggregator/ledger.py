@@ -11,7 +11,7 @@ from aggregator.coordinator import Coordinator
 from aggregator.settings import AggregatorSettings
 from chain.location import FederationLocation
 from chain.records import AggregatorState, Status
-from chain.rounds import check_confirmations, connect_federation
+from chain.rounds import check_confirmations, connect_federation, is_settled
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from operation.progress import Report
@@ -117,6 +117,10 @@ class Leader:
         return lacks
 
     def _finish(self) -> bool:
+        """Take the bond and what is due back, once the last round's end is final; False then."""
+        depth, seconds = self.settings.confirmations, self.coordinator.terms.propose_seconds // 2
+        if not is_settled(self.federation, depth, seconds):
+            return True
         if self.coordinator.bond_state() is AggregatorState.BONDED:
             receipt = self.federation.unbond()
             self.coordinator.report("unbonded", gas=receipt.gas_used)

@@ -29,6 +29,14 @@ class ContractClient:
         )
 
     @property
+    def head(self) -> int:
+        """The block that this client reads from, or the latest."""
+        if self.block is not None:
+            return self.block
+        with plain_errors():
+            return int(self.w3.eth.block_number)
+
+    @property
     def sender(self) -> Sender:
         """Who writes; Misconfigured when the client was made without a wallet."""
         if self._sender is None:

@@ -15,7 +15,6 @@ the digests.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal
 
 from web3 import Web3
 
@@ -39,7 +38,7 @@ from chain.rpc import plain_errors
 from chain.token import Erc20
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
-from protocol.errors import Misconfigured, Unavailable, WrongBytes
+from protocol.errors import Misconfigured, WrongBytes
 from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.reveal import Reveal
 from protocol.tree import is_proof_valid
@@ -88,21 +87,18 @@ class Federation(ContractClient):
         pinned.block = head
         return pinned
 
+    def pinned(self) -> "Federation":
+        """Return this client if it reads one block already, else `now`."""
+        return self.now() if self.block is None else self
+
     def next_time(self) -> UnixTime:
         """Return the time of the next block as the node expects it: what deadlines compare with.
 
         The latest block's may be long past on a chain that mines only when there is something to
-        mine; it is returned where the node does not serve "pending".
+        mine; the connection gives it where the node does not serve "pending".
         """
-        latest = self._time_of("latest")
-        try:
-            return max(latest, self._time_of("pending"))
-        except Unavailable:
-            return latest
-
-    def _time_of(self, block: Literal["latest", "pending"]) -> UnixTime:
         with plain_errors():
-            return UnixTime(self.w3.eth.get_block(block)["timestamp"])
+            return UnixTime(self.w3.eth.get_block("pending")["timestamp"])
 
     # ------------------------------------------------------------------- reads
 
@@ -203,7 +199,7 @@ class Federation(ContractClient):
         """Whether no round is open and none can be opened any more; times as for `status`."""
         if block is not None:
             return bool(self._read("isOver", block=block))
-        now = self if self.block is not None else self.now()
+        now = self.pinned()
         newest = now.round_count()
         if newest and not now.get_round(newest).is_ended:
             return False

@@ -20,7 +20,6 @@ from web3.types import Nonce, RPCEndpoint, TxParams, TxReceipt, Wei
 from chain.fees import Fees, Head, going_fees, lower_fees, raise_fees, read_head
 from chain.nonces import Call, Flight, Nonces
 from chain.refusals import Refusal, read_refusal
-from chain.reverts import find_revert_data
 from chain.rpc import error_message, plain_errors
 from chain.wallet import Wallet
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
@@ -77,13 +76,10 @@ class Pool:
         with plain_errors():
             return self._w3.eth.get_transaction_count(self._account, "latest")
 
-    def pending(self) -> int | None:
-        """Return that count with what waits in the pool, None where the node does not tell it."""
+    def pending(self) -> int:
+        """Return that count with what waits in the pool, where the node tells it."""
         with plain_errors():
-            try:
-                return self._w3.eth.get_transaction_count(self._account, "pending")
-            except Web3RPCError:
-                return None
+            return self._w3.eth.get_transaction_count(self._account, "pending")
 
     def knows(self, flight: Flight) -> bool:
         """Whether the node knows any of a flight's transactions, waiting or mined."""
@@ -127,9 +123,7 @@ class Pool:
                 allowance = _ALLOWANCE.search(error_message(error))
                 if allowance and int(allowance.group(1)) >= MOST_GAS:
                     raise _too_much_gas("more than that") from error
-                if find_revert_data(error) is not None:
-                    raise
-                needed = self._w3.eth.estimate_gas(request, "latest")
+                raise
         if needed > MOST_GAS:
             raise _too_much_gas(f"{needed:,}")
         return min(needed * _GAS_MARGIN[0] // _GAS_MARGIN[1], MOST_GAS)

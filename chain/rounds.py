@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from chain.complete import require_round_logs
 from chain.events import (
+    Abandoned,
     Committed,
     FederationEvent,
     Finalized,
@@ -15,10 +16,11 @@ from chain.events import (
     Proposed,
     Revealed,
     RoundOpened,
+    Withdrawn,
 )
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.records import Model, Round, Status
+from chain.records import Model, Status
 from chain.rpc import connect, plain_errors
 from chain.transactions import Sender, SendingLimits
 from chain.wallet import Wallet
@@ -47,27 +49,32 @@ def connect_federation(
     return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
 
 
-def has_ended(now: Federation, round_id: RoundId, phase: Phase, depth: int = 0) -> bool:
+def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: int = 0) -> bool:
     """Whether no commitment, or no reveal, can be added to a round any more.
 
     Only mined blocks count: what opens the next phase in the pool alone may still be replaced, by
     somebody who has read there what the next phase shows. It must be so already `depth` blocks
-    below the one that `now` reads from (see `Federation.now`): a reorganisation of fewer cannot
-    undo it. Depth is counted in block numbers of headers and events, since a full node has no state
-    older than about 128 blocks.
+    below the one that `federation` reads from (see `Federation.now`): a reorganisation of fewer
+    cannot undo it. Depth is counted in block numbers of headers and events, since a full node has
+    no state older than about 128 blocks.
     """
-    facts, head = now.get_round(round_id), _head(now)
-    deep = head - depth
+    now = federation.pinned()
+    facts, deep = now.get_round(round_id), now.head - depth
     if deep < now.deployment_block:
         return False
     deadline = facts.commit_deadline if phase is Status.COMMIT else facts.reveal_deadline
     with plain_errors():
         if int(now.w3.eth.get_block(deep)["timestamp"]) >= deadline:
             return True
-    if not _is_complete(now, round_id, facts, phase):
+    if phase is Status.REVEAL and not has_ended(now, round_id, Status.COMMIT, depth):
         return False
-    if depth == 0:
-        return True
+    acted, awaited = (
+        (facts.committed, facts.expected)
+        if phase is Status.COMMIT
+        else (facts.revealed, facts.committed)
+    )
+    if acted < awaited or depth == 0:
+        return acted >= awaited
     kinds = RoundOpened | Committed if phase is Status.COMMIT else Committed | Revealed
     submitted = [e for e in round_events(now, round_id) if isinstance(e, kinds)]
     return all(event.block_number <= deep for event in submitted)
@@ -93,12 +100,37 @@ def await_end(
         wait()
 
 
+def is_settled(
+    federation: Federation, depth: int, seconds: int, account: Address | None = None
+) -> bool:
+    """Whether the last round's end, and what `account` withdrew since, lie `depth` blocks deep.
+
+    On a chain that stands still, whether that was `seconds` ago.
+    """
+    if not depth:
+        return True
+    now = federation.pinned()
+    kinds = Finalized | Abandoned
+    blocks = [
+        event.block_number
+        for event in now.read_events()
+        if isinstance(event, kinds) or (isinstance(event, Withdrawn) and event.account == account)
+    ]
+    last = max(blocks, default=now.deployment_block)
+    if last <= now.head - depth:
+        return True
+    with plain_errors():
+        return now.next_time() >= int(now.w3.eth.get_block(last)["timestamp"]) + seconds
+
+
 def check_confirmations(federation: Federation, blocks: int, seconds: int, phase: str) -> None:
     """Raise Misconfigured when so many blocks take longer than half of a phase of `seconds`.
 
     Blocks are taken to be no faster than the two of the last few that are closest together.
     """
-    head = _head(federation.now())
+    if not blocks:
+        return
+    head = federation.pinned().head
     recent = range(max(head - _RECENT_BLOCKS, 0), head + 1)
     with plain_errors():
         times = [int(federation.w3.eth.get_block(number)["timestamp"]) for number in recent]
@@ -109,21 +141,6 @@ def check_confirmations(federation: Federation, blocks: int, seconds: int, phase
             f" half of the {phase} phase has {seconds // 2} s: choose at most"
             f" {seconds // 2 // fastest}"
         )
-
-
-def _is_complete(now: Federation, round_id: RoundId, facts: Round, phase: Phase) -> bool:
-    """Whether the mined counts leave nobody who could still commit, or reveal."""
-    if phase is Status.COMMIT:
-        # The contract takes a reveal only once the commit phase is over.
-        return facts.committed >= facts.expected or facts.revealed > 0
-    return facts.revealed >= facts.committed and has_ended(now, round_id, Status.COMMIT)
-
-
-def _head(now: Federation) -> int:
-    if now.block is not None:
-        return now.block
-    with plain_errors():
-        return int(now.w3.eth.block_number)
 
 
 def round_events(federation: Federation, round_id: RoundId) -> list[FederationEvent]:

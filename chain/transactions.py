@@ -186,7 +186,7 @@ class Sender:
         with self._nonces.lock:
             for attempt in range(NONCE_ATTEMPTS):
                 mined, pending = self._pool.mined(), self._pool.pending()
-                nonce, overtaken = self._nonces.choose(mined, pending or mined, occupied)
+                nonce, overtaken = self._nonces.choose(mined, pending, occupied)
                 fees = self._outbid(overtaken)
                 if fees is None:
                     occupied.add(nonce)  # no room to overtake: wait behind it

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from chain.complete import require_round_logs
 from chain.events import (
     Abandoned,
     Committed,
@@ -101,8 +102,16 @@ def standing_of(federation: Federation, address: Address) -> Standing:
 
 
 def round_results(federation: Federation, address: Address) -> Iterator[RoundResult]:
-    """Yield what came of every round that was ever opened, the oldest first."""
+    """Yield what came of every round that was ever opened, the oldest first.
+
+    Unavailable when `federation` reads one block (see `Federation.now`) and the node does not have
+    all logs of the newest round there.
+    """
     events = federation.read_events()
+    newest = federation.round_count()
+    if federation.block is not None and newest:
+        of_newest = [e for e in events if isinstance(e, RoundEvent) if e.round == newest]
+        require_round_logs(federation, of_newest, newest, federation.block)
     is_member = False
     for event in events:
         match event:

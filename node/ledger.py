@@ -19,7 +19,7 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import Status, SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import check_confirmations, connect_federation, has_ended, round_events
+from chain.rounds import check_confirmations, connect_federation, has_ended, is_settled
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from node.history import Standing, round_results, standing_of
@@ -216,8 +216,15 @@ class Follower:
             self.participant.withdraw()
 
     def _finish(self, now: Federation) -> bool:
-        """Take what is left to take once the federation is over; False when that is done."""
+        """Take what is left to take once the federation is over; False when that is done.
+
+        And final: after a reorganisation that undoes the last settlement it is to be taken again.
+        """
         self.participant.withdraw()
+        address, depth = self.participant.address, self.settings.confirmations
+        if not is_settled(self.federation, depth, now.terms().reveal_seconds // 2, address):
+            self._tell("settle", "waiting for confirmations", round=now.round_count())
+            return True
         match self._standing(now):
             case Standing.LEAVING:
                 return self._await_stake(now)
@@ -235,7 +242,6 @@ class Follower:
         """Say of every round that ended what came of it for us."""
         if last <= self._settled_up_to:
             return
-        round_events(now, last)  # or the node has not got them all yet
         for result in round_results(now, self.participant.address):
             if self._settled_up_to < result.round <= last:
                 self.participant.report(

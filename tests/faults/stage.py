@@ -233,7 +233,7 @@ class Stage:
         if any(self.processes.exit_code(name) is None for name in self.schedule.roles):
             return False
         with suppress(CommonweightError):
-            return self.federation.is_over()
+            return self.federation.is_over() and not any(map(self._is_needed, self.schedule.roles))
         return False
 
     def _supervise(self, name: str) -> None:
@@ -251,7 +251,9 @@ class Stage:
     def _is_needed(self, name: str) -> bool:
         with suppress(CommonweightError):
             if self.federation.is_over():
-                return False
+                # A reorganisation may have undone what it ended on; an engine that restarts what
+                # ends, as compose.participant.yml asks it to, brings it back.
+                return self.federation.credit_of(WALLETS[name].address) > 0
             if name in (LEAD, STANDBY):
                 state = self.federation.aggregator_state(WALLETS[name].address)
                 return state is not AggregatorState.SLASHED

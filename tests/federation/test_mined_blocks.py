@@ -16,12 +16,13 @@ from eth_utils.address import to_checksum_address
 from chain.events import Committed, FederationEvent, Proposed, RoundOpened, read_events
 from chain.federation import Federation
 from chain.records import Status, SubmissionState
-from chain.rounds import check_confirmations, has_ended
-from chain.rpc import RpcProvider, connect
+from chain.rounds import check_confirmations, has_ended, is_settled
+from chain.rpc import connect
 from chain.transactions import NotMined, Sender, SendingLimits
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, RoundId
 from tests.chain.anvil import running_anvil
+from tests.chain.relay import Request, relayed
 from tests.chain.stage import ask, now
 from tests.federation.test_ledger import Ledger
 from tests.world import World
@@ -263,24 +264,19 @@ def test_confirmations_that_take_longer_than_the_phase_are_refused(tmp_path: Pat
             check_confirmations(federation, 26, 600, "reveal")
 
 
-def test_a_node_without_a_pending_block_tells_the_latest_time(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_without_a_pending_block_tells_the_latest_time(world: World) -> None:
     ask(world.w3, "evm_increaseTime", 100)
     latest = now(world.w3)
     assert world.client().next_time() >= latest + 100
-    answer = RpcProvider.make_request
 
-    def without_pending(provider: RpcProvider, method: Any, params: Any) -> Any:
-        if "pending" in params:
-            return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "no pending"}}
-        return answer(provider, method, params)
+    def refuse(request: Request) -> str | None:
+        return "pending is not supported" if "pending" in request["params"] else None
 
-    monkeypatch.setattr(RpcProvider, "make_request", without_pending)
-    federation = Federation(connect(world.rpc_url), world.address)
-    assert federation.next_time() == latest
-    assert federation.status(ROUND) is Status.NONE
-    assert not federation.is_over()
+    with relayed(world.rpc_url, refuse) as url:
+        federation = Federation(connect(url), world.address)
+        assert federation.next_time() == latest
+        assert federation.status(ROUND) is Status.NONE
+        assert not federation.is_over()
 
 
 def test_a_commitment_that_is_stuck_is_overtaken_by_the_same(ledger: Ledger) -> None:
@@ -334,3 +330,67 @@ def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
             ledger.followers["ann"].step()
     ledger.look()
     assert [line["outcome"] for line in ledger.told("ann", "round over")] == ["paid"]
+
+
+def test_nobody_ends_before_the_last_settlement_is_as_deep_as_confirmations(
+    tmp_path: Path,
+) -> None:
+    """A reorganisation that drops it finds everybody still there, and all is settled again."""
+    with running_anvil() as url, World(tmp_path, rpc_url=url, rounds=1) as world:
+        ledger = Ledger(world)
+        ledger.followers = {name: ledger.follower(name, confirmations=3) for name in world.names}
+        leader = ledger.restart_leader(confirmations=3)
+        world.open_round()
+        ledger.look()
+        mine(world, 3)
+        ledger.look()
+        before = world.client().now().head
+        leader.coordinator.propose(ROUND)
+        leader.coordinator.settle(ROUND)
+        assert leader.step()
+        for follower in ledger.followers.values():
+            assert follower.step()
+            assert follower.step()
+        assert world.client().is_over()
+        assert world.client().credit_of(world.address_of("ann")) == 0
+        depth = world.client().now().head - before
+        ask(world.w3, "anvil_reorg", depth, [])
+        assert not world.client().is_over()
+        assert leader.step()
+        for follower in ledger.followers.values():
+            while follower.step():
+                mine(world, 1)
+            assert world.client().credit_of(follower.participant.address) == 0
+        while leader.step():
+            mine(world, 1)
+        assert not ledger.told("service", "waiting")
+        assert len(ledger.told("ann", "finished")) == 1
+
+
+def test_on_a_chain_that_stands_still_time_settles(ledger: Ledger) -> None:
+    world = ledger.world
+    for _ in range(2):
+        assert ledger.leader.step()
+    assert is_settled(world.client(), 0, 300)
+    assert not is_settled(world.client(), 50, 300)
+    ask(world.w3, "evm_increaseTime", 301)
+    assert is_settled(world.client(), 50, 300)
+
+
+def test_a_reveal_that_is_not_deep_proves_no_deep_end_of_commitments(ledger: Ledger) -> None:
+    """Somebody who waits for no confirmations may reveal in the very block that ends the phase."""
+    world = ledger.world
+    world.open_round()
+    for name in ("ann", "bob"):
+        ledger.followers[name].step()
+    mine(world, 10)
+    world.travel(600)
+    ledger.followers["bob"].step()
+    assert state(world, "bob") is SubmissionState.REVEALED
+    federation = world.client()
+    assert has_ended(federation, ROUND, Status.COMMIT)
+    assert not has_ended(federation, ROUND, Status.COMMIT, 2)
+    ledger.follower("ann", confirmations=2).step()
+    assert state(world, "ann") is SubmissionState.COMMITTED
+    mine(world, 2)
+    assert has_ended(federation, ROUND, Status.COMMIT, 2)
