@@ -394,3 +394,15 @@ def test_a_reveal_that_is_not_deep_proves_no_deep_end_of_commitments(ledger: Led
     assert state(world, "ann") is SubmissionState.COMMITTED
     mine(world, 2)
     assert has_ended(federation, ROUND, Status.COMMIT, 2)
+
+
+def test_without_commitments_no_reveal_is_awaited_once_none_can_come(ledger: Ledger) -> None:
+    """By the clock alone a commitment may still be mined, and be revealed."""
+    world = ledger.world
+    world.open_round()
+    ask(world.w3, "evm_increaseTime", 601)
+    federation = world.client()
+    assert federation.status(ROUND) is Status.PROPOSE
+    assert not has_ended(federation, ROUND, Status.REVEAL)
+    ask(world.w3, "evm_mine")
+    assert has_ended(federation, ROUND, Status.REVEAL)
