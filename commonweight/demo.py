@@ -22,7 +22,7 @@ from commonweight.flower import Simulation
 from commonweight.home import cache_folder, home, newest_run, next_run
 from commonweight.shards import prepare_data
 from devnet import daemons
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID
 from operation.progress import read_progress, reporter
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
@@ -123,12 +123,8 @@ def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
         yield lambda: given
         return
     folder = home() / "devnet"
-    net = daemons.start(
-        folder,
-        chain_port=options.chain_port,
-        ipfs_port=options.ipfs_port,
-        outlive=options.keep,
-    )
+    wanted = daemons.Wanted(chain_port=options.chain_port, ipfs_port=options.ipfs_port)
+    net = daemons.start(folder, wanted, outlive=options.keep)
 
     def wait() -> tuple[str, str]:
         daemons.wait(net, folder)

@@ -12,7 +12,7 @@ from chain.rounds import connect_federation
 from chain.token import Erc20
 from commonweight import launch
 from commonweight.home import federation_file
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, TokenUnits
 

@@ -21,7 +21,7 @@ from chain.rounds import connect_federation
 from chain.transactions import Sender
 from commonweight import launch
 from commonweight.config import Config
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID
 from operation.healthcheck import is_chain, is_ipfs
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import TokenUnits

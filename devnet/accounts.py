@@ -9,6 +9,7 @@ from eth_account.signers.local import LocalAccount
 
 # The test mnemonic that Hardhat and Foundry document; everybody knows the keys it leads to.
 DEV_MNEMONIC = "test test test test test test test test test test test junk"
+CHAIN_ID = 31337  # that of Hardhat's and Foundry's chains
 DEV_ACCOUNTS = 20
 DEV_BALANCE_WEI = 10_000 * 10**18
 _HD_PATH = "m/44'/60'/0'/0"

@@ -13,11 +13,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from devnet.accounts import DEV_ACCOUNTS
+from devnet.accounts import CHAIN_ID, DEV_ACCOUNTS
 from devnet.program import Program
 from protocol.errors import Misconfigured
 
-CHAIN_ID: Final = 31337
 _INSTALLED: Final = Path(__file__).parents[1] / "contracts" / "node_modules" / ".bin" / "anvil"
 KEPT: Final = "anvil.json"
 """The file in the folder from which anvil starts."""

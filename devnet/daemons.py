@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from devnet.anvil import CHAIN_ID, anvil, find_anvil
+from devnet.accounts import CHAIN_ID
+from devnet.anvil import anvil, find_anvil
 from devnet.geth import geth
 from devnet.kubo import kubo
 from devnet.program import Program
@@ -83,60 +84,53 @@ class Devnet:
         return self.ipfs.url
 
 
-def up(
-    folder: Path,
-    *,
-    chain: str = "",
-    ipfs: str = "",
-    chain_port: int = 0,
-    ipfs_port: int = 0,
-    block_time: float | None = None,
-    outlive: bool = True,
-) -> Devnet:
+@dataclass(frozen=True)
+class Wanted:
+    """What to start: kinds of CHAINS and IPFS, ports, seconds between blocks.
+
+    What is not given (an empty kind, port 0, no block time) is as it was the last time, else the
+    default or a free port.
+    """
+
+    chain: str = ""
+    ipfs: str = ""
+    chain_port: int = 0
+    ipfs_port: int = 0
+    block_time: float | None = None
+
+
+AS_BEFORE: Final = Wanted()
+"""What ran the last time, else the defaults."""
+
+
+def up(folder: Path, wanted: Wanted = AS_BEFORE, *, outlive: bool = True) -> Devnet:
     """Start what is not running and return the devnet once both daemons answer; see `start`.
 
     Unavailable when a daemon does not come up.
     """
-    devnet = start(
-        folder,
-        chain=chain,
-        ipfs=ipfs,
-        chain_port=chain_port,
-        ipfs_port=ipfs_port,
-        block_time=block_time,
-        outlive=outlive,
-    )
+    devnet = start(folder, wanted, outlive=outlive)
     wait(devnet, folder)
     return devnet
 
 
-def start(
-    folder: Path,
-    *,
-    chain: str = "",
-    ipfs: str = "",
-    chain_port: int = 0,
-    ipfs_port: int = 0,
-    block_time: float | None = None,
-    outlive: bool = True,
-) -> Devnet:
+def start(folder: Path, wanted: Wanted, *, outlive: bool = True) -> Devnet:
     """Start both daemons, unless they run, and return the devnet without waiting for it.
 
-    What is not given (an empty kind, port 0, no block time) is as it was the last time, else the
-    default or a free port. Without `outlive` the daemons end with this process. Misconfigured
-    when a port is taken, when a daemon is not installed, or when others run than are asked for.
+    Without `outlive` the daemons end with this process. Misconfigured when a port is taken, when a
+    daemon is not installed, or when others run than are wanted.
     """
     known = running(folder)
     if known is not None:
-        return _as_wanted(known, chain, ipfs, block_time)
+        return _as_wanted(known, wanted)
     down(folder)
     last = _last(folder)
-    chain = chain or _default_chain(last)
-    ipfs = ipfs or (last.ipfs.kind if last else next(iter(IPFS)))
+    chain = wanted.chain or _default_chain(last)
+    ipfs = wanted.ipfs or (last.ipfs.kind if last else next(iter(IPFS)))
+    block_time = wanted.block_time
     if block_time is None:
         block_time = last.block_time if last and last.chain.kind == chain else 0
-    chain_port = _choose_port(chain_port, last.chain.url if last else None, "the chain")
-    ipfs_port = _choose_port(ipfs_port, last.ipfs.url if last else None, "the IPFS daemon")
+    chain_port = _choose_port(wanted.chain_port, last.chain.url if last else None, "the chain")
+    ipfs_port = _choose_port(wanted.ipfs_port, last.ipfs.url if last else None, "the IPFS daemon")
     chain_program = _chain_program(chain, folder, chain_port, block_time)
     ipfs_program = IPFS[ipfs](folder, ipfs_port)
     devnet = Devnet(
@@ -223,17 +217,18 @@ def _chain_program(kind: str, folder: Path, port: int, block_time: float) -> Pro
     return CHAINS[kind](folder, port)
 
 
-def _as_wanted(known: Devnet, chain: str, ipfs: str, block_time: float | None) -> Devnet:
-    """Return the devnet that runs; Misconfigured when it is not the one asked for."""
+def _as_wanted(known: Devnet, wanted: Wanted) -> Devnet:
+    """Return the devnet that runs; Misconfigured when it is not the one wanted."""
+    block_time = known.block_time if wanted.block_time is None else wanted.block_time
     has = {
-        "chain": (known.chain.kind, chain or known.chain.kind),
-        "IPFS daemon": (known.ipfs.kind, ipfs or known.ipfs.kind),
-        "block time": (known.block_time, known.block_time if block_time is None else block_time),
+        "chain": (known.chain.kind, wanted.chain or known.chain.kind),
+        "IPFS daemon": (known.ipfs.kind, wanted.ipfs or known.ipfs.kind),
+        "block time": (known.block_time, block_time),
     }
-    for what, (found, wanted) in has.items():
-        if found != wanted:
+    for what, (found, asked) in has.items():
+        if found != asked:
             raise Misconfigured(
-                f"the devnet runs with {what} {found}, not {wanted}: stop it first with"
+                f"the devnet runs with {what} {found}, not {asked}: stop it first with"
                 " `commonweight devnet down`"
             )
     return known

@@ -9,8 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from devnet.accounts import DEV_ACCOUNTS, DEV_BALANCE_WEI, dev_account
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID, DEV_ACCOUNTS, DEV_BALANCE_WEI, dev_account
 from devnet.built import find_built
 from devnet.program import Program
 from protocol.errors import Misconfigured

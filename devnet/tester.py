@@ -29,9 +29,8 @@ from web3.providers.base import JSONBaseProvider
 from web3.providers.eth_tester import EthereumTesterProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from devnet.accounts import DEV_BALANCE_WEI, dev_keys
+from devnet.accounts import CHAIN_ID, DEV_BALANCE_WEI, dev_keys
 
-CHAIN_ID: Final = 31337
 _GAS_LIMIT: Final = 30_000_000
 _CALL_STIPEND: Final = 2_300
 _REVERTED: Final = 3  # the code of go-ethereum and anvil for a revert

@@ -59,7 +59,7 @@ def devnet_up(json_output: bool, **options: Any) -> None:
     from devnet import daemons
 
     _check_kinds(options["chain"], options["ipfs"])
-    net = daemons.up(_devnet_folder(), **options)
+    net = daemons.up(_devnet_folder(), daemons.Wanted(**options))
     _print_devnet(net, json_output, with_accounts=True)
 
 

@@ -6,8 +6,8 @@ tests/real/test_transactions.py.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address
 from tests.chain.anvil import needs_anvil, running_anvil
 from tests.chain.relay import Request, relayed
+from tests.chain.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for
 from tests.chain.stage import ask
 
-GWEI = 10**9
 # Nothing here happens because time has passed.
 PATIENT = SendingLimits(receipt_seconds=60.0, bump_after_seconds=600.0, displaced_seconds=0.2)
 
@@ -68,20 +68,6 @@ def sender(w3: Web3, wallet: Wallet, told: list[str]) -> Sender:
     return Sender(w3, wallet, PATIENT, report=told.append)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 30 s"
-        time.sleep(0.02)
-
-
-def start(work: Callable[[], Receipt]) -> "Future[Receipt]":
-    threads = ThreadPoolExecutor(1)
-    started = threads.submit(work)
-    threads.shutdown(wait=False)
-    return started
-
-
 def mine_until_sent(w3: Web3, sender: Sender, nonce: int, sent: "Future[Receipt]") -> Receipt:
     """Mine blocks, each once the call has offered again what was lost with the one before."""
     for _ in range(20):
@@ -102,34 +88,10 @@ def pool(w3: Web3, address: Address) -> dict[int, Any]:
     return {int(nonce): each for nonce, each in found.items()}
 
 
-def count(w3: Web3, address: Address) -> int:
-    return w3.eth.get_transaction_count(Web3.to_checksum_address(address), "latest")
-
-
-def balance(w3: Web3, address: Address) -> int:
-    return w3.eth.get_balance(Web3.to_checksum_address(address))
-
-
 def set_base_fee(w3: Web3, wei: int) -> None:
     """Mine a block with this base fee."""
     ask(w3, "anvil_setNextBlockBaseFeePerGas", hex(wei))
     ask(w3, "evm_mine")
-
-
-def send_from_elsewhere(w3: Web3, wallet: Wallet, nonce: int, **changes: int) -> str:
-    """Send what the Sender knows nothing of, and return its hash."""
-    fields: dict[str, Any] = {
-        "to": Web3.to_checksum_address(wallet.address),
-        "data": b"",
-        "value": 0,
-        "nonce": nonce,
-        "gas": 21_000,
-        "maxFeePerGas": 10 * GWEI,
-        "maxPriorityFeePerGas": 1,
-        "chainId": w3.eth.chain_id,
-    }
-    raw = wallet.sign({**fields, **changes})  # type: ignore[typeddict-item]
-    return w3.eth.send_raw_transaction(raw).to_0x_hex()
 
 
 # ----------------------------------------------------------------------- holes
@@ -299,7 +261,7 @@ def test_nonce_that_went_elsewhere_is_reported(
 ) -> None:
     sent = start(lambda: sender.send(other, b"", 7))
     wait_for(lambda: 0 in pool(w3, wallet.address))
-    send_from_elsewhere(w3, wallet, 0, maxFeePerGas=10**12, maxPriorityFeePerGas=10**11)
+    send_from_elsewhere(w3, wallet, 0, most=10**12, tip=10**11)
     ask(w3, "evm_mine")
     wait_for(lambda: 1 in pool(w3, wallet.address))
     ask(w3, "evm_mine")

@@ -23,6 +23,7 @@ from chain.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address, RoundId
 from tests.chain.anvil import needs_anvil, running_anvil
+from tests.chain.sending import balance, wait_for
 from tests.chain.stage import Stage, ask, digest
 
 PURSE = 10**18
@@ -46,10 +47,6 @@ def refusal(message: str) -> Web3RPCError:
 
 def nonce_of(sender: Sender) -> int:
     return sender.w3.eth.get_transaction_count(Web3.to_checksum_address(sender.address))
-
-
-def balance(w3: Web3, address: Address) -> int:
-    return w3.eth.get_balance(Web3.to_checksum_address(address))
 
 
 # ------------------------------------------------------------------- one transaction
@@ -232,13 +229,6 @@ def idle_chain() -> Iterator[str]:
 def idle(idle_chain: str, wallets: tuple[Wallet, ...]) -> Iterator[Sender]:
     yield Sender(connect(idle_chain), wallets[0], HURRIED)
     ask(connect(idle_chain), "anvil_dropAllTransactions")
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 10 s"
-        time.sleep(0.02)
 
 
 def pool(w3: Web3, address: Address) -> dict[int, Any]:

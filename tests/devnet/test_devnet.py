@@ -15,7 +15,7 @@ from chain.transactions import Sender
 from chain.wallet import Wallet
 from devnet import anvil, daemons
 from devnet.accounts import DEV_ACCOUNTS, dev_account
-from devnet.daemons import Devnet
+from devnet.daemons import Devnet, Wanted
 from protocol.errors import Misconfigured, Unavailable
 from tests.chain.probe import ABI, CODE
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def up(folder: Path, **options: Any) -> tuple[Devnet, Web3]:
-    net = daemons.up(folder, outlive=False, **options)
+    net = daemons.up(folder, Wanted(**options), outlive=False)
     return net, connect(net.rpc_url)
 
 
@@ -134,7 +134,7 @@ def test_blocks_come_by_themselves_and_that_is_remembered(folder: Path) -> None:
         assert time.monotonic() < give_up
         time.sleep(0.1)
     with pytest.raises(Misconfigured, match=r"block time 1(\.0)?, not 0"):
-        daemons.start(folder, block_time=0)
+        daemons.start(folder, Wanted(block_time=0))
 
 
 def test_the_chain_has_all_dev_accounts_and_is_final_soon(folder: Path) -> None:
@@ -159,7 +159,7 @@ def test_without_anvil_it_is_eth_tester_until_anvil_is_there(
         assert w3.eth.chain_id == 31337
         daemons.down(folder)
         with pytest.raises(Misconfigured, match="npm ci"):
-            daemons.start(folder, chain="anvil")
+            daemons.start(folder, Wanted(chain="anvil"))
     net, _ = up(folder)
     assert net.chain.kind == "anvil"
     assert not capsys.readouterr().err
@@ -168,12 +168,12 @@ def test_without_anvil_it_is_eth_tester_until_anvil_is_there(
 def test_what_runs_is_not_taken_for_another(folder: Path) -> None:
     up(folder)
     with pytest.raises(Misconfigured, match="runs with chain anvil, not eth-tester"):
-        daemons.start(folder, chain="eth-tester")
+        daemons.start(folder, Wanted(chain="eth-tester"))
     daemons.down(folder)
     with pytest.raises(
         Misconfigured, match="eth-tester mines with each transaction: it takes no block time"
     ):
-        daemons.start(folder, chain="eth-tester", block_time=1)
+        daemons.start(folder, Wanted(chain="eth-tester", block_time=1))
 
 
 def test_an_anvil_that_does_not_start_is_reported_with_its_log(folder: Path) -> None:

@@ -13,7 +13,7 @@ from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.config import Config
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID
 from protocol.canonical import sha256
 from protocol.quantities import TokenUnits
 from storage.ipfs import ContentStore

@@ -8,8 +8,7 @@ from web3.exceptions import Web3RPCError
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
-from devnet.accounts import DEV_BALANCE_WEI, dev_account
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID, DEV_BALANCE_WEI, dev_account
 from protocol.cid import raw_cid
 from protocol.quantities import Address
 from storage.ipfs import ContentStore

@@ -10,6 +10,7 @@ from chain.transactions import Sender
 from chain.wallet import Wallet
 from devnet import daemons
 from devnet.accounts import dev_account
+from devnet.daemons import Wanted
 from protocol.errors import Misconfigured
 from protocol.quantities import Address
 from storage.ipfs import ContentStore
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_it_comes_back_with_its_chain_and_blocks(folder: Path) -> None:
-    net = daemons.up(folder, chain="geth", ipfs="kubo", outlive=False)
+    net = daemons.up(folder, Wanted(chain="geth", ipfs="kubo"), outlive=False)
     sender = Sender(connect(net.rpc_url), Wallet.from_key(bytes(dev_account(0).key)))
     mined = sender.send(NOBODY, b"", 1)
     digest = ContentStore(net.ipfs_url).put_block(b"kept")
@@ -38,4 +39,4 @@ def test_it_comes_back_with_its_chain_and_blocks(folder: Path) -> None:
 
 def test_geth_takes_blocks_of_whole_seconds(folder: Path) -> None:
     with pytest.raises(Misconfigured, match=r"blocks of whole seconds, not of 0\.5 s"):
-        daemons.up(folder, chain="geth", block_time=0.5)
+        daemons.up(folder, Wanted(chain="geth", block_time=0.5))

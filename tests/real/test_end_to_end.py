@@ -17,7 +17,7 @@ from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from commonweight import launch
 from commonweight.config import Config
-from devnet.anvil import CHAIN_ID
+from devnet.accounts import CHAIN_ID
 from node.history import Outcome, round_results
 from operation.processes import spawn
 from protocol.quantities import TokenUnits

@@ -1,25 +1,22 @@
 """Sending on geth: what its pool does to transactions, and what anvil's does not."""
 
-import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from web3 import Web3
 
 from chain.pool import MOST_GAS
 from chain.rpc import connect
-from chain.transactions import Receipt, Sender, SendingLimits
+from chain.transactions import Sender, SendingLimits
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
 from protocol.errors import Misconfigured, Unavailable
 from protocol.quantities import Address
+from tests.chain.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for
+from tests.chain.stage import ask
 from tests.real.geth import Geth, running_geth
 
-GWEI = 10**9
 # Nothing here happens because time has passed.
 PATIENT = SendingLimits(receipt_seconds=120.0, bump_after_seconds=600.0, displaced_seconds=1.0)
 # Without this geth returns a hash for what its pool refuses.
@@ -44,34 +41,6 @@ def dev_wallet(index: int) -> Wallet:
     return Wallet.from_key(bytes(dev_account(index).key))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 60 s"
-        time.sleep(0.02)
-
-
-def start(work: Callable[[], Receipt]) -> "Future[Receipt]":
-    threads = ThreadPoolExecutor(1)
-    started = threads.submit(work)
-    threads.shutdown(wait=False)
-    return started
-
-
-def ask(w3: Web3, method: str, *params: Any) -> Any:
-    answer = w3.provider.make_request(method, list(params))  # type: ignore[arg-type]
-    assert "error" not in answer, answer
-    return answer["result"]
-
-
-def count(w3: Web3, wallet: Wallet, block: Any = "latest") -> int:
-    return w3.eth.get_transaction_count(Web3.to_checksum_address(wallet.address), block)
-
-
-def balance(w3: Web3, address: Address) -> int:
-    return w3.eth.get_balance(Web3.to_checksum_address(address))
-
-
 def base_fee(w3: Web3) -> int:
     return int(w3.eth.get_block("latest")["baseFeePerGas"])
 
@@ -82,31 +51,15 @@ def await_block(w3: Web3) -> None:
     wait_for(lambda: w3.eth.block_number > before)
 
 
-def send_from_elsewhere(
-    w3: Web3, wallet: Wallet, nonce: int, most: int, tip: int = 1, gas: int = 21_000
-) -> str:
-    """Send what the Sender knows nothing of, and return its hash."""
-    fields: dict[str, Any] = {
-        "to": Web3.to_checksum_address(wallet.address),
-        "data": b"",
-        "value": 0,
-        "nonce": nonce,
-        "gas": gas,
-        "maxFeePerGas": most,
-        "maxPriorityFeePerGas": tip,
-        "chainId": w3.eth.chain_id,
-    }
-    raw = wallet.sign(fields)  # type: ignore[arg-type]
-    return w3.eth.send_raw_transaction(raw).to_0x_hex()
-
-
 def test_hole_that_a_reorganisation_left(wallet: Wallet, other: Address) -> None:
     with running_geth(FRANK, period=3) as url:
         w3 = connect(url)
         sender = Sender(w3, wallet, PATIENT)
         first = sender.send(other, b"", 1)
         sent = start(lambda: sender.send(other, b"", 2))
-        wait_for(lambda: count(w3, wallet, "pending") == 2 and count(w3, wallet) == 1)
+        wait_for(
+            lambda: count(w3, wallet.address, "pending") == 2 and count(w3, wallet.address) == 1
+        )
         ask(w3, "debug_setHead", hex(first.block_number - 1))
         assert sent.result(timeout=60).block_number <= first.block_number + 2
         assert balance(w3, other) == 3
@@ -159,7 +112,7 @@ def test_node_that_has_forgotten_what_waits(wallet: Wallet, other: Address, tmp_
         w3 = connect(geth.url)
         await_block(w3)
         sent = start(lambda: Sender(w3, wallet, PATIENT).send(other, b"", 7))
-        wait_for(lambda: count(w3, wallet, "pending") == 1)
+        wait_for(lambda: count(w3, wallet.address, "pending") == 1)
         before = geth.height()
         geth.stop()
         geth.start()
@@ -173,7 +126,7 @@ def test_full_pool_gets_what_it_asks_for(wallet: Wallet, other: Address) -> None
         await_block(w3)
         before = fill_pool(w3)
         sent = start(lambda: Sender(w3, wallet, PATIENT).send(other, b"", 7))
-        wait_for(lambda: count(w3, wallet, "pending") == 1)
+        wait_for(lambda: count(w3, wallet.address, "pending") == 1)
         assert w3.eth.block_number == before  # still full: it has displaced one of the others
         receipt = sent.result(timeout=60)
         assert receipt.block_number == before + 1
@@ -216,7 +169,7 @@ def test_replacement_goes_up_until_it_is_taken(
         await_block(w3)
         limits = replace(PATIENT, bump_after_seconds=0.2)
         sent = start(lambda: Sender(w3, wallet, limits).send(other, b"", 7))
-        wait_for(lambda: count(w3, wallet, "pending") == 1)
+        wait_for(lambda: count(w3, wallet.address, "pending") == 1)
         first = waiting(w3, wallet)
         wait_for(lambda: waiting(w3, wallet) > first)
         assert waiting(w3, wallet) * 100 >= first * (100 + int(percent))
