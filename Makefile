@@ -32,7 +32,7 @@ SLITHER := slither-analyzer==0.11.6
 # Files in their order: those with many tests first, as is the default, would leave the demo for last.
 PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 # Quick, and what new versions of Python break first: types, processes, sockets, C extensions.
-TESTS_ON_NEWEST := tests/protocol tests/storage tests/chain tests/training tests/operation
+TESTS_ON_NEWEST := tests/protocol tests/storage tests/chain tests/training tests/runtime
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
@@ -112,7 +112,7 @@ lint: setup .slither/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
-	$(BIN)/python -m chain.compiler --check
+	$(BIN)/python -m contracts.compiler --check
 	cd contracts && PATH="$(CURDIR)/contracts/node_modules/.bin:$$PATH" ../.slither/bin/slither .
 
 # In an environment of its own: it asks for other versions of web3's libraries.
@@ -122,7 +122,7 @@ lint: setup .slither/.ready
 
 # Compiles the contracts into the committed artifacts.
 contracts: setup
-	$(BIN)/python -m chain.compiler
+	$(BIN)/python -m contracts.compiler
 
 # Adds golden vectors from tests/protocol/reference.py.
 vectors: setup

@@ -1,6 +1,6 @@
-"""The Flower ServerApp: the coordinator's round, with Flower messages as the way to say "now".
+"""The Flower ServerApp: the aggregator's round, with Flower messages as the way to say "now".
 
-Messages carry a round's number and no tensor. A lost reply changes nothing, since the coordinator
+Messages carry a round's number and no tensor. A lost reply changes nothing, since the aggregator
 reads from the chain who acted. Its settings are the file `aggregator` of the run's config.
 """
 
@@ -13,14 +13,14 @@ from typing import Final, Literal
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from aggregator.coordinator import Coordinator
-from aggregator.ledger import open_coordinator
+from aggregator.aggregator import Aggregator
+from aggregator.leader import open_aggregator
 from aggregator.settings import AggregatorSettings
 from chain.wallet import load_keystore, read_password
-from operation.logs import app_report
-from operation.progress import Report
 from protocol.errors import CommonweightError, Misconfigured
-from protocol.quantities import RoundId
+from protocol.types import RoundId
+from runtime.logs import app_report
+from runtime.progress import Report
 from storage.files import locked, write_json
 
 app = ServerApp()
@@ -39,46 +39,46 @@ def main(grid: Grid, context: Context) -> None:
     report = app_report(settings.progress, settings.state, "aggregator")
     try:
         wallet = load_keystore(settings.keystore, read_password(settings.password_file))
-        coordinator = open_coordinator(settings, wallet, report)
+        aggregator = open_aggregator(settings, wallet, report)
         with locked(settings.state):
-            _await_participants(coordinator, settings.min_participants)
-            play_rounds(grid, coordinator, report)
+            _await_participants(aggregator, settings.min_participants)
+            play_rounds(grid, aggregator, report)
     except CommonweightError as error:
         report("failed", reason=str(error))
         raise
     report("finished")
 
 
-def _await_participants(coordinator: Coordinator, wanted: int) -> None:
+def _await_participants(aggregator: Aggregator, wanted: int) -> None:
     """Wait until enough have joined for a first round."""
     has_told = False
-    while (active := coordinator.federation.active_count()) < wanted:
-        if coordinator.federation.is_over():
+    while (active := aggregator.federation.active_count()) < wanted:
+        if aggregator.federation.is_over():
             return
         if not has_told:
-            coordinator.report("waiting for participants", active=active, wanted=wanted)
+            aggregator.report("waiting for participants", active=active, wanted=wanted)
         has_told = True
-        coordinator.wait()
+        aggregator.wait()
 
 
-def play_rounds(grid: Grid, coordinator: Coordinator, report: Report) -> None:
+def play_rounds(grid: Grid, aggregator: Aggregator, report: Report) -> None:
     """Open, play and evaluate round after round; then let everybody withdraw."""
-    evaluate(grid, coordinator, report)
-    while (round_id := coordinator.next_round()) is not None:
-        coordinator.play(round_id, partial(_ask, grid, coordinator))
-        evaluate(grid, coordinator, report)
+    evaluate(grid, aggregator, report)
+    while (round_id := aggregator.next_round()) is not None:
+        aggregator.play(round_id, partial(_ask, grid, aggregator))
+        evaluate(grid, aggregator, report)
     _exchange(grid, "train.withdraw", {}, _WAIT_SECONDS)
 
 
-def evaluate(grid: Grid, coordinator: Coordinator, report: Report) -> None:
+def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
     """Report the held-out loss of the current model; each node computes it on a share.
 
     The mean is weighted by answer tokens, so it is the loss on the whole set. Without an answer
     from every node nothing is reported: a part of the set would be another figure. What was
     evaluated before a restart is not evaluated again.
     """
-    finished = coordinator.federation.last_finalized_round()
-    known = coordinator.workspace / coordinator.federation.address / f"loss-{finished:04d}.json"
+    finished = aggregator.federation.last_finalized_round()
+    known = aggregator.workspace / aggregator.federation.address / f"loss-{finished:04d}.json"
     if known.exists():
         return
     nodes = sorted(_nodes(grid))
@@ -100,13 +100,13 @@ def evaluate(grid: Grid, coordinator: Coordinator, report: Report) -> None:
 
 
 def _ask(
-    grid: Grid, coordinator: Coordinator, action: Literal["commit", "reveal"], round_id: RoundId
+    grid: Grid, aggregator: Aggregator, action: Literal["commit", "reveal"], round_id: RoundId
 ) -> None:
-    facts = coordinator.federation.get_round(round_id)
+    facts = aggregator.federation.get_round(round_id)
     deadline = facts.commit_deadline if action == "commit" else facts.reveal_deadline
     seconds = max(deadline - time.time(), 1.0)
     replies = _exchange(grid, f"train.{action}", {"round": round_id}, seconds)
-    _tell_refusals(replies, coordinator.report)
+    _tell_refusals(replies, aggregator.report)
 
 
 def _tell_refusals(replies: Iterable[Message], report: Report) -> None:

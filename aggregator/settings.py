@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from operation.settings import RoleSettings
+from runtime.settings import RoleSettings
 
 
 class AggregatorSettings(RoleSettings):

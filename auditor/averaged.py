@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 
 from auditor.history import RoundHistory
-from auditor.mean import first_wrong_leaf
 from auditor.replay import Audit
 from chain.events import Proposed
 from chain.records import Leaf, Model, OpenedUpdate
@@ -15,9 +14,10 @@ from protocol.average import weighted_mean
 from protocol.checks import Check
 from protocol.encoding import STORED
 from protocol.errors import Rejected, Unavailable
-from protocol.quantities import Digest, RoundId
 from protocol.reveal import Reveal
 from protocol.spec import Spec
+from protocol.types import Digest, RoundId
+from rounds.compare import first_wrong_leaf
 from storage.layers import LayerFolder
 
 _BLOCK_BYTES: Final = 1 << 18

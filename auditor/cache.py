@@ -27,17 +27,18 @@ import numpy as np
 
 import auditor
 import chain
-import metering
+import profiling
 import protocol
+import rounds
 import storage
+from auditor.check_result import Verified
 from auditor.history import RoundHistory
-from auditor.verified import Verified
 from chain.events import EVENT_TYPES, FederationEvent
 from chain.federation import Federation
 from chain.records import Model
 from chain.rpc import plain_errors
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 from storage.files import locked, write_atomically
 
 CONFIRMATIONS: Final = 12
@@ -231,7 +232,7 @@ def software_digest() -> str:
     A version number would say less: a fault that is corrected in a working copy does not change it.
     """
     hasher = hashlib.sha256(f"{platform.python_version()} {np.__version__}".encode())
-    for package in (auditor, chain, metering, protocol, storage):
+    for package in (auditor, chain, profiling, protocol, rounds, storage):
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             hasher.update(f"{package.__name__}/{path.relative_to(root)}\0".encode())

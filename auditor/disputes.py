@@ -3,25 +3,25 @@
     for line, is_final in judge(Audit(federation, store, folder), round_id): ...
 
 A fault is one verdict or one leaf; where bytes are withheld, the leaf has to be demanded first
-(`auditor.availability`). What the contract cannot settle, an update wrongly rejected, is the
+(`auditor.leaf_requests`). What the contract cannot settle, an update wrongly rejected, is the
 audit's to report.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from auditor.availability import Answered, Wanted, Withheld, demand, next_step
 from auditor.averaged import WrongLeaf, fetch_averaged
+from auditor.leaf_requests import Answered, Wanted, Withheld, demand, next_step
 from auditor.replay import Audit
-from chain.demands import Demands, open_demands, settle_unanswered
 from chain.events import DepositReturned, ProposalRefuted, Proposed, RoundEvent, RoundOpened
 from chain.federation import Federation
+from chain.leaf_requests import Demands, open_demands, settle_unanswered
 from chain.records import Status
 from chain.reverts import Reverted
 from chain.transactions import Receipt
 from protocol.errors import CommonweightError, Unavailable
-from protocol.quantities import RoundId
 from protocol.reveal import Reveal
+from protocol.types import RoundId
 from protocol.verdict import FULL_SCORE, compute_weight
 
 

@@ -15,8 +15,8 @@ from auditor.history import RoundHistory
 from chain.records import Model
 from protocol.errors import CommonweightError
 from protocol.manifest import Kind, Manifest
-from protocol.quantities import Address, Digest, RoundId
 from protocol.spec import Spec
+from protocol.types import Address, Digest, RoundId
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, fetch_model, fetch_verified
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from auditor.cache import software_digest
+from auditor.check_result import Verified
 from auditor.history import RoundHistory, active_at_opening, round_histories
 from auditor.replay import Audit
 from auditor.tokens import Accounts, count_tokens
-from auditor.verified import Verified
 from chain.records import Terms
 from protocol.commitment import is_eligible
-from protocol.quantities import Address, RoundId
 from protocol.spec import Spec
+from protocol.types import Address, RoundId
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from chain.events import (
 )
 from chain.rounds import standing_proposal
 from protocol.errors import Unavailable
-from protocol.quantities import Address, RoundId
 from protocol.reveal import Reveal
+from protocol.types import Address, RoundId
 
 
 @dataclass(frozen=True)

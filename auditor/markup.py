@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping
 
-from auditor.verified import printable
+from auditor.check_result import printable
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --faint: #5d6670; --line: #d8dde2;

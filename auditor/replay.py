@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from auditor.cache import AuditCache, EventsRead, block_hash
+from auditor.check_result import Verified
 from auditor.downloads import Downloads
 from auditor.history import RoundHistory, round_histories
-from auditor.mean import first_wrong_value
 from auditor.rules import (
     check_commitments,
     check_eligible,
@@ -26,7 +26,6 @@ from auditor.rules import (
     unreachable,
 )
 from auditor.tokens import Holdings, check_tokens, count_tokens, read_holdings
-from auditor.verified import Verified
 from chain.complete import MissingLogs, require_all_logs
 from chain.events import FederationEvent, Finalized
 from chain.federation import Federation
@@ -34,11 +33,12 @@ from chain.records import Model
 from chain.rpc import plain_errors
 from protocol.checks import Check
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from protocol.quantities import RoundId, parse_digest
 from protocol.spec import Spec
+from protocol.types import RoundId, parse_digest
+from rounds.compare import first_wrong_value
+from rounds.screen import Screened, screen_reveals
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
-from storage.screening import Screened, screen_reveals
 
 _PAUSES_S: Final = (1.0, 2.0, 4.0)
 

@@ -9,14 +9,14 @@ everything but our own markup is escaped (`auditor.markup`).
 from datetime import UTC
 from typing import Final
 
+from auditor.check_result import Verified
 from auditor.findings import Findings, RoundFinding, token_totals
 from auditor.markup import Html, element, facts, joined, page, table
-from auditor.mean import WrongValue
-from auditor.verified import Verified
 from protocol.checks import Check
 from protocol.cid import raw_cid
-from protocol.quantities import Address, Digest, RoundId
+from protocol.types import Address, Digest, RoundId
 from protocol.verdict import Verdict
+from rounds.compare import WrongValue
 
 _RESULTS: Final = {True: "pass", False: "FAIL", None: "could not check"}
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from auditor.check_result import Verified
 from auditor.history import RoundHistory
-from auditor.verified import Verified
 from chain.records import Terms
 from protocol.checks import Check
 from protocol.commitment import compute_commitment, is_eligible
 from protocol.payout import compute_payouts
-from protocol.quantities import Address, Digest, RoundId
+from protocol.types import Address, Digest, RoundId
 from protocol.verdict import Verdict
-from storage.screening import Screened
+from rounds.screen import Screened
 
 
 def check_eligible(terms: Terms, history: RoundHistory) -> Verified:

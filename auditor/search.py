@@ -10,8 +10,8 @@ cannot again come to differ at that level or above: after depth + 1 leaves one o
 from collections.abc import Mapping, Sequence
 
 from chain.records import Leaf
-from protocol.quantities import Digest
 from protocol.tree import TreeBuilder, compute_proof, leaf_digest
+from protocol.types import Digest
 
 
 def compute_digests_root(digests: Sequence[Digest]) -> Digest:

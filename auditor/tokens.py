@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from auditor.verified import Verified
+from auditor.check_result import Verified
 from chain.events import (
     AggregatorSlashed,
     AvailabilityChallenged,
@@ -27,7 +27,7 @@ from chain.events import (
     Withdrawn,
 )
 from chain.federation import Federation
-from protocol.quantities import Address, TokenUnits
+from protocol.types import Address, TokenUnits
 
 
 @dataclass

@@ -15,14 +15,14 @@ from typing import Final
 from auditor.disputes import judge, settle_demands
 from auditor.replay import Audit
 from chain.complete import require_round_logs
-from chain.demands import open_demands
 from chain.events import FederationEvent, ProposalRefuted, Proposed
 from chain.federation import Federation
+from chain.leaf_requests import open_demands
 from chain.records import Status
 from chain.rounds import standing_proposal
 from chain.rpc import plain_errors
 from protocol.errors import CommonweightError, Unavailable
-from protocol.quantities import Address, RoundId
+from protocol.types import Address, RoundId
 from storage.ipfs import ContentStore
 
 _POLL_SECONDS: Final = 0.5

@@ -27,10 +27,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator import layerwise
 from protocol import speed
 from protocol.encoding import STORED, decode_values
 from protocol.spec import Spec
+from rounds import average as layerwise
 from storage.digests import examine, file_digests
 from storage.layers import LayerFolder
 

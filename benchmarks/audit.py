@@ -30,7 +30,6 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from auditor.mean import first_wrong_value, usable_cores
 from auditor.replay import Audit
 from chain.events import Committed, Created, FederationEvent, Proposed, Revealed, RoundOpened
 from chain.federation import Federation
@@ -38,10 +37,11 @@ from chain.records import Outcome, Round, Terms
 from protocol.average import weighted_mean
 from protocol.commitment import compute_commitment
 from protocol.encoding import STORED
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.screening import screen_update
 from protocol.spec import Spec
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import FULL_SCORE, Verdict
+from rounds.compare import first_wrong_value, usable_cores
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, initial_subject, pin
 
@@ -352,7 +352,7 @@ def parts(stage: Stage) -> dict[str, float]:
 @contextmanager
 def daemon(repo: Path) -> Iterator[str]:
     """Yield the URL of a dev IPFS daemon in a process of its own."""
-    command = [sys.executable, "-m", "storage.dev_daemon", "--repo", str(repo), "--port", "0"]
+    command = [sys.executable, "-m", "devnet.ipfs.daemon", "--repo", str(repo), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
 
 def jobs_of(options: argparse.Namespace) -> list[Job]:
     """Return the jobs of these options; Misconfigured where data or encoders are missing."""
-    from commonweight.home import cache_folder
+    from runtime.home import cache_folder
     from training.encoders import resolve_encoder
 
     teacher, student = options.teacher, options.student or options.teacher

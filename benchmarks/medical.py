@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from benchmarks.common import add_options, data_file, spread, write_results
-from commonweight.config import Config
 from protocol.errors import CommonweightError
 from protocol.spec import Spec
+from sponsor.config import Config
 
 CONFIG: Final = Path(__file__).parents[1] / "configs" / "medical-small.toml"
 Split = Literal["iid", "dirichlet"]
@@ -112,7 +112,7 @@ def play(
     """Return the losses of one federation and of everything beside it."""
     config = adjusted(Config.load(CONFIG, str(data)), size, split, source)
     with own_home():
-        from commonweight.demo import Options, run_demo
+        from commonweight.demo.run import Options, run_demo
 
         federated = run_demo(config, Options(seed=seed), show)
         rows = measure(config, size, seed, federated, known)
@@ -147,9 +147,9 @@ def adjusted(config: Config, size: Size, split: Split, source: str | None) -> Co
 
 def spec_of(config: Config, seed: int, federated: dict[str, Any]) -> Spec:
     """Return the federation's spec, made again; its initial model goes to the run's folder."""
-    from commonweight.home import cache_folder
-    from commonweight.launch import build_spec
-    from commonweight.shards import prepare_data
+    from commonweight.demo.shards import prepare_data
+    from runtime.home import cache_folder
+    from sponsor.found import build_spec
 
     run = Path(federated["folder"])
     prepared = prepare_data(config, run / "data", seed)
@@ -163,7 +163,7 @@ def measure(
 
     `known` has what was measured before of base and centralised models, and gets what is new.
     """
-    from commonweight.home import cache_folder
+    from runtime.home import cache_folder
 
     spec, run = spec_of(config, seed, federated), Path(federated["folder"])
     rounds = run / "aggregator" / "state" / federated["federation"]
@@ -317,7 +317,7 @@ def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
 
 def weights(config: Config) -> int:
     """Return how many values the base model has, all of which full fine-tuning would send."""
-    from commonweight.home import cache_folder
+    from runtime.home import cache_folder
     from training.model import empty_model
     from training.sources import resolve_source
 
@@ -328,7 +328,7 @@ def weights(config: Config) -> int:
 @contextmanager
 def own_home() -> Iterator[None]:
     """Keep wallets, runs and devnet in a folder of their own; the converted model stays."""
-    from commonweight.home import cache_folder
+    from runtime.home import cache_folder
 
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator.layerwise import average_layers
 from benchmarks import aggregation
+from rounds.average import average_layers
 from storage.digests import examine, file_digests
 from storage.layers import LayerFolder
 

@@ -27,9 +27,9 @@ from safetensors.numpy import save_file
 
 from benchmarks.common import add_options, write_results
 from benchmarks.medical import own_home, show
-from commonweight.config import Config
 from protocol.encoding import decode_values
 from protocol.errors import CommonweightError, Unavailable
+from sponsor.config import Config
 
 ROOT: Final = Path(__file__).parents[1]
 APP: Final = Path(__file__).parent / "plain-flower"
@@ -76,9 +76,9 @@ def run(options: argparse.Namespace) -> None:
 
 def compare(config: Config, seed: int) -> dict[str, Any]:
     """Return the seconds of a round of both, and where ours goes."""
-    from commonweight import results
-    from commonweight.demo import Options, run_demo
-    from commonweight.profile import describe_profile
+    from commonweight.demo import results
+    from commonweight.demo.run import Options, run_demo
+    from profiling.summary import describe_profile
 
     rounds = range(2, config.federation.rounds + 1)
     with own_home():
@@ -136,10 +136,10 @@ def plain_seconds(plain: dict[str, Any], rounds: range) -> float:
 
 def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
     """Play the same under Flower's FedAvg; Unavailable when it ends without a result."""
-    from commonweight.flower import Simulation
-    from commonweight.home import cache_folder
-    from commonweight.launch import build_spec
-    from commonweight.shards import prepare_data
+    from commonweight.demo.shards import prepare_data
+    from runtime.flower import Simulation
+    from runtime.home import cache_folder
+    from sponsor.found import build_spec
 
     folder = run / "plain"
     folder.mkdir()

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 
 from node.trainer import LocalTrainer
 from protocol.encoding import encode_values
-from protocol.quantities import RoundId
 from protocol.spec import Spec
+from protocol.types import RoundId
 from training.adapter import Arrays
 from training.examples import read_examples
 from training.session import Session, open_session

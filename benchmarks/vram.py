@@ -20,8 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from benchmarks.common import RESULTS, write_results
-from commonweight.config import Config
 from protocol.spec import Lora, Quantization, Training
+from sponsor.config import Config
 from training.memory import estimate_memory
 from training.model import attach_lora, load_base
 

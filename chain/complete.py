@@ -6,7 +6,6 @@ The contract's own numbers, read at the block up to which the events go, show it
 
 from collections.abc import Collection, Sequence
 
-from chain.demands import open_demands, since_proposal
 from chain.events import (
     Abandoned,
     Committed,
@@ -21,9 +20,10 @@ from chain.events import (
     RoundOpened,
 )
 from chain.federation import Federation
+from chain.leaf_requests import open_demands, since_proposal
 from chain.records import Outcome, Round
 from protocol.errors import Unavailable
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 
 
 class MissingLogs(Unavailable):

@@ -9,11 +9,11 @@ from web3 import Web3
 from web3.contract import Contract
 from web3.exceptions import MismatchedABI, Web3ValidationError
 
-from chain.compiler import load_artifact
 from chain.rpc import plain_errors
 from chain.transactions import Receipt, Sender
+from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured
-from protocol.quantities import Address
+from protocol.types import Address
 
 
 class ContractClient:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from eth_utils.address import to_checksum_address
 from web3 import Web3
 
-from chain.compiler import load_artifact
 from chain.federation import Federation
 from chain.records import Terms
 from chain.rpc import plain_errors
 from chain.token import Erc20
 from chain.transactions import Receipt, Sender
+from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address, TokenUnits
+from protocol.types import Address, TokenUnits
 
 
 def deploy_token(sender: Sender, supply: TokenUnits) -> Erc20:

@@ -25,11 +25,11 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 from web3.types import FilterParams, LogReceipt
 
-from chain.compiler import load_artifact
 from chain.names import snake_case
 from chain.rpc import RateLimited, TimedOut, error_message, plain_errors
+from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime
+from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import Verdict
 
 PAGE_BLOCKS: Final = 2_000

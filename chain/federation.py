@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from web3 import Web3
 
-from chain.compiler import load_artifact
 from chain.contract import ContractClient
 from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
 from chain.records import (
@@ -38,10 +37,11 @@ from chain.rpc import plain_errors
 from chain.token import Erc20
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
+from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured, WrongBytes
-from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.reveal import Reveal
 from protocol.tree import is_proof_valid
+from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.verdict import Verdict
 
 

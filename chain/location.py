@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.errors import Misconfigured
-from protocol.quantities import Address, parse_address
+from protocol.types import Address, parse_address
 
 
 def _checked(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Final
 
 from chain.fees import Fees
 from protocol.errors import Unavailable
-from protocol.quantities import Address, Digest
+from protocol.types import Address, Digest
 
 LANDED_KEPT: Final = 16
 MOST_PENDING: Final = 256

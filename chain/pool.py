@@ -23,7 +23,7 @@ from chain.refusals import Refusal, read_refusal
 from chain.rpc import error_message, plain_errors
 from chain.wallet import Wallet
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from protocol.quantities import Digest
+from protocol.types import Digest
 
 _GAS_MARGIN: Final = (6, 5)  # the state may change between the estimate and the block
 MOST_GAS: Final = 2**24

@@ -8,8 +8,8 @@ from dataclasses import astuple, dataclass
 from enum import IntEnum
 from typing import Any, Self
 
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.reveal import Reveal
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 
 
 class Status(IntEnum):

@@ -25,8 +25,8 @@ from chain.rpc import connect, plain_errors
 from chain.transactions import Sender, SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured
-from protocol.quantities import Address, RoundId, UnixTime
 from protocol.reveal import Reveal
+from protocol.types import Address, RoundId, UnixTime
 
 Phase = Literal[Status.COMMIT, Status.REVEAL]
 

@@ -5,7 +5,7 @@ from web3 import Web3
 from chain.contract import ContractClient
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
-from protocol.quantities import Address, TokenUnits
+from protocol.types import Address, TokenUnits
 
 
 class Erc20(ContractClient):

@@ -37,7 +37,7 @@ from chain.reverts import UNKNOWN, Reverted
 from chain.rpc import plain_errors
 from chain.wallet import Wallet
 from protocol.errors import CommonweightError, Unavailable
-from protocol.quantities import Address, Digest
+from protocol.types import Address, Digest
 
 NONCE_ATTEMPTS: Final = 6
 DISPLACED_ATTEMPTS: Final = 3

@@ -18,7 +18,7 @@ from eth_utils.address import to_checksum_address
 from web3.types import TxParams
 
 from protocol.errors import Misconfigured
-from protocol.quantities import Address
+from protocol.types import Address
 
 SCRYPT_WORK_FACTOR = 2**18  # geth's "standard": about a second and 256 MiB for each attempt
 

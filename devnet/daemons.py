@@ -16,9 +16,9 @@ from devnet.anvil import anvil, find_anvil
 from devnet.geth import geth
 from devnet.kubo import kubo
 from devnet.program import Program
-from operation.healthcheck import is_chain, is_ipfs
-from operation.processes import check_port, free_port, is_running, spawn, stop
 from protocol.errors import Misconfigured, Unavailable
+from runtime.healthcheck import is_chain, is_ipfs
+from runtime.processes import check_port, free_port, is_running, spawn, stop
 from storage.files import read_json, write_json
 
 _START_SECONDS: Final = 60.0
@@ -34,7 +34,7 @@ def eth_tester(folder: Path, port: int, host: str = "127.0.0.1") -> Program:
 def dev_ipfs(folder: Path, port: int) -> Program:
     """Return the dev IPFS daemon, with its blocks in `folder`."""
     repo = ("--repo", str(folder / "ipfs"))
-    return _python("storage.dev_daemon", folder / "ipfs.log", "127.0.0.1", port, *repo)
+    return _python("devnet.ipfs.daemon", folder / "ipfs.log", "127.0.0.1", port, *repo)
 
 
 def _python(module: str, log: Path, host: str, port: int, *options: str) -> Program:

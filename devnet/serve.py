@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from devnet.anvil import anvil, find_anvil
 from devnet.daemons import eth_tester
-from operation.healthcheck import is_chain
-from operation.processes import check_port, free_port
 from protocol.errors import Unavailable
+from runtime.healthcheck import is_chain
+from runtime.processes import check_port, free_port
 
 _POLL_SECONDS: Final = 0.05
 
@@ -55,7 +55,7 @@ def serve_ipfs(folder: Path, host: str, port: int) -> None:
     Its URL is the one line on stdout, once it answers. Misconfigured when folder or port cannot be
     used.
     """
-    from storage.dev_daemon import DevIpfsDaemon
+    from devnet.ipfs.daemon import DevIpfsDaemon
 
     stopped = threading.Event()
     _on_signals(lambda *_: stopped.set())

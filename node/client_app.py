@@ -22,14 +22,14 @@ from flwr.clientapp import ClientApp
 from chain.records import Status, SubmissionState
 from chain.rounds import await_end
 from chain.wallet import load_keystore, read_password
-from node.ledger import open_participant
+from node.follower import open_participant
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
-from operation.logs import app_report, log_reporter, setup_logging
-from operation.progress import Report
 from protocol.errors import CommonweightError, Misconfigured
-from protocol.quantities import RoundId, UnixTime
+from protocol.types import RoundId, UnixTime
+from runtime.logs import app_report, log_reporter, setup_logging
+from runtime.progress import Report
 
 Handler = Callable[[Message, Context], Message]
 
@@ -72,7 +72,7 @@ def commit(message: Message, context: Context) -> Message:
 def reveal(message: Message, context: Context) -> Message:
     """Pin and reveal once the commit phase has ended; reply with what is on the chain now.
 
-    Half of the reveal phase at most is waited for that, as in node/ledger.py.
+    Half of the reveal phase at most is waited for that, as in node/follower.py.
     """
     participant, round_id = _participant(context), _round(message)
     federation = participant.federation

@@ -22,12 +22,12 @@ from chain.federation import Federation
 from chain.records import SubmissionState
 from chain.reverts import Reverted
 from chain.rounds import model_before
-from metering.recorder import Recorder
+from profiling.recorder import Recorder
 from protocol.commitment import compute_commitment
 from protocol.errors import CommonweightError
 from protocol.manifest import Kind
-from protocol.quantities import Digest, RoundId, TokenUnits, parse_digest
 from protocol.spec import Spec
+from protocol.types import Digest, RoundId, TokenUnits, parse_digest
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore

@@ -27,7 +27,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from operation.settings import RoleSettings
+from runtime.settings import RoleSettings
 
 
 def _path_unless_hub(value: object) -> object:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.recorder import current
 from node.participant import TrainedUpdate
 from node.settings import FieldNames, ParticipantSettings
-from protocol.quantities import RoundId, parse_digest
+from profiling.recorder import current
 from protocol.spec import Spec
+from protocol.types import RoundId, parse_digest
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 

@@ -1,12 +1,24 @@
-"""JSON as one sequence of bytes only: RFC 8785 (docs/protocol.md §5)."""
+"""Canonical JSON, and the documents that are stored in it: specs and manifests (§5).
+
+A document is strict and frozen, and has exactly one sequence of bytes: RFC 8785.
+"""
 
 from hashlib import sha256 as _sha256
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import rfc8785
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from protocol.errors import Misconfigured
-from protocol.quantities import Digest
+from protocol.types import Address, Digest, parse_address
 
 MAX_DOCUMENT_BYTES: Final = 1 << 20
 """A spec or manifest is one IPFS block, and a block is 1 MiB at most."""
@@ -26,3 +38,76 @@ def canonical_json(value: Any) -> bytes:
 def sha256(data: bytes | bytearray | memoryview) -> Digest:
     """Return the SHA-256 of `data`."""
     return Digest(_sha256(data).digest())
+
+
+MAX_SAFE_INTEGER = 2**53 - 1
+
+
+def _checked_address(text: str) -> str:
+    try:
+        return parse_address(text)
+    except Misconfigured as error:
+        raise ValueError(str(error)) from error
+
+
+HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ChecksumAddress = Annotated[Address, AfterValidator(_checked_address)]
+Count = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+PositiveCount = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
+Name = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+Dimension = Annotated[int, Field(ge=1, lt=2**31)]
+Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, strict=False)]
+
+
+class Part(BaseModel):
+    """A frozen piece of a document: unknown fields, other types and NaN are refused.
+
+    Fields named in `LATER` came after the first documents: they are left out of the bytes while
+    they have their defaults, so that digests from before still hold.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        unused = {n for n in self.LATER if getattr(self, n) == type(self).model_fields[n].default}
+        return {name: value for name, value in fields.items() if name not in unused}
+
+
+class Document(Part):
+    """A part that is stored by itself, as one raw IPFS block of canonical JSON."""
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON bytes; Misconfigured when they are more than 1 MiB."""
+        raw = canonical_json(self.model_dump(mode="json"))
+        if len(raw) > MAX_DOCUMENT_BYTES:
+            raise Misconfigured(f"{len(raw):,} bytes do not fit a block of {MAX_DOCUMENT_BYTES:,}")
+        return raw
+
+    def digest(self) -> Digest:
+        """Return the SHA-256 of `to_bytes()`, which is also the digest in its CID."""
+        return sha256(self.to_bytes())
+
+    @classmethod
+    def _parse(cls, raw: bytes) -> Self:
+        """Return the document in `raw`; ValueError with one line when `raw` is not its bytes."""
+        if len(raw) > MAX_DOCUMENT_BYTES:
+            raise ValueError(f"{len(raw):,} bytes, at most {MAX_DOCUMENT_BYTES:,} are allowed")
+        try:
+            document = cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from error
+        # One comparison refuses spaces, other key orders, duplicate keys and other number forms.
+        if document.to_bytes() != raw:
+            raise ValueError("not canonical JSON (RFC 8785)")
+        return document
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault pydantic found as one line: where it is and what was expected."""
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(step) for step in fault["loc"])
+    text = f"{place}: {fault['msg']}" if place else fault["msg"]
+    return " ".join(text.split())[:300]

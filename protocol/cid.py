@@ -11,7 +11,7 @@ from binascii import Error as Base32Error
 from typing import Final
 
 from protocol.errors import Misconfigured
-from protocol.quantities import Digest
+from protocol.types import Digest
 
 RAW: Final = 0x55
 DAG_PB: Final = 0x70

@@ -9,7 +9,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from protocol.errors import Misconfigured
-from protocol.quantities import FULL_BASIS_POINTS, Address, BasisPoints, Digest, RoundId
+from protocol.types import FULL_BASIS_POINTS, Address, BasisPoints, Digest, RoundId
 
 _ELIGIBILITY_STEP: Final = (2**256 - 1) // 10_000
 

@@ -8,9 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from protocol.checks import Check
-from protocol.cid import parse_cid
-from protocol.documents import (
+from protocol.canonical import (
     ChecksumAddress,
     Count,
     Document,
@@ -20,8 +18,10 @@ from protocol.documents import (
     PositiveCount,
     Shape,
 )
+from protocol.checks import Check
+from protocol.cid import parse_cid
 from protocol.errors import Misconfigured, Rejected
-from protocol.quantities import Digest, parse_digest
+from protocol.types import Digest, parse_digest
 
 Kind = Literal["update", "model"]
 

@@ -5,7 +5,7 @@ Golden vectors: tests/vectors/payouts.json.
 
 from collections.abc import Sequence
 
-from protocol.quantities import Address, TokenUnits
+from protocol.types import Address, TokenUnits
 from protocol.verdict import Verdict
 
 

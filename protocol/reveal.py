@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from protocol.quantities import Address, Digest
+from protocol.types import Address, Digest
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from protocol.checks import ACCEPTED, Check
 from protocol.encoding import MAX_VALUE, STORED
 from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Kind, Manifest
-from protocol.quantities import Address, Digest, RoundId
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder
+from protocol.types import Address, Digest, RoundId
 
 __all__ = [
     "ACCEPTED",

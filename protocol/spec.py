@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from protocol.documents import Count, Document, HexDigest, Name, Part, PositiveCount, Shape
+from protocol.canonical import Count, Document, HexDigest, Name, Part, PositiveCount, Shape
 from protocol.encoding import padded_bytes
 from protocol.errors import Misconfigured
 from protocol.tree import tree_depth

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocol import speed
 from protocol.errors import Misconfigured
-from protocol.quantities import Digest
+from protocol.types import Digest
 
 ZERO: Final = Digest(bytes(32))
 """The leaf digest of a place right of the last leaf."""

@@ -11,7 +11,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from protocol.checks import ACCEPTED
-from protocol.quantities import FULL_BASIS_POINTS, Address, BasisPoints, Digest
+from protocol.types import FULL_BASIS_POINTS, Address, BasisPoints, Digest
 
 FULL_SCORE: Final[BasisPoints] = FULL_BASIS_POINTS
 

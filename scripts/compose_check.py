@@ -33,10 +33,10 @@ from chain.events import Finalized, Paid
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
-from commonweight import launch
-from operation.processes import free_port
+from devnet import roles
 from protocol.errors import CommonweightError, Unavailable
-from protocol.quantities import Address, RoundId
+from protocol.types import Address, RoundId
+from runtime.processes import free_port
 
 T = TypeVar("T")
 
@@ -284,16 +284,16 @@ class Check:
 
     def join(self, location: FederationLocation) -> None:
         """Let compose.participant.yml join; Failed unless it is paid for a round."""
-        wallet = launch.dev_wallet(self.folder)
+        wallet = roles.dev_wallet(self.folder)
         (self.folder / "data").mkdir()
         shutil.copy(JOINER_DATA, self.folder / "data" / "data.jsonl")
         if os.geteuid() == 0:  # root's files are for root: nobody in a container is
             for path in (self.folder / "wallet.json", self.folder / "wallet.password"):
                 os.chown(path, UID, UID)
-        sponsor = launch.connect_sponsor(location.rpc_url, location.chain_id)
+        sponsor = roles.connect_sponsor(location.rpc_url, location.chain_id)
         federation = connect_federation(location)
         stake = federation.terms().participant_stake
-        launch.give(sponsor, connect_federation(location, sponsor.wallet), wallet.address, stake)
+        roles.give(sponsor, connect_federation(location, sponsor.wallet), wallet.address, stake)
         joiner = Joiner(self.folder, location.address)
         try:
             joiner.up()

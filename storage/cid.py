@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from protocol.cid import DAG_PB, RAW, format_cid
 from protocol.errors import Misconfigured
-from protocol.quantities import Digest
+from protocol.types import Digest
 
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _SHA2_256: Final = b"\x12\x20"  # multihash code and length in bytes

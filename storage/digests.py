@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol import speed
-from protocol.quantities import Digest
 from protocol.spec import Spec
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees, subtrees_over
+from protocol.types import Digest
 from storage.mapped import MappedFile
 
 WINDOW_BYTES: Final = 1 << 19  # of one file, at a time

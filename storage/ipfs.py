@@ -22,11 +22,11 @@ import ipfshttpclient
 import requests
 from ipfshttpclient.client import Client
 
-from metering.traffic import TRAFFIC
+from profiling.traffic import TRAFFIC
 from protocol.canonical import sha256 as compute_sha256
 from protocol.cid import parse_cid, raw_cid
 from protocol.errors import Misconfigured, Unavailable, WrongBytes
-from protocol.quantities import Digest
+from protocol.types import Digest
 from storage.cid import Cid
 from storage.dag_pb import NotAFile
 from storage.download import ApiAddress, TimeLimit, post_stream

@@ -17,15 +17,15 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.recorder import current
+from profiling.recorder import current
 from protocol.checks import Check
 from protocol.encoding import layer_bytes, layer_values
 from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.manifest import Kind, LayerEntry, Manifest
-from protocol.quantities import Address, Digest, RoundId
 from protocol.screening import check_manifest
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
+from protocol.types import Address, Digest, RoundId
 from storage.digests import file_digests
 from storage.files import replace_file, sync_files
 from storage.ipfs import ContentStore, Contradiction

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commonweight.config import Config
+from sponsor.config import Config
 
 ROOT = Path(__file__).parents[1]
 

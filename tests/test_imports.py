@@ -1,4 +1,4 @@
-"""Imports go one way: protocol; storage, chain and training; the roles; devnet; the program."""
+"""Imports go one way: from `commonweight` down to `protocol`, and between roles not at all."""
 
 import ast
 from pathlib import Path
@@ -6,17 +6,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+GROUND = {"protocol", "contracts", "profiling", "chain", "storage", "training"}
+SHARED = {*GROUND, "rounds", "runtime"}
 MAY_IMPORT = {
     "protocol": set(),
-    "metering": {"protocol"},
-    "storage": {"protocol", "metering"},
-    "operation": {"protocol", "storage"},
-    "chain": {"protocol"},
+    "contracts": {"protocol"},
+    "profiling": {"protocol"},
+    "chain": {"protocol", "contracts"},
+    "storage": {"protocol", "profiling"},
     "training": {"protocol"},
-    "node": {"protocol", "metering", "storage", "operation", "chain", "training"},
-    "aggregator": {"protocol", "metering", "storage", "operation", "chain", "training"},
-    "auditor": {"protocol", "metering", "storage", "chain"},
-    "devnet": {"protocol", "storage", "operation", "chain"},
+    "rounds": GROUND - {"training"},
+    "runtime": GROUND - {"training"},
+    "sponsor": SHARED,
+    "node": SHARED,
+    "aggregator": SHARED,
+    "auditor": SHARED - {"training"},
+    "devnet": {*SHARED, "sponsor"},
 }
 OURS = {*MAY_IMPORT, "commonweight", "tests"}
 

@@ -17,9 +17,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.coordinator import Coordinator
+from aggregator.aggregator import Aggregator
+from auditor.check_result import Verified
 from auditor.replay import Audit
-from auditor.verified import Verified
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation
 from chain.records import Status, Terms
@@ -27,15 +27,15 @@ from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
+from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.tester import connect_tester
 from node.participant import Participant, TrainedUpdate
 from protocol.cid import raw_cid
 from protocol.encoding import encode_values
 from protocol.manifest import Manifest
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.spec import Spec
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from storage.cid import Cid
-from storage.dev_daemon import DevIpfsDaemon
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
 from tests.chain.anvil import shared_anvil
@@ -141,22 +141,24 @@ class World:
             name: Wallet.from_key(bytes(dev_account(2 + index).key))
             for index, name in enumerate(self.names)
         }
-        self.aggregator = Wallet.from_key(bytes(dev_account(1).key))
-        self.standby = Wallet.from_key(bytes(dev_account(8).key))
+        self.aggregator_wallet = Wallet.from_key(bytes(dev_account(1).key))
+        self.standby_wallet = Wallet.from_key(bytes(dev_account(8).key))
         self.auditor = Wallet.from_key(bytes(dev_account(9).key))
         self.address, self.deployment_block = self._deploy()
         self._fill_wallets()
         for name in self.names:
             self.client(self.wallets[name]).join()
             self.participants[name] = self.participant(name)
-        self.coordinator = self.restart_aggregator()
+        self.aggregator = self.restart_aggregator()
         return self
 
-    def stand_by(self) -> Coordinator:
-        """Return the standby's coordinator, its bond posted."""
-        coordinator = Coordinator(self.client(self.standby), self.store, self.folder / "standby")
-        coordinator.bond()
-        return coordinator
+    def stand_by(self) -> Aggregator:
+        """Return the standby's aggregator, its bond posted."""
+        aggregator = Aggregator(
+            self.client(self.standby_wallet), self.store, self.folder / "standby"
+        )
+        aggregator.bond()
+        return aggregator
 
     def __exit__(
         self,
@@ -182,13 +184,13 @@ class World:
             self.folder / name,
         )
 
-    def restart_aggregator(self) -> Coordinator:
-        """Return a coordinator as after a restart."""
+    def restart_aggregator(self) -> Aggregator:
+        """Return a aggregator as after a restart."""
         report = lambda phase, **facts: self.reports.append({"phase": phase, **facts})  # noqa: E731
-        self.coordinator = Coordinator(
-            self.client(self.aggregator), self.store, self.folder / "aggregator", report
+        self.aggregator = Aggregator(
+            self.client(self.aggregator_wallet), self.store, self.folder / "aggregator", report
         )
-        return self.coordinator
+        return self.aggregator
 
     def address_of(self, name: str) -> Address:
         return self.wallets[name].address
@@ -196,7 +198,7 @@ class World:
     # ------------------------------------------------------------------ rounds
 
     def open_round(self) -> RoundId:
-        round_id = self.coordinator.next_round()
+        round_id = self.aggregator.next_round()
         assert round_id is not None
         return round_id
 
@@ -208,7 +210,7 @@ class World:
     def play(self) -> Status:
         """Play one round to its end."""
         round_id = self.open_round()
-        return self.coordinator.play(round_id, self.ask)
+        return self.aggregator.play(round_id, self.ask)
 
     def commit_and_reveal(self, round_id: RoundId) -> None:
         self.ask("commit", round_id)
@@ -216,7 +218,7 @@ class World:
 
     def settle(self, round_id: RoundId) -> Status:
         """Propose and finalize a round whose participants have acted."""
-        return self.coordinator.play(round_id, lambda action, number: None)
+        return self.aggregator.play(round_id, lambda action, number: None)
 
     def travel(self, seconds: int) -> None:
         """Move the chain's clock."""
@@ -286,11 +288,16 @@ class World:
             "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
         }
         terms = Terms(**{**fixed, **self._changes})
-        listed = [self.aggregator.address, self.standby.address]
+        listed = [self.aggregator_wallet.address, self.standby_wallet.address]
         federation = deploy_federation(self.sponsor, terms, listed)
         federation.fund(TokenUnits(terms.rounds * terms.round_cost))
         return federation.address, federation.deployment_block
 
     def _fill_wallets(self) -> None:
-        for wallet in (*self.wallets.values(), self.aggregator, self.standby, self.auditor):
+        for wallet in (
+            *self.wallets.values(),
+            self.aggregator_wallet,
+            self.standby_wallet,
+            self.auditor,
+        ):
             self.token.transfer(wallet.address, TokenUnits(1_000 * TOKEN))

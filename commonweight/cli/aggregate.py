@@ -29,7 +29,7 @@ def aggregate(
     \b
     Example: commonweight aggregate ann.safetensors bob.safetensors --weights 3,1 --output mean
     """
-    from commonweight.checkpoints import aggregate as average
+    from commonweight.model.average import aggregate as average
     from protocol.errors import Misconfigured
 
     try:

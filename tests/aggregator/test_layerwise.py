@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator import layerwise
-from aggregator.layerwise import Mode, average_layers, memory_needed
 from protocol import average, speed
 from protocol.encoding import STORED, encode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
+from rounds import average as layerwise
+from rounds.average import Mode, average_layers, memory_needed
 from storage.digests import examine
 from storage.layers import LayerFolder
 from tests.protocol import reference

@@ -4,9 +4,9 @@ import threading
 from pathlib import Path
 
 from auditor.cache import AuditCache
+from auditor.check_result import Verified
 from auditor.replay import Audit
-from auditor.verified import Verified
-from protocol.quantities import Digest, RoundId
+from protocol.types import Digest, RoundId
 from storage.ipfs import ContentStore
 from tests.world import World
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from auditor.verified import Verified
+from auditor.check_result import Verified
 from chain.records import Status
 from tests.world import World
 

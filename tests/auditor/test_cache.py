@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator import coordinator
+from aggregator import aggregator as module
 from auditor.cache import AuditCache
+from auditor.check_result import Verified
 from auditor.replay import Audit
-from auditor.verified import Verified
 from chain.records import Status
 from protocol.checks import Check
 from protocol.errors import Misconfigured
 from protocol.manifest import Manifest
-from protocol.quantities import RoundId, parse_digest
+from protocol.types import RoundId, parse_digest
 from storage.files import read_json
 from storage.ipfs import ContentStore
 from tests.auditor.auditing import Audited, TellingStore, layer_files
@@ -188,8 +188,8 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(coordinator, "average_layers", lambda *a, **_: off_by_one(*a))
-            world.coordinator.propose(round_id)
+            patch.setattr(module, "average_layers", lambda *a, **_: off_by_one(*a))
+            world.aggregator.propose(round_id)
         assert world.settle(round_id) is Status.FINALIZED
         first, second = (Audited(world, tmp_path / "cache") for _ in range(2))
     assert [line.section for line in first.failed] == ["§7"]

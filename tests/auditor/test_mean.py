@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditor import mean
-from auditor.mean import first_wrong_leaf, first_wrong_value
 from protocol.average import weighted_mean
 from protocol.encoding import STORED
 from protocol.spec import Spec
+from rounds import compare as mean
+from rounds.compare import first_wrong_leaf, first_wrong_value
 from storage.layers import LayerFolder
 from tests.world import small_spec
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from eth_utils.crypto import keccak
 
+from auditor.check_result import Verified
 from auditor.replay import Audit, ChainChanged
-from auditor.verified import Verified
 from auditor.watch import Watcher
 from chain.federation import Federation
 from chain.records import Status
@@ -342,7 +342,7 @@ RIGHT = "round 1: verdicts and model are as the contract would have them"
 def test_a_watcher_waits_for_logs(tmp_path: Path) -> None:
     with World(tmp_path, challenge_seconds=600) as world:
         world.commit_and_reveal(world.open_round())
-        world.coordinator.propose(world.client().round_count())
+        world.aggregator.propose(world.client().round_count())
         is_behind = True
 
         def keep(logs: list[Any]) -> list[Any]:
@@ -369,7 +369,7 @@ def test_a_watcher_finds_a_round_that_a_reorganisation_moved(tmp_path: Path) -> 
         ask(world.w3, "evm_revert", snapshot)
         world.restart_aggregator()
         world.commit_and_reveal(world.open_round())
-        world.coordinator.propose(world.client().round_count())
+        world.aggregator.propose(world.client().round_count())
         reported = [line for _ in range(3) for line in watched.look()]
         assert reported[-1] == RIGHT
 
@@ -382,7 +382,7 @@ def test_a_watcher_does_not_judge_what_its_audit_does_not_see(
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
         snapshot = ask(world.w3, "evm_snapshot")
-        world.coordinator.propose(round_id)
+        world.aggregator.propose(round_id)
         watched = Watched(world.client(), world, tmp_path / "watch")
         left = [snapshot]
         real = Watcher._judge

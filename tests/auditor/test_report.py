@@ -13,16 +13,16 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator import coordinator
+from aggregator import aggregator as module
+from auditor.check_result import Verified, printable
 from auditor.findings import Findings, collect
 from auditor.markup import element, page
 from auditor.replay import Audit
 from auditor.report import render
-from auditor.verified import Verified, printable
 from chain.records import Status
 from commonweight.cli import main
 from protocol.cid import raw_cid
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 from tests.disputes.lies import off_by_one
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import World
@@ -230,8 +230,8 @@ def test_a_failing_audit_has_its_page_too(tmp_path: Path) -> None:
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(coordinator, "average_layers", lambda *a, **_: off_by_one(*a))
-            world.coordinator.propose(round_id)
+            patch.setattr(module, "average_layers", lambda *a, **_: off_by_one(*a))
+            world.aggregator.propose(round_id)
         assert world.settle(round_id) is Status.FINALIZED
         path = tmp_path / "audit.html"
         done = audit_run(world, "--no-cache", "--report", str(path))

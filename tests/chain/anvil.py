@@ -13,8 +13,8 @@ import pytest
 
 from devnet.anvil import find_anvil
 from devnet.daemons import eth_tester
-from operation.healthcheck import is_chain
-from operation.processes import free_port, is_running, spawn, stop
+from runtime.healthcheck import is_chain
+from runtime.processes import free_port, is_running, spawn, stop
 
 _START_S = 60.0
 

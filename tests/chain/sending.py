@@ -9,7 +9,7 @@ from web3 import Web3
 
 from chain.transactions import Receipt
 from chain.wallet import Wallet
-from protocol.quantities import Address
+from protocol.types import Address
 
 GWEI = 10**9
 

@@ -14,8 +14,8 @@ from chain.token import Erc20
 from chain.transactions import Sender
 from chain.wallet import Wallet
 from protocol.commitment import compute_commitment
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.tree import compute_proof, compute_root, leaf_digests
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import FULL_SCORE, Verdict
 
 PURSE = TokenUnits(1_000_000)

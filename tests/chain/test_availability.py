@@ -9,9 +9,9 @@ from chain.records import AggregatorState, AvailabilityRequest, Leaf, RequestSta
 from chain.reverts import Reverted
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured, WrongBytes
-from protocol.quantities import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.reveal import Reveal
 from protocol.tree import compute_proof, compute_root, leaf_digest, node_digest
+from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import FULL_SCORE, Verdict
 from tests.chain.stage import (
     PURSE,

@@ -6,7 +6,7 @@ from chain import events as ev
 from chain.complete import MissingLogs, require_all_logs, require_round_logs
 from chain.events import FederationEvent
 from protocol.errors import Unavailable
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 from tests.chain.stage import Stage, digest
 from tests.chain.test_events import every_event
 

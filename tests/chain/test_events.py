@@ -9,16 +9,16 @@ from pydantic import ValidationError
 from web3 import Web3
 
 from chain import events as ev
-from chain.compiler import load_artifact
 from chain.deploy import deploy_federation
 from chain.events import EVENT_TYPES, FederationEvent, events_in, read_events
 from chain.names import snake_case
 from chain.rpc import connect
 from chain.transactions import Receipt, Sender
 from chain.wallet import Wallet
+from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address, RoundId
 from protocol.reveal import Reveal
+from protocol.types import Address, RoundId
 from protocol.verdict import FULL_SCORE, Verdict
 from tests.chain.scripted_node import Reply, Request, refusal, result, scripted_node
 from tests.chain.stage import (

@@ -8,7 +8,6 @@ from eth_utils.crypto import keccak
 from web3 import Web3
 
 import chain.federation
-from chain.compiler import load_artifact
 from chain.deploy import deploy_federation
 from chain.events import AggregatorReplaced, AggregatorSlashed, Withdrawn
 from chain.federation import Federation
@@ -30,10 +29,11 @@ from chain.reverts import Reverted
 from chain.token import Erc20
 from chain.transactions import Sender
 from chain.wallet import Wallet
+from contracts.compiler import load_artifact
 from protocol.commitment import compute_update_digest, is_eligible
 from protocol.errors import Misconfigured
 from protocol.payout import compute_payouts
-from protocol.quantities import Address, BasisPoints, RoundId, TokenUnits
+from protocol.types import Address, BasisPoints, RoundId, TokenUnits
 from protocol.verdict import Verdict, verdicts_hash
 from tests.chain.stage import (
     ESCROW,

@@ -11,14 +11,14 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.compiler import load_artifact
 from chain.deploy import deploy_federation
 from chain.records import AggregatorState, Status, SubmissionState
 from chain.revert_texts import TEXTS
 from chain.reverts import UNKNOWN, Reverted, decode_revert
 from chain.transactions import Sender
 from chain.wallet import Wallet
-from protocol.quantities import Address, RoundId, TokenUnits
+from contracts.compiler import load_artifact
+from protocol.types import Address, RoundId, TokenUnits
 from protocol.verdict import Verdict
 from tests.chain.stage import (
     ESCROW,

@@ -18,7 +18,7 @@ from chain.reverts import Reverted
 from chain.rpc import RateLimited, RpcProvider, TimedOut, connect, plain_errors
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address
+from protocol.types import Address
 from tests.chain.scripted_node import Reply, Request, refusal, result, scripted_node
 
 

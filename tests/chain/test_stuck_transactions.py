@@ -27,7 +27,7 @@ from chain.transactions import NotMined, Receipt, Sender, SendingLimits
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address
+from protocol.types import Address
 from tests.chain.anvil import needs_anvil, running_anvil
 from tests.chain.relay import Request, relayed
 from tests.chain.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for

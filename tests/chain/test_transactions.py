@@ -21,7 +21,7 @@ from chain.rpc import connect
 from chain.transactions import NotMined, Receipt, Sender, SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address, RoundId
+from protocol.types import Address, RoundId
 from tests.chain.anvil import needs_anvil, running_anvil
 from tests.chain.sending import balance, wait_for
 from tests.chain.stage import Stage, ask, digest

@@ -21,9 +21,10 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from chain.wallet import Wallet
-from commonweight import launch
-from commonweight.config import Config
-from devnet import daemons
+from devnet import daemons, roles
+from runtime.settings import write_location
+from sponsor import found
+from sponsor.config import Config
 from tests.commonweight.program import COMMONWEIGHT, TINY, Program
 
 SHORT = {"commit_seconds": 150, "reveal_seconds": 60, "propose_seconds": 60}
@@ -42,7 +43,7 @@ class Network:
 
     def __enter__(self) -> Self:
         self.net = daemons.up(self.folder / "devnet", outlive=False)
-        self.sponsor = launch.connect_sponsor(self.net.rpc_url, self.net.chain_id)
+        self.sponsor = roles.connect_sponsor(self.net.rpc_url, self.net.chain_id)
         self.place = self.folder / "federation.json"
         self.location = self._deploy()
         return self
@@ -113,7 +114,7 @@ class Network:
     # ------------------------------------------------------------------- setup
 
     def wallet(self, name: str) -> Wallet:
-        return launch.dev_wallet(self.folder / name)
+        return roles.dev_wallet(self.folder / name)
 
     def client(self, name: str | None = None) -> Federation:
         return connect_federation(self.location, self.wallet(name) if name else None)
@@ -122,14 +123,12 @@ class Network:
         from storage.ipfs import ContentStore
 
         store = ContentStore(self.net.ipfs_url)
-        spec, model = launch.build_spec(
-            self.config, 3, self.folder / "cache", self.folder / "model"
-        )
+        spec, model = found.build_spec(self.config, 3, self.folder / "cache", self.folder / "model")
         aggregator = self.wallet("aggregator")
-        location = launch.deploy(
+        location = found.deploy(
             self.config, spec, model, self.sponsor, [aggregator.address], store, self.net.rpc_url
         )
-        launch.write_location(self.place, location)
+        write_location(self.place, location)
         self._settings("aggregator", "aggregator", min_participants=2)
         terms = connect_federation(location).terms()
         sponsor = Federation(
@@ -138,10 +137,10 @@ class Network:
             self.sponsor,
             deployment_block=location.deployment_block,
         )
-        launch.give(self.sponsor, sponsor, aggregator.address, terms.aggregator_bond)
+        roles.give(self.sponsor, sponsor, aggregator.address, terms.aggregator_bond)
         for name, data in self.config.data.participants.items():
             wallet = self.wallet(name)
-            launch.give(self.sponsor, sponsor, wallet.address, terms.participant_stake)
+            roles.give(self.sponsor, sponsor, wallet.address, terms.participant_stake)
             shutil.copy(data, self.folder / name / "data.jsonl")
             self._settings(
                 name,

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from chain.location import FederationLocation
-from commonweight.adapters import Place, adapter_at, current_model, federated_adapter
-from commonweight.launch import write_location
+from commonweight.model.adapters import Place, adapter_at, current_model, federated_adapter
 from protocol.cid import raw_cid
 from protocol.errors import Misconfigured
+from runtime.settings import write_location
 from tests.world import World
 
 
 def test_the_current_model_and_its_cid_are_the_same_adapter(tmp_path: Path) -> None:
     with World(tmp_path / "world") as world:
         # The spec's block is pinned by whoever launches a federation.
-        world.coordinator.store.put_block(world.spec.to_bytes())
+        world.aggregator.store.put_block(world.spec.to_bytes())
         world.play()
         file = tmp_path / "federation.json"
         write_location(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from commonweight import checkpoints
-from commonweight.checkpoints import aggregate
+from commonweight.model import average as checkpoints
+from commonweight.model.average import aggregate
 from protocol.errors import Misconfigured, Rejected
 from tests.protocol import reference
 

@@ -73,7 +73,7 @@ def test_the_audit_needs_nothing_heavy() -> None:
         "from commonweight.cli import main\n"
         "assert CliRunner().invoke(main, ['audit', 'run', '--help']).exit_code == 0\n"
         "light = set(sys.modules)\n"
-        "import auditor.replay, commonweight.show\n"
+        "import auditor.replay, sponsor.show\n"
         "heavy = {'torch', 'transformers', 'peft', 'flwr', 'ray', 'eth_tester', 'eth', 'solcx'}\n"
         "print(sorted(heavy & set(sys.modules)), 'web3' in light)\n"
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from commonweight.config import Config
 from protocol.errors import Misconfigured
+from sponsor.config import Config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 NEED_DATA = {"flowertune-small.toml", "medical-small.toml"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from commonweight.config import Config
+from sponsor.config import Config
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -8,7 +8,7 @@ import pytest
 
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
-from node.history import Outcome, round_results
+from node.results import Outcome, round_results
 from tests.commonweight.program import TINY, Program
 
 

@@ -21,9 +21,9 @@ import pytest
 from click.testing import CliRunner
 
 from chain.events import Finalized, Paid
-from commonweight import launch
 from commonweight.cli import main
-from operation.processes import free_port
+from runtime.processes import free_port
+from runtime.settings import write_location
 from tests.commonweight.network import Network
 from tests.commonweight.program import ROOT
 
@@ -265,7 +265,7 @@ def test_another_chain_or_contract(
     special = {"NOBODY": network.wallet("pharmacology").address}
     special["TOKEN"] = network.client().terms().token
     update = {key: special.get(value, value) for key, value in place.items()}
-    launch.write_location(stranger / "elsewhere.json", network.location.model_copy(update=update))
+    write_location(stranger / "elsewhere.json", network.location.model_copy(update=update))
     change(stranger, federation="elsewhere.json")
     assert words in refuse(deployment, stranger)
 

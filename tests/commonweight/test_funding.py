@@ -7,9 +7,9 @@ import pytest
 
 from chain.location import FederationLocation
 from chain.wallet import Wallet
-from commonweight.funding import fund, read_address, read_amount
-from commonweight.launch import write_location
+from devnet.funding import fund, read_address, read_amount
 from protocol.errors import Misconfigured
+from runtime.settings import write_location
 from tests.world import TOKEN, World
 
 CHECKSUMMED = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"

@@ -14,11 +14,11 @@ from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from chain.wallet import load_keystore
 from commonweight.cli.devnet import devnet_prepare
-from commonweight.config import Config
-from commonweight.network import prepare
-from operation import healthcheck
-from operation.processes import free_port
+from devnet.network import prepare
 from protocol.errors import Misconfigured
+from runtime import healthcheck
+from runtime.processes import free_port
+from sponsor.config import Config
 from tests.commonweight.program import ROOT, TINY
 
 COMPOSE = ROOT / "configs" / "compose.toml"

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from chain.rounds import model_before, proposal, reveals
 from commonweight.cli import main
-from commonweight.profile import covered, describe_profile
-from commonweight.profile_view import short_names
-from metering import recorder as recorder_module
-from metering.recorder import PROFILE, Recorder, current
-from metering.records import Recorded, read_profile
-from metering.traffic import TRAFFIC
+from profiling import recorder as recorder_module
+from profiling.display import short_names
+from profiling.recorder import PROFILE, Recorder, current
+from profiling.records import Recorded, read_profile
+from profiling.summary import covered, describe_profile
+from profiling.traffic import TRAFFIC
 from protocol.manifest import Manifest
-from protocol.quantities import Digest, RoundId
+from protocol.types import Digest, RoundId
 from tests.world import NAMES, World, small_spec
 
 ROUND = RoundId(1)

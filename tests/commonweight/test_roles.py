@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from chain.token import Erc20
 from chain.wallet import Wallet
-from commonweight import launch
 from commonweight.cli import main
 from devnet.accounts import dev_account
-from operation.processes import free_port
-from protocol.quantities import Address, TokenUnits
+from protocol.types import Address, TokenUnits
+from runtime.processes import free_port
+from runtime.settings import write_location
 from tests.commonweight.network import Network
 from tests.commonweight.program import TINY
 
@@ -203,7 +203,7 @@ def test_run_refuses_at_once_what_cannot_get_better(
         "token": place.model_copy(update={"address": network.client().terms().token}),
     }
     if name == "federation":
-        launch.write_location(tmp_path / "elsewhere.json", places[value])
+        write_location(tmp_path / "elsewhere.json", places[value])
         value = "elsewhere.json"
     file = tmp_path / "participant.toml"
     lines = [each for each in file.read_text().splitlines() if not each.startswith(f"{name} =")]
@@ -272,7 +272,7 @@ def test_status_when_nothing_answers(
 ) -> None:
     init(tmp_path, given)
     place = network.location.model_copy(update={"rpc_url": f"http://127.0.0.1:{free_port()}"})
-    launch.write_location(tmp_path / "federation.json", place)
+    write_location(tmp_path / "federation.json", place)
     error = run("participant", "status", "--config", tmp_path / "participant.toml", code=1)
     assert "cannot be reached" in error
 

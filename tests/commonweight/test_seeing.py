@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from commonweight.metrics import Metrics
-from metering.recorder import PHASES
-from metering.traffic import TRAFFIC
-from operation.logs import LogFormat, log_reporter, setup_logging
-from operation.processes import free_port
+from profiling.recorder import PHASES
+from profiling.traffic import TRAFFIC
 from protocol.errors import Misconfigured
+from runtime.logs import LogFormat, log_reporter, setup_logging
+from runtime.metrics import Metrics
+from runtime.processes import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from commonweight.config import Config
-from commonweight.shards import prepare_data
+from commonweight.demo.shards import prepare_data
 from protocol.errors import Misconfigured
+from sponsor.config import Config
 from tests.commonweight.program import TINY, Program
 from training.examples import read_examples, text_digest
 

@@ -13,8 +13,8 @@ import pytest
 import solcx
 from solcx.exceptions import SolcInstallationError
 
-from chain import compiler
-from chain.compiler import CONTRACTS_DIR, load_artifact
+from contracts import compiler
+from contracts.compiler import CONTRACTS_DIR, load_artifact
 from protocol.errors import Misconfigured
 
 NAMES = ("DevToken", "Federation")
@@ -105,7 +105,7 @@ def test_layout_names_the_slots_that_the_vectors_use() -> None:
 def test_reading_an_artifact_needs_no_compiler() -> None:
     program = (
         "import sys; sys.modules['solcx'] = None\n"
-        "from chain.compiler import load_artifact\n"
+        "from contracts.compiler import load_artifact\n"
         "print(load_artifact('Federation')['contractName'])"
     )
     result = subprocess.run(

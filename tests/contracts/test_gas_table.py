@@ -3,7 +3,7 @@
 import json
 import re
 
-from chain.compiler import CONTRACTS_DIR
+from contracts.compiler import CONTRACTS_DIR
 
 COLUMNS = ("openRound", "commit", "reveal", "propose", "finalize, first credit", "finalize")
 

@@ -15,8 +15,7 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-from aggregator import coordinator
-from aggregator.layerwise import average_layers as average
+from aggregator import aggregator as module
 from auditor.disputes import find_fault
 from auditor.replay import Audit
 from chain.records import AggregatorState, Status
@@ -24,12 +23,13 @@ from chain.rounds import reveals
 from protocol.checks import Check
 from protocol.encoding import STORED
 from protocol.manifest import Manifest
-from protocol.quantities import BasisPoints, Digest, RoundId
 from protocol.spec import Spec
+from protocol.types import BasisPoints, Digest, RoundId
+from rounds.average import average_layers as average
+from rounds.screen import Screened, screen_reveals
 from storage.files import write_atomically
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Pinning, build_manifest
-from storage.screening import Screened, screen_reveals
 from tests.world import TOKEN, World
 
 BOND = 200 * TOKEN
@@ -119,8 +119,8 @@ def propose(world: World, **patches: Any) -> RoundId:
     world.commit_and_reveal(round_id)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in patches.items():
-            patch.setattr(coordinator, name, _deaf(value) if name == "average_layers" else value)
-        world.coordinator.propose(round_id)
+            patch.setattr(module, name, _deaf(value) if name == "average_layers" else value)
+        world.aggregator.propose(round_id)
     return round_id
 
 
@@ -196,7 +196,7 @@ def auditing(world: World, name: str = "auditor") -> Audit:
 def assert_slashed(world: World, deposits: int = 0) -> None:
     """The lead's bond is gone, half of it to the auditor, beside its returned deposits."""
     federation = world.client()
-    assert federation.aggregator_state(world.aggregator.address) is AggregatorState.SLASHED
+    assert federation.aggregator_state(world.aggregator_wallet.address) is AggregatorState.SLASHED
     assert federation.credit_of(world.auditor.address) == BOND // 2 + deposits * DEPOSIT
 
 
@@ -204,7 +204,7 @@ def finish(world: World, round_id: RoundId, honest: Sequence[str] = ("ann", "bob
     """The standby proposes what is right, and everybody honest is paid."""
     federation = world.client()
     standby = world.stand_by()
-    assert federation.current_aggregator() == world.standby.address
+    assert federation.current_aggregator() == world.standby_wallet.address
     standby.propose(round_id)
     assert find_fault(auditing(world, "again"), round_id) is None
     world.travel(WINDOW)
@@ -215,7 +215,7 @@ def finish(world: World, round_id: RoundId, honest: Sequence[str] = ("ann", "bob
     for name, weight in weights.items():
         due = (100 * TOKEN + 1) * weight // shares if name in honest else 0
         assert federation.credit_of(world.address_of(name)) == due
-    assert federation.credit_of(world.standby.address) == 5 * TOKEN
+    assert federation.credit_of(world.standby_wallet.address) == 5 * TOKEN
     lines = world.audit()
     assert [line.line() for line in lines if not line.passed] == []
     assert "§11" in {line.section for line in lines}

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aggregator.coordinator import Coordinator
-from aggregator.layerwise import average_layers as average
+from aggregator.aggregator import Aggregator
 from auditor.averaged import WrongLeaf
 from auditor.disputes import challenge, challenge_open, find_fault
 from auditor.watch import watch
@@ -19,9 +18,10 @@ from chain.reverts import Reverted
 from chain.rounds import proposal, reveals
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
-from protocol.quantities import Digest, RoundId, TokenUnits
 from protocol.spec import Spec
 from protocol.tree import is_proof_valid
+from protocol.types import Digest, RoundId, TokenUnits
+from rounds.average import average_layers as average
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 from tests.disputes.lies import (
@@ -83,14 +83,14 @@ def test_the_aggregator_posts_what_is_demanded_once(world: World) -> None:
     root = model_root(world, round_id)
     demand_model(world, round_id, 3)
     update = demand_update(world, round_id, 13, "bob")
-    world.coordinator.respond(round_id)
-    world.coordinator.respond(round_id)
+    world.aggregator.respond(round_id)
+    world.aggregator.respond(round_id)
     found = {(event.root, event.leaf) for event in posted(world)}
     assert found == {(root, 3), (update, 13)}
     assert len(posted(world)) == 2
     for event in posted(world):
         assert is_proof_valid(event.root, event.values, event.leaf, event.proof)
-    assert world.client().credit_of(world.aggregator.address) == 2 * DEPOSIT
+    assert world.client().credit_of(world.aggregator_wallet.address) == 2 * DEPOSIT
     world.travel(WINDOW)
     assert world.settle(round_id) is Status.FINALIZED
     assert all(line.passed for line in world.audit())
@@ -107,8 +107,8 @@ def test_an_aggregator_answers_by_itself_while_it_plays(world: World) -> None:
         if phase == "posted leaf":
             raise Enough
 
-    again = Coordinator(
-        world.client(world.aggregator), world.store, world.folder / "aggregator", report
+    again = Aggregator(
+        world.client(world.aggregator_wallet), world.store, world.folder / "aggregator", report
     )
     with pytest.raises(Enough):
         again.play(round_id, world.ask)
@@ -126,7 +126,7 @@ def test_after_a_restart_it_posts_only_what_is_still_missing(world: World) -> No
     world.restart_aggregator().respond(round_id)
     assert sorted(event.leaf for event in posted(world)) == [0, 1, 2]
     assert world.client().credit_of(somebody.sender.address) == DEPOSIT
-    assert world.client().credit_of(world.aggregator.address) == 2 * DEPOSIT
+    assert world.client().credit_of(world.aggregator_wallet.address) == 2 * DEPOSIT
 
 
 def test_damaged_files_are_fetched_again(world: World) -> None:
@@ -136,7 +136,7 @@ def test_damaged_files_are_fetched_again(world: World) -> None:
         LayerFolder(lead_folder(world, round_id) / folder).layer_path(2).unlink()
     demand_model(world, round_id, 5)
     demand_update(world, round_id, 5, "ann")
-    world.coordinator.respond(round_id)
+    world.aggregator.respond(round_id)
     assert len(posted(world)) == 2
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_posted_is_told_once(world: World) -> None:
     world.withhold(proposal(world.client(), round_id).manifest)
     demand_model(world, round_id, 5)
     for _ in range(3):
-        world.coordinator.respond(round_id)
+        world.aggregator.respond(round_id)
     (told,) = [r for r in world.reports if r["phase"] == "leaf not posted"]
     assert told["leaf"] == 5
     assert "could not find" in told["reason"]
@@ -199,12 +199,12 @@ def test_a_wrong_leaf_of_a_withheld_model_is_found_by_demands(
     world: World, lie: Callable[..., Digest]
 ) -> None:
     round_id = propose(world, average_layers=lie, **HIDDEN)
-    lines = pursue(world, round_id, world.coordinator.respond)
+    lines = pursue(world, round_id, world.aggregator.respond)
     assert "is not the weighted mean of 3 updates" in lines[-1]
     assert 1 <= len(demanded(world)) <= world.spec.tree_depth + 1
     assert len(posted(world)) == len(demanded(world))
     assert_slashed(world)
-    assert world.client().credit_of(world.aggregator.address) == DEPOSIT * len(posted(world))
+    assert world.client().credit_of(world.aggregator_wallet.address) == DEPOSIT * len(posted(world))
     finish(world, round_id)
 
 
@@ -213,23 +213,23 @@ def test_a_search_goes_on_with_what_others_demanded(world: World) -> None:
     somebody = world.client(world.wallets["cem"])
     for leaf in (0, 11):
         somebody.challenge_model_availability(round_id, leaf)
-    world.coordinator.respond(round_id)
+    world.aggregator.respond(round_id)
     challenge_open(auditing(world))
     assert [event.leaf for event in demanded(world)] == [0, 11, 10]
-    world.coordinator.respond(round_id)
+    world.aggregator.respond(round_id)
     assert "leaf 10 is not the weighted mean" in challenge_open(auditing(world))[-1]
     assert_slashed(world)
 
 
 def test_a_right_model_that_is_withheld_costs_one_demand(world: World) -> None:
     round_id = withheld_model(world)
-    lines = pursue(world, round_id, world.coordinator.respond)
+    lines = pursue(world, round_id, world.aggregator.respond)
     assert "the average is right, only its bytes are withheld" in lines[-1]
     assert len(demanded(world)) == 1
     again = challenge_open(auditing(world, "later"))
     assert again[-1] == lines[-1]
     assert len(demanded(world)) == 1
-    assert world.client().credit_of(world.aggregator.address) == DEPOSIT
+    assert world.client().credit_of(world.aggregator_wallet.address) == DEPOSIT
     world.travel(WINDOW)
     assert world.settle(round_id) is Status.FINALIZED
 
@@ -244,7 +244,7 @@ def hide_update(world: World, round_id: RoundId, name: str) -> None:
 def test_a_posted_leaf_of_a_withheld_update_is_averaged(world: World) -> None:
     round_id = propose(world, average_layers=swapped_weights)
     hide_update(world, round_id, "bob")
-    lines = pursue(world, round_id, world.coordinator.respond)
+    lines = pursue(world, round_id, world.aggregator.respond)
     assert "an accepted update is withheld" in lines[1]
     assert "is not the weighted mean of 3 updates" in lines[-1]
     assert_slashed(world)
@@ -254,7 +254,7 @@ def test_a_leaf_is_demanded_under_every_root_that_is_withheld(world: World) -> N
     round_id = propose(world, **HIDDEN)
     for name in ("ann", "cem"):
         hide_update(world, round_id, name)
-    lines = pursue(world, round_id, world.coordinator.respond)
+    lines = pursue(world, round_id, world.aggregator.respond)
     assert len(demanded(world)) == 3
     assert len({event.leaf for event in demanded(world)}) == 1
     assert "was posted and is right" in lines[-1]
@@ -282,7 +282,7 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
         """Answer from a tree with two leaves more than there are."""
         proposed = proposal(world.client(), number)
         spare = LayerFolder(lead_folder(world, number) / "spare")
-        client = world.client(world.aggregator)
+        client = world.client(world.aggregator_wallet)
         for event in demanded(world):
             state = world.client().availability_request(event.root, event.leaf).state
             if state is RequestState.OPEN:

@@ -49,15 +49,15 @@ def test_the_first_wrong_leaf_is_the_one_proved(world: World) -> None:
     (line,) = challenge_open(auditing(world))
     # Layer 0 has 6 leaves of 16 values; value 70 of layer 1 is in its leaf 4.
     assert "leaf 10 is not the weighted mean of 3 updates" in line
-    assert f"{world.aggregator.address} was refuted" in line
+    assert f"{world.aggregator_wallet.address} was refuted" in line
 
 
 def test_a_lead_that_was_refuted_waits_while_the_standby_plays_on(world: World) -> None:
     round_id = CHALLENGED["off by one"](world)
     challenge_open(auditing(world))
-    assert not world.coordinator.is_leading()
+    assert not world.aggregator.is_leading()
     with pytest.raises(Reverted, match="is not the aggregator"):
-        world.coordinator.propose(round_id)
+        world.aggregator.propose(round_id)
     finish(world, round_id)
 
 
@@ -101,7 +101,7 @@ def test_a_watcher_outlives_a_daemon_that_is_down(world: World) -> None:
 
 
 def assert_bonded(world: World) -> None:
-    state = world.client().aggregator_state(world.aggregator.address)
+    state = world.client().aggregator_state(world.aggregator_wallet.address)
     assert state is AggregatorState.BONDED
 
 

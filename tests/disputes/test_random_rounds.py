@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from aggregator.layerwise import average_layers
 from auditor.averaged import Averaged, Part
-from chain.compiler import load_artifact
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation
 from chain.records import Status, Terms
@@ -24,12 +22,14 @@ from chain.reverts import Reverted
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet
+from contracts.compiler import load_artifact
 from devnet.accounts import dev_account
 from protocol.commitment import compute_commitment
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.reveal import Reveal
 from protocol.spec import Spec
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
+from rounds.average import average_layers
 from storage.layers import LayerFolder
 from tests.chain.anvil import needs_anvil
 from tests.protocol import reference

@@ -11,7 +11,7 @@ import pytest
 
 from chain.events import AvailabilityChallenged
 from chain.records import AggregatorState
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 from tests.disputes.lies import (
     CHALLENGED,
     DEMANDED,
@@ -33,7 +33,7 @@ def some_quick(lies: Iterable[str], *quick: str) -> list[Any]:
 
 
 def is_slashed(world: World) -> bool:
-    state = world.client().aggregator_state(world.aggregator.address)
+    state = world.client().aggregator_state(world.aggregator_wallet.address)
     return state is AggregatorState.SLASHED
 
 
@@ -49,7 +49,7 @@ def test_a_lie_is_challenged(world: World, lie: str) -> None:
         assert window_left(world, round_id) > WINDOW - 60
         watcher.wait_until(lambda: is_slashed(world))
         assert watcher.join() == 0, watcher.told()
-        assert f"{world.aggregator.address} was refuted" in watcher.told()
+        assert f"{world.aggregator_wallet.address} was refuted" in watcher.told()
     assert_slashed(world)
     finish(world, round_id)
 
@@ -84,7 +84,7 @@ def test_a_watcher_goes_on_from_round_to_round(world: World) -> None:
         assert second == 2
         world.commit_and_reveal(second)
         watcher.wait_until(
-            lambda: f"the lead passed from {world.aggregator.address}" in watcher.told()
+            lambda: f"the lead passed from {world.aggregator_wallet.address}" in watcher.told()
         )
         world.stand_by().propose(second)
         words = "round 2: verdicts and model are as the contract would have them"
@@ -98,8 +98,8 @@ def test_a_late_aggregator_is_told(world: World) -> None:
         world.commit_and_reveal(world.open_round())
         world.travel(3 * 600)
         watcher.wait_until(lambda: "is late, anybody may hand the round on" in watcher.told())
-        world.client(world.standby).replace_aggregator()
-        watcher.wait_until(lambda: f"to {world.standby.address}" in watcher.told())
+        world.client(world.standby_wallet).replace_aggregator()
+        watcher.wait_until(lambda: f"to {world.standby_wallet.address}" in watcher.told())
         assert watcher.stop() == 0
 
 

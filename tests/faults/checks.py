@@ -18,7 +18,7 @@ from chain.events import (
 from chain.records import AggregatorState, Status
 from chain.token import Erc20
 from protocol.commitment import compute_commitment
-from protocol.quantities import Digest, RoundId, parse_digest
+from protocol.types import Digest, RoundId, parse_digest
 from storage.files import read_json
 from tests.faults.founding import AUDITOR, ROUNDS, SPONSOR, WALLETS
 from tests.faults.schedule import LEAD

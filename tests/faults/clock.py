@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from chain.federation import Federation
 from chain.records import AggregatorState, Status, SubmissionState
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 from tests.faults.founding import WALLETS
 from tests.faults.schedule import LEAD, Schedule
 

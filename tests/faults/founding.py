@@ -10,7 +10,7 @@ from typing import Final
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
 from devnet.anvil import KEPT
-from protocol.quantities import Address
+from protocol.types import Address
 from tests.chain.anvil import running_anvil
 from tests.faults.schedule import CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule
 from tests.world import World

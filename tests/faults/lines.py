@@ -15,7 +15,7 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from chain.compiler import load_artifact
+from contracts.compiler import load_artifact
 from protocol.errors import Unavailable
 from tests.storage.lying_proxy import LyingProxy
 

@@ -20,16 +20,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import aggregator.ledger
+import aggregator.leader
 import chain.rounds
-import node.ledger
-import operation.progress
-import operation.running
+import node.follower
+import runtime.progress
+import runtime.service
 from chain.rpc import connect
 from chain.transactions import SendingLimits
 from commonweight.cli import main
 from devnet.anvil import anvil
-from storage.dev_daemon import DevIpfsDaemon
+from devnet.ipfs.daemon import DevIpfsDaemon
 from storage.ipfs import ContentStore
 from tests.faults.hosts import enter
 from tests.world import SyntheticTrainer
@@ -71,15 +71,15 @@ def run_role(job: Job) -> None:
 def _stand_in(job: Job) -> None:
     """Replace what the module's first lines name, in this process."""
     trainer = SyntheticTrainer(job.name, job.examples)
-    operation.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
-    operation.running.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
-    operation.running.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
+    runtime.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
+    runtime.service.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
+    runtime.service.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
     chain.rounds.connect = partial(connect, timeout_s=_RPC_SECONDS, patience_s=_RPC_SECONDS)  # type: ignore[attr-defined]
-    for module in (node.ledger, aggregator.ledger):
+    for module in (node.follower, aggregator.leader):
         changed: Any = module
         changed.SendingLimits = _LIMITS
         changed.ContentStore = partial(ContentStore, timeout_s=_IPFS_SECONDS)
-    changed = node.ledger
+    changed = node.follower
     changed.open_trainer = lambda *settings: trainer
 
 

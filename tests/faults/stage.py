@@ -25,9 +25,9 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import AggregatorState
 from chain.rpc import connect
-from commonweight.launch import write_location
-from operation.processes import free_port
 from protocol.errors import CommonweightError
+from runtime.processes import free_port
+from runtime.settings import write_location
 from storage.ipfs import ContentStore
 from tests.faults import disk, roles
 from tests.faults.clock import Clock

@@ -14,9 +14,9 @@ from aggregator.server_app import evaluate
 from aggregator.server_app import main as lead
 from chain.location import FederationLocation
 from chain.records import SubmissionState
-from commonweight.launch import write_location, write_toml
 from node.client_app import app
 from protocol.errors import Misconfigured
+from runtime.settings import write_location, write_toml
 from tests.world import World
 
 NODE = 11
@@ -149,7 +149,7 @@ def test_the_aggregator_hears_who_refused_and_why(world: World, folder: Path) ->
     def report(phase: str, **facts: Any) -> None:
         told.append({"phase": phase, **facts})
 
-    evaluate(OneNode(folder / "participant.toml"), world.coordinator, report)
+    evaluate(OneNode(folder / "participant.toml"), world.aggregator, report)
     refused = next(line for line in told if line["phase"] == "refused")
     assert refused["node"] == NODE
     assert "chain 5 was expected" in refused["reason"]

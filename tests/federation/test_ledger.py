@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from aggregator.coordinator import Coordinator
-from aggregator.ledger import Leader
+from aggregator.aggregator import Aggregator
+from aggregator.leader import Leader
 from aggregator.settings import AggregatorSettings
 from chain.events import Committed, Joined, Paid, Penalized, Proposed, Revealed
 from chain.records import AggregatorState, Status, SubmissionState
-from node.history import Outcome, RoundResult, Standing, round_results, standing_of
-from node.ledger import Follower
+from node.follower import Follower
 from node.participant import Participant
+from node.results import Outcome, RoundResult, Standing, round_results, standing_of
 from node.settings import ParticipantSettings
-from operation.running import Service
 from protocol.errors import Unavailable
-from protocol.quantities import RoundId, TokenUnits
+from protocol.types import RoundId, TokenUnits
+from runtime.service import Service
 from tests.world import TOKEN, SyntheticTrainer, World
 
 ROUND = RoundId(1)
@@ -40,19 +40,19 @@ class Ledger:
 
     def restart_leader(self, **settings: Any) -> Leader:
         world = self.world
-        coordinator = Coordinator(
-            world.client(world.aggregator),
+        aggregator = Aggregator(
+            world.client(world.aggregator_wallet),
             world.store,
             world.folder / "aggregator",
             self._report("aggregator"),
         )
-        coordinator.wait = self.look
+        aggregator.wait = self.look
         given = AggregatorSettings(
             federation=Path("f"), keystore=Path("k"), poll_seconds=0.01, **settings
         )
         service = self._service()
         service.pause = self.look  # type: ignore[method-assign]
-        self.leader = Leader(coordinator, given, service)
+        self.leader = Leader(aggregator, given, service)
         return self.leader
 
     def look(self) -> None:
@@ -111,7 +111,7 @@ def test_the_last_round_ends_both_loops(ledger: Ledger) -> None:
     for _ in range(3):
         assert ledger.leader.step()
     assert not ledger.leader.step()
-    federation, aggregator = ledger.world.client(), ledger.world.aggregator.address
+    federation, aggregator = ledger.world.client(), ledger.world.aggregator_wallet.address
     assert federation.aggregator_state(aggregator) is AggregatorState.LISTED  # bond taken back
     assert federation.credit_of(aggregator) == 0
     assert not ledger.leader.step()  # and not posted again after a restart
@@ -281,7 +281,7 @@ def test_what_a_reorganisation_drops_is_sent_again(world: World) -> None:
     ledger.look()
     assert federation.get_round(round_id).revealed == 3
 
-    dropped(world, lambda: ledger.leader.coordinator.propose(round_id))
+    dropped(world, lambda: ledger.leader.aggregator.propose(round_id))
     assert federation.status(round_id) is Status.PROPOSE
     ledger.leader.step()
     assert federation.status(round_id) is Status.FINALIZED
@@ -318,7 +318,7 @@ def _trainers(ledger: Ledger) -> list[Any]:
 def test_what_is_unavailable_is_one_line_and_is_done_later(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operation.running.FIRST_BACK_OFF_S", 0.001)
+    monkeypatch.setattr("runtime.service.FIRST_BACK_OFF_S", 0.001)
     federation = ledger.followers["ann"].federation
     count, broken = federation.round_count, iter([True, True])
 

@@ -20,7 +20,7 @@ from chain.rounds import check_confirmations, has_ended, is_settled
 from chain.rpc import connect
 from chain.transactions import NotMined, Sender, SendingLimits
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address, RoundId
+from protocol.types import Address, RoundId
 from tests.chain.anvil import running_anvil
 from tests.chain.relay import Request, relayed
 from tests.chain.stage import ask, now
@@ -114,14 +114,14 @@ def test_a_commit_deadline_must_have_passed_in_a_mined_block(ledger: Ledger) -> 
 def test_a_settlement_in_the_pool_ends_nobody_before_it_was_paid(tmp_path: Path) -> None:
     with running_anvil() as url, World(tmp_path, rpc_url=url, rounds=1) as world:
         ledger = Ledger(world)
-        coordinator = ledger.leader.coordinator
+        aggregator = ledger.leader.aggregator
         world.open_round()
         ledger.look()
         ledger.look()
-        coordinator.propose(ROUND)
+        aggregator.propose(ROUND)
         ann = ledger.followers["ann"]
-        with waiting(world, lambda: coordinator.settle(ROUND)):
-            assert senders_in_pool(world) == {world.aggregator.address}
+        with waiting(world, lambda: aggregator.settle(ROUND)):
+            assert senders_in_pool(world) == {world.aggregator_wallet.address}
             assert ann.step()
             assert not ledger.told("ann", "round over")
             assert not ledger.told("ann", "finished")
@@ -149,7 +149,7 @@ def test_each_update_is_screened_once_when_all_reveals_are_mined(ledger: Ledger)
             ask(world.w3, "evm_setAutomine", True)
 
     with waiting(world, ledger.followers["cem"].step):
-        leader.service.pause = leader.coordinator.wait = look  # type: ignore[method-assign]
+        leader.service.pause = leader.aggregator.wait = look  # type: ignore[method-assign]
         assert leader.step()
     assert looks >= 3
     assert [line["updates"] for line in ledger.told("aggregator", "screening")] == [3]
@@ -314,16 +314,16 @@ def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
         events = read_events(*arguments, **options)
         return [e for e in events if e.block_number < world.w3.eth.block_number]
 
-    coordinator = ledger.leader.coordinator
+    aggregator = ledger.leader.aggregator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chain.federation.read_events", lagging)
         with pytest.raises(Unavailable, match=r"tell of 2 reveals .* counts 3"):
-            coordinator.propose(ROUND)
+            aggregator.propose(ROUND)
         with pytest.raises(Unavailable, match="tell of 2 reveals"):
-            has_ended(coordinator.federation.now(), ROUND, Status.REVEAL, 1)
+            has_ended(aggregator.federation.now(), ROUND, Status.REVEAL, 1)
     assert world.client().get_round(ROUND).proposals == 0
-    coordinator.propose(ROUND)
-    coordinator.settle(ROUND)
+    aggregator.propose(ROUND)
+    aggregator.settle(ROUND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chain.federation.read_events", lagging)
         with pytest.raises(Unavailable, match="tell of 0 settlements in round 1"):
@@ -345,8 +345,8 @@ def test_nobody_ends_before_the_last_settlement_is_as_deep_as_confirmations(
         mine(world, 3)
         ledger.look()
         before = world.client().now().head
-        leader.coordinator.propose(ROUND)
-        leader.coordinator.settle(ROUND)
+        leader.aggregator.propose(ROUND)
+        leader.aggregator.settle(ROUND)
         assert leader.step()
         for follower in ledger.followers.values():
             assert follower.step()

@@ -92,7 +92,7 @@ def test_nothing_is_told_where_a_is_frozen(tmp_path: Path) -> None:
 def test_each_round_reports_it(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         lines: list[tuple[str, dict[str, object]]] = []
-        world.coordinator.report = lambda phase, **facts: lines.append((phase, facts))
+        world.aggregator.report = lambda phase, **facts: lines.append((phase, facts))
         world.play()
         world.play()
     told = [facts for phase, facts in lines if phase == "aggregation error"]

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aggregator import coordinator
-from aggregator.layerwise import average_layers
+from aggregator import aggregator as module
 from chain.records import Status, SubmissionState
 from chain.reverts import Reverted
 from node.participant import TrainedUpdate
@@ -23,12 +22,13 @@ from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.encoding import encode_values
 from protocol.errors import CommonweightError, Misconfigured, Rejected
-from protocol.quantities import BasisPoints, RoundId, parse_digest
 from protocol.spec import Spec
+from protocol.types import BasisPoints, RoundId, parse_digest
+from rounds.average import average_layers
+from rounds.screen import Screened, screen_reveals
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest
-from storage.screening import Screened, screen_reveals
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import TOKEN, SyntheticTrainer, World
 
@@ -75,7 +75,7 @@ def test_an_honest_round_pays_by_weight_and_passes_the_audit(world: World) -> No
     reward = 100 * TOKEN + 1
     for name, weight in zip(world.names, (10, 20, 25), strict=True):
         assert federation.credit_of(world.address_of(name)) == reward * weight // 55
-    assert federation.credit_of(world.aggregator.address) == 5 * TOKEN
+    assert federation.credit_of(world.aggregator_wallet.address) == 5 * TOKEN
     lines = world.audit()
     assert all(line.passed for line in lines)
     assert {line.section for line in lines} == {"§4", "§5", "§6", "§7", "§8", "§9"}
@@ -97,7 +97,7 @@ def test_three_rounds_build_on_one_another_and_then_it_is_over(world: World) -> 
         assert world.play() is Status.FINALIZED
         roots.add(world.client().current_model().root)
     assert len(roots) == 3
-    assert world.coordinator.next_round() is None
+    assert world.aggregator.next_round() is None
     assert all(line.passed for line in world.audit())
 
 
@@ -106,7 +106,7 @@ def test_the_root_depends_on_neither_order_nor_threads_nor_program(
 ) -> None:
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
-    decisions = world.coordinator.propose(round_id)
+    decisions = world.aggregator.propose(round_id)
     folders = [d.folder for d in decisions]
     weights = [d.verdict.weight for d in decisions]
     root = world.client().get_round(round_id).model_root
@@ -244,8 +244,8 @@ def test_nan_never_leaves_the_participant(world: World) -> None:
 def test_all_at_once_proposes_the_same_model(world: World, tmp_path: Path) -> None:
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
-    world.coordinator.mode = "all_at_once"
-    decisions = world.coordinator.propose(round_id)
+    world.aggregator.mode = "all_at_once"
+    decisions = world.aggregator.propose(round_id)
     folders, weights = [d.folder for d in decisions], [d.verdict.weight for d in decisions]
     layerwise = average_layers(world.spec, folders, weights, LayerFolder(tmp_path / "again"))
     assert world.client().get_round(round_id).model_root == layerwise
@@ -261,15 +261,15 @@ def test_too_little_room_is_told_before_anything_is_fetched(
 ) -> None:
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
-    real = getattr(coordinator, what)
+    real = getattr(module, what)
 
     def small(*arguments: Any) -> object:
         *folder, needed, purpose = arguments
         return real(*folder, needed + 2**60, purpose)
 
-    monkeypatch.setattr(coordinator, what, small)
+    monkeypatch.setattr(module, what, small)
     with pytest.raises(Misconfigured, match=line):
-        world.coordinator.propose(round_id)
+        world.aggregator.propose(round_id)
     assert not list((world.folder / "aggregator").rglob("*.layer"))
     monkeypatch.undo()
     assert world.settle(round_id) is Status.FINALIZED
@@ -371,9 +371,9 @@ def test_a_penalty_is_taken_though_the_aggregator_was_killed_before(
         world.participants[name].reveal(round_id)
     world.travel(1200)
     if end is Status.FINALIZED:
-        monkeypatch.setattr(world.coordinator, "_penalize", killed)
+        monkeypatch.setattr(world.aggregator, "_penalize", killed)
         with pytest.raises(Killed):
-            world.coordinator.propose(round_id)
+            world.aggregator.propose(round_id)
     world.travel(seconds)
     world.restart_aggregator()
     assert world.settle(round_id) is end
@@ -387,7 +387,7 @@ def test_a_round_without_updates_leaves_the_model_and_pays_nobody(world: World) 
     world.travel(1200)
     assert world.settle(round_id) is Status.FINALIZED
     assert world.client().current_model() == before
-    assert world.client().credit_of(world.aggregator.address) == 0
+    assert world.client().credit_of(world.aggregator_wallet.address) == 0
     assert world.play() is Status.FINALIZED
     assert world.client().current_model() != before
     assert all(line.passed for line in world.audit())
@@ -398,7 +398,7 @@ def test_an_aggregator_that_is_too_late_ends_the_round_without_pay(world: World)
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
     world.travel(1800)
-    assert world.coordinator.play(round_id, world.ask) is Status.ABANDONED
+    assert world.aggregator.play(round_id, world.ask) is Status.ABANDONED
     assert world.client().credit_of(world.address_of("ann")) == 0
     assert all(line.passed for line in world.audit())
 
@@ -490,8 +490,8 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
         return target.root(spec)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coordinator, "average_layers", off_by_one)
-        world.coordinator.propose(round_id)
+        patch.setattr(module, "average_layers", off_by_one)
+        world.aggregator.propose(round_id)
     world.settle(round_id)
     failed = [line for line in world.audit() if not line.passed]
     assert [(line.section, line.round_id) for line in failed] == [("§7", round_id)]
@@ -518,8 +518,8 @@ def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:
         return [dataclasses.replace(decisions[0], verdict=bent), *decisions[1:]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coordinator, "screen_reveals", unfair)
-        world.coordinator.propose(round_id)
+        patch.setattr(module, "screen_reveals", unfair)
+        world.aggregator.propose(round_id)
     world.settle(round_id)
     failed = [line for line in world.audit() if not line.passed]
     assert "§6" in {line.section for line in failed}

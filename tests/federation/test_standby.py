@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.coordinator import Coordinator
+from aggregator.aggregator import Aggregator
 from chain.records import AggregatorState, Status
 from chain.reverts import Reverted
 from protocol.errors import Misconfigured
@@ -27,7 +27,7 @@ def test_a_standby_waits_for_the_round_that_the_lead_opens(world: World) -> None
             waiting.result(timeout=1.0)
         opened = world.open_round()
         assert waiting.result(timeout=30) == opened
-    assert world.client().current_aggregator() == world.aggregator.address
+    assert world.client().current_aggregator() == world.aggregator_wallet.address
 
 
 def test_a_standby_takes_the_lead_from_an_idle_lead(world: World) -> None:
@@ -40,13 +40,13 @@ def test_a_standby_takes_the_lead_from_an_idle_lead(world: World) -> None:
         round_id = waiting.result(timeout=30)
     assert round_id == 1
     federation = world.client()
-    assert federation.current_aggregator() == world.standby.address
+    assert federation.current_aggregator() == world.standby_wallet.address
     # It cost the lead its place, not its bond, and it plays on as a standby.
-    world.coordinator.bond()
-    assert world.coordinator.next_round() == round_id
+    world.aggregator.bond()
+    assert world.aggregator.next_round() == round_id
     assert standby.play(round_id, world.ask) is Status.FINALIZED
-    assert federation.credit_of(world.standby.address) == 5 * TOKEN
-    state = federation.aggregator_state(world.aggregator.address)
+    assert federation.credit_of(world.standby_wallet.address) == 5 * TOKEN
+    state = federation.aggregator_state(world.aggregator_wallet.address)
     assert state is AggregatorState.BONDED
     assert all(line.passed for line in world.audit())
 
@@ -57,7 +57,7 @@ def test_both_end_when_the_federation_is_over(world: World) -> None:
         waiting = pool.submit(standby.next_round)
         world.travel(10**6 + 1)
         assert waiting.result(timeout=30) is None
-    assert world.coordinator.next_round() is None
+    assert world.aggregator.next_round() is None
 
 
 def test_a_lead_that_lost_the_race_to_open_a_round_goes_on(
@@ -65,8 +65,8 @@ def test_a_lead_that_lost_the_race_to_open_a_round_goes_on(
 ) -> None:
     """The lead is passed on between its look and its transaction."""
     standby = world.stand_by()
-    world.coordinator.bond()
-    real = world.coordinator.federation.open_round
+    world.aggregator.bond()
+    real = world.aggregator.federation.open_round
 
     def too_late() -> object:
         monkeypatch.undo()
@@ -74,16 +74,16 @@ def test_a_lead_that_lost_the_race_to_open_a_round_goes_on(
         assert standby.next_round() == 1
         return real()
 
-    monkeypatch.setattr(world.coordinator.federation, "open_round", too_late)
-    assert world.coordinator.next_round() == 1
+    monkeypatch.setattr(world.aggregator.federation, "open_round", too_late)
+    assert world.aggregator.next_round() == 1
 
 
 def test_what_keeps_the_lead_from_opening_is_still_told(tmp_path: Path) -> None:
     with World(tmp_path, names=()) as world, pytest.raises(Reverted, match="participant"):
-        world.coordinator.next_round()
+        world.aggregator.next_round()
 
 
 def test_an_aggregator_that_is_not_listed_is_told_so(world: World) -> None:
-    stranger = Coordinator(world.client(world.auditor), world.store, world.folder / "stranger")
+    stranger = Aggregator(world.client(world.auditor), world.store, world.folder / "stranger")
     with pytest.raises(Misconfigured, match="cannot aggregate here: it is unlisted"):
         stranger.next_round()

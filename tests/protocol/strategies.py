@@ -13,10 +13,10 @@ from protocol.canonical import sha256
 from protocol.cid import raw_cid
 from protocol.encoding import layer_bytes
 from protocol.manifest import LayerEntry, Manifest
-from protocol.quantities import Address, Digest, RoundId
 from protocol.screening import LayerBlocks, UpdateFacts, check_manifest, screen_update
 from protocol.spec import Spec
 from protocol.tree import compute_root
+from protocol.types import Address, Digest, RoundId
 from tests.protocol import make_vectors, reference
 
 MAX = 2**31 - 1

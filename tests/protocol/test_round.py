@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocol.commitment import compute_commitment, is_eligible
 from protocol.errors import Misconfigured
 from protocol.payout import compute_payouts
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight, verdicts_hash
 from tests.protocol import reference
 

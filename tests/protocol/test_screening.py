@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Misconfigured, Rejected
-from protocol.quantities import Address, Digest
 from protocol.screening import (
     Check,
     UpdateFacts,
@@ -22,6 +21,7 @@ from protocol.screening import (
     squared_distance,
     sum_of_squares,
 )
+from protocol.types import Address, Digest
 from tests.protocol import reference
 from tests.protocol.strategies import (
     MAX,

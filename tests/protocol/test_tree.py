@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Misconfigured
-from protocol.quantities import Digest
 from protocol.tree import (
     TreeBuilder,
     compute_proof,
@@ -17,6 +16,7 @@ from protocol.tree import (
     stream_proof,
     tree_depth,
 )
+from protocol.types import Digest
 from tests.protocol import reference
 
 LEAF = 8

@@ -15,7 +15,6 @@ from protocol.encoding import encode_values, layer_bytes, layer_values
 from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Manifest
 from protocol.payout import compute_payouts
-from protocol.quantities import Address, BasisPoints, Digest, RoundId, TokenUnits
 from protocol.screening import norm_squared_limit, sum_of_squares
 from protocol.spec import Spec
 from protocol.tree import (
@@ -29,6 +28,7 @@ from protocol.tree import (
     stream_proof,
     tree_depth,
 )
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits
 from protocol.verdict import Verdict, verdicts_hash
 from tests.protocol import make_vectors
 

@@ -15,8 +15,8 @@ from chain.events import (
 from chain.records import AggregatorState
 from chain.token import Erc20
 from devnet.accounts import dev_account
-from node.history import Outcome, RoundResult, round_results
-from protocol.quantities import Address, RoundId
+from node.results import Outcome, RoundResult, round_results
+from protocol.types import Address, RoundId
 from tests.commonweight.program import COMMONWEIGHT
 from tests.real.founding import AUDITOR, MEMBERS, MONEY, PARTICIPANTS
 from tests.real.network import Network

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from devnet.program import Program
-from operation.processes import spawn
+from runtime.processes import spawn
 
 _START_S: Final = 120.0  # a busy machine is slow, not broken
 _STOP_S: Final = 60.0

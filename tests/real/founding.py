@@ -11,11 +11,13 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from chain.wallet import Wallet
-from commonweight import launch
-from commonweight.config import Config
+from devnet import roles
 from devnet.accounts import CHAIN_ID
 from protocol.canonical import sha256
-from protocol.quantities import TokenUnits
+from protocol.types import TokenUnits
+from runtime.settings import write_location, write_toml
+from sponsor.config import Config
+from sponsor.found import InitialModel, deploy
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 from tests.commonweight.program import TINY
@@ -39,7 +41,7 @@ class Founded:
     location: FederationLocation
 
     def wallet(self, name: str) -> Wallet:
-        return launch.dev_wallet(self.folder / name)
+        return roles.dev_wallet(self.folder / name)
 
     def client(self, name: str | None = None) -> Federation:
         """Return the contract as `name` uses it."""
@@ -54,22 +56,22 @@ def found(folder: Path, rpc_url: str, ipfs_urls: dict[str, str], **terms: Any) -
     config = Config.load(TINY)
     changed = config.federation.model_copy(update=terms)
     config = config.model_copy(update={"federation": changed})
-    sponsor = launch.connect_sponsor(rpc_url, CHAIN_ID)
+    sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
     assert config.data.held_out is not None
     held_out = sha256(config.data.held_out.read_bytes()).hex()
     model, spec = LayerFolder(folder / "initial"), small_spec(evaluation_digest=held_out)
     model.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
-    initial = launch.InitialModel(model, model.root(spec))
+    initial = InitialModel(model, model.root(spec))
     store = ContentStore(ipfs_urls[SPONSOR])
-    aggregator = launch.dev_wallet(folder / AGGREGATOR)
+    aggregator = roles.dev_wallet(folder / AGGREGATOR)
     listed = [aggregator.address]
-    location = launch.deploy(config, spec, initial, sponsor, listed, store, rpc_url)
+    location = deploy(config, spec, initial, sponsor, listed, store, rpc_url)
     founded = Founded(folder, location)
     client = connect_federation(location, sponsor.wallet)
     for name in MEMBERS:
-        launch.give(sponsor, client, founded.wallet(name).address, MONEY)
+        roles.give(sponsor, client, founded.wallet(name).address, MONEY)
         place = location.model_copy(update={"ipfs_url": ipfs_urls[name]})
-        launch.write_location(folder / name / "federation.json", place)
+        write_location(folder / name / "federation.json", place)
     return founded
 
 
@@ -83,10 +85,10 @@ def write_settings(founded: Founded, confirmations: int) -> None:
         "confirmations": confirmations,
     }
     leads = {**common, "min_participants": len(PARTICIPANTS)}
-    launch.write_toml(founded.folder / AGGREGATOR / "aggregator.toml", leads)
+    write_toml(founded.folder / AGGREGATOR / "aggregator.toml", leads)
     for name in PARTICIPANTS:
         trains = {**common, "name": name, "data": "none", "model": "none"}
-        launch.write_toml(founded.folder / name / "participant.toml", trains)
+        write_toml(founded.folder / name / "participant.toml", trains)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from web3 import Web3
 
 from chain.rpc import connect
 from devnet.geth import geth
-from operation.healthcheck import is_chain
-from operation.processes import free_port
+from runtime.healthcheck import is_chain
+from runtime.processes import free_port
 from tests.real.daemon import Daemon
 
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 from urllib.error import HTTPError
 
 from devnet.kubo import kubo, peer_of
-from operation.healthcheck import is_ipfs
-from operation.processes import free_port
+from runtime.healthcheck import is_ipfs
+from runtime.processes import free_port
 from tests.real.daemon import Daemon
 
 _PEERING_S: Final = 60.0

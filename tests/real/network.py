@@ -21,9 +21,9 @@ from chain.events import RoundOpened
 from chain.federation import Federation
 from chain.records import Status
 from chain.rpc import connect
-from operation.processes import spawn
 from protocol.errors import CommonweightError
-from protocol.quantities import RoundId
+from protocol.types import RoundId
+from runtime.processes import spawn
 from tests.commonweight.program import ROOT
 from tests.real.founding import AGGREGATOR, AUDITOR, ROLES, found, read_log, write_settings
 from tests.real.geth import Geth

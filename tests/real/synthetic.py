@@ -8,7 +8,7 @@ between daemons happens in it.
 
 from typing import Any
 
-import node.ledger
+import node.follower
 from commonweight.cli import main
 from tests.world import SyntheticTrainer
 
@@ -20,6 +20,6 @@ def open_trainer(settings: Any, *_: object) -> SyntheticTrainer:
 
 
 if __name__ == "__main__":
-    ledger: Any = node.ledger
+    ledger: Any = node.follower
     ledger.open_trainer = open_trainer
     main(prog_name="commonweight")

@@ -10,7 +10,7 @@ from chain.transactions import Sender
 from chain.wallet import Wallet
 from devnet.accounts import CHAIN_ID, DEV_BALANCE_WEI, dev_account
 from protocol.cid import raw_cid
-from protocol.quantities import Address
+from protocol.types import Address
 from storage.ipfs import ContentStore
 from tests.real.geth import Geth, running_geth
 from tests.real.kubo import running_kubo, running_mesh

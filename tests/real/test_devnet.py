@@ -12,7 +12,7 @@ from devnet import daemons
 from devnet.accounts import dev_account
 from devnet.daemons import Wanted
 from protocol.errors import Misconfigured
-from protocol.quantities import Address
+from protocol.types import Address
 from storage.ipfs import ContentStore
 
 NOBODY = Address("0x000000000000000000000000000000000000dEaD")

@@ -15,12 +15,12 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation
 from chain.wallet import Wallet
-from commonweight import launch
-from commonweight.config import Config
+from devnet import roles
 from devnet.accounts import CHAIN_ID
-from node.history import Outcome, round_results
-from operation.processes import spawn
-from protocol.quantities import TokenUnits
+from node.results import Outcome, round_results
+from protocol.types import TokenUnits
+from runtime.processes import spawn
+from sponsor.config import Config
 from tests.commonweight.program import COMMONWEIGHT, TINY
 from tests.real.founding import AGGREGATOR, AUDITOR, SPONSOR, read_log
 from tests.real.geth import Geth
@@ -72,7 +72,7 @@ class Walk:
 
     def wallet(self, name: str) -> Wallet:
         """Return a role's wallet, made when there is none."""
-        return launch.dev_wallet(self.folder / name)
+        return roles.dev_wallet(self.folder / name)
 
     def client(self) -> Federation:
         return connect_federation(FederationLocation.load(self.place))
@@ -81,7 +81,7 @@ class Walk:
 
     def create(self) -> None:
         """Create the federation, and give everybody play money."""
-        sponsor = launch.connect_sponsor(self.rpc_url, CHAIN_ID)
+        sponsor = roles.connect_sponsor(self.rpc_url, CHAIN_ID)
         folder = self.folder / SPONSOR
         folder.mkdir()
         (folder / "wallet.password").write_text("secret\n")
@@ -92,7 +92,7 @@ class Walk:
         self.run("federation", "create", *config, *aggregator, *own)
         client = connect_federation(FederationLocation.load(self.place), sponsor.wallet)
         for name in MEMBERS:
-            launch.give(sponsor, client, self.wallet(name).address, MONEY)
+            roles.give(sponsor, client, self.wallet(name).address, MONEY)
 
     def take_part(self) -> None:
         """Set everybody up with `init` and start them."""

@@ -10,10 +10,10 @@ import pytest
 
 from chain.events import Revealed
 from chain.records import Status
-from node.history import Outcome, round_results
 from node.participant import Participant
+from node.results import Outcome, round_results
 from protocol.cid import raw_cid
-from protocol.quantities import RoundId
+from protocol.types import RoundId
 from storage.ipfs import ContentStore
 from tests.real.checks import audit_failures
 from tests.real.founding import AGGREGATOR, PARTICIPANTS, SPONSOR, read_log

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from auditor.check_result import Verified
 from auditor.replay import Audit
-from auditor.verified import Verified
 from chain.events import Created, read_events
 from chain.federation import Federation
 from chain.records import Status
@@ -54,9 +54,9 @@ def test_audits_outlast_the_state_of_the_block_they_began_at(tmp_path: Path) -> 
     with running_geth() as url, World(tmp_path, rpc_url=url, challenge_seconds=2) as world:
         round_id = world.open_round()
         world.commit_and_reveal(round_id)
-        world.coordinator.propose(round_id)
+        world.aggregator.propose(round_id)
         wait_until(lambda: world.client().status(round_id) is Status.SETTLEABLE)
-        world.coordinator.settle(round_id)
+        world.aggregator.settle(round_id)
         assert world.client().status(round_id) is Status.FINALIZED
         begun = Audit(world.client(), world.store, tmp_path / "begun")
         run = begun.run()

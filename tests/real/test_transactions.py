@@ -12,7 +12,7 @@ from chain.transactions import Sender, SendingLimits
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
 from protocol.errors import Misconfigured, Unavailable
-from protocol.quantities import Address
+from protocol.types import Address
 from tests.chain.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for
 from tests.chain.stage import ask
 from tests.real.geth import Geth, running_geth

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.dev_daemon import DevIpfsDaemon
+from devnet.ipfs.daemon import DevIpfsDaemon
 from storage.ipfs import ContentStore
 from tests.storage.lying_proxy import LyingProxy
 from tests.storage.other_daemons import running_ipfs

@@ -3,7 +3,7 @@
 from hashlib import sha256
 from pathlib import Path
 
-from protocol.quantities import Digest
+from protocol.types import Digest
 from storage.unixfs import compute_cid
 
 _PERIOD = bytes((31 * i + 7) % 251 for i in range(251))

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from storage.uploads import open_body
+from devnet.ipfs.uploads import open_body
 
 DRIP_S = 0.05
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from operation.processes import spawn, stop
 from protocol.errors import Unavailable
+from runtime.processes import spawn, stop
 from storage.ipfs import ContentStore
 
 _JS_IPFS = Path(__file__).parent / "js-ipfs"

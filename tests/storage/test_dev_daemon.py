@@ -14,9 +14,9 @@ import requests
 from ipfshttpclient.client import Client
 from ipfshttpclient.exceptions import ErrorResponse
 
+from devnet.ipfs.daemon import DevIpfsDaemon
 from protocol.errors import Misconfigured
 from storage.cid import Cid
-from storage.dev_daemon import DevIpfsDaemon
 from storage.download import ApiAddress
 from tests.storage.content import content
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from devnet.ipfs.blocks import BlockRepo
 from protocol.errors import Unavailable
-from protocol.quantities import Digest
-from storage.blocks import BlockRepo
+from protocol.types import Digest
 from storage.ipfs import ContentStore
 from tests.storage.content import content, write
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "storage.dev_daemon", "--port", "0", "--repo"]
+COMMAND = [sys.executable, "-m", "devnet.ipfs.daemon", "--port", "0", "--repo"]
 
 
 @contextmanager

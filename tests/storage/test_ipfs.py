@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from devnet.ipfs.daemon import DevIpfsDaemon
 from protocol.cid import raw_cid
 from protocol.errors import Misconfigured, Unavailable, WrongBytes
-from protocol.quantities import Digest
-from storage.dev_daemon import DevIpfsDaemon
+from protocol.types import Digest
 from storage.download import ApiAddress
 from storage.ipfs import MAX_BLOCK_BYTES, ContentStore, Contradiction
 from tests.storage.content import content, write

@@ -8,8 +8,8 @@ import pytest
 
 from protocol.errors import WrongBytes
 from protocol.manifest import Manifest
-from protocol.quantities import Digest
 from protocol.spec import Spec
+from protocol.types import Digest
 from storage.digests import examine
 from storage.layers import LayerFolder, Pinning, build_manifest, initial_subject, pin
 from storage.unixfs import compute_cid

@@ -1,0 +1,361 @@
+"""The aggregator's part in a federation: open a round, screen, average, propose, settle.
+
+Every step first reads from mined blocks what has happened, so that an aggregator that was killed
+continues where the chain stands, and a second one can take over:
+
+    next_round   the open round, or a new one; a standby waits for it, or takes the lead
+    propose      once no reveal can come any more: screen every revealed update, average the
+                 accepted ones, publish the model
+    respond      in the challenge window: post the leaves that are demanded of our proposal
+    settle       finalize after the challenge window
+    play         all of a round, asking participants to act through `ask`
+
+A standby plays along: it proposes once the lead is late or was refuted (docs/protocol.md §11).
+
+`ask` is how a driver reaches participants (Flower messages, function calls in a test). It decides
+nothing: whether somebody committed or revealed is read from the chain afterwards.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from aggregator.product_error import product_error
+from aggregator.responder import Held, Responder
+from chain.federation import Federation
+from chain.records import AggregatorState, Model, Status, SubmissionState
+from chain.reverts import Reverted
+from chain.rounds import await_end, model_before, proposal, reveals, unrevealed
+from profiling.recorder import Recorder
+from protocol.errors import Misconfigured
+from protocol.manifest import Kind
+from protocol.spec import Spec
+from protocol.types import Digest, RoundId, UnixTime
+from rounds.average import Mode, average_layers, memory_needed
+from rounds.screen import Screened, screen_reveals
+from storage.capacity import bytes_in, check_disk, check_memory
+from storage.ipfs import ContentStore
+from storage.layers import (
+    LayerFolder,
+    Pinning,
+    Subject,
+    build_manifest,
+    fetch_model,
+    fetch_verified,
+)
+
+Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
+
+_POLL_SECONDS: Final = 0.25
+# The lead has time left, has just opened a round, or is we by now.
+_NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
+_ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
+
+
+class Aggregator:
+    """One aggregator's wallet and store, at work for one federation."""
+
+    def __init__(
+        self,
+        federation: Federation,
+        store: ContentStore,
+        workspace: Path,
+        report: Callable[..., None] = lambda phase, **facts: None,
+        mode: Mode = "layerwise",
+    ) -> None:
+        self.mode = mode
+        self.federation = federation
+        self.store = store
+        self.workspace = workspace
+        self.report = report
+        self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between two looks
+        self.confirmations = 0  # blocks under the reveals before they are screened
+        self.terms = federation.terms()
+        self.address = federation.sender.address
+        self.chain_id = federation.w3.eth.chain_id
+        self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
+        self._check_shape()
+        self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
+        self._responder = Responder(federation, self.spec, report)
+
+    def next_round(self) -> RoundId | None:
+        """Return the open round, or open one; None once the federation is over.
+
+        A standby waits until the lead has opened one, and becomes the lead when that takes too
+        long. Misconfigured for an aggregator that is not listed, or no longer after a slash.
+        """
+        federation = self.federation
+        while True:
+            now = federation.now()
+            newest = now.round_count()
+            if newest and not now.get_round(newest).is_ended:
+                return newest
+            if now.is_over():
+                return None
+            self.bond()
+            self._check_standing()
+            if not self.is_leading():
+                self._take_over()
+            elif (opened := self._open_round()) is not None:
+                return opened
+
+    def bond(self) -> None:
+        """Post the bond where that is still missing; a standby does it before it is needed."""
+        if self.bond_state() is AggregatorState.LISTED:
+            self.federation.bond()
+
+    def bond_state(self) -> AggregatorState:
+        """Whether this aggregator is listed, bonded or slashed."""
+        return self.federation.aggregator_state(self.address)
+
+    def play(self, round_id: RoundId, ask: Ask) -> Status:
+        """Bring the round to its end and return its final status."""
+        while (status := self.federation.status(round_id)) < Status.FINALIZED:
+            try:
+                self._step(round_id, status, ask)
+            except Reverted:
+                # Somebody else pushed the round on since we looked: look again.
+                if self.federation.status(round_id) is status:
+                    raise
+        return status
+
+    def is_leading(self) -> bool:
+        """Whether this aggregator is the one to propose: a refuted or late one no longer is."""
+        return self.federation.current_aggregator() == self.address
+
+    def _open_round(self) -> RoundId | None:
+        """Open a round; None when the lead was handed on just before."""
+        try:
+            opened = self.federation.open_round()
+        except Reverted:
+            if self.is_leading():
+                raise
+            return None
+        self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
+        return opened.round_id
+
+    def _take_over(self) -> None:
+        """Hand the lead on from an aggregator that opens no round, or wait until that is allowed.
+
+        The contract decides both when, and which of several standbys is next.
+        """
+        try:
+            self.federation.replace_aggregator()
+        except Reverted as error:
+            if error.name not in _NOT_YET:
+                raise
+            self.wait()
+        else:
+            self.report("replaced an idle lead", lead=self.federation.current_aggregator())
+
+    def _check_standing(self) -> None:
+        state = self.bond_state()
+        if state is not AggregatorState.BONDED:
+            raise Misconfigured(f"{self.address} cannot aggregate here: it is {state.name.lower()}")
+
+    def _step(self, round_id: RoundId, status: Status, ask: Ask) -> None:
+        match status:
+            case Status.COMMIT:
+                self._ask(ask, "commit", round_id, status)
+            case Status.REVEAL:
+                self._ask(ask, "reveal", round_id, status)
+            case Status.PROPOSE if self.is_leading():
+                self.propose(round_id)
+            case Status.PROPOSE:
+                self.wait()
+            case Status.CHALLENGE:
+                self.respond(round_id)
+                self.wait()
+            case Status.SETTLEABLE:
+                self.settle(round_id)
+            case Status.EXPIRED:
+                self._push_on(round_id)
+            case _:
+                raise Misconfigured(f"round {round_id} was never opened")
+
+    def propose(self, round_id: RoundId) -> list[Screened]:
+        """Screen the revealed updates, average the accepted ones, publish and propose the model.
+
+        Waits, half of the phase at most, until mined blocks show that no reveal can be added. With
+        no update accepted the model stays as it is. Unrevealed commitments are penalized.
+        """
+        now = self._await_reveals(round_id)
+        model = model_before(now, round_id)
+        screened = self._screen(now, round_id, model)
+        proposed = self._publish(round_id, model, [s for s in screened if s.verdict.is_accepted])
+        verdicts = [s.verdict for s in screened]
+        with self.recorder.phase("propose", round_id):
+            receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
+        self.report(
+            "proposed", round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex()
+        )
+        self._penalize(round_id)
+        return screened
+
+    def _await_reveals(self, round_id: RoundId) -> Federation:
+        half = self.terms.propose_seconds // 2
+        deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
+        return await_end(
+            self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
+        )
+
+    def respond(self, round_id: RoundId) -> None:
+        """Post the leaves that are demanded of a proposal of ours; settle demands that are late."""
+        self._responder.respond(round_id, lambda: self._held(round_id))
+
+    def settle(self, round_id: RoundId) -> None:
+        """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
+        self._penalize(round_id)  # whom the proposal's own turn did not get to
+        verdicts = proposal(self.federation, round_id).verdicts
+        receipt = self.federation.finalize(round_id, verdicts)
+        self.report("finalized", round=round_id, gas=receipt.gas_used)
+
+    def _push_on(self, round_id: RoundId) -> None:
+        """Hand an expired round to a bonded standby, or end it when there is none."""
+        try:
+            self.federation.replace_aggregator()
+        except Reverted as error:
+            if error.name != "NoStandby":
+                raise
+            self._penalize(round_id)
+            self.federation.abandon(round_id)
+
+    def _screen(self, now: Federation, round_id: RoundId, model: Model) -> list[Screened]:
+        revealed = reveals(now, round_id)
+        self._check_room(round_id, len(revealed))
+        self.report("screening", round=round_id, updates=len(revealed))
+        subject = self._subject(round_id, "model")
+        folder = LayerFolder(self.workspace / "models" / model.root.hex())
+        with self.recorder.phase("fetch model", round_id):
+            fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
+        with self.recorder.phase("verify", round_id):
+            return screen_reveals(
+                self.store,
+                self.spec,
+                self._subject(round_id, "update"),
+                revealed,
+                folder,
+                model.root,
+                self.terms.weight_cap,
+                self._round_folder(round_id) / "updates",
+                lambda decision: self._report_screened(round_id, decision),
+            )
+
+    def _check_room(self, round_id: RoundId, updates: int) -> None:
+        """Announce what the round takes; Misconfigured when this machine does not have it."""
+        # The model before, every update, the model after. What is there already is overwritten.
+        folder = self._round_folder(round_id)
+        missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(folder), 0)
+        memory = memory_needed(self.spec, updates, self.mode)
+        purpose = f"round {round_id} with {updates} updates"
+        self.report(
+            "announcing",
+            round=round_id,
+            disk_bytes=missing,
+            disk_free=check_disk(self.workspace, missing, purpose),
+            memory_bytes=memory,
+            memory_free=check_memory(memory, purpose),
+        )
+
+    def _publish(self, round_id: RoundId, model: Model, accepted: list[Screened]) -> Model:
+        if not accepted:
+            return model
+        target = LayerFolder(self._round_folder(round_id) / "model")
+        updates = [s.folder for s in accepted]
+        self.report("averaging", round=round_id, updates=len(updates))
+        weights = [s.verdict.weight for s in accepted]
+        with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
+            with self.recorder.phase("average", round_id):
+                root = average_layers(
+                    self.spec, updates, weights, target, mode=self.mode, on_layer=pinning.begin
+                )
+            self._report_product_error(round_id, updates, weights)
+            with self.recorder.phase("hash", round_id) as span:
+                span.add(read=self.spec.total_bytes)
+                about = (self.spec, self._subject(round_id, "model"), root)
+                manifest = build_manifest(target, *about)
+            return Model(root=root, manifest=pinning.finish(manifest))
+
+    def _report_product_error(
+        self, round_id: RoundId, updates: list[LayerFolder], weights: list[int]
+    ) -> None:
+        error = product_error(self.spec, updates, weights)
+        if error is not None:
+            weight = max(error.by_weight, key=lambda name: error.by_weight[name])
+            self.report(
+                "aggregation error",
+                round=round_id,
+                total=error.total,
+                largest=error.by_weight[weight],
+                weight=weight,
+            )
+
+    def _held(self, round_id: RoundId) -> dict[Digest, Held]:
+        """Return the model we proposed and the updates it averages, by root; nothing of others."""
+        proposed = proposal(self.federation, round_id)
+        if proposed.aggregator != self.address:
+            return {}
+        folder = self._round_folder(round_id)
+        accepted = {v.participant for v in proposed.verdicts if v.is_accepted}
+        held = {}
+        for reveal in reveals(self.federation, round_id):
+            if reveal.participant in accepted:
+                update = LayerFolder(folder / "updates" / reveal.participant)
+                about = (self.spec, self._subject(round_id, "update"), reveal.root, update)
+                fetch = partial(fetch_verified, self.store, reveal.manifest, *about)
+                held[reveal.root] = Held(update, fetch)
+        model = LayerFolder(folder / "model")
+        about = (self.spec, self._subject(RoundId(round_id + 1), "model"), proposed.root, model)
+        held[proposed.root] = Held(
+            model, partial(fetch_model, self.store, proposed.manifest, *about)
+        )
+        return held
+
+    def _penalize(self, round_id: RoundId) -> None:
+        """Take the penalty for every commitment that was not revealed, unless it is taken."""
+        for participant in unrevealed(self.federation, round_id):
+            try:
+                self.federation.penalize(round_id, participant)
+            except Reverted:
+                submission = self.federation.get_submission(round_id, participant)
+                if submission.state is not SubmissionState.PENALIZED:
+                    raise
+                continue  # by another aggregator, since we looked
+            self.report("penalized", round=round_id, participant=participant)
+
+    def _ask(
+        self, ask: Ask, action: Literal["commit", "reveal"], round_id: RoundId, status: Status
+    ) -> None:
+        self.report(f"asking to {action}", round=round_id)
+        ask(action, round_id)
+        again_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        while time.monotonic() < again_at and self.federation.status(round_id) is status:
+            self.wait()
+
+    def _report_screened(self, round_id: RoundId, decision: Screened) -> None:
+        verdict = decision.verdict
+        self.report(
+            "accepted" if verdict.is_accepted else "rejected",
+            round=round_id,
+            participant=verdict.participant,
+            check=verdict.reason,
+            reason=decision.reason,
+        )
+
+    def _check_shape(self) -> None:
+        spec, terms = self.spec, self.terms
+        found = (terms.leaf_count, terms.tree_depth, terms.leaf_values)
+        expected = (spec.leaf_count, spec.tree_depth, spec.encoding.leaf_values)
+        if found != expected:
+            raise Misconfigured(
+                f"the contract has {found[0]} leaves at depth {found[1]} of {found[2]} values, "
+                f"its spec has {expected[0]} at depth {expected[1]} of {expected[2]}"
+            )
+
+    def _subject(self, round_id: RoundId, kind: Kind) -> Subject:
+        return Subject(self.chain_id, self.federation.address, round_id, kind)
+
+    def _round_folder(self, round_id: RoundId) -> Path:
+        return self.workspace / self.federation.address / f"round-{round_id:04d}"

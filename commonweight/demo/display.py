@@ -1,0 +1,130 @@
+"""What a person sees of a demo: live on a terminal, plain lines elsewhere, a table at the end."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from protocol.types import format_tokens
+from sponsor.config import Config
+
+_QUIET = {"training", "asking to commit", "asking to reveal", "fetching model"}
+
+
+class DemoView:
+    """Follows the lines of progress; use it as a context manager."""
+
+    def __init__(self, config: Config, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._names = config.data.names
+        self._rounds = config.federation.rounds
+        self._rows: dict[str, dict[str, Any]] = {name: {"phase": "waiting"} for name in self._names}
+        self._head = "starting"
+        self._round = 0
+        self._losses: dict[int, float] = {}
+        self._addresses: dict[str, str] = {}
+        self._started = time.monotonic()
+        self._live = Live(self._draw(), console=self._console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.update(self._draw(), refresh=True)
+            self._live.stop()
+
+    def show(self, line: dict[str, Any]) -> None:
+        """Take one line of progress in."""
+        who, phase = line["who"], line["phase"]
+        self._round = max(self._round, int(line.get("round", 0)))
+        if who in self._rows:
+            self._rows[who] = line
+        elif phase == "evaluated":
+            self._losses[line["round"]] = line["loss"]
+            self._head = "evaluated"
+        elif phase == "joined":
+            self._addresses[line["participant"]] = line["name"]
+        else:
+            self._head = phase
+        if self._console.is_terminal:
+            self._live.update(self._draw())
+        elif phase not in _QUIET:
+            self._console.print(self._plain(line), soft_wrap=True)
+
+    def _draw(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for name in self._names:
+            row = self._rows[name]
+            steps = row.get("steps")
+            bar: RenderableType = Text("")
+            if steps:
+                bar = ProgressBar(total=steps, completed=row["step"], width=24)
+            loss = f"loss {row['loss']:.3f}" if "loss" in row else ""
+            table.add_row(Text(name, style="bold"), row["phase"], bar, loss)
+        losses = "  ".join(f"{n}: {loss:.3f}" for n, loss in sorted(self._losses.items()))
+        seconds = time.monotonic() - self._started
+        head = f"round {self._round}/{self._rounds}  {self._head}  {seconds:.0f} s"
+        return Group(Text(head, style="cyan"), table, Text(f"held-out loss  {losses}"))
+
+    def _plain(self, line: dict[str, Any]) -> str:
+        facts = {k: v for k, v in line.items() if k not in ("time", "who", "phase") and v != ""}
+        shown = "  ".join(f"{key} {self._fact(value)}" for key, value in facts.items())
+        seconds = time.monotonic() - self._started
+        return f"{seconds:6.1f} s  {line['who']:<13} {line['phase']:<20} {shown}"
+
+    def _fact(self, value: object) -> str:
+        if isinstance(value, float):
+            return f"{value:.4f}"
+        return self._addresses.get(str(value), str(value))
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Print the table of a finished demo on stdout."""
+    console = Console(file=sys.stdout, highlight=False)
+    names = result["names"]
+    rounds = Table("round", "accepted", "held-out loss", "gas", "seconds", "model CID")
+    rounds.columns[-1].overflow = "fold"  # a shortened CID is of no use
+    rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "the base model")
+    for row in result["rounds"]:
+        rejected = [f"{names.get(who)}: check {check}" for who, check in row["rejected"].items()]
+        accepted = f"{len(row['accepted'])} of {len(row['accepted']) + len(rejected)}"
+        rounds.add_row(
+            str(row["round"]),
+            "; ".join([accepted, *rejected]),
+            _loss(row["loss"]),
+            f"{row['gas']:,}",
+            str(row["seconds"]),
+            row["model_cid"],
+        )
+    console.print(rounds)
+    paid = Table("earned by", "address", "tokens")
+    for account, units in result["paid"].items():
+        paid.add_row(names.get(account, "aggregator"), account, format_tokens(units))
+    console.print(paid)
+    errors = [row["aggregation_error"] for row in result["rounds"]]
+    if any(error is not None for error in errors):
+        shown = ", ".join("none" if error is None else f"{error:.1%}" for error in errors)
+        console.print(f"averaging A and B apart missed the mean of BA by {shown}, round by round")
+    audit = result["audit"]
+    verdict = "every check passed" if not audit["failed"] else f"{audit['failed']} FAILED"
+    console.print(f"audit       {audit['checks']} checks, {verdict}")
+    console.print(f"federation  {result['federation']}")
+    console.print(f"files       {result['folder']} (loss.png, audit.json, result.json)")
+
+
+def _loss(loss: float | None) -> str:
+    return "" if loss is None else f"{loss:.4f}"

@@ -1,0 +1,198 @@
+"""What a run came to: read from the chain, with the losses that the aggregator reported.
+
+federation    the contract's address            rounds    one object a round, see `_round` below
+seed, base_loss                                 paid      address to token units
+audit         {"checks": n, "failed": n}        data      what each participant read and dropped
+
+A round's `validation` has, by participant, the loss on the data that it kept back: of the model
+that it started from, and of its own update before it was averaged. `aggregation_error` is how far
+the averaged A and B are from averaging their product (aggregator/product_error.py).
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chain.events import Finalized, Paid, RoundEvent, RoundOpened
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.rounds import connect_federation, standing_proposal
+from protocol.cid import raw_cid
+from protocol.errors import CommonweightError, Misconfigured
+from runtime.progress import read_progress
+
+
+def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any]:
+    """Return the result of a run, without its audit."""
+    federation = connect_federation(location)
+    events = federation.read_events()
+    lines = list(progress(run))
+    losses = {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
+    opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
+    finalized = [e for e in events if isinstance(e, Finalized)]
+    by_round = {
+        event.round: [e for e in events if isinstance(e, RoundEvent) and e.round == event.round]
+        for event in finalized
+    }
+    return {
+        "federation": location.address,
+        "seed": seed,
+        "base_loss": losses.get(0),
+        "rounds": [
+            _round(federation, event, opened[event.round], by_round[event.round], losses)
+            | _told(lines, event.round)
+            for event in finalized
+        ],
+        "data": {line["who"]: _facts(line) for line in lines if line["phase"] == "data"},
+        "paid": _paid(by_round),
+        "names": names(run),
+    }
+
+
+def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
+    """Start an audit in a process of its own, from the address and the endpoints alone."""
+    command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
+    command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--no-cache", "--json"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
+    """Wait for the audit; return the number of checks and of those that failed.
+
+    Its full record goes to the run's audit.json.
+    """
+    output, errors = process.communicate()
+    try:
+        record = json.loads(output)
+    except ValueError:
+        last = errors.strip().splitlines()[-1:] or ["no output"]
+        raise CommonweightError(f"the audit did not run: {last[0]}") from None
+    (run / "audit.json").write_text(json.dumps(record, indent=2) + "\n")
+    checks = record["checks"]
+    return {"checks": len(checks), "failed": sum(not check["passed"] for check in checks)}
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw the held-out loss over the rounds."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise Misconfigured(
+            "no matplotlib for the plot: pip install 'commonweight[plot]'"
+        ) from error
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    points = [(0, result["base_loss"])] + [(r["round"], r["loss"]) for r in result["rounds"]]
+    known = [(number, loss) for number, loss in points if loss is not None]
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    axes.plot([n for n, _ in known], [loss for _, loss in known], marker="o", color="#1f6f8b")
+    for number, loss in known:
+        axes.annotate(
+            f"{loss:.3f}", (number, loss), textcoords="offset points", xytext=(0, 8), ha="center"
+        )
+    axes.set_xlabel("round (0: the base model)")
+    axes.set_ylabel("held-out loss, nats a token")
+    axes.set_xticks([number for number, _ in points])
+    axes.margins(y=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def names(run: Path) -> dict[str, str]:
+    """Return the participants' names by address, as this machine knows them."""
+    found = {}
+    for path in sorted((run / "participants").glob("*/wallet.json")):
+        from node.settings import ParticipantSettings
+
+        settings = ParticipantSettings.load(path.parent / "participant.toml")
+        address = "0x" + json.loads(path.read_text())["address"].removeprefix("0x")
+        found[_checksum(address)] = settings.name
+    return found
+
+
+def progress(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of progress of all attempts at a run, the oldest first."""
+    for path in sorted((run / "progress").glob("*.jsonl")):
+        for _, raw in read_progress(path):
+            yield parse_line(raw)
+
+
+def parse_line(raw: bytes) -> dict[str, Any]:
+    """Return a line of progress."""
+    line: dict[str, Any] = json.loads(raw)
+    return line
+
+
+def _round(
+    federation: Federation,
+    settled: Finalized,
+    opened: RoundOpened,
+    events: list[RoundEvent],
+    losses: dict[int, float],
+) -> dict[str, Any]:
+    standing = standing_proposal(events)
+    verdicts = standing.verdicts if standing else ()
+    return {
+        "round": settled.round,
+        "model_root": settled.root.hex(),
+        "model_cid": raw_cid(settled.manifest),
+        "loss": losses.get(settled.round),
+        "accepted": [v.participant for v in verdicts if v.is_accepted],
+        "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
+        "gas": _gas(federation, events),
+        "seconds": _time(federation, settled) - _time(federation, opened),
+    }
+
+
+def _told(lines: list[dict[str, Any]], round_id: int) -> dict[str, Any]:
+    """What participants and aggregator said of a round that is not on the chain."""
+    of_round = [line for line in lines if line.get("round") == round_id]
+    return {
+        "validation": {
+            line["who"]: {name: line[name] for name in ("model", "own", "tokens")}
+            for line in of_round
+            if line["phase"] == "validated"
+        },
+        "aggregation_error": next(
+            (line["total"] for line in of_round if line["phase"] == "aggregation error"), None
+        ),
+    }
+
+
+def _facts(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in ("time", "who", "phase")}
+
+
+def _gas(federation: Federation, events: list[RoundEvent]) -> int:
+    """The gas of all transactions that this round is about."""
+    hashes = {event.transaction_hash for event in events}
+    receipts = [federation.w3.eth.get_transaction_receipt(each) for each in hashes]  # type: ignore[arg-type]
+    return sum(receipt["gasUsed"] for receipt in receipts)
+
+
+def _time(federation: Federation, event: RoundEvent) -> int:
+    return int(federation.w3.eth.get_block(event.block_number)["timestamp"])
+
+
+def _paid(by_round: dict[Any, list[RoundEvent]]) -> dict[str, int]:
+    paid: Counter[str] = Counter()
+    for events in by_round.values():
+        for event in events:
+            if isinstance(event, Paid):
+                paid[event.participant] += event.amount
+            elif isinstance(event, Finalized) and event.fee:
+                paid[event.aggregator] += event.fee
+    return dict(paid)
+
+
+def _checksum(address: str) -> str:
+    from eth_utils.address import to_checksum_address
+
+    return str(to_checksum_address(address))

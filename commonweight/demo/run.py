@@ -1,0 +1,241 @@
+"""The demo: a whole federation on one machine, from an empty chain to an audited payout.
+
+A run is a folder. Killed at any point, the next `commonweight demo` with the same configuration and
+seed goes on with the same run, from where the chain stands.
+"""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chain.location import FederationLocation
+from chain.wallet import Wallet
+from commonweight.demo import results
+from commonweight.demo.shards import prepare_data
+from devnet import daemons, roles
+from devnet.accounts import CHAIN_ID
+from protocol.canonical import canonical_json, sha256
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from protocol.spec import Spec
+from runtime.flower import Simulation
+from runtime.home import cache_folder, home, newest_run, next_run
+from runtime.progress import read_progress, reporter
+from runtime.settings import write_location
+from sponsor import found
+from sponsor.config import Config
+from storage.files import read_json, write_json
+from storage.ipfs import ContentStore
+
+DEMO: Final = "demo"
+_READY: Final = "ready"
+_POLL_SECONDS: Final = 0.2
+
+OnLine = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose besides the configuration."""
+
+    seed: int = 0
+    keep: bool = False
+    chain_port: int = 0
+    ipfs_port: int = 0
+    ipfs_url: str | None = None
+    rpc_url: str | None = None
+
+
+def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any]:
+    """Play the whole demo and return its result (see `commonweight.demo.results`).
+
+    `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
+    """
+    if not config.data.names:
+        raise Misconfigured("a demo needs [data.participants]: a file of examples for each")
+    run, is_new = _choose_run(config, options)
+    try:
+        config = prepare_data(config, run / "data", options.seed)
+    except CommonweightError:
+        if is_new:
+            shutil.rmtree(run)  # nothing was started that the next attempt could go on with
+        raise
+    for line in results.progress(run):
+        on_line(line)  # of earlier attempts
+    progress = run / "progress" / f"{time.time_ns()}.jsonl"
+    tell = _teller(progress, on_line)
+    tell("started" if is_new else "resumed", run=run.name)
+    # The model is prepared while devnet and Flower come up; all take seconds of imports.
+    with (
+        _devnet(options) as wait_for_devnet,
+        Simulation(run / "flower", config.simulation.threads) as simulation,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        built = pool.submit(_build, config, options.seed, run, tell)
+        aggregator = _add_aggregator(config, run, progress)
+        participants, processes = len(config.data.names), config.simulation.processes
+        flwr = simulation.run(run, participants=participants, processes=processes)
+        endpoints = wait_for_devnet()
+        location = _launch(config, run, progress, built.result(), aggregator, endpoints, tell)
+        _play(run, flwr, _Follower(progress, on_line))
+        simulation.terminate()
+        return _conclude(location, run, options.seed, tell)
+
+
+def _build(
+    config: Config, seed: int, run: Path, tell: Callable[..., None]
+) -> tuple[Spec, found.InitialModel] | None:
+    """Return a new federation's spec and initial model; None when the run has its federation."""
+    if (run / "federation.json").exists():
+        return None
+    tell("preparing the model", source=config.model.source)
+    return found.build_spec(config, seed, cache_folder(), run / "model")
+
+
+def _add_aggregator(config: Config, run: Path, progress: Path) -> Wallet:
+    """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
+    (run / _READY).unlink(missing_ok=True)
+    folder, file = run / "aggregator", run / "federation.json"
+    return roles.add_aggregator(folder, file, progress, run / _READY, config.aggregation.mode)
+
+
+def _conclude(
+    location: FederationLocation, run: Path, seed: int, tell: Callable[..., None]
+) -> dict[str, Any]:
+    tell("auditing")
+    audit = results.start_audit(location)
+    result = results.collect(location, run, seed)
+    results.plot(result, run / "loss.png")
+    result["audit"] = results.finish_audit(audit, run)
+    tell("audited", **result["audit"])
+    write_json(run / "result.json", result)
+    return {**result, "folder": str(run)}
+
+
+@contextmanager
+def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
+    """Start the devnet where the user gave no endpoints; yield what waits for (RPC, IPFS) URLs."""
+    if options.rpc_url and options.ipfs_url:
+        given = options.rpc_url, options.ipfs_url
+        yield lambda: given
+        return
+    folder = home() / "devnet"
+    wanted = daemons.Wanted(chain_port=options.chain_port, ipfs_port=options.ipfs_port)
+    net = daemons.start(folder, wanted, outlive=options.keep)
+
+    def wait() -> tuple[str, str]:
+        daemons.wait(net, folder)
+        return options.rpc_url or net.rpc_url, options.ipfs_url or net.ipfs_url
+
+    try:
+        yield wait
+    finally:
+        if not options.keep:
+            daemons.down(folder)
+
+
+def _teller(progress: Path, on_line: OnLine) -> Callable[..., None]:
+    """Return a report that is also shown at once."""
+    report = reporter(progress, DEMO)
+
+    def tell(phase: str, **facts: Any) -> None:
+        report(phase, **facts)
+        on_line({"who": DEMO, "phase": phase, **facts})
+
+    return tell
+
+
+def _choose_run(config: Config, options: Options) -> tuple[Path, bool]:
+    """Return the run to play, and whether it is new."""
+    identity = sha256(canonical_json([config.model_dump(mode="json"), options.seed])).hex()
+    newest = newest_run()
+    if newest is not None and (newest / "run.json").exists():
+        known = read_json(newest / "run.json")
+        if known["identity"] == identity and not (newest / "result.json").exists():
+            return newest, False
+    run = next_run()
+    write_json(run / "run.json", {"identity": identity, "seed": options.seed})
+    return run, True
+
+
+def _launch(
+    config: Config,
+    run: Path,
+    progress: Path,
+    built: tuple[Spec, found.InitialModel] | None,
+    aggregator: Wallet,
+    endpoints: tuple[str, str],
+    tell: Callable[..., None],
+) -> FederationLocation:
+    """Launch the federation of a run, or what is missing of it; `built` is needed for a new one."""
+    rpc_url, ipfs_url = endpoints
+    store = ContentStore(ipfs_url)
+    file = run / "federation.json"
+    sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
+    if built is not None:
+        spec, model = built
+        tell("deploying the contract", layers=len(spec.layers), bytes=spec.total_bytes)
+        location = found.deploy(config, spec, model, sponsor, [aggregator.address], store, rpc_url)
+        write_location(file, location)
+    location = FederationLocation.load(file).model_copy(
+        # A devnet may come back at other ports.
+        update={"rpc_url": rpc_url, "ipfs_url": store.api_url}
+    )
+    write_location(file, location)
+    roles.bond_aggregator(sponsor, location, aggregator)
+    for index, (name, data) in enumerate(config.data.participants.items()):
+        folder = run / "participants" / str(index)
+        wallet = roles.add_participant(folder, name, data, config, cache_folder(), file, progress)
+        roles.join_participant(sponsor, location, wallet)
+        tell("joined", participant=wallet.address, name=name)
+    (run / _READY).touch()
+    return location
+
+
+def _play(run: Path, flwr: subprocess.Popen[bytes], follower: "_Follower") -> None:
+    """Follow the run until the aggregator has finished, passing its lines of progress on."""
+    while not follower.follow():
+        if flwr.poll() is not None and not follower.follow():
+            raise Unavailable(f"Flower's run ended early: see {run / 'flower' / 'run.log'}")
+        time.sleep(_POLL_SECONDS)
+
+
+class _Follower:
+    """Reads the lines of progress as they come; knows when the aggregator has ended.
+
+    Each attempt at a run has a file of its own: what a killed attempt leaves running for a moment
+    must not be taken for this one's failure.
+    """
+
+    def __init__(self, path: Path, on_line: OnLine) -> None:
+        self._path = path
+        self._on_line = on_line
+        self._offset = 0
+
+    def follow(self) -> bool:
+        """Pass on what is new; whether the aggregator finished. Raises when it failed."""
+        for line in self._lines():
+            if line["phase"] == "failed":
+                raise CommonweightError(f"{line['who']} failed: {line['reason']}")
+            if _is(line, "finished"):
+                return True
+        return False
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = []
+        for offset, raw in read_progress(self._path, self._offset):
+            self._offset = offset
+            line = results.parse_line(raw)
+            if line["who"] != DEMO:  # told already
+                self._on_line(line)
+            lines.append(line)
+        return lines
+
+
+def _is(line: dict[str, Any], phase: str) -> bool:
+    return line.get("who") == "aggregator" and line.get("phase") == phase

@@ -1,0 +1,249 @@
+"""Compiles contracts/src with py-solc-x into the committed contracts/artifacts/*.json.
+
+    python -m contracts.compiler            # rewrite the artifacts
+    python -m contracts.compiler --check    # exit 1 when they are not what the sources compile to
+
+The settings are those of contracts/foundry.toml, and no metadata goes into the bytecode, so that
+it depends on nothing but the sources and the compiler's version: tests/contracts/test_artifacts.py.
+
+Reading an artifact (`load_artifact`) needs no compiler and no Node.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from protocol.errors import Misconfigured
+
+Artifact = dict[str, Any]
+
+SOLC_VERSION: Final = "0.8.37"
+SETTINGS: Final[dict[str, Any]] = {
+    "evmVersion": "cancun",
+    "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
+    "optimizer": {"enabled": True, "runs": 200},
+    "viaIR": False,
+}
+CONTRACTS_DIR: Final = Path(__file__).resolve().parent.parent / "contracts"
+
+_OUTPUTS: Final = (
+    "abi",
+    "evm.bytecode.object",
+    "evm.deployedBytecode.object",
+    "evm.deployedBytecode.immutableReferences",
+    "storageLayout",
+)
+_NPM: Final = "run `npm ci --ignore-scripts`"
+_IMPORT: Final = re.compile(r"^import\b[^;]*?\"([^\"]+)\";", re.MULTILINE)
+
+
+@lru_cache
+def load_artifact(name: str) -> Artifact:
+    """Return the committed artifact of a contract, such as `Federation` (see `compile_contracts`).
+
+    Raises Misconfigured when there is none of that name.
+    """
+    # Beside this package, not importlib's `contracts`: a folder of that name in the user's working
+    # directory would be found first.
+    resource = CONTRACTS_DIR / "artifacts" / f"{name}.json"
+    if not resource.is_file():
+        raise Misconfigured(f"no compiled contract is named {name}")
+    artifact: Artifact = json.loads(resource.read_text(encoding="utf-8"))
+    return artifact
+
+
+def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact]:
+    """Return the artifact of every deployable contract in contracts_dir/src, by name.
+
+    Interfaces have no code, libraries of internal functions no interface: neither is deployed.
+
+    Keys of an artifact: `contractName`, `sourceName`, `abi`, `bytecode` and `deployedBytecode` (hex
+    with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at
+    deployment), `storageLayout` (label, slot, offset and type of each state variable) and
+    `compiler` (version and settings).
+
+    Raises Misconfigured when no compiler can be had or the sources do not compile.
+    """
+    import solcx  # only builders of the contract need it
+    from solcx.exceptions import SolcError
+
+    request = {
+        "language": "Solidity",
+        "sources": {name: {"content": text} for name, text in _sources(contracts_dir).items()},
+        "settings": {**SETTINGS, "outputSelection": {"*": {"*": list(_OUTPUTS)}}},
+    }
+    try:
+        output = solcx.compile_standard(request, solc_binary=find_solc(contracts_dir))
+    except SolcError as error:
+        raise Misconfigured(f"the contracts do not compile: {error.message}") from error
+    return {
+        name: _artifact(source, name, compiled)
+        for source, contracts in output["contracts"].items()
+        for name, compiled in contracts.items()
+        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"] and compiled["abi"]
+    }
+
+
+def find_solc(contracts_dir: Path = CONTRACTS_DIR) -> Path:
+    """Return a compiler of version SOLC_VERSION that py-solc-x can run.
+
+    First a native one that py-solc-x installed, then the npm compiler of contracts/package.json,
+    then a native one that py-solc-x downloads now.
+
+    Raises Misconfigured when none of them can be had, or the npm compiler is of another version.
+    """
+    import solcx
+    from solcx.exceptions import SolcInstallationError, SolcNotInstalled
+
+    try:
+        return Path(solcx.install.get_executable(SOLC_VERSION))
+    except SolcNotInstalled:
+        pass
+    if (contracts_dir / "node_modules" / "solc").is_dir():
+        return _npm_solc(contracts_dir)
+    try:
+        solcx.install_solc(SOLC_VERSION)
+        return Path(solcx.install.get_executable(SOLC_VERSION))
+    except (OSError, SolcInstallationError, SolcNotInstalled) as error:
+        raise Misconfigured(
+            f"no Solidity compiler {SOLC_VERSION}: {_NPM} in {contracts_dir}, "
+            "or let py-solc-x download one"
+        ) from error
+
+
+def write_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
+    """Compile, rewrite contracts_dir/artifacts and return the paths written."""
+    folder = contracts_dir / "artifacts"
+    folder.mkdir(exist_ok=True)
+    written = []
+    for name, artifact in sorted(compile_contracts(contracts_dir).items()):
+        path = folder / f"{name}.json"
+        path.write_text(artifact_text(artifact), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def stale_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
+    """Return the artifact files that are missing, left over, or not what the sources compile to."""
+    folder = contracts_dir / "artifacts"
+    expected = {
+        folder / f"{name}.json": artifact_text(artifact)
+        for name, artifact in compile_contracts(contracts_dir).items()
+    }
+    left_over = set(folder.glob("*.json")) - set(expected)
+    differing = {
+        path
+        for path, text in expected.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    }
+    return sorted(left_over | differing)
+
+
+def artifact_text(artifact: Artifact) -> str:
+    """Return the one way to write an artifact: sorted keys, two spaces, newline at the end."""
+    return json.dumps(artifact, indent=2, sort_keys=True) + "\n"
+
+
+def _npm_solc(contracts_dir: Path) -> Path:
+    wrapper = contracts_dir / "tools" / "solc"
+    try:
+        answer = subprocess.run([wrapper, "--version"], capture_output=True, check=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Misconfigured(f"{wrapper} does not run; it needs Node 20 or newer") from error
+    if f"Version: {SOLC_VERSION}+" not in answer.stdout:
+        raise Misconfigured(f"{wrapper} is not Solidity {SOLC_VERSION}: {_NPM} in {contracts_dir}")
+    return wrapper
+
+
+def _sources(contracts_dir: Path) -> dict[str, str]:
+    """Return every file that contracts_dir/src needs, imports included, by source name."""
+    pending = [f"src/{path.name}" for path in sorted((contracts_dir / "src").glob("*.sol"))]
+    if not pending:
+        raise Misconfigured(
+            f"{contracts_dir} holds no src/*.sol: compile in a copy of the repository"
+        )
+    sources: dict[str, str] = {}
+    while pending:
+        name = pending.pop()
+        if name in sources:
+            continue
+        path = contracts_dir / (f"node_modules/{name}" if name.startswith("@") else name)
+        try:
+            sources[name] = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise Misconfigured(f"{path} is missing: {_NPM} in {contracts_dir}") from error
+        pending += [_resolve(name, imported) for imported in _IMPORT.findall(sources[name])]
+    return sources
+
+
+def _resolve(importer: str, imported: str) -> str:
+    """Return the source name of a path as the file `importer` writes it."""
+    if not imported.startswith("."):
+        return imported
+    parts: list[str] = []
+    for part in (PurePosixPath(importer).parent / imported).parts:
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
+    deployed = compiled["evm"]["deployedBytecode"]
+    layout = compiled["storageLayout"]
+    types = layout["types"] or {}
+    return {
+        "contractName": name,
+        "sourceName": source,
+        "abi": compiled["abi"],
+        "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
+        "deployedBytecode": "0x" + deployed["object"],
+        "immutableReferences": sorted(
+            (r for references in deployed["immutableReferences"].values() for r in references),
+            key=lambda reference: reference["start"],
+        ),
+        "storageLayout": [
+            {
+                "label": entry["label"],
+                "offset": entry["offset"],
+                "slot": entry["slot"],
+                "type": types[entry["type"]]["label"],
+            }
+            for entry in layout["storage"]
+        ],
+        "compiler": {"version": SOLC_VERSION, "settings": SETTINGS},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m contracts.compiler",
+        description="Compile contracts/src and rewrite contracts/artifacts.",
+    )
+    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on a difference")
+    parser.add_argument("--contracts", type=Path, default=CONTRACTS_DIR, help="another folder")
+    options = parser.parse_args(arguments)
+    try:
+        if not options.check:
+            for path in write_artifacts(options.contracts):
+                print(path)
+            return 0
+        stale = stale_artifacts(options.contracts)
+    except Misconfigured as error:
+        print(error, file=sys.stderr)
+        return 1
+    for path in stale:
+        print(f"{path} is not what the sources compile to: run `make contracts`")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

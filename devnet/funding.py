@@ -1,0 +1,77 @@
+"""Giving wallets of a devnet what they need, from the first of its accounts."""
+
+import re
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Final
+
+from eth_utils.address import to_checksum_address
+
+from chain.location import FederationLocation
+from chain.rounds import connect_federation
+from chain.token import Erc20
+from devnet import roles
+from devnet.accounts import CHAIN_ID
+from protocol.errors import Misconfigured, Unavailable
+from protocol.types import Address, TokenUnits
+from runtime.home import federation_file
+
+_UNITS: Final = 10**18  # of an ether, and of a dev token
+
+
+def read_address(text: str) -> Address:
+    """Return an address as Ethereum spells it, from digits in any case; else Misconfigured."""
+    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", text):
+        raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
+    return Address(to_checksum_address(text.lower()))
+
+
+def read_amount(text: str) -> int:
+    """Return a decimal number of ether or tokens in wei or token units; else Misconfigured."""
+    try:
+        amount = Decimal(text) * _UNITS
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
+        raise Misconfigured(f"the amount {text!r}: expected a number such as 2.5, not negative")
+    return int(amount)
+
+
+def fund(
+    rpc_url: str, to: Address, wei: int, tokens: int, federation: Path | None
+) -> dict[str, Decimal]:
+    """Send ether and tokens, and return what the wallet then holds of those sent, by name.
+
+    The tokens are those of `federation` (a file or a run's folder), else of the newest run, which
+    must be on the chain at `rpc_url`. Misconfigured when it is not, or when dev account 0 does not
+    hold so many.
+    """
+    sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
+    token = _token(rpc_url, federation) if tokens else None
+    held = {}
+    if token is not None:
+        owned = token.balance_of(sponsor.address)
+        if owned < tokens:
+            raise Misconfigured(
+                f"dev account 0 holds {Decimal(owned) / _UNITS:,f} of the federation's tokens,"
+                f" {Decimal(tokens) / _UNITS:,f} are asked for"
+            )
+        Erc20(sponsor.w3, token.address, sponsor).transfer(to, TokenUnits(tokens))
+        held["tokens"] = Decimal(token.balance_of(to)) / _UNITS
+    if wei:
+        sponsor.send(to, b"", wei)
+        balance = sponsor.w3.eth.get_balance(sponsor.w3.to_checksum_address(to))
+        held["ether"] = Decimal(balance) / _UNITS
+    return held
+
+
+def _token(rpc_url: str, federation: Path | None) -> Erc20:
+    """Return the token of a federation on the devnet, which may have come back at another port."""
+    location = FederationLocation.load(federation_file(federation))
+    location = location.model_copy(update={"rpc_url": rpc_url})
+    try:
+        return connect_federation(location).token
+    except (Misconfigured, Unavailable) as error:
+        raise Misconfigured(
+            f"the federation {location.address} is not on the devnet's chain: {error}"
+        ) from error

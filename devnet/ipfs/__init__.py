@@ -1,0 +1,1 @@
+"""The dev IPFS daemon: Kubo's RPC over blocks in a folder."""

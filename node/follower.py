@@ -1,0 +1,262 @@
+"""A participant that follows the contract by itself: no Flower, no message, nobody to obey.
+
+Every look at the chain is a look at one mined block, and ends in at most one step:
+
+    join        when not yet a member, or again after a penalty if the settings say so
+    commit      in the commit phase of a round that asks us
+    reveal      once a mined block has ended the commit phase, as deep as the settings want
+    withdraw    between rounds, when what is due is worth the gas
+
+Whoever was away for a round looks, finds another one open, and takes part in that.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.records import Status, SubmissionState
+from chain.reverts import Reverted
+from chain.rounds import check_confirmations, connect_federation, has_ended, is_settled
+from chain.transactions import SendingLimits
+from chain.wallet import Wallet
+from node.participant import Participant
+from node.results import Standing, round_results, standing_of
+from node.settings import ParticipantSettings
+from node.trainer import LocalTrainer, open_trainer
+from protocol.types import RoundId
+from runtime.progress import Report
+from runtime.service import Service, alone
+from storage.ipfs import ContentStore
+
+_UNDER_WAY: Final = (Status.COMMIT, Status.REVEAL)
+
+
+def run_participant(
+    settings: ParticipantSettings,
+    open_wallet: Callable[[], Wallet],
+    service: Service,
+    report: Report,
+) -> None:
+    """Follow the federation until it is over, or this participant has left it.
+
+    Misconfigured when the settings are wrong or another process has the wallet; what is only
+    unavailable is waited for.
+    """
+    with alone(settings.state, settings.keystore):
+        wallet = open_wallet()
+        report("starting", participant=wallet.address)
+        participant = service.insist(lambda: open_participant(settings, wallet, report))
+        trainer = open_trainer(settings, participant.store, report)
+        evaluate = partial(report_loss, participant, trainer) if settings.evaluate else None
+        service.keep(Follower(participant, settings, evaluate).step)
+
+
+def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
+    """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
+    store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
+    journal = settings.state / f"transactions-{wallet.address}.json"
+    federation = connect_wallet(
+        settings, wallet, journal, lambda line: report("transaction", reason=line)
+    )
+    phase_seconds = federation.terms().reveal_seconds
+    check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
+    return Participant(
+        federation,
+        store,
+        open_trainer(settings, store, report),
+        settings.state,
+        report,
+    )
+
+
+def connect_wallet(
+    settings: ParticipantSettings,
+    wallet: Wallet,
+    journal: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Federation:
+    """Return the contract as this participant's wallet uses it."""
+    location = FederationLocation.load(settings.federation)
+    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    return connect_federation(location, wallet, limits, journal, tell)
+
+
+def report_loss(
+    participant: Participant, trainer: LocalTrainer, now: Federation, round_id: RoundId
+) -> None:
+    """Report the held-out loss of the model that stands after a round, as `now` has it."""
+    model = participant.fetch_model(RoundId(round_id + 1), now)
+    with participant.recorder.phase("evaluate", round_id + 1):
+        loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
+    participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
+
+
+class Follower:
+    """Decides from the chain what a participant does next."""
+
+    def __init__(
+        self,
+        participant: Participant,
+        settings: ParticipantSettings,
+        evaluate: Callable[[Federation, RoundId], None] | None = None,
+    ) -> None:
+        self.participant = participant
+        self._evaluate = evaluate
+        self.settings = settings
+        self._told: set[str] = set()
+        self._settled_up_to = RoundId(0)
+        self._worthwhile: int | None = None
+
+    @property
+    def federation(self) -> Federation:
+        """The contract that is followed."""
+        return self.participant.federation
+
+    def step(self) -> bool:
+        """Do what is due; False when nothing will ever be again."""
+        now = self.federation.now()
+        newest = now.round_count()
+        status = now.status(newest) if newest else Status.NONE
+        if status in _UNDER_WAY and self._act(now, newest, status):
+            return True
+        last = newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0))
+        self._tell_results(now, last)
+        if now.is_over():
+            return self._finish(now)
+        return self.stay_in(now)
+
+    # ---------------------------------------------------------------- a round
+
+    def _act(self, now: Federation, round_id: RoundId, status: Status) -> bool:
+        """Take the step of a round's phase, if it asks for one; whether this round is ours."""
+        try:
+            if status is Status.COMMIT:
+                is_ours = self.participant.commit(round_id) is not None
+            else:
+                is_ours = self._reveal_when_ended(now, round_id)
+        except Reverted as error:
+            # The phase may have ended, or an earlier transaction been mined, since we looked.
+            if self.federation.status(round_id) is status:
+                raise
+            self._tell(f"late {round_id}", "too late", round=round_id, reason=str(error))
+            return True
+        if not is_ours and self._standing(now) is Standing.ACTIVE:
+            self._tell(f"idle {round_id}", "nothing to do", round=round_id, phase_now=status.name)
+        return is_ours
+
+    def _reveal_when_ended(self, now: Federation, round_id: RoundId) -> bool:
+        """Reveal once mined blocks have ended the commit phase, or half the time is gone.
+
+        Others could commit to a copy of what they see. A chain that stands still proves nothing,
+        and a missed reveal costs the penalty: the deadline decides.
+        """
+        state = now.get_submission(round_id, self.participant.address).state
+        if state is SubmissionState.COMMITTED:
+            depth = self.settings.confirmations
+            if self._is_early(now, round_id) and not has_ended(now, round_id, Status.COMMIT, depth):
+                self._tell(f"bury {round_id}", "waiting for confirmations", round=round_id)
+                return True
+            self.participant.reveal(round_id)
+        return state is not SubmissionState.NONE
+
+    def _is_early(self, now: Federation, round_id: RoundId) -> bool:
+        half = now.terms().reveal_seconds // 2
+        return now.next_time() < now.get_round(round_id).reveal_deadline - half
+
+    # ------------------------------------------------------------- membership
+
+    def _standing(self, now: Federation) -> Standing:
+        return standing_of(now, self.participant.address)
+
+    def stay_in(self, now: Federation) -> bool:
+        """Join where that is due, and withdraw what is worth it; False once the stake is back."""
+        self._withdraw(now)
+        standing = self._standing(now)
+        match standing:
+            case Standing.ACTIVE:
+                return True
+            case Standing.LEAVING:
+                return self._await_stake(now)
+            case Standing.LEFT if not self.settings.rejoin:
+                self._tell("left", "left", advice="set rejoin = true to take part again")
+                return False
+            case Standing.PENALIZED if not self.settings.rejoin:
+                self._tell("penalized", "out", advice="set rejoin = true to fill the stake up")
+                return True
+            case _:
+                self._join()
+                return True
+
+    def _join(self) -> None:
+        receipt = self.federation.join()
+        self.participant.report(
+            "joined", participant=self.participant.address, gas=receipt.gas_used
+        )
+        self._told.discard("penalized")
+
+    def _await_stake(self, now: Federation) -> bool:
+        unlock_at = now.get_participant(self.participant.address).unlock_at
+        if now.next_time() < unlock_at:
+            self._tell("leaving", "leaving", until=unlock_at)
+            return True
+        self.federation.withdraw()
+        self.participant.report("left", advice="the stake is withdrawn")
+        return False
+
+    # ------------------------------------------------------------------ money
+
+    def _withdraw(self, now: Federation) -> None:
+        if self._worthwhile is None:
+            unit = 10 ** self.federation.token.decimals()
+            self._worthwhile = max(1, round(self.settings.withdraw_at * unit))
+        if now.credit_of(self.participant.address) >= self._worthwhile:
+            self.participant.withdraw()
+
+    def _finish(self, now: Federation) -> bool:
+        """Take what is left to take once the federation is over; False when that is done.
+
+        And final: after a reorganisation that undoes the last settlement it is to be taken again.
+        """
+        self.participant.withdraw()
+        address, depth = self.participant.address, self.settings.confirmations
+        if not is_settled(self.federation, depth, now.terms().reveal_seconds // 2, address):
+            self._tell("settle", "waiting for confirmations", round=now.round_count())
+            return True
+        match self._standing(now):
+            case Standing.LEAVING:
+                return self._await_stake(now)
+            case Standing.ACTIVE | Standing.PENALIZED:
+                advice = "`commonweight participant leave` gets the stake back"
+            case _:
+                advice = ""
+        paid = sum(each.paid for each in round_results(now, self.participant.address))
+        self.participant.report("finished", paid=paid, advice=advice)
+        return False
+
+    # --------------------------------------------------------------- telling
+
+    def _tell_results(self, now: Federation, last: RoundId) -> None:
+        """Say of every round that ended what came of it for us."""
+        if last <= self._settled_up_to:
+            return
+        for result in round_results(now, self.participant.address):
+            if self._settled_up_to < result.round <= last:
+                self.participant.report(
+                    "round over",
+                    round=result.round,
+                    outcome=result.outcome.value,
+                    paid=result.paid,
+                    reason=result.reason,
+                )
+        self._settled_up_to = last
+        if self._evaluate is not None:
+            self._evaluate(now, last)
+
+    def _tell(self, key: str, phase: str, **facts: object) -> None:
+        """Report what would otherwise be said at every look."""
+        if key not in self._told:
+            self._told.add(key)
+            self.participant.report(phase, **facts)

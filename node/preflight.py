@@ -1,0 +1,91 @@
+"""Preflight checks of a participant: stake, data, base model, memory."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from protocol.errors import Misconfigured
+from protocol.types import format_tokens
+from runtime.preflight import Answers, Finding, Preflight
+
+ROUND_GAS: Final = 400_000
+"""A first round of a participant: approve, join, commit, reveal, withdraw, and some to spare."""
+
+
+class ParticipantPreflight(Preflight):
+    """What a participant needs: private `data`, the base model found at `model`, both checked."""
+
+    def __init__(self, answers: Answers, data: Path | str | None, model: str, cache: Path) -> None:
+        super().__init__(answers)
+        self.data = data
+        self.model = model
+        self.cache = cache
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the checks in the order in which faults are best put right."""
+        yield from self._common()
+        if self._federation is not None and self.wallet is not None:
+            yield self._look("gas", lambda: self._gas(ROUND_GAS))
+            yield self._look("stake", self._stake)
+        yield self._look("data", self._data)
+        if self._spec is not None:
+            yield self._look("model", self._model)
+            yield self._look("memory", self._memory)
+
+    def _stake(self) -> str:
+        federation = self._open_federation()
+        terms, standing = federation.terms(), federation.get_participant(self._address())
+        if standing.active:
+            return f"joined already, with {format_tokens(standing.stake)} tokens at stake"
+        if standing.unlock_at:
+            return "leaving: `commonweight participant run` would withdraw the stake"
+        if federation.active_count() >= terms.max_participants:
+            raise Misconfigured(f"all {terms.max_participants} seats are taken: try again later")
+        return self._pays(terms.participant_stake - standing.stake, "joining stakes")
+
+    def _data(self) -> str:
+        data = self.data
+        if data is None or (isinstance(data, Path) and not data.is_file()):
+            raise Misconfigured(f"no file {data}: expected your questions and answers")
+        # torch is what trains, and reading examples is beside it: an auditor's install has neither.
+        if importlib.util.find_spec("torch") is None:
+            raise ModuleNotFoundError(name="torch")
+        from training.examples import load
+
+        report = load(data).report
+        dropped = sum(report.dropped.values())
+        suffix = f", {dropped} rows without question or answer dropped" if dropped else ""
+        return f"{report.examples} examples in {data}{suffix}"
+
+    def _model(self) -> str:
+        from training.sources import describe_source, resolve_source
+
+        assert self._spec is not None
+        source = resolve_source(self.model, self.cache)
+        needs_chat = self._spec.template == "chat"
+        found, pinned = describe_source(source, needs_chat=needs_chat), self._spec.base_model
+        for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
+            if getattr(found, part) != getattr(pinned, part):
+                raise Misconfigured(
+                    f"{self.model} is not {pinned.name}@{pinned.revision}: its {part} is"
+                    f" {getattr(found, part)[:16]}…, the spec says {getattr(pinned, part)[:16]}…"
+                )
+        return f"{pinned.name}@{pinned.revision}, byte for byte"
+
+    def _memory(self) -> str:
+        from training.memory import RUNTIME_BYTES, estimate_memory, free_memory
+        from training.sources import resolve_source
+
+        assert self._spec is not None
+        spec = self._spec
+        source = resolve_source(self.model, self.cache)
+        estimate = estimate_memory(source.folder, spec.quantization, spec.lora, spec.training)
+        needed, free = estimate.total + RUNTIME_BYTES, free_memory()
+        shown = f"about {needed / 2**30:.1f} GiB to train"
+        if free is None:
+            return shown
+        shown += f", {free / 2**30:.1f} GiB are free"
+        if needed > free:
+            raise Misconfigured(f"{shown}: use a larger machine or a GPU")
+        return shown

@@ -1,0 +1,82 @@
+"""A participant's state in plain words: what it does, what it earned, why a round was not paid."""
+
+from typing import Any
+
+from chain.events import Penalized, Withdrawn
+from chain.federation import Federation
+from chain.records import Status, SubmissionState
+from node.results import round_results, standing_of
+from protocol.types import Address, RoundId, format_tokens
+from runtime.settings import RoleSettings
+from runtime.status import describe_process, describe_round, open_federation, print_process
+
+
+def participant_status(settings: RoleSettings) -> dict[str, Any]:
+    """Return a participant's state as JSON values; amounts in token units."""
+    federation, address = open_federation(settings)
+    newest = federation.round_count()
+    results = list(round_results(federation, address))
+    events = federation.read_events()
+    withdrawn = sum(e.amount for e in events if isinstance(e, Withdrawn) and e.account == address)
+    penalties = sum(
+        e.amount for e in events if isinstance(e, Penalized) and e.participant == address
+    )
+    return {
+        "participant": address,
+        **describe_process(settings),
+        "federation": federation.address,
+        "standing": standing_of(federation, address).value,
+        "stake": federation.get_participant(address).stake,
+        "earned": sum(result.paid for result in results),
+        "penalties": penalties,
+        "credit": federation.credit_of(address),
+        "withdrawn": withdrawn,
+        "now": describe_round(federation, newest, _own_part(federation, newest, address)),
+        "rounds": [
+            {
+                "round": result.round,
+                "outcome": result.outcome.value,
+                "reason": result.reason,
+                "paid": result.paid,
+                "penalty": result.penalty,
+            }
+            for result in results
+        ],
+    }
+
+
+def print_participant(status: dict[str, Any], line: Any) -> None:
+    """Tell a participant's state through `line`, which prints one."""
+    line(f"participant  {status['participant']}, {status['standing']}")
+    print_process(status, line)
+    line(
+        f"money        {format_tokens(status['earned'])} earned,"
+        f" {format_tokens(status['withdrawn'])} withdrawn,"
+        f" {format_tokens(status['credit'])} to withdraw;"
+        f" {format_tokens(status['stake'])} at stake,"
+        f" {format_tokens(status['penalties'])} lost in penalties"
+    )
+    for row in status["rounds"]:
+        amount = f"paid {format_tokens(row['paid'])}: " if row["paid"] else ""
+        penalty = f" ({format_tokens(row['penalty'])})" if row["penalty"] else ""
+        line(f"round {row['round']:<6} {amount}{row['reason']}{penalty}")
+
+
+def _own_part(federation: Federation, newest: RoundId, address: Address) -> str | None:
+    """Say what the open round has of this participant, None where it has no part in it."""
+    status = federation.status(newest) if newest else Status.NONE
+    if status not in (Status.COMMIT, Status.REVEAL, Status.PROPOSE):
+        return None
+    state = federation.get_submission(newest, address).state
+    standing = federation.get_participant(address)
+    if state is SubmissionState.REVEALED:
+        return "revealed"
+    if state is SubmissionState.COMMITTED:
+        return "committed, to reveal" if status is Status.REVEAL else "committed"
+    if status is not Status.COMMIT:
+        return "takes no part in this round"
+    if not standing.active or standing.joined_after_round >= newest:
+        return "takes part from the next round on"
+    if not federation.is_eligible(newest, address):
+        return "not asked: the seed drew others"
+    return "asked: trains, and commits next"

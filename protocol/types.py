@@ -1,0 +1,53 @@
+"""A type for each quantity, so that a round number is never passed where an amount belongs.
+
+Units and ranges: docs/protocol.md §1.
+"""
+
+from typing import NewType
+
+from eth_utils.address import is_checksum_address
+
+from protocol.errors import Misconfigured
+
+Digest = NewType("Digest", bytes)
+"""32 bytes out of SHA-256 or Keccak-256."""
+
+Address = NewType("Address", str)
+"""An Ethereum address as 0x and 40 hex digits, with its EIP-55 check in the letters' case."""
+
+RoundId = NewType("RoundId", int)
+"""The number of a round; the first is 1, and 0 stands for the model before any round."""
+
+TokenUnits = NewType("TokenUnits", int)
+"""An amount in the smallest unit of the federation's ERC-20."""
+
+BasisPoints = NewType("BasisPoints", int)
+"""Parts of 10,000."""
+
+UnixTime = NewType("UnixTime", int)
+"""Whole seconds since 1970-01-01 00:00 UTC."""
+
+FULL_BASIS_POINTS = BasisPoints(10_000)
+
+TOKEN_DECIMALS = 18
+"""Of every token that a federation may pay in: settings and print count whole tokens."""
+
+
+def parse_address(text: str) -> Address:
+    """Return `text` as an `Address`; Misconfigured unless it is one in its EIP-55 form."""
+    if not is_checksum_address(text):
+        raise Misconfigured(f"{text!r} is not an address with its EIP-55 capitals")
+    return Address(text)
+
+
+def parse_digest(text: str) -> Digest:
+    """Return the 32 bytes of 64 lower-case hex digits, with or without 0x; else Misconfigured."""
+    digits = text.removeprefix("0x")
+    if len(digits) != 64 or any(digit not in "0123456789abcdef" for digit in digits):
+        raise Misconfigured(f"{text!r} is not a digest: 64 lower-case hex digits were expected")
+    return Digest(bytes.fromhex(digits))
+
+
+def format_tokens(units: int) -> str:
+    """Return an amount in token units as whole tokens, to two places."""
+    return f"{units / 10**TOKEN_DECIMALS:,.2f}"

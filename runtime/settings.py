@@ -1,0 +1,68 @@
+"""A role's own settings: one TOML file, whose paths are relative to it."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chain.location import FederationLocation
+from protocol.canonical import first_fault
+from protocol.errors import Misconfigured
+from storage.files import write_atomically, write_json
+
+
+class Settings(BaseModel):
+    """Base of a role's settings: unknown keys are refused, and paths are absolute once loaded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the settings in the TOML file at `path`; Misconfigured with one line otherwise."""
+        try:
+            settings = cls.model_validate(tomllib.loads(path.read_text()))
+        except OSError as error:
+            raise Misconfigured(f"settings {path}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise Misconfigured(f"settings {path}: {error}") from error
+        except ValidationError as error:
+            raise Misconfigured(f"settings {path}: {first_fault(error)}") from error
+        folder = path.resolve().parent
+        paths = {name: value for name, value in settings if isinstance(value, Path)}
+        return settings.model_copy(update={name: folder / value for name, value in paths.items()})
+
+
+class RoleSettings(Settings):
+    """What every role with a wallet must know.
+
+    `poll_seconds` is the time between two looks at the chain, and `confirmations` how many blocks
+    deep the others' submissions must lie before one's own step builds on them.
+    """
+
+    federation: Path
+    keystore: Path
+    password_file: Path | None = None
+    state: Path = Path("state")
+    progress: Path | None = None
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
+    withdraw_at: Annotated[float, Field(ge=0)] = 0.0
+    max_fee_gwei: Annotated[float, Field(gt=0)] = 1000.0
+
+    @property
+    def max_fee_per_gas(self) -> int:
+        """The most to pay for a unit of gas, in wei."""
+        return round(self.max_fee_gwei * 10**9)
+
+
+def write_toml(path: Path, settings: Mapping[str, object]) -> None:
+    """Write `settings` as a TOML file, replacing what was there at once."""
+    write_atomically(path, tomli_w.dumps(settings).encode())
+
+
+def write_location(path: Path, location: FederationLocation) -> None:
+    """Write the federation file that participants, aggregator and auditor read."""
+    write_json(path, location.model_dump(mode="json"))

@@ -1,0 +1,94 @@
+"""What a role's `status` has to tell whichever role it is: its process and the newest round.
+
+Read from the chain; the state folder only adds whether the process runs and its last line.
+"""
+
+from typing import Any, Final
+
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.records import Round, Status
+from chain.rounds import connect_federation
+from chain.wallet import keystore_address
+from protocol.types import Address, RoundId
+from runtime.progress import DOING
+from runtime.service import is_held
+from runtime.settings import RoleSettings
+from storage.files import read_json
+
+_FOR_ALL: Final = {
+    Status.PROPOSE: "the aggregator screens and averages",
+    Status.EXPIRED: "the aggregator is late: anybody can hand the round on",
+    Status.CHALLENGE: "a model is proposed: it can be challenged",
+    Status.SETTLEABLE: "the challenge window is over: anybody can settle the round",
+    Status.FINALIZED: "no round is open",
+    Status.ABANDONED: "no round is open",
+    Status.NONE: "no round was opened yet",
+}
+
+
+def open_federation(settings: RoleSettings) -> tuple[Federation, Address]:
+    """Return the federation of a role's settings, at one mined block, and the role's address."""
+    location = FederationLocation.load(settings.federation)
+    return connect_federation(location).now(), keystore_address(settings.keystore)
+
+
+def describe_process(settings: RoleSettings) -> dict[str, Any]:
+    """Return whether the role's process runs, and its last line of progress."""
+    path = settings.state / DOING
+    last = read_json(path) if path.exists() else None
+    return {"running": is_held(settings.state), "last_line": last}
+
+
+def describe_round(federation: Federation, newest: RoundId, own_part: str | None) -> dict[str, Any]:
+    """Return where the newest round stands; `own_part` is what it has of this role."""
+    status = federation.status(newest) if newest else Status.NONE
+    facts = federation.get_round(newest) if newest else None
+    deadline = _deadline(facts, status)
+    left = None if deadline is None else max(0, deadline - federation.next_time())
+    over = federation.is_over()
+    general = "the federation is over" if over else _FOR_ALL.get(status)
+    counts = None
+    if facts is not None and status in (Status.COMMIT, Status.REVEAL):
+        counts = (
+            f"{facts.committed} of {facts.expected} committed"
+            if status is Status.COMMIT
+            else f"{facts.revealed} of {facts.committed} revealed"
+        )
+    doing = "; ".join(text for text in (own_part, counts or general) if text)
+    return {"round": newest, "phase": status.name.lower(), "seconds_left": left, "doing": doing}
+
+
+def _deadline(facts: Round | None, status: Status) -> int | None:
+    if facts is None:
+        return None
+    return {
+        Status.COMMIT: facts.commit_deadline,
+        Status.REVEAL: facts.reveal_deadline,
+        Status.PROPOSE: facts.propose_deadline,
+        Status.CHALLENGE: facts.challenge_deadline,
+    }.get(status)
+
+
+def print_process(status: dict[str, Any], line: Any) -> None:
+    """Print the process and the newest round through `line`."""
+    now, last = status["now"], status["last_line"]
+    left = "" if now["seconds_left"] is None else f", {duration(now['seconds_left'])} left"
+    line(f"now          round {now['round']}, {now['phase']}{left}: {now['doing']}")
+    told = ""
+    if last is not None:
+        facts = " ".join(f"{k}={v}" for k, v in last.items() if k not in ("time", "who", "phase"))
+        told = f"; its last line: {last['phase']} {facts}".rstrip()
+    line(f"process      {'running' if status['running'] else 'not running'}{told}")
+
+
+def duration(seconds: int) -> str:
+    """Return a time as a person says it: 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    if seconds < 120:
+        return f"{seconds} s"
+    if hours < 1:
+        return f"{minutes} min"
+    if days < 2:
+        return f"{hours} h {minutes % 60:02} min"
+    return f"{days} d {hours % 24} h"

@@ -1,0 +1,1 @@
+"""The sponsor: founds a federation, funds it, and looks at it."""

@@ -1,0 +1,228 @@
+"""The configuration of a federation: one TOML file, read whole and checked before anything starts.
+
+configs/demo.toml explains every key. Paths in it are relative to the file itself.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from protocol.errors import Misconfigured
+from protocol.spec import Encoding, Lora, Quantization, RoundSchedule, Screening
+from protocol.types import FULL_BASIS_POINTS, TOKEN_DECIMALS, BasisPoints, TokenUnits
+
+Seconds = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[int, Field(ge=1)]
+Tokens = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, since they are mostly typing errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    """The base model and how long an answer of it may be."""
+
+    source: str
+    answer_tokens: Positive = 64
+    template: Literal["chat", "vicuna", "alpaca"] = "chat"
+
+
+class TrainingSection(Section):
+    """What a participant does in one round; see protocol.spec.Training."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Positive
+    steps: Positive
+    sequence_length: Positive
+    scheduler: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    over_rounds: RoundSchedule | None = None
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    padding_side: Literal["right", "left"] = "right"
+    gradient_checkpointing: bool = False
+
+
+class FieldsSection(Section):
+    """What the fields of a row are called; without any, the known names are looked for."""
+
+    question: str | None = None
+    context: str | None = None
+    answer: str | None = None
+
+
+class PartitionSection(Section):
+    """How one data set is shared out; `field` up to `until` is an example's group."""
+
+    kind: Literal["iid", "dirichlet", "field"] = "iid"
+    field: str | None = None
+    until: str | None = None
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    smallest: Positive = 10
+
+    @model_validator(mode="after")
+    def _has_a_field(self) -> Self:
+        if self.kind != "iid" and self.field is None:
+            raise ValueError(f"partition {self.kind} needs the field to group by")
+        return self
+
+
+class DataSection(Section):
+    """The participants' private data and the public held-out file.
+
+    Either a file for each participant by name, or one `source` to `share_among` so many; the
+    held-out set is a file, or the share `held_out_share` of that source.
+    """
+
+    held_out: Path | None = None
+    source: str | None = None
+    fields: FieldsSection = FieldsSection()
+    partition: PartitionSection = PartitionSection()
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    share_among: Annotated[int, Field(ge=1, le=128)] | None = None
+    participants: Annotated[dict[str, Path], Field(max_length=128)] = {}
+
+    @model_validator(mode="after")
+    def _is_one_form_or_the_other(self) -> Self:
+        if (self.source is None) != (self.share_among is None):
+            raise ValueError("give source (or --data) and share_among together")
+        if self.source is not None and self.participants:
+            raise ValueError("give a file for each participant or a source, not both")
+        if self.held_out is None and (self.source is None or self.held_out_share is None):
+            raise ValueError("give held_out, or held_out_share with a source")
+        if self.held_out is not None and self.held_out_share is not None:
+            raise ValueError("give held_out or held_out_share, not both")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The participants' names."""
+        if self.share_among is None:
+            return list(self.participants)
+        return [f"participant-{number}" for number in range(1, self.share_among + 1)]
+
+    def located(self, folder: Path) -> "DataSection":
+        """Return this section with its paths, relative to `folder`, made absolute."""
+        changes: dict[str, object] = {}
+        if self.held_out is not None:
+            changes["held_out"] = folder / self.held_out
+        changes["participants"] = {n: folder / file for n, file in self.participants.items()}
+        if self.source is not None and not self.source.startswith("hub:"):
+            changes["source"] = str(folder / Path(self.source).expanduser())
+        return self.model_copy(update=changes)
+
+    def local_files(self) -> list[Path]:
+        """Return every file that must exist."""
+        is_file = self.source is not None and not self.source.startswith("hub:")
+        files = [*self.participants.values(), *([Path(str(self.source))] if is_file else [])]
+        return [self.held_out, *files] if self.held_out else files
+
+
+class FederationSection(Section):
+    """The contract's terms; amounts in whole tokens, times in seconds."""
+
+    rounds: Positive
+    round_reward: Tokens
+    aggregator_fee: Tokens
+    participant_stake: Tokens
+    missed_reveal_penalty: Tokens
+    aggregator_bond: Tokens
+    availability_deposit: Tokens = 0.0
+    weight_cap: Positive
+    max_participants: Positive = 128
+    sampling_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    commit_seconds: Seconds
+    reveal_seconds: Seconds
+    propose_seconds: Seconds
+    challenge_seconds: Seconds
+    response_seconds: Seconds = 0
+    unbonding_seconds: Seconds
+    open_days: Positive = 30
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> Self:
+        if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
+            raise ValueError("response_seconds may be a third of challenge_seconds at most")
+        if self.response_seconds and token_units(self.availability_deposit) == 0:
+            raise ValueError("availability_deposit must be above 0, or response_seconds 0")
+        return self
+
+    @property
+    def sampling_basis_points(self) -> BasisPoints:
+        """The sampling fraction as the contract counts it."""
+        return BasisPoints(max(1, round(self.sampling_fraction * FULL_BASIS_POINTS)))
+
+
+class AggregationSection(Section):
+    """How the aggregator computes the mean; the root is the same either way."""
+
+    mode: Literal["layerwise", "all_at_once"] = "layerwise"
+
+
+class SimulationSection(Section):
+    """How many participants train at the same time on this machine, with how many threads each."""
+
+    processes: Positive = 1
+    threads: Positive = 2
+
+
+class Config(Section):
+    """A federation as its operator describes it."""
+
+    model: ModelSection
+    quantization: Quantization
+    lora: Lora
+    encoding: Encoding = Encoding()
+    training: TrainingSection
+    screening: Screening
+    data: DataSection
+    federation: FederationSection
+    aggregation: AggregationSection = AggregationSection()
+    simulation: SimulationSection = SimulationSection()
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.federation.max_participants * self.federation.weight_cap >= 2**31:
+            raise ValueError("federation.max_participants * weight_cap must stay below 2^31")
+        return self
+
+    @classmethod
+    def load(cls, path: Path, data: str | None = None) -> Self:
+        """Return the configuration at `path`; Misconfigured lists every mistake at once.
+
+        `data` takes the place of its `data.source`; a path in it is relative to where we are.
+        """
+        try:
+            values = tomllib.loads(path.read_text())
+            if data is not None:
+                found = data if data.startswith("hub:") else str(Path(data).resolve())
+                values["data"] = {**values.get("data", {}), "source": found}
+            config = cls.model_validate(values, strict=False)
+        except OSError as error:
+            raise Misconfigured(f"configuration {path}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise Misconfigured(f"configuration {path}: {error}") from error
+        except ValidationError as error:
+            raise Misconfigured(f"configuration {path}: {_all_faults(error)}") from error
+        located = config.data.located(path.resolve().parent)
+        missing = [each for each in located.local_files() if not each.is_file()]
+        if missing:
+            raise Misconfigured(f"configuration {path}: no file {missing[0]}")
+        return config.model_copy(update={"data": located})
+
+
+def token_units(tokens: float) -> TokenUnits:
+    """Return an amount in whole tokens as token units, of which 10^18 are one."""
+    return TokenUnits(round(tokens * 10**6) * 10 ** (TOKEN_DECIMALS - 6))
+
+
+def _all_faults(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_input=False)
+    return "; ".join(
+        f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in faults
+    )
