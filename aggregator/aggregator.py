@@ -6,7 +6,7 @@ continues where the chain stands, and a second one can take over:
     next_round   the open round, or a new one; a standby waits for it, or takes the lead
     propose      once no reveal can come any more: screen every revealed update, average the
                  accepted ones, publish the model
-    respond      in the challenge window: post the leaves that are demanded of our proposal
+    respond      in the challenge window: answer the leaf requests about our proposal
     settle       finalize after the challenge window
     play         all of a round, asking participants to act through `ask`
 
@@ -25,26 +25,20 @@ from typing import Final, Literal
 from aggregator.product_error import product_error
 from aggregator.responder import Held, Responder
 from chain.federation import Federation
+from chain.history import RoundHistory
+from chain.phases import await_end
 from chain.records import AggregatorState, Model, Status, SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import await_end, model_before, proposal, reveals, unrevealed
 from profiling.recorder import Recorder
 from protocol.errors import Misconfigured
-from protocol.manifest import Kind
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId, UnixTime
 from rounds.average import Mode, average_layers, memory_needed
-from rounds.screen import Screened, screen_reveals
+from rounds.context import RoundContext
+from rounds.screen import Screened, screen
 from storage.capacity import bytes_in, check_disk, check_memory
 from storage.ipfs import ContentStore
-from storage.layers import (
-    LayerFolder,
-    Pinning,
-    Subject,
-    build_manifest,
-    fetch_model,
-    fetch_verified,
-)
+from storage.layers import LayerFolder, Pinning, build_manifest, fetch_model, fetch_update
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
@@ -74,9 +68,14 @@ class Aggregator:
         self.confirmations = 0  # blocks under the reveals before they are screened
         self.terms = federation.terms()
         self.address = federation.sender.address
-        self.chain_id = federation.w3.eth.chain_id
         self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
-        self._check_shape()
+        found = (self.terms.leaf_count, self.terms.tree_depth, self.terms.leaf_values)
+        expected = (self.spec.leaf_count, self.spec.tree_depth, self.spec.encoding.leaf_values)
+        if found != expected:
+            raise Misconfigured(
+                f"the contract has {found[0]} leaves at depth {found[1]} of {found[2]} values, "
+                f"its spec has {expected[0]} at depth {expected[1]} of {expected[2]}"
+            )
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
 
@@ -178,38 +177,49 @@ class Aggregator:
     def propose(self, round_id: RoundId) -> list[Screened]:
         """Screen the revealed updates, average the accepted ones, publish and propose the model.
 
-        Waits, half of the phase at most, until mined blocks show that no reveal can be added. With
-        no update accepted the model stays as it is. Unrevealed commitments are penalized.
+        With no update accepted the model stays as it is. Unrevealed commitments are penalized.
         """
-        now = self._await_reveals(round_id)
-        model = model_before(now, round_id)
-        screened = self._screen(now, round_id, model)
-        proposed = self._publish(round_id, model, [s for s in screened if s.verdict.is_accepted])
+        # 1. Wait until mined blocks show that no reveal can be added. Half of the phase decides on
+        # a chain that stands still: a proposal that comes too late costs the bond.
+        half = self.terms.propose_seconds // 2
+        deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
+        now = await_end(
+            self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
+        )
+        context = self._context(now, round_id)
+        self._check_capacity(context)
+        # 2. Decide on every reveal.
+        self.report("screening", round=round_id, updates=len(context.reveals))
+        with self.recorder.phase("fetch model", round_id):
+            model = context.fetch_model()
+        with self.recorder.phase("verify", round_id):
+            screened = screen(context, model, partial(self._report_screened, round_id))
+        # 3. Average what was accepted; it is pinned before the chain names it.
+        proposed = self._publish(context, [s for s in screened if s.verdict.is_accepted])
+        # 4. Propose: from here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
             receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
         self.report(
             "proposed", round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex()
         )
-        self._penalize(round_id)
+        self._penalize(self.federation.history().round(round_id))
         return screened
 
-    def _await_reveals(self, round_id: RoundId) -> Federation:
-        half = self.terms.propose_seconds // 2
-        deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
-        return await_end(
-            self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
-        )
-
     def respond(self, round_id: RoundId) -> None:
-        """Post the leaves that are demanded of a proposal of ours; settle demands that are late."""
-        self._responder.respond(round_id, lambda: self._held(round_id))
+        """Answer the leaf requests about a proposal of ours; settle requests that are late."""
+        now = self.federation.now()
+        if self._responder.is_due(round_id, now.head):
+            context = self._context(now, round_id)
+            self._responder.respond(context, self._held(context), now.head)
 
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
-        self._penalize(round_id)  # whom the proposal's own turn did not get to
-        verdicts = proposal(self.federation, round_id).verdicts
-        receipt = self.federation.finalize(round_id, verdicts)
+        told = self.federation.history().round(round_id)
+        self._penalize(told)  # whom the proposal's own turn did not get to
+        if told.proposed is None:
+            raise Misconfigured(f"no model was proposed for round {round_id}")
+        receipt = self.federation.finalize(round_id, told.proposed.verdicts)
         self.report("finalized", round=round_id, gas=receipt.gas_used)
 
     def _push_on(self, round_id: RoundId) -> None:
@@ -219,53 +229,37 @@ class Aggregator:
         except Reverted as error:
             if error.name != "NoStandby":
                 raise
-            self._penalize(round_id)
+            self._penalize(self.federation.history().round(round_id))
             self.federation.abandon(round_id)
 
-    def _screen(self, now: Federation, round_id: RoundId, model: Model) -> list[Screened]:
-        revealed = reveals(now, round_id)
-        self._check_room(round_id, len(revealed))
-        self.report("screening", round=round_id, updates=len(revealed))
-        subject = self._subject(round_id, "model")
-        folder = LayerFolder(self.workspace / "models" / model.root.hex())
-        with self.recorder.phase("fetch model", round_id):
-            fetch_model(self.store, model.manifest, self.spec, subject, model.root, folder)
-        with self.recorder.phase("verify", round_id):
-            return screen_reveals(
-                self.store,
-                self.spec,
-                self._subject(round_id, "update"),
-                revealed,
-                folder,
-                model.root,
-                self.terms.weight_cap,
-                self._round_folder(round_id) / "updates",
-                lambda decision: self._report_screened(round_id, decision),
-            )
+    def _context(self, now: Federation, round_id: RoundId) -> RoundContext:
+        workspace = self.workspace / self.federation.address
+        return RoundContext.at(now, self.store, self.spec, workspace, round_id)
 
-    def _check_room(self, round_id: RoundId, updates: int) -> None:
-        """Announce what the round takes; Misconfigured when this machine does not have it."""
+    def _check_capacity(self, context: RoundContext) -> None:
+        """Announce what the round takes; raises Misconfigured when this machine lacks it."""
         # The model before, every update, the model after. What is there already is overwritten.
-        folder = self._round_folder(round_id)
-        missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(folder), 0)
+        updates = len(context.reveals)
+        missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(context.folder), 0)
         memory = memory_needed(self.spec, updates, self.mode)
-        purpose = f"round {round_id} with {updates} updates"
+        purpose = f"round {context.round_id} with {updates} updates"
         self.report(
             "announcing",
-            round=round_id,
+            round=context.round_id,
             disk_bytes=missing,
             disk_free=check_disk(self.workspace, missing, purpose),
             memory_bytes=memory,
             memory_free=check_memory(memory, purpose),
         )
 
-    def _publish(self, round_id: RoundId, model: Model, accepted: list[Screened]) -> Model:
+    def _publish(self, context: RoundContext, accepted: list[Screened]) -> Model:
+        """Average and pin; return the new model, the old one when nothing was accepted."""
         if not accepted:
-            return model
-        target = LayerFolder(self._round_folder(round_id) / "model")
-        updates = [s.folder for s in accepted]
+            return context.model
+        round_id, target = context.round_id, context.new_model
+        updates, weights = [s.folder for s in accepted], [s.verdict.weight for s in accepted]
         self.report("averaging", round=round_id, updates=len(updates))
-        weights = [s.verdict.weight for s in accepted]
+        # Each layer is pinned while those after it are averaged.
         with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
             with self.recorder.phase("average", round_id):
                 root = average_layers(
@@ -274,8 +268,7 @@ class Aggregator:
             self._report_product_error(round_id, updates, weights)
             with self.recorder.phase("hash", round_id) as span:
                 span.add(read=self.spec.total_bytes)
-                about = (self.spec, self._subject(round_id, "model"), root)
-                manifest = build_manifest(target, *about)
+                manifest = build_manifest(target, self.spec, context.subject("model"), root)
             return Model(root=root, manifest=pinning.finish(manifest))
 
     def _report_product_error(
@@ -292,38 +285,35 @@ class Aggregator:
                 weight=weight,
             )
 
-    def _held(self, round_id: RoundId) -> dict[Digest, Held]:
+    def _held(self, context: RoundContext) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root; nothing of others."""
-        proposed = proposal(self.federation, round_id)
-        if proposed.aggregator != self.address:
+        proposed = context.told.proposed
+        if proposed is None or proposed.aggregator != self.address:
             return {}
-        folder = self._round_folder(round_id)
         accepted = {v.participant for v in proposed.verdicts if v.is_accepted}
         held = {}
-        for reveal in reveals(self.federation, round_id):
+        for reveal in context.reveals:
             if reveal.participant in accepted:
-                update = LayerFolder(folder / "updates" / reveal.participant)
-                about = (self.spec, self._subject(round_id, "update"), reveal.root, update)
-                fetch = partial(fetch_verified, self.store, reveal.manifest, *about)
-                held[reveal.root] = Held(update, fetch)
-        model = LayerFolder(folder / "model")
-        about = (self.spec, self._subject(RoundId(round_id + 1), "model"), proposed.root, model)
+                folder = context.update_folder(reveal.participant)
+                fetch = partial(fetch_update, self.store, context.update(reveal), folder)
+                held[reveal.root] = Held(folder, fetch)
+        model = context.model_after(Model(proposed.root, proposed.manifest))
         held[proposed.root] = Held(
-            model, partial(fetch_model, self.store, proposed.manifest, *about)
+            context.new_model, partial(fetch_model, self.store, model, context.new_model)
         )
         return held
 
-    def _penalize(self, round_id: RoundId) -> None:
+    def _penalize(self, told: RoundHistory) -> None:
         """Take the penalty for every commitment that was not revealed, unless it is taken."""
-        for participant in unrevealed(self.federation, round_id):
+        for participant in told.unrevealed:
             try:
-                self.federation.penalize(round_id, participant)
+                self.federation.penalize(told.round_id, participant)
             except Reverted:
-                submission = self.federation.get_submission(round_id, participant)
+                submission = self.federation.get_submission(told.round_id, participant)
                 if submission.state is not SubmissionState.PENALIZED:
                     raise
                 continue  # by another aggregator, since we looked
-            self.report("penalized", round=round_id, participant=participant)
+            self.report("penalized", round=told.round_id, participant=participant)
 
     def _ask(
         self, ask: Ask, action: Literal["commit", "reveal"], round_id: RoundId, status: Status
@@ -343,19 +333,3 @@ class Aggregator:
             check=verdict.reason,
             reason=decision.reason,
         )
-
-    def _check_shape(self) -> None:
-        spec, terms = self.spec, self.terms
-        found = (terms.leaf_count, terms.tree_depth, terms.leaf_values)
-        expected = (spec.leaf_count, spec.tree_depth, spec.encoding.leaf_values)
-        if found != expected:
-            raise Misconfigured(
-                f"the contract has {found[0]} leaves at depth {found[1]} of {found[2]} values, "
-                f"its spec has {expected[0]} at depth {expected[1]} of {expected[2]}"
-            )
-
-    def _subject(self, round_id: RoundId, kind: Kind) -> Subject:
-        return Subject(self.chain_id, self.federation.address, round_id, kind)
-
-    def _round_folder(self, round_id: RoundId) -> Path:
-        return self.workspace / self.federation.address / f"round-{round_id:04d}"

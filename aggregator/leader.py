@@ -9,9 +9,10 @@ from typing import Final, Literal
 
 from aggregator.aggregator import Aggregator
 from aggregator.settings import AggregatorSettings
+from chain.federation import connect_federation
 from chain.location import FederationLocation
+from chain.phases import check_confirmations, is_settled
 from chain.records import AggregatorState, Status
-from chain.rounds import check_confirmations, connect_federation, is_settled
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured

@@ -1,28 +1,28 @@
-"""Answers demands for leaves of the aggregator's own proposal (docs/protocol.md §11).
+"""Answers leaf requests about the aggregator's own proposal (docs/protocol.md §11).
 
-A demand that nobody answers in time costs the bond. Which ones are open is read from the chain each
-time, so an aggregator that was restarted, or that somebody else answered for, posts what is missing
-and nothing twice.
+A request that nobody answers in time costs the bond. Which ones are open is read from the chain
+each time, so an aggregator that was restarted, or that somebody else answered for, posts what is
+missing and nothing twice.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from chain.events import FederationEvent
 from chain.federation import Federation
-from chain.leaf_requests import Demands, open_demands, settle_unanswered, since_proposal
+from chain.leaf_requests import settle_unanswered
 from chain.records import Leaf
 from chain.reverts import Reverted
 from protocol.errors import CommonweightError, Rejected, Unavailable
 from protocol.spec import Spec
 from protocol.tree import is_proof_valid
 from protocol.types import Digest, RoundId
+from rounds.context import RoundContext
 from storage.layers import LayerFolder
 
 
 @dataclass(frozen=True)
 class Held:
-    """Layer files that a demand may ask for; `fetch` gets them again where they are damaged."""
+    """Layer files of which a leaf may be requested; `fetch` gets damaged ones again."""
 
     folder: LayerFolder
     fetch: Callable[[], object]
@@ -35,28 +35,27 @@ class Responder:
         self.federation = federation
         self.spec = spec
         self.report = report
-        self._round = RoundId(0)
-        self._first_block: int | None = None
-        self._block = -1
+        self._seen = (RoundId(0), -1)
         self._is_open = False
         self._failed: set[tuple[Digest, int]] = set()
 
-    def respond(self, round_id: RoundId, held: Callable[[], Mapping[Digest, Held]]) -> None:
-        """Post each leaf that is demanded of a round's proposal and ours to post; settle late ones.
+    def is_due(self, round_id: RoundId, head: int) -> bool:
+        """Whether anything can have changed since the last look: a new block, or time passed."""
+        return self._is_open or (round_id, head) != self._seen
 
-        `held` is asked for what we have, by root, once there is a demand.
+    def respond(self, context: RoundContext, held: Mapping[Digest, Held], head: int) -> None:
+        """Post each leaf that is requested of our proposal; settle requests that are late.
+
+        `held` is what we have, by root; `head` the block that `context` is of.
         """
-        block = self.federation.w3.eth.block_number
-        if (round_id, block) == (self._round, self._block) and not self._is_open:
-            return
-        events = self._events(round_id)
-        demands, standing = open_demands(events), open_demands(since_proposal(events))
-        ours = held() if standing else {}
-        for root, leaf in standing:
-            if root in ours and self._answer(round_id, root, leaf, ours[root]):
-                del demands[root, leaf]
-        self._settle(round_id, demands)
-        self._block, self._is_open = block, bool(demands)
+        open_requests = dict(context.told.open_requests)
+        for root, leaf in context.told.standing_requests:
+            if root in held and self._answer(context.round_id, root, leaf, held[root]):
+                del open_requests[root, leaf]
+        for request, _ in settle_unanswered(self.federation, open_requests):
+            facts = {"root": request.root.hex(), "leaf": request.leaf}
+            self.report("demand settled", round=context.round_id, **facts)
+        self._seen, self._is_open = (context.round_id, head), bool(open_requests)
 
     def _answer(self, round_id: RoundId, root: Digest, leaf: int, held: Held) -> bool:
         """Post the leaf and return True; report once why not."""
@@ -87,15 +86,3 @@ class Responder:
         except (CommonweightError, OSError):
             return None
         return opened if is_proof_valid(root, opened.values, leaf, opened.proof) else None
-
-    def _settle(self, round_id: RoundId, demands: Demands) -> None:
-        for demand, _ in settle_unanswered(self.federation, demands):
-            self.report("demand settled", round=round_id, root=demand.root.hex(), leaf=demand.leaf)
-
-    def _events(self, round_id: RoundId) -> list[FederationEvent]:
-        """Return the round's events, from the block in which it was opened once that is known."""
-        if round_id != self._round:
-            self._round, self._first_block = round_id, None
-        events = self.federation.read_events(self._first_block, round_id=round_id)
-        self._first_block = events[0].block_number if events else None
-        return events

@@ -12,7 +12,7 @@ from runtime.status import describe_process, describe_round, open_federation, pr
 def aggregator_status(settings: RoleSettings) -> dict[str, Any]:
     """Return an aggregator's state as JSON values; amounts in token units."""
     federation, address = open_federation(settings)
-    events = federation.read_events()
+    events = federation.history().events
     finalized = [e for e in events if isinstance(e, Finalized) and e.aggregator == address]
     lost = [e for e in events if isinstance(e, AggregatorSlashed) and e.aggregator == address]
     terms, newest = federation.terms(), federation.round_count()

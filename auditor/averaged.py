@@ -1,12 +1,11 @@
 """What a proposal averages, and the model it proposes, as far as their bytes can be had."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from auditor.history import RoundHistory
 from auditor.replay import Audit
 from chain.events import Proposed
 from chain.records import Leaf, Model, OpenedUpdate
@@ -16,12 +15,10 @@ from protocol.encoding import STORED
 from protocol.errors import Rejected, Unavailable
 from protocol.reveal import Reveal
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId
-from rounds.compare import first_wrong_leaf
+from protocol.types import Digest
+from rounds.compare import first_wrong_value, mean_leaf_digests
+from rounds.context import RoundContext
 from storage.layers import LayerFolder
-
-_BLOCK_BYTES: Final = 1 << 18
-
 
 Posted = Mapping[tuple[Digest, int], Leaf]
 """Leaves that were posted on the chain, by root and number."""
@@ -64,24 +61,13 @@ class Averaged:
         Unavailable when anything is missing.
         """
         weights = [update.weight for update in self.updates]
-        return first_wrong_leaf(self.spec, self._folders(), weights, _there(self.model))
+        wrong = first_wrong_value(self.spec, self._folders(), weights, _there(self.model))
+        return None if wrong is None else wrong.leaf
 
-    def mean_blocks(self) -> Iterator[bytes]:
-        """Yield the mean of the updates (docs/protocol.md §7) in blocks of whole leaves.
-
-        Unavailable when an update is missing.
-        """
-        folders, weights = self._folders(), [update.weight for update in self.updates]
-        leaf_bytes = self.spec.encoding.leaf_bytes
-        length = max(_BLOCK_BYTES // leaf_bytes, 1) * leaf_bytes
-        for layer in range(len(self.spec.layers)):
-            for start in range(0, self.spec.layer_bytes(layer), length):
-                count = min(length, self.spec.layer_bytes(layer) - start) // STORED.itemsize
-                blocks = [
-                    np.fromfile(folder.layer_path(layer), STORED, count=count, offset=start)
-                    for folder in folders
-                ]
-                yield weighted_mean(blocks, weights).astype(STORED).tobytes()
+    def mean_leaf_digests(self) -> list[Digest]:
+        """Return the leaf digests of the mean; Unavailable when an update is missing."""
+        weights = [update.weight for update in self.updates]
+        return mean_leaf_digests(self.spec, self._folders(), weights)
 
     def open(self, leaf: int, posted: Posted = _NOTHING) -> tuple[tuple[OpenedUpdate, ...], Leaf]:
         """Return one leaf of every update and of the model, with their proofs.
@@ -120,17 +106,16 @@ class WrongLeaf:
         return f"leaf {self.leaf} is not the weighted mean of {len(self.updates)} updates"
 
 
-def fetch_averaged(audit: Audit, history: RoundHistory, proposed: Proposed) -> Averaged | None:
-    """Return what a proposal averages, None when it accepts nothing.
+def fetch_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
+    """Return what a round's standing proposal averages, None when it accepts nothing.
 
-    Raises Unavailable or Rejected when not even the spec or the model of before can be had.
+    Raises Unavailable or Rejected when not even the model before is available.
     """
-    accepted = [verdict for verdict in proposed.verdicts if verdict.is_accepted]
-    if not accepted:
+    proposed = context.told.proposed
+    accepted = [verdict for verdict in proposed.verdicts if verdict.is_accepted] if proposed else []
+    if proposed is None or not accepted:
         return None
-    spec = audit.spec()
-    before = audit.model_before(history.round_id)
-    screened = {s.verdict.participant: s for s in audit.screen(spec, history, before)}
+    screened = {s.verdict.participant: s for s in audit.screen(context)}
     updates = []
     for verdict in accepted:
         found = screened[verdict.participant]
@@ -138,22 +123,18 @@ def fetch_averaged(audit: Audit, history: RoundHistory, proposed: Proposed) -> A
         is_there = found.verdict.is_accepted or found.verdict.reason > Check.ROOT
         folder = found.folder if is_there else None
         updates.append(Part(found.reveal, verdict.weight, folder, "" if is_there else found.reason))
-    model, reason = _fetch_proposed(audit, spec, history, proposed, before)
-    return Averaged(spec, proposed.root, tuple(updates), model, reason)
+    model, reason = _fetch_proposed(audit, context, Model(proposed.root, proposed.manifest))
+    return Averaged(context.spec, proposed.root, tuple(updates), model, reason)
 
 
 def _fetch_proposed(
-    audit: Audit, spec: Spec, history: RoundHistory, proposed: Proposed, before: Model
+    audit: Audit, context: RoundContext, proposed: Model
 ) -> tuple[LayerFolder | None, str]:
-    """Return the proposed model's layers; those of the model before when the root is its root.
-
-    None, and why, when they cannot be had.
-    """
-    if proposed.root == before.root:
-        return audit.fetch_model(spec, before, history.round_id), ""
-    model = Model(proposed.root, proposed.manifest)
+    """Return the proposed model's layers; None, and why, when they are unavailable."""
+    if proposed.root == context.model.root:  # its bytes are here, whatever the manifest says
+        return audit.fetch_model(context, context.model), ""
     try:
-        return audit.fetch_model(spec, model, RoundId(history.round_id + 1)), ""
+        return audit.fetch_model(context, proposed), ""
     except (Unavailable, Rejected) as error:
         return None, str(error)
 

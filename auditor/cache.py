@@ -18,7 +18,7 @@ import json
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +32,12 @@ import protocol
 import rounds
 import storage
 from auditor.check_result import Verified
-from auditor.history import RoundHistory
+from chain.event_log import ReadUpTo, block_hash
 from chain.events import EVENT_TYPES, FederationEvent
 from chain.federation import Federation
+from chain.history import RoundHistory
 from chain.records import Model
-from chain.rpc import plain_errors
-from protocol.errors import Misconfigured, Unavailable
+from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from storage.files import locked, write_atomically
 
@@ -45,19 +45,6 @@ CONFIRMATIONS: Final = 12
 """A block with so many on top of it is not expected to go away; if it does, that is noticed."""
 
 _TYPES: Final = {each.__name__: each for each in EVENT_TYPES}
-
-
-@dataclass
-class EventsRead:
-    """The federation's events up to a block, told by one node.
-
-    `counted`: they were compared with what the contract counts, and none is missing.
-    """
-
-    to_block: int
-    block_hash: bytes
-    events: list[FederationEvent]
-    counted: bool = False
 
 
 class AuditCache:
@@ -68,8 +55,7 @@ class AuditCache:
     ) -> None:
         self._federation = federation
         self._confirmations = confirmations
-        with plain_errors():
-            self._chain_id = federation.w3.eth.chain_id
+        self._chain_id = federation.chain_id
         self.folder = folder / f"{self._chain_id}-{federation.address}"
 
     @property
@@ -97,24 +83,22 @@ class AuditCache:
 
     # ------------------------------------------------------------------ events
 
-    def known_events(self, head: int) -> EventsRead | None:
-        """Return the events on record up to a block that is on the chain, `head` at most."""
+    def known_events(self) -> tuple[list[FederationEvent], ReadUpTo] | None:
+        """Return the events on record and up to where they go, None when there is no record."""
         record = self._read(self._events_path(), self._events_key())
-        if record is None or record["to_block"] > head:
+        if record is None:
             return None
-        found = block_hash(self._federation, record["to_block"])
-        if found is None or found.hex() != record["block_hash"]:
-            return None  # the chain went another way below that block
         events = [_event_of_json(each) for each in record["events"]]
-        return EventsRead(record["to_block"], found, events, counted=True)
+        found = bytes.fromhex(record["block_hash"])
+        return events, ReadUpTo(record["to_block"], found, len(events))
 
-    def keep_events(self, read: EventsRead) -> None:
+    def keep_events(self, events: Sequence[FederationEvent], to_block: int, to_hash: bytes) -> None:
         """Keep those events that are deep enough; the contract's numbers agree with all of them."""
-        settled = read.to_block - self._confirmations
-        found = block_hash(self._federation, settled) if settled >= 0 else None
-        if found is None or block_hash(self._federation, read.to_block) != read.block_hash:
+        w3, settled = self._federation.w3, to_block - self._confirmations
+        found = block_hash(w3, settled) if settled >= 0 else None
+        if found is None or block_hash(w3, to_block) != to_hash:
             return
-        kept = [event for event in read.events if event.block_number <= settled]
+        kept = [event for event in events if event.block_number <= settled]
         self._write(
             self._events_path(),
             {
@@ -176,7 +160,7 @@ class AuditCache:
 
     def _round_key(self, history: RoundHistory, before: Model) -> dict[str, Any]:
         """All that the checks of a round follow from; block hashes are in its events."""
-        told = [_event_as_json(event) for event in history.events()]
+        told = [_event_as_json(event) for event in history.events]
         finalized = history.finalized
         return {
             **self._key(),
@@ -214,15 +198,6 @@ class AuditCache:
             return None
         record: dict[str, Any] = json.loads(body)
         return record if record.get("key") == key else None
-
-
-def block_hash(federation: Federation, block: int) -> bytes | None:
-    """Return the hash of a block, None when the node does not have it."""
-    try:
-        with plain_errors():
-            return bytes(federation.w3.eth.get_block(block)["hash"])
-    except Unavailable:
-        return None
 
 
 @cache

@@ -1,8 +1,9 @@
 """Shows the contract what is wrong with a proposal (docs/protocol.md §11).
 
-    for line, is_final in judge(Audit(federation, store, folder), round_id): ...
+    audit = Audit(federation, store, folder)
+    for line, is_final in judge(audit, audit.context(round_id)): ...
 
-A fault is one verdict or one leaf; where bytes are withheld, the leaf has to be demanded first
+A fault is one verdict or one leaf; where bytes are withheld, the leaf has to be requested first
 (`auditor.leaf_requests`). What the contract cannot settle, an update wrongly rejected, is the
 audit's to report.
 """
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.averaged import WrongLeaf, fetch_averaged
-from auditor.leaf_requests import Answered, Wanted, Withheld, demand, next_step
+from auditor.leaf_requests import Answered, Wanted, Withheld, next_step, request
 from auditor.replay import Audit
-from chain.events import DepositReturned, ProposalRefuted, Proposed, RoundEvent, RoundOpened
+from chain.events import DepositReturned, ProposalRefuted, Proposed
 from chain.federation import Federation
-from chain.leaf_requests import Demands, open_demands, settle_unanswered
+from chain.history import LeafRequests
+from chain.leaf_requests import settle_unanswered
 from chain.records import Status
 from chain.reverts import Reverted
 from chain.transactions import Receipt
@@ -23,6 +25,7 @@ from protocol.errors import CommonweightError, Unavailable
 from protocol.reveal import Reveal
 from protocol.types import RoundId
 from protocol.verdict import FULL_SCORE, compute_weight
+from rounds.context import RoundContext
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,16 @@ class WrongVerdict:
 Fault = WrongVerdict | WrongLeaf
 
 
-def find_fault(audit: Audit, round_id: RoundId) -> Fault | Withheld | None:
+def find_fault(audit: Audit, context: RoundContext) -> Fault | Withheld | None:
     """Return what is provably wrong with a round's standing proposal, None when nothing is.
 
     The mean is taken of the updates that the proposal accepts, with its weights: that is what the
-    contract recomputes. Raises Unavailable or Rejected when not even the spec or the model of
-    before can be had.
+    contract recomputes. Raises Unavailable or Rejected when not even the model before is available.
     """
-    history = audit.history(round_id)
-    proposed = history.proposed
+    proposed = context.told.proposed
     if proposed is None:
         return None
-    reveals = {reveal.participant: reveal for reveal in history.reveals()}
+    reveals = {reveal.participant: reveal for reveal in context.reveals}
     for index, verdict in enumerate(proposed.verdicts):
         if not verdict.is_accepted:
             continue
@@ -63,7 +64,7 @@ def find_fault(audit: Audit, round_id: RoundId) -> Fault | Withheld | None:
         weight = compute_weight(reveals[verdict.participant].examples, audit.terms.weight_cap)
         if (verdict.weight, verdict.score) != (weight, FULL_SCORE):
             return WrongVerdict(proposed, index, reveals[verdict.participant])
-    averaged = fetch_averaged(audit, history, proposed)
+    averaged = fetch_averaged(audit, context)
     if averaged is None:
         return None
     if averaged.missing:
@@ -85,36 +86,36 @@ def challenge(federation: Federation, fault: Fault) -> Receipt:
 
 
 def judge(
-    audit: Audit, round_id: RoundId, *, may_demand: bool = True
+    audit: Audit, context: RoundContext, *, may_request: bool = True
 ) -> Iterator[tuple[str, bool]]:
     """Do what can be done about a round's standing proposal in its challenge window.
 
     Yields lines, and with each whether it is the last word. Raises as `find_fault` does.
     """
-    fault = find_fault(audit, round_id)
+    fault, round_id = find_fault(audit, context), context.round_id
     if isinstance(fault, Withheld):
         yield f"round {round_id}: bytes cannot be had: {fault}", False
         if audit.terms.response_seconds == 0:
-            why = "the terms let nobody demand leaves"
+            why = "the terms let nobody request leaves"
             yield f"round {round_id}: nothing to show to the contract, and {why}", False
-        elif may_demand:
-            yield from _pursue(audit, fault)
+        elif may_request:
+            yield from _pursue(audit, context, fault)
     elif fault is None:
         yield f"round {round_id}: verdicts and model are as the contract would have them", True
     else:
         yield settle(audit.federation, fault), True
 
 
-def _pursue(audit: Audit, withheld: Withheld) -> Iterator[tuple[str, bool]]:
-    """Demand what is withheld, or challenge what was posted."""
-    match next_step(audit, withheld):
+def _pursue(audit: Audit, context: RoundContext, withheld: Withheld) -> Iterator[tuple[str, bool]]:
+    """Request what is withheld, or challenge what was posted."""
+    match next_step(audit, context, withheld):
         case Wanted() as wanted:
-            for line in demand(audit, withheld, wanted):
+            for line in request(audit, context, withheld, wanted):
                 yield line, False
         case WrongLeaf() as fault:
             yield settle(audit.federation, fault), True
         case Answered() as answered:
-            yield f"round {withheld.proposed.round}: {answered}", True
+            yield f"round {context.round_id}: {answered}", True
 
 
 def settle(federation: Federation, fault: Fault) -> str:
@@ -132,9 +133,9 @@ def settle(federation: Federation, fault: Fault) -> str:
     )
 
 
-def settle_demands(federation: Federation, demands: Demands) -> Iterator[str]:
-    """Settle demands that are late or void; yield a line on what came of each."""
-    for late, events in settle_unanswered(federation, demands):
+def settle_requests(federation: Federation, requests: LeafRequests) -> Iterator[str]:
+    """Settle leaf requests that are late or void; yield one line per outcome."""
+    for late, events in settle_unanswered(federation, requests):
         where = f"round {late.round}: leaf {late.leaf}"
         for event in events:
             if isinstance(event, ProposalRefuted):
@@ -158,14 +159,14 @@ def challenge_open(audit: Audit) -> list[str]:
 
 
 def _challenge_open(audit: Audit) -> list[str]:
-    opened = [event.round for event in audit.events if isinstance(event, RoundOpened)]
-    if not opened or audit.federation.status(opened[-1]) is not Status.CHALLENGE:
+    newest = max(audit.history.rounds, default=RoundId(0))
+    if not newest or audit.federation.status(newest) is not Status.CHALLENGE:
         return ["no proposal is open to challenge"]
-    of_round = [e for e in audit.events if isinstance(e, RoundEvent) and e.round == opened[-1]]
-    settled = list(settle_demands(audit.federation, open_demands(of_round)))
+    open_requests = audit.history.rounds[newest].open_requests
+    settled = list(settle_requests(audit.federation, open_requests))
     if settled:
         return settled
     try:
-        return [line for line, _ in judge(audit, opened[-1])]
+        return [line for line, _ in judge(audit, audit.context(newest))]
     except CommonweightError as error:
-        return [f"round {opened[-1]}: cannot judge now: {error}"]
+        return [f"round {newest}: cannot judge now: {error}"]

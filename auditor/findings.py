@@ -10,9 +10,9 @@ import numpy as np
 
 from auditor.cache import software_digest
 from auditor.check_result import Verified
-from auditor.history import RoundHistory, active_at_opening, round_histories
 from auditor.replay import Audit
-from auditor.tokens import Accounts, count_tokens
+from chain.accounts import Accounts
+from chain.history import RoundHistory
 from chain.records import Terms
 from protocol.commitment import is_eligible
 from protocol.spec import Spec
@@ -136,14 +136,13 @@ def collect(
     challenges: Sequence[str] | None = None,
 ) -> Findings:
     """Return what an audit that has run came to; `rounds` are those it was asked for."""
-    active = active_at_opening(audit.events)
     fraction = audit.terms.sampling_fraction
     found = []
-    for history in round_histories(audit.events):
+    for history in audit.history.rounds.values():
         if rounds is not None and history.round_id not in rounds:
             continue
-        drawn = active.get(history.round_id, frozenset())
-        asked = frozenset(who for who in drawn if is_eligible(history.opened.seed, who, fraction))
+        members = history.members
+        asked = frozenset(who for who in members if is_eligible(history.opened.seed, who, fraction))
         of_round = tuple(check for check in checks if check.round_id == history.round_id)
         cached = history.round_id in audit.from_cache
         found.append(RoundFinding(history, asked, of_round, cached))
@@ -166,7 +165,7 @@ def collect(
         spec=audit.found_spec,
         checks=tuple(checks),
         rounds=tuple(found),
-        accounts=count_tokens(audit.events, audit.terms.availability_deposit),
+        accounts=audit.history.accounts,
         challenges=None if challenges is None else tuple(challenges),
     )
 

@@ -217,7 +217,7 @@ def _transactions(found: RoundFinding) -> Html:
             event.block_number,
             _code(f"0x{event.transaction_hash.hex()}"),
         ]
-        for event in found.history.events()
+        for event in found.history.events
     ]
     header = [("event", "short"), ("block", "number"), ("transaction", "")]
     return element("details", element("summary", f"{len(rows)} events"), table(header, rows))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from auditor.check_result import Verified
-from auditor.history import RoundHistory
+from chain.history import RoundHistory
 from chain.records import Terms
 from protocol.checks import Check
 from protocol.commitment import compute_commitment, is_eligible

@@ -7,22 +7,19 @@ Nothing is kept on disk: a watcher that starts anew reads from the chain how far
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from auditor.disputes import judge, settle_demands
+from auditor.disputes import judge, settle_requests
 from auditor.replay import Audit
-from chain.complete import require_round_logs
-from chain.events import FederationEvent, ProposalRefuted, Proposed
+from chain.events import Proposed
 from chain.federation import Federation
-from chain.leaf_requests import open_demands
+from chain.history import RoundHistory
 from chain.records import Status
-from chain.rounds import standing_proposal
-from chain.rpc import plain_errors
-from protocol.errors import CommonweightError, Unavailable
-from protocol.types import Address, RoundId
+from protocol.errors import CommonweightError
+from protocol.types import Address
 from storage.ipfs import ContentStore
 
 _POLL_SECONDS: Final = 0.5
@@ -81,9 +78,7 @@ class Watcher:
         self.report = report
         self.judged: set[object] = set()
         self._told: set[str] = set()
-        self._round = RoundId(0)
-        self._first_block: int | None = None
-        self._lead: Address | None = None
+        self._active: Address | None = None
         self._pending: _Pending | None = None
 
     def look(self) -> None:
@@ -96,42 +91,43 @@ class Watcher:
 
     def _look(self) -> None:
         # State and logs of one mined block; what waits in a pool may never come.
-        with plain_errors():
-            block = int(self.federation.w3.eth.block_number)
-        self._tell_lead(block)
-        newest = self.federation.round_count(block)
+        now = self.federation.now()
+        active = self._tell_active(now)
+        newest = now.round_count()
         if not newest:
             return
-        events = self._events(newest, block)
-        settled = list(settle_demands(self.federation, open_demands(events)))
+        told = now.history().round(newest)
+        settled = list(settle_requests(self.federation, told.open_requests))
         for line in settled:
             self._tell(line)
         if settled:
-            return  # these events are of before it
-        status = self.federation.status(newest, block)
-        self._tell_round(newest, events, status)
-        standing = standing_proposal(events) if status is Status.CHALLENGE else None
+            return  # this history is of before it
+        status = now.status(newest, now.head)
+        if status is Status.EXPIRED:
+            self._tell(f"round {newest}: {active} is late, anybody may hand the round on")
+        self._tell_refuted(told)
+        standing = told.proposed if status is Status.CHALLENGE else None
         self._close(standing)
         if standing is None or standing.key in self.judged:
             return
         self._pending = self._pending or _Pending(standing)
-        if len(events) != self._pending.events or time.monotonic() >= self._pending.again_at:
-            self._pending.events = len(events)
+        if len(told.events) != self._pending.events or time.monotonic() >= self._pending.again_at:
+            self._pending.events = len(told.events)
             self._pending.again_at = time.monotonic() + _AGAIN_SECONDS
             self._judge(self._pending)
 
     def _judge(self, pending: _Pending) -> None:
-        """Judge a proposal; ask for bytes twice before a deposit is spent on demanding them."""
+        """Judge a proposal; ask for bytes twice before a deposit is spent on requesting them."""
         audit = Audit(self.federation, self.store, self.workspace)
-        round_id = pending.proposed.round
-        standing = audit.history(round_id).proposed
+        context = audit.context(pending.proposed.round)
+        standing = context.told.proposed
         if standing is None or standing.key != pending.proposed.key:
             return  # refuted meanwhile, or in another block after a reorganisation
         if not pending.tries:
-            for check in audit.check_round(round_id):
+            for check in audit.check_round(context):
                 if not check.passed:
                     self._tell(check.line())
-        for line, is_final in judge(audit, round_id, may_demand=pending.tries > 0):
+        for line, is_final in judge(audit, context, may_request=pending.tries > 0):
             self._tell(line)
             if is_final:
                 self.judged.add(pending.proposed.key)
@@ -149,40 +145,21 @@ class Watcher:
             self._tell(f"round {pending.proposed.round}: the proposal can no longer be challenged")
             self.judged.add(pending.proposed.key)
 
-    def _tell_lead(self, block: int) -> None:
-        lead, self._lead = self._lead, self.federation.current_aggregator(block)
-        if lead not in (None, self._lead):
-            self.report(f"the lead passed from {lead} to {self._lead}")
+    def _tell_active(self, now: Federation) -> Address:
+        """Return the active aggregator; report when it is another one than at the last look."""
+        before, self._active = self._active, now.current_aggregator()
+        if before not in (None, self._active):
+            self.report(f"the lead passed from {before} to {self._active}")
+        return self._active
 
-    def _tell_round(
-        self, round_id: RoundId, events: Sequence[FederationEvent], status: Status
-    ) -> None:
-        if status is Status.EXPIRED:
-            self._tell(f"round {round_id}: {self._lead} is late, anybody may hand the round on")
-        for event in events:
-            if isinstance(event, ProposalRefuted):
-                words = f"{event.aggregator} was refuted"
-                if not any(words in line for line in self._told):
-                    reward = f"{event.reward:,} token units to {event.challenger}"
-                    self._tell(f"round {round_id}: {words}, {reward}")
+    def _tell_refuted(self, told: RoundHistory) -> None:
+        for event in told.refuted:
+            words = f"{event.aggregator} was refuted"
+            if not any(words in line for line in self._told):
+                reward = f"{event.reward:,} token units to {event.challenger}"
+                self._tell(f"round {told.round_id}: {words}, {reward}")
 
     def _tell(self, line: str, key: str | None = None) -> None:
         if (key or line) not in self._told:  # what is tried again is not told again
             self.report(line)
         self._told.add(key or line)
-
-    def _events(self, round_id: RoundId, block: int) -> list[FederationEvent]:
-        """Return the round's events, from the block in which it was opened once that is known.
-
-        MissingLogs when they are fewer than the contract counts at `block`.
-        """
-        if round_id != self._round:
-            self._round, self._first_block = round_id, None
-        events = self.federation.read_events(self._first_block, block, round_id=round_id)
-        try:
-            require_round_logs(self.federation, events, round_id, block)
-        except Unavailable:
-            self._first_block = None  # a reorganisation may have moved the opening
-            raise
-        self._first_block = events[0].block_number if events else None
-        return events

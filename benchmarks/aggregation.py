@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocol import speed
 from protocol.encoding import STORED, decode_values
@@ -110,12 +111,13 @@ def ours_alone(spec: Spec, folder: Path) -> Callable[[], str]:
 
     def run() -> str:
         target.path.mkdir(exist_ok=True)
-        deque(
-            layerwise.average_slabs(
-                spec, folders(folder), WEIGHTS, target, THREADS, hash_slab=lambda *_: []
-            ),
-            maxlen=0,
-        )
+        sources = [layerwise.Stored(update) for update in folders(folder)]
+        layout = layerwise.Layout.of(spec)
+
+        def write(slab: layerwise.Slab, mean: NDArray[np.int32]) -> None:
+            layerwise.write_slab(layout, target, slab, mean.view(np.uint8).data)
+
+        deque(layerwise.stream_mean(layout, sources, WEIGHTS, write, THREADS), maxlen=0)
         return ""
 
     return run

@@ -292,7 +292,8 @@ def hash_once(stage: Stage) -> None:
 
 def audit(federation: Federation, store: ContentStore, folder: Path) -> None:
     """Recompute the round; fails unless every check passes."""
-    checks = list(Audit(federation, store, folder).check_round(ROUND))
+    made = Audit(federation, store, folder)
+    checks = list(made.check_round(made.context(ROUND)))
     failed = [check.line() for check in checks if not check.passed]
     assert not failed, failed
     assert {check.section for check in checks} == {"§4", "§6", "§7", "§8"}

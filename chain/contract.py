@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from eth_utils.address import to_checksum_address
@@ -27,6 +28,12 @@ class ContractClient:
         self._contract: Contract = w3.eth.contract(
             address=to_checksum_address(address), abi=load_artifact(artifact)["abi"]
         )
+
+    @cached_property
+    def chain_id(self) -> int:
+        """The chain that the contract is on; asked for once."""
+        with plain_errors():
+            return int(self.w3.eth.chain_id)
 
     @property
     def head(self) -> int:

@@ -12,14 +12,18 @@ What each call does and asks for is written in contracts/src/Federation.sol; doc
 the digests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 from web3 import Web3
 
 from chain.contract import ContractClient
+from chain.event_log import EventLog
 from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
+from chain.history import History
+from chain.location import FederationLocation
 from chain.records import (
     AggregatorState,
     AvailabilityRequest,
@@ -33,9 +37,9 @@ from chain.records import (
     Terms,
 )
 from chain.reverts import Reverted, known_errors
-from chain.rpc import plain_errors
+from chain.rpc import connect, plain_errors
 from chain.token import Erc20
-from chain.transactions import Receipt, Sender
+from chain.transactions import Receipt, Sender, SendingLimits
 from chain.wallet import Wallet
 from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured, WrongBytes
@@ -74,6 +78,10 @@ class Federation(ContractClient):
         self.deployment_block = deployment_block
         _check_code(w3, self.address)
         self._terms = Terms(*self._read("terms"))
+        # Shared by all that `now` returns: each reads on from where the one before has read to.
+        self.event_log = EventLog(
+            w3, self.address, deployment_block, self._terms.availability_deposit
+        )
         self.token = Erc20(w3, self._terms.token, sender)
 
     def now(self) -> "Federation":
@@ -83,8 +91,12 @@ class Federation(ContractClient):
         """
         with plain_errors():
             head = int(self.w3.eth.block_number)
+        return self.at(head)
+
+    def at(self, block: int) -> "Federation":
+        """Return this client reading from `block`; a full node has the state of about 128."""
         pinned = copy(self)
-        pinned.block = head
+        pinned.block = block
         return pinned
 
     def pinned(self) -> "Federation":
@@ -99,6 +111,15 @@ class Federation(ContractClient):
         """
         with plain_errors():
             return UnixTime(self.w3.eth.get_block("pending")["timestamp"])
+
+    def history(self) -> History:
+        """Return what the federation told up to the block that this client reads from.
+
+        Raises MissingLogs when the node's logs are fewer than what the contract counts there, and
+        Unavailable when it no longer has that block's state or the chain changes meanwhile.
+        """
+        now = self.pinned()
+        return now.event_log.up_to(now.head, now)
 
     # ------------------------------------------------------------------- reads
 
@@ -410,6 +431,22 @@ class Federation(ContractClient):
             # Anything else is the token's, which is asked last and only misses the allowance.
             if error.name in known_errors("Federation") - {"SafeERC20FailedOperation"}:
                 raise
+
+
+def connect_federation(
+    location: FederationLocation,
+    wallet: Wallet | None = None,
+    limits: SendingLimits | None = None,
+    journal: Path | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Federation:
+    """Return the federation at `location`, after checking that the RPC serves its chain.
+
+    `limits`, `journal` and `report` are the sender's, see chain/transactions.py.
+    """
+    w3 = connect(location.rpc_url, chain_id=location.chain_id)
+    sender = None if wallet is None else Sender(w3, wallet, limits, journal, report)
+    return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
 
 
 def _challenge(

@@ -7,8 +7,8 @@ from typing import Final
 
 from eth_utils.address import to_checksum_address
 
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.token import Erc20
 from devnet import roles
 from devnet.accounts import CHAIN_ID

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.transactions import Sender
 from devnet import roles
 from devnet.accounts import CHAIN_ID

@@ -11,10 +11,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from chain.records import AggregatorState
-from chain.rounds import connect_federation
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet, load_keystore

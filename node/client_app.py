@@ -19,8 +19,8 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from chain.phases import await_end
 from chain.records import Status, SubmissionState
-from chain.rounds import await_end
 from chain.wallet import load_keystore, read_password
 from node.follower import open_participant
 from node.participant import Participant, Prepared
@@ -100,7 +100,7 @@ def evaluate(message: Message, context: Context) -> Message:
     participant = _participant(context)
     config = message.content.config_records["config"]
     part, parts = int(config["part"]), int(config["parts"])
-    model = participant.fetch_model(_round(message))
+    model = participant.fetch_model(participant.context(_round(message)))
     trainer = _trainer(_settings_path(context))
     with participant.recorder.phase("evaluate", _round(message)):
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, part, parts)

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
+from chain.phases import check_confirmations, has_ended, is_settled
 from chain.records import Status, SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import check_confirmations, connect_federation, has_ended, is_settled
 from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from node.participant import Participant
@@ -88,7 +88,7 @@ def report_loss(
     participant: Participant, trainer: LocalTrainer, now: Federation, round_id: RoundId
 ) -> None:
     """Report the held-out loss of the model that stands after a round, as `now` has it."""
-    model = participant.fetch_model(RoundId(round_id + 1), now)
+    model = participant.fetch_model(participant.context(RoundId(round_id + 1), now))
     with participant.recorder.phase("evaluate", round_id + 1):
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
     participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)

@@ -21,17 +21,16 @@ from typing import Any, Protocol
 from chain.federation import Federation
 from chain.records import SubmissionState
 from chain.reverts import Reverted
-from chain.rounds import model_before
 from profiling.recorder import Recorder
 from protocol.commitment import compute_commitment
 from protocol.errors import CommonweightError
-from protocol.manifest import Kind
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId, TokenUnits, parse_digest
+from rounds.context import RoundContext
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Subject, build_manifest, fetch_model, pin
+from storage.layers import LayerFolder, Subject, build_manifest, pin
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class Participant:
     ) -> None:
         self.federation = federation
         self.address = federation.sender.address
-        self.chain_id = federation.w3.eth.chain_id
         self.store = store
         self.trainer = trainer
         self.state = state
@@ -114,17 +112,17 @@ class Participant:
             self.report("withdrew", amount=amount, gas=receipt.gas_used)
         return amount
 
-    def fetch_model(self, round_id: RoundId, now: Federation | None = None) -> LayerFolder:
-        """Return the model that stood before round `round_id`, fetched and verified.
+    def context(self, round_id: RoundId, now: Federation | None = None) -> RoundContext:
+        """Return a round as of the block of `now` (see `Federation.now`), else of the newest."""
+        workspace = self.state / self.federation.address
+        return RoundContext.at(
+            now or self.federation.now(), self.store, self.spec, workspace, round_id
+        )
 
-        As of the block of `now` (see `Federation.now`), else of the newest.
-        """
-        model = model_before(now or self.federation.now(), round_id)
-        folder = LayerFolder(self.state / "models" / model.root.hex())
-        subject = self._subject(round_id, "model")
-        about = (self.spec, subject, model.root, folder)
-        with self.recorder.phase("fetch model", round_id):
-            return fetch_model(self.store, model.manifest, *about)
+    def fetch_model(self, context: RoundContext) -> LayerFolder:
+        """Return the model that a round starts from, fetched and verified."""
+        with self.recorder.phase("fetch model", context.round_id):
+            return context.fetch_model()
 
     def _reveal(self, round_id: RoundId, prepared: Prepared | None) -> None:
         if prepared is None:
@@ -136,7 +134,7 @@ class Participant:
         folder = LayerFolder(self._round_folder(round_id) / "update")
         with self.recorder.phase("hash", round_id) as span:
             span.add(read=self.spec.total_bytes)
-            manifest = build_manifest(folder, self.spec, self._subject(round_id, "update"), root)
+            manifest = build_manifest(folder, self.spec, self._subject(round_id), root)
         with self.recorder.phase("pin", round_id):
             pinned = pin(self.store, folder, manifest)
         if pinned != manifest_digest:
@@ -155,14 +153,14 @@ class Participant:
 
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report("fetching model", round=round_id)
-        model = self.fetch_model(round_id)
+        model = self.fetch_model(self.context(round_id))
         folder = LayerFolder(self._round_folder(round_id) / "update")
         with self.recorder.phase("train", round_id):
             trained = self.trainer.train(self.spec, model, round_id, folder)
         with self.recorder.phase("hash", round_id) as span:
             span.add(read=self.spec.total_bytes)
             (found,) = examine(self.spec, [folder.paths(self.spec)])
-            subject = self._subject(round_id, "update")
+            subject = self._subject(round_id)
             manifest = build_manifest(folder, self.spec, subject, found.root, found.digests)
         prepared = Prepared(
             root=found.root.hex(),
@@ -217,5 +215,5 @@ class Participant:
     def _round_folder(self, round_id: RoundId) -> Path:
         return self.state / self.federation.address / f"round-{round_id:04d}"
 
-    def _subject(self, round_id: RoundId, kind: Kind) -> Subject:
-        return Subject(self.chain_id, self.federation.address, round_id, kind)
+    def _subject(self, round_id: RoundId) -> Subject:
+        return Subject(self.federation.chain_id, self.federation.address, round_id, "update")

@@ -4,30 +4,17 @@ for result in round_results(federation, address):
     print(result.round, result.reason)      # 3 rejected by check 8 (norm): the update is too far…
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from chain.complete import require_round_logs
-from chain.events import (
-    Abandoned,
-    Committed,
-    FederationEvent,
-    Finalized,
-    Joined,
-    Left,
-    Paid,
-    Penalized,
-    Revealed,
-    RoundEvent,
-    RoundOpened,
-    StakeReleased,
-)
+from chain.events import Penalized
 from chain.federation import Federation
-from chain.rounds import standing_proposal
+from chain.history import RoundHistory
 from protocol.checks import Check
-from protocol.types import Address, RoundId, TokenUnits
+from protocol.commitment import is_eligible
+from protocol.types import Address, BasisPoints, RoundId, TokenUnits
 
 _NOTHING: Final = TokenUnits(0)
 
@@ -82,111 +69,64 @@ class RoundResult:
 
 
 def standing_of(federation: Federation, address: Address) -> Standing:
-    """Return the standing of `address` as of the latest block."""
-    facts = federation.get_participant(address)
+    """Return the standing of `address` in the block that `federation` reads, or the latest."""
+    now = federation.pinned()
+    facts = now.get_participant(address)
     if facts.active:
         return Standing.ACTIVE
     if facts.unlock_at:
         return Standing.LEAVING
     if facts.stake:
         return Standing.PENALIZED
-    # No record is left of whoever got its stake back, nor much of who lost all of it.
-    events = [
-        e
-        for e in federation.read_events()
-        if isinstance(e, Joined | Penalized | StakeReleased) and e.participant == address
-    ]
-    if not events:
+    # The contract keeps no record of whoever got its stake back, nor much of who lost all of it.
+    last = now.history().memberships.get(address)
+    if last is None:
         return Standing.STRANGER
-    return Standing.PENALIZED if isinstance(events[-1], Penalized) else Standing.LEFT
+    return Standing.PENALIZED if isinstance(last, Penalized) else Standing.LEFT
 
 
 def round_results(federation: Federation, address: Address) -> Iterator[RoundResult]:
-    """Yield what came of every round that was ever opened, the oldest first.
+    """Yield the result of every round that was ever opened, the oldest first.
 
-    Unavailable when `federation` reads one block (see `Federation.now`) and the node does not have
-    all logs of the newest round there.
+    Raises as `Federation.history` does.
     """
-    events = federation.read_events()
-    newest = federation.round_count()
-    if federation.block is not None and newest:
-        of_newest = [e for e in events if isinstance(e, RoundEvent) if e.round == newest]
-        require_round_logs(federation, of_newest, newest, federation.block)
-    is_member = False
-    for event in events:
-        match event:
-            case Joined(participant=who) if who == address:
-                is_member = True
-            case Left(participant=who) if who == address:
-                is_member = False
-            case Penalized(participant=who, amount=amount) if who == address and amount:
-                is_member = False
-            case RoundOpened():
-                of_round = [
-                    e for e in events if isinstance(e, RoundEvent) if e.round == event.round
-                ]
-                yield _result(federation, address, event.round, of_round, is_member)
+    fraction = federation.terms().sampling_fraction
+    for told in federation.history().rounds.values():
+        yield _result(told, address, fraction)
 
 
-def _result(
-    federation: Federation,
-    address: Address,
-    round_id: RoundId,
-    events: Sequence[FederationEvent],
-    was_member: bool,
+def _result(  # noqa: C901 - one case per outcome
+    told: RoundHistory, address: Address, fraction: BasisPoints
 ) -> RoundResult:
-    own = [e for e in events if getattr(e, "participant", None) == address]
-    has_committed = any(isinstance(e, Committed) for e in own)
-    has_revealed = any(isinstance(e, Revealed) for e in own)
-    has_ended = any(isinstance(e, Finalized | Abandoned) for e in events)
-    fault = next((e for e in own if isinstance(e, Penalized)), None)
+    def result(outcome: Outcome, reason: str, paid: int = 0, penalty: int = 0) -> RoundResult:
+        amounts = TokenUnits(paid), TokenUnits(penalty)
+        return RoundResult(told.round_id, outcome, reason, *amounts)
+
+    has_committed = address in {event.participant for event in told.committed}
+    has_revealed = address in {event.participant for event in told.revealed}
+    fault = next((event for event in told.penalized if event.participant == address), None)
     if fault is not None:
-        return RoundResult(
-            round_id,
-            Outcome.NOT_REVEALED,
-            "committed but not revealed: the penalty was taken from the stake",
-            penalty=fault.amount,
-        )
-    if not has_ended:
-        return RoundResult(round_id, Outcome.OPEN, "the round is not over")
+        reason = "committed but not revealed: the penalty was taken from the stake"
+        return result(Outcome.NOT_REVEALED, reason, penalty=fault.amount)
+    if not told.ended:
+        return result(Outcome.OPEN, "the round is not over")
     if not has_committed:
-        return _absent(federation, address, round_id, was_member)
+        if address not in told.members:
+            return result(Outcome.NOT_A_MEMBER, "not a member when the round was opened")
+        if not is_eligible(told.opened.seed, address, fraction):
+            return result(Outcome.NOT_ASKED, "not asked: the seed drew others")
+        return result(Outcome.OFFLINE, "offline or too late: asked, did not commit")
     if not has_revealed:
-        return RoundResult(
-            round_id, Outcome.NOT_REVEALED, "committed but not revealed: a penalty may follow"
-        )
-    if any(isinstance(e, Abandoned) for e in events):
-        return RoundResult(round_id, Outcome.ABANDONED, "the round was abandoned: nobody was paid")
-    return _judged(address, round_id, events, own)
-
-
-def _absent(
-    federation: Federation, address: Address, round_id: RoundId, was_member: bool
-) -> RoundResult:
-    if not was_member:
-        return RoundResult(round_id, Outcome.NOT_A_MEMBER, "not a member when the round was opened")
-    if not federation.is_eligible(round_id, address):
-        return RoundResult(round_id, Outcome.NOT_ASKED, "not asked: the seed drew others")
-    return RoundResult(round_id, Outcome.OFFLINE, "offline or too late: asked, did not commit")
-
-
-def _judged(
-    address: Address,
-    round_id: RoundId,
-    events: Sequence[FederationEvent],
-    own: Sequence[FederationEvent],
-) -> RoundResult:
-    proposal = standing_proposal(events)
-    verdicts = {v.participant: v for v in proposal.verdicts} if proposal else {}
-    verdict = verdicts.get(address)
-    paid = TokenUnits(sum(e.amount for e in own if isinstance(e, Paid)))
+        reason = "committed but not revealed: a penalty may follow"
+        return result(Outcome.NOT_REVEALED, reason)
+    if told.abandoned is not None:
+        return result(Outcome.ABANDONED, "the round was abandoned: nobody was paid")
+    verdict, paid = told.verdict_on(address), told.paid_to(address)
     if verdict is not None and not verdict.is_accepted:
-        return RoundResult(round_id, Outcome.REJECTED, describe_rejection(verdict.reason))
+        return result(Outcome.REJECTED, describe_rejection(verdict.reason))
     if not paid:
-        return RoundResult(
-            round_id, Outcome.UNPAID, "accepted, but the share rounds down to nothing"
-        )
-    return RoundResult(round_id, Outcome.PAID, "accepted and paid", paid=paid)
+        return result(Outcome.UNPAID, "accepted, but the share rounds down to nothing")
+    return result(Outcome.PAID, "accepted and paid", paid=paid)
 
 
 def describe_rejection(check: int) -> str:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from chain.events import Penalized, Withdrawn
 from chain.federation import Federation
 from chain.records import Status, SubmissionState
 from node.results import round_results, standing_of
@@ -16,11 +15,7 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
     federation, address = open_federation(settings)
     newest = federation.round_count()
     results = list(round_results(federation, address))
-    events = federation.read_events()
-    withdrawn = sum(e.amount for e in events if isinstance(e, Withdrawn) and e.account == address)
-    penalties = sum(
-        e.amount for e in events if isinstance(e, Penalized) and e.participant == address
-    )
+    withdrawals = federation.history().withdrawals
     return {
         "participant": address,
         **describe_process(settings),
@@ -28,9 +23,9 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
         "standing": standing_of(federation, address).value,
         "stake": federation.get_participant(address).stake,
         "earned": sum(result.paid for result in results),
-        "penalties": penalties,
+        "penalties": sum(result.penalty for result in results),
         "credit": federation.credit_of(address),
-        "withdrawn": withdrawn,
+        "withdrawn": sum(e.amount for e in withdrawals if e.account == address),
         "now": describe_round(federation, newest, _own_part(federation, newest, address)),
         "rounds": [
             {

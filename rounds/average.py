@@ -1,10 +1,10 @@
-"""The weighted mean of updates on disk, layer by layer, in blocks (docs/protocol.md §7).
+"""The weighted mean of updates on disk, layer by layer, in slabs (docs/protocol.md §7).
 
-    layerwise      memory is a few blocks, however large the model and however many the participants
-    all_at_once    everything in memory, as most aggregators do: here to compare, same root
+    stream_mean      the mean, slab by slab: what the round writes and an audit compares with
+    average_layers   the mean written to a folder, and its tree root
 
-The new layer is written and hashed as it appears, while the next one is read ahead and averaged.
-The bits depend on neither mode nor threads.
+Memory is a few slabs, however large the model and however many the participants. The bits depend on
+neither mode nor threads.
 """
 
 import os
@@ -12,9 +12,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Final, Literal
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,95 +30,127 @@ from storage.layers import LayerFolder
 from storage.mapped import HUGE_PAGE_BYTES, MappedFile
 
 Mode = Literal["layerwise", "all_at_once"]
+"""`all_at_once` holds everything in memory, as most aggregators do: to compare, same root."""
+
+T = TypeVar("T")
 
 INPUT_BYTES: Final = 16 << 20
 """What one thread reads of all updates together before it forgets it."""
 
 _LEAST_SLAB_BYTES: Final = 1 << 17  # smaller ones would be all overhead
 
-HashSlab = Callable[[memoryview, int, int], list[Subtree]]
-"""As `protocol.tree.full_subtrees`."""
 
-OnLayer = Callable[[int], object]
-"""Told the number of each layer once its file is complete."""
+@dataclass(frozen=True)
+class Layout:
+    """The sizes of all layer files in bytes, in order, and of a leaf."""
 
+    layer_bytes: tuple[int, ...]
+    leaf_bytes: int
 
-def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
-    """Return about how many bytes `average_layers` holds at most, the interpreter's own aside."""
-    if mode == "all_at_once":
-        return spec.total_bytes * (updates + 1)
-    slab = min(_slab_bytes(spec, updates), spec.total_bytes)
-    return threads * slab * (updates + 1)
-
-
-def _slab_bytes(spec: Spec, updates: int) -> int:
-    """How much of a layer one thread averages at a time: whole leaves, about `INPUT_BYTES`."""
-    leaf_bytes = spec.encoding.leaf_bytes
-    size = min(max(INPUT_BYTES // max(updates, 1), _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
-    return max(size // leaf_bytes, 1) * leaf_bytes
+    @classmethod
+    def of(cls, spec: Spec) -> Self:
+        """Return the layout of a spec's updates and models."""
+        sizes = tuple(spec.layer_bytes(index) for index in range(len(spec.layers)))
+        return cls(sizes, spec.encoding.leaf_bytes)
 
 
-def average_layers(
-    spec: Spec,
-    updates: Sequence[LayerFolder],
+@dataclass(frozen=True)
+class Slab:
+    """Whole leaves of one layer file: its bytes from `start` to `stop`.
+
+    `first_leaf` counts the leaves of all layers; `is_last` of its layer.
+    """
+
+    layer: int
+    start: int
+    stop: int
+    first_leaf: int
+    is_last: bool
+
+
+class Values(Protocol):
+    """One layer of one source."""
+
+    def values(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return the int32 values of the bytes from `start` to `stop`; called by any thread."""
+
+    def forget(self, start: int, stop: int) -> None:
+        """Take note that these bytes are not asked for again."""
+
+
+class Source(Protocol):
+    """An update or checkpoint, opened one layer at a time."""
+
+    def open(self, index: int, size: int, window: int) -> AbstractContextManager[Values]:
+        """Open layer `index`, which has `size` bytes, to be read in slabs of `window` bytes."""
+
+
+class _MappedValues(MappedFile):
+    def values(self, start: int, stop: int) -> NDArray[np.int32]:
+        return self.data[start:stop].view(STORED)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The layer files of an update, as a source."""
+
+    folder: LayerFolder
+
+    def open(self, index: int, size: int, window: int) -> AbstractContextManager[Values]:
+        """Map a layer file; Misconfigured when it is shorter than `size`."""
+        return _MappedValues(self.folder.layer_path(index), size, window)
+
+
+def stream_mean(
+    layout: Layout,
+    sources: Sequence[Source],
     weights: Sequence[int],
-    target: LayerFolder,
+    work: Callable[[Slab, NDArray[np.int32]], T],
     threads: int = 2,
-    mode: Mode = "layerwise",
-    on_layer: OnLayer = lambda index: None,
-) -> Digest:
-    """Write the weighted mean of `updates` to `target` and return its tree root.
+) -> Iterator[tuple[Slab, T]]:
+    """Yield each slab with what `work` makes of its mean, in order; `work` runs in the threads.
 
-    `weights` has one positive integer an update, with a sum below 2^31. Padding averages to zero.
-    Raises Misconfigured when a layer file is shorter than the spec says.
+    `weights` has one positive integer per source, with a sum below 2^31. `work` gets the mean as
+    stored (docs/protocol.md §2), in memory that is used again once it returns. `threads` slabs are
+    in the making at a time, also of different layers.
     """
-    target.path.mkdir(parents=True, exist_ok=True)
-    if mode == "all_at_once":
-        return _average_all_at_once(spec, updates, weights, target, on_layer)
-    builder = TreeBuilder(spec.encoding.leaf_bytes)
-    for subtrees in average_slabs(spec, updates, weights, target, threads, on_layer=on_layer):
-        for subtree in subtrees:
-            builder.append(subtree)
-    return builder.root()
-
-
-def average_slabs(
-    spec: Spec,
-    updates: Sequence[LayerFolder],
-    weights: Sequence[int],
-    target: LayerFolder,
-    threads: int,
-    hash_slab: HashSlab = full_subtrees,
-    on_layer: OnLayer = lambda index: None,
-) -> Iterator[list[Subtree]]:
-    """Write the mean to `target` slab by slab; yield what `hash_slab` finds in each, in order.
-
-    `threads` slabs are in the making at a time, also of different layers.
-    """
-    step, leaf_bytes = _slab_bytes(spec, len(updates)), spec.encoding.leaf_bytes
+    step = _slab_bytes(layout.leaf_bytes, len(sources))
+    span = current()  # of this thread, not of those that average
     memory = _Memory(step)
-    pending: deque[tuple[_Layer, int, Future[list[Subtree]]]] = deque()
 
-    def oldest() -> list[Subtree]:
-        layer, stop, future = pending.popleft()
-        subtrees = future.result()
-        if stop >= layer.size:
-            layer.close()
-            on_layer(layer.index)
-        return subtrees
+    def average(opened: Sequence[Values], slab: Slab) -> T:
+        with span.layer(slab.layer) as meter:
+            meter.add(read=(slab.stop - slab.start) * len(opened))
+            mean = memory.mean[: (slab.stop - slab.start) // STORED.itemsize]
+            mean_into(mean, [each.values(slab.start, slab.stop) for each in opened], weights)
+            for each in opened:
+                each.forget(slab.start, slab.stop)
+            return work(slab, mean)
 
-    with ExitStack() as layers, ThreadPoolExecutor(threads) as pool:
+    pending: deque[tuple[Slab, ExitStack, Future[T]]] = deque()
+
+    def oldest() -> tuple[Slab, T]:
+        slab, files, future = pending.popleft()
+        result = future.result()
+        if slab.is_last:
+            files.close()
+        return slab, result
+
+    # The pool ends first: nothing reads a layer when its files are closed after a failure.
+    with ExitStack() as all_files, ThreadPoolExecutor(threads) as pool:
         first_leaf = 0
-        for index in range(len(spec.layers)):
-            layer = _Layer(spec, index, updates, weights, target, step)
-            layers.callback(layer.close)
-            for start in range(0, layer.size, step):
-                leaf = first_leaf + start // leaf_bytes
-                future = pool.submit(layer.average, memory, hash_slab, start, leaf_bytes, leaf)
-                pending.append((layer, start + step, future))
+        for index, size in enumerate(layout.layer_bytes):
+            files = all_files.enter_context(ExitStack())
+            opened = [files.enter_context(source.open(index, size, step)) for source in sources]
+            for start in range(0, size, step):
+                stop = min(start + step, size)
+                leaf = first_leaf + start // layout.leaf_bytes
+                slab = Slab(index, start, stop, leaf, is_last=stop == size)
+                pending.append((slab, files, pool.submit(average, opened, slab)))
+                # Twice as many as threads: none waits while the oldest is taken over.
                 if len(pending) == 2 * threads:
                     yield oldest()
-            first_leaf += layer.size // leaf_bytes
+            first_leaf += size // layout.leaf_bytes
         while pending:
             yield oldest()
 
@@ -130,56 +162,80 @@ class _Memory(threading.local):
         self.mean = np.empty(size // STORED.itemsize, STORED)
 
 
-class _Layer:
-    """One layer's files, open until `close`; slabs are made in any order, by any thread."""
+def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
+    """Return about how many bytes `average_layers` holds at most, the interpreter's own aside."""
+    if mode == "all_at_once":
+        return spec.total_bytes * (updates + 1)
+    slab = min(_slab_bytes(spec.encoding.leaf_bytes, updates), spec.total_bytes)
+    return threads * slab * (updates + 1)
 
-    def __init__(
-        self,
-        spec: Spec,
-        index: int,
-        updates: Sequence[LayerFolder],
-        weights: Sequence[int],
-        target: LayerFolder,
-        step: int,
-    ) -> None:
-        self.index, self.size = index, spec.layer_bytes(index)
-        self._weights, self._step = weights, step
-        self._span = current()  # of this thread, not of those that average
-        self._files = ExitStack()
-        self._sources = [
-            self._files.enter_context(MappedFile(update.layer_path(index), self.size, step))
-            for update in updates
-        ]
-        # Not emptied first: overwriting pages that are there is faster than making new ones.
-        self._target = os.open(target.layer_path(index), os.O_RDWR | os.O_CREAT, 0o644)
-        self._files.callback(os.close, self._target)
-        os.ftruncate(self._target, self.size)
 
-    def close(self) -> None:
-        self._files.close()
+def _slab_bytes(leaf_bytes: int, updates: int) -> int:
+    """How much of a layer one thread averages at a time: whole leaves, about `INPUT_BYTES`."""
+    size = min(max(INPUT_BYTES // max(updates, 1), _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
+    return max(size // leaf_bytes, 1) * leaf_bytes
 
-    def average(
-        self, memory: _Memory, hash_slab: HashSlab, start: int, leaf_bytes: int, first_leaf: int
-    ) -> list[Subtree]:
-        """Average and write the slab at `start`, of which the first leaf is `first_leaf`."""
-        stop = min(start + self._step, self.size)
-        with self._span.layer(self.index) as meter:
-            meter.add(read=(stop - start) * len(self._sources), written=stop - start)
-            data = self._mean(memory, start, stop)
-            self._write(data, start)
-            return hash_slab(data, leaf_bytes, first_leaf)
 
-    def _mean(self, memory: _Memory, start: int, stop: int) -> memoryview:
-        mean = memory.mean[: (stop - start) // STORED.itemsize]
-        mean_into(mean, [s.data[start:stop].view(STORED) for s in self._sources], self._weights)
-        for source in self._sources:
-            source.forget(start, stop)
-        return mean.view(np.uint8).data
+def average_layers(
+    spec: Spec,
+    updates: Sequence[LayerFolder],
+    weights: Sequence[int],
+    target: LayerFolder,
+    threads: int = 2,
+    mode: Mode = "layerwise",
+    on_layer: Callable[[int], object] = lambda index: None,
+) -> Digest:
+    """Write the weighted mean of `updates` to `target` and return its tree root.
 
-    def _write(self, data: memoryview, at: int) -> None:
+    Padding averages to zero. `on_layer` hears the number of each layer once its file is complete.
+    Raises Misconfigured when a layer file is shorter than the spec says.
+    """
+    if mode == "all_at_once":
+        return _average_all_at_once(spec, updates, weights, target, on_layer)
+    sources = [Stored(update) for update in updates]
+    return write_mean(Layout.of(spec), sources, weights, target, threads, on_layer)
+
+
+def write_mean(
+    layout: Layout,
+    sources: Sequence[Source],
+    weights: Sequence[int],
+    target: LayerFolder,
+    threads: int = 2,
+    on_layer: Callable[[int], object] = lambda index: None,
+) -> Digest:
+    """Write the weighted mean to layer files in `target` and return its tree root."""
+    target.path.mkdir(parents=True, exist_ok=True)
+
+    def write(slab: Slab, mean: NDArray[np.int32]) -> list[Subtree]:
+        # By the thread that averaged it, while the slab is in that core's cache.
+        data = mean.view(np.uint8).data
+        write_slab(layout, target, slab, data)
+        return full_subtrees(data, layout.leaf_bytes, slab.first_leaf)
+
+    span, builder = current(), TreeBuilder(layout.leaf_bytes)
+    for slab, subtrees in stream_mean(layout, sources, weights, write, threads):
+        with span.layer(slab.layer) as meter:
+            meter.add(written=slab.stop - slab.start)
+        for subtree in subtrees:
+            builder.append(subtree)
+        if slab.is_last:
+            on_layer(slab.layer)
+    return builder.root()
+
+
+def write_slab(layout: Layout, target: LayerFolder, slab: Slab, data: memoryview) -> None:
+    """Write a slab's bytes to its place in a layer file, which may be there already."""
+    # Not emptied first: overwriting pages that are there is faster than making new ones.
+    file = os.open(target.layer_path(slab.layer), os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.ftruncate(file, layout.layer_bytes[slab.layer])
+        at = slab.start
         while data:
-            written = os.pwrite(self._target, data, at)
+            written = os.pwrite(file, data, at)
             data, at = data[written:], at + written
+    finally:
+        os.close(file)
 
 
 def _average_all_at_once(
@@ -187,11 +243,19 @@ def _average_all_at_once(
     updates: Sequence[LayerFolder],
     weights: Sequence[int],
     target: LayerFolder,
-    on_layer: OnLayer,
+    on_layer: Callable[[int], object],
 ) -> Digest:
+    def read(update: LayerFolder, index: int) -> NDArray[np.int32]:
+        path, size = update.layer_path(index), spec.layer_bytes(index)
+        values = np.fromfile(path, STORED, count=size // STORED.itemsize)
+        if values.nbytes != size:
+            raise Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")
+        return values
+
+    target.path.mkdir(parents=True, exist_ok=True)
     layers = range(len(spec.layers))
     current().add(read=spec.total_bytes * len(updates), written=spec.total_bytes)
-    held = [[_read_whole(spec, update, index) for update in updates] for index in layers]
+    held = [[read(update, index) for update in updates] for index in layers]
     means = [weighted_mean(values, weights).astype(STORED) for values in held]
     builder = TreeBuilder(spec.encoding.leaf_bytes)
     for index, mean in zip(layers, means, strict=True):
@@ -199,15 +263,3 @@ def _average_all_at_once(
         builder.update(mean.view(np.uint8).data)
         on_layer(index)
     return builder.root()
-
-
-def _read_whole(spec: Spec, update: LayerFolder, index: int) -> NDArray[np.int32]:
-    path, size = update.layer_path(index), spec.layer_bytes(index)
-    values = np.fromfile(path, STORED, count=size // STORED.itemsize)
-    if values.nbytes != size:
-        raise _too_short(path, size)
-    return values
-
-
-def _too_short(path: Path, size: int) -> Misconfigured:
-    return Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")

@@ -1,33 +1,19 @@
 """Whether a model is the weighted mean of updates, and the first value that is not (§7)."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.average import weighted_mean
 from protocol.encoding import STORED
 from protocol.spec import Spec
+from protocol.tree import leaf_digests
+from protocol.types import Digest
+from rounds.average import Layout, Slab, Stored, stream_mean
 from storage.layers import LayerFolder
-
-SLAB_BYTES: Final = 1 << 20
-"""What one thread compares at a time."""
-
-S = TypeVar("S")
-T = TypeVar("T")
-
-
-class Slab(NamedTuple):
-    """A part of a layer file: layer index, offset and length in bytes."""
-
-    layer: int
-    start: int
-    length: int
 
 
 @dataclass(frozen=True)
@@ -53,17 +39,6 @@ class WrongValue:
         )
 
 
-def first_wrong_leaf(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], model: LayerFolder
-) -> int | None:
-    """Return the first leaf of `model` that is not the weighted mean of `updates`, None if all are.
-
-    Every layer file must have the size that the spec gives it.
-    """
-    wrong = first_wrong_value(spec, updates, weights, model)
-    return None if wrong is None else wrong.leaf
-
-
 def first_wrong_value(
     spec: Spec,
     updates: Sequence[LayerFolder],
@@ -71,47 +46,46 @@ def first_wrong_value(
     model: LayerFolder,
     threads: int | None = None,
 ) -> WrongValue | None:
-    """Return the first value that is wrong, None when all are the mean.
+    """Return the first value of `model` that is not the mean of `updates`, None when all are.
 
     Every layer file must have the size that the spec gives it. Slabs are compared by `threads`,
     as many as there are cores when None; which of them finds what first makes no difference.
     """
-    count = threads or usable_cores()
 
-    def compare(slab: Slab) -> WrongValue | None:
-        blocks = [_read(update, slab) for update in updates]
-        expected, found = weighted_mean(blocks, weights), _read(model, slab)
-        wrong = np.flatnonzero(expected != found)
+    def compare(slab: Slab, mean: NDArray[np.int32]) -> WrongValue | None:
+        found = _read(model, slab.layer, slab.start, mean.size)
+        wrong = np.flatnonzero(mean != found)
         if not wrong.size:
             return None
         at = int(wrong[0])
         place = slab.start // STORED.itemsize + at
+        each = [_read(update, slab.layer, place * STORED.itemsize, 1) for update in updates]
         return WrongValue(
-            _first_leaf(spec, slab.layer) + place // spec.encoding.leaf_values,
+            slab.first_leaf + at // spec.encoding.leaf_values,
             spec.layers[slab.layer].name,
             place,
             int(found[at]),
-            int(expected[at]),
-            tuple(int(block[at]) for block in blocks),
+            int(mean[at]),
+            tuple(int(value[0]) for value in each),
             tuple(weights),
         )
 
-    with ThreadPoolExecutor(count) as pool:
-        results = in_order(pool, compare, _slabs(spec), ahead=2 * count)
-        return next((wrong for wrong in results if wrong is not None), None)
+    sources = [Stored(update) for update in updates]
+    compared = stream_mean(Layout.of(spec), sources, weights, compare, threads or usable_cores())
+    return next((wrong for _, wrong in compared if wrong is not None), None)
 
 
-def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], ahead: int
-) -> Iterator[T]:
-    """Yield work(item) in the order of `items`, with at most `ahead` of them under way."""
-    pending: deque[Future[T]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) == ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+def mean_leaf_digests(
+    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int]
+) -> list[Digest]:
+    """Return the digest of every leaf that the mean of `updates` has (docs/protocol.md §4)."""
+
+    def digests(slab: Slab, mean: NDArray[np.int32]) -> list[Digest]:
+        return leaf_digests([mean.tobytes()], spec.encoding.leaf_bytes)
+
+    sources = [Stored(update) for update in updates]
+    streamed = stream_mean(Layout.of(spec), sources, weights, digests, usable_cores())
+    return list(chain.from_iterable(found for _, found in streamed))
 
 
 def usable_cores() -> int:
@@ -122,17 +96,5 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
-def _slabs(spec: Spec) -> Iterator[Slab]:
-    for index in range(len(spec.layers)):
-        size = spec.layer_bytes(index)
-        for start in range(0, size, SLAB_BYTES):
-            yield Slab(index, start, min(SLAB_BYTES, size - start))
-
-
-def _read(folder: LayerFolder, slab: Slab) -> NDArray[np.int32]:
-    count = slab.length // STORED.itemsize
-    return np.fromfile(folder.layer_path(slab.layer), STORED, count=count, offset=slab.start)
-
-
-def _first_leaf(spec: Spec, layer: int) -> int:
-    return sum(spec.layer_leaves(index) for index in range(layer))
+def _read(folder: LayerFolder, layer: int, start: int, count: int) -> NDArray[np.int32]:
+    return np.fromfile(folder.layer_path(layer), STORED, count=count, offset=start)

@@ -1,13 +1,12 @@
 """Screens the updates of a round: fetch, verify, decide (docs/protocol.md §6).
 
-The aggregator decides with it and the auditor decides again; both come to the same verdicts as
-long as both can reach the same bytes, since every rule is in `protocol.screening`.
+The aggregator decides with it and the auditor decides again; both come to the same verdicts as long
+as both reach the same bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from profiling.recorder import current
@@ -15,14 +14,14 @@ from protocol.checks import ACCEPTED, Check
 from protocol.errors import Rejected
 from protocol.reveal import Reveal
 from protocol.screening import duplicates, screen_update
-from protocol.spec import Spec
-from protocol.types import Address, BasisPoints, Digest
+from protocol.types import Address, BasisPoints
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
+from rounds.context import RoundContext
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Subject, fetch_verified
+from storage.layers import LayerFolder, Published, fetch_update
 
-Fetch = Callable[[ContentStore, Digest, Spec, Subject, Digest, LayerFolder], object]
-"""As `storage.layers.fetch_verified`: the layers lie in the folder afterwards, or Rejected."""
+Fetch = Callable[[ContentStore, Published, LayerFolder], object]
+"""As `storage.layers.fetch_update`: the layers lie in the folder afterwards, or Rejected."""
 
 _UPDATES_AT_ONCE: Final = 8  # a slow peer holds up one of these, not the others
 
@@ -37,62 +36,53 @@ class Screened:
     folder: LayerFolder
 
 
-def screen_reveals(
-    store: ContentStore,
-    spec: Spec,
-    subject: Subject,
-    reveals: Sequence[Reveal],
+def screen(
+    context: RoundContext,
     model: LayerFolder,
-    model_root: Digest,
-    weight_cap: int,
-    workspace: Path,
     report: Callable[[Screened], None] = lambda screened: None,
-    fetch: Fetch = fetch_verified,
+    fetch: Fetch = fetch_update,
 ) -> list[Screened]:
-    """Return one decision a reveal, in ascending order of participant.
+    """Return one decision per reveal, in ascending order of participant.
 
-    `reveals` are in the order of commitment. Layer files are left in `workspace`, one folder a
-    participant. `report` hears of each decision as it is taken. `fetch` gets an update's layers.
+    The lowest number of a check that fails is an update's reason code. `model` is the one that
+    participants started from. `report` hears of each decision, `fetch` gets an update's layers.
     """
-
-    outer = current()
+    span = current()  # of this thread, not of those that screen
 
     def decide(reveal: Reveal) -> Screened:
-        folder = LayerFolder(workspace / reveal.participant)
+        folder = context.update_folder(reveal.participant)
         try:
-            with outer.phase("verify: fetch"):
-                fetch(store, reveal.manifest, spec, subject, reveal.root, folder)
-            with outer.phase("verify: screen") as span:
-                blocks = span.measured(folder.blocks)
-                screen_update(spec, reveal.root, blocks, model.blocks, model_root)
+            # 1. The bytes are reachable. 2. to 4. The manifest is well-formed, of this round and
+            # spec, and has the spec's layers. 5. Each layer file is what the manifest says.
+            with span.phase("verify: fetch"):
+                fetch(context.store, context.update(reveal), folder)
+            # 6. The layers hash to the root on the chain. 7. Values and padding are in range.
+            # 8. The update is near enough to the model, 9. and not the model itself.
+            with span.phase("verify: screen") as screening:
+                blocks = screening.measured(folder.blocks)
+                screen_update(context.spec, reveal.root, blocks, model.blocks, context.model.root)
         except Rejected as error:
             return _rejected(reveal, folder, error.check, error.reason)
-        weight = compute_weight(reveal.examples, weight_cap)
+        weight = compute_weight(reveal.examples, context.terms.weight_cap)
         verdict = Verdict(reveal.participant, weight, FULL_SCORE, ACCEPTED)
         return Screened(reveal, verdict, "", folder)
 
+    reveals = context.reveals
     with ThreadPoolExecutor(_UPDATES_AT_ONCE) as pool:
-        decisions = _without_copies(list(pool.map(decide, reveals)))
+        decisions = list(pool.map(decide, reveals))
+    # 10. Nobody committed to the same update before: a commitment hides the root, so the copy is
+    # the later one. Also where the first holder's update was rejected, or could not be fetched.
+    copies: dict[Address, Address] = duplicates([(r.participant, r.root) for r in reveals])
+    for index, decision in enumerate(decisions):
+        first = copies.get(decision.reveal.participant)
+        if decision.verdict.is_accepted and first is not None:
+            reason = f"the update is the one {first} committed to before"
+            decisions[index] = _rejected(
+                decision.reveal, decision.folder, Check.NOT_DUPLICATE, reason
+            )
     for decision in decisions:
         report(decision)
     return sorted(decisions, key=lambda decision: int(decision.reveal.participant, 16))
-
-
-def _without_copies(decisions: list[Screened]) -> list[Screened]:
-    """Reject each update that somebody else committed to before (check 10)."""
-    roots = [(d.reveal.participant, d.reveal.root) for d in decisions]
-    copies: dict[Address, Address] = duplicates(roots)
-    return [
-        _rejected(
-            d.reveal,
-            d.folder,
-            Check.NOT_DUPLICATE,
-            f"the update is the one {copies[d.reveal.participant]} committed to before",
-        )
-        if d.verdict.is_accepted and d.reveal.participant in copies
-        else d
-        for d in decisions
-    ]
 
 
 def _rejected(reveal: Reveal, folder: LayerFolder, check: int, reason: str) -> Screened:

@@ -5,10 +5,9 @@ Read from the chain; the state folder only adds whether the process runs and its
 
 from typing import Any, Final
 
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from chain.records import Round, Status
-from chain.rounds import connect_federation
 from chain.wallet import keystore_address
 from protocol.types import Address, RoundId
 from runtime.progress import DOING

@@ -30,9 +30,8 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from chain.events import Finalized, Paid
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from devnet import roles
 from protocol.errors import CommonweightError, Unavailable
 from protocol.types import Address, RoundId

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet

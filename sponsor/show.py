@@ -6,36 +6,31 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from chain.events import Committed, Finalized, Joined, Revealed
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation, standing_proposal
 from protocol.cid import raw_cid
-from protocol.types import RoundId, format_tokens
+from protocol.types import format_tokens
 
 
 def describe_federation(location: FederationLocation) -> dict[str, Any]:
     """Return what the chain says of a federation, as JSON values; amounts in token units."""
     federation = connect_federation(location).now()
-    terms, events = federation.terms(), federation.read_events()
-    joined = sorted({e.participant for e in events if isinstance(e, Joined)})
+    terms, history = federation.terms(), federation.history()
     rounds = []
-    for number in range(1, federation.round_count() + 1):
-        round_id = RoundId(number)
-        of_round = [e for e in events if getattr(e, "round", None) == number]
-        standing = standing_proposal(of_round)
-        verdicts = standing.verdicts if standing else ()
-        settled = [e for e in of_round if isinstance(e, Finalized)]
+    for round_id, told in history.rounds.items():
+        verdicts = told.proposed.verdicts if told.proposed else ()
+        settled = told.finalized
         rounds.append(
             {
-                "round": number,
+                "round": round_id,
                 "status": federation.status(round_id).name.lower(),
-                "committed": sum(isinstance(e, Committed) for e in of_round),
-                "revealed": sum(isinstance(e, Revealed) for e in of_round),
+                "committed": len(told.committed),
+                "revealed": len(told.revealed),
                 "accepted": sum(v.is_accepted for v in verdicts),
                 "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
-                "model_root": settled[0].root.hex() if settled else None,
-                "model_cid": raw_cid(settled[0].manifest) if settled else None,
-                "paid": settled[0].paid if settled else 0,
+                "model_root": settled.root.hex() if settled else None,
+                "model_cid": raw_cid(settled.manifest) if settled else None,
+                "paid": settled.paid if settled else 0,
             }
         )
     return {
@@ -53,7 +48,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
                 "active": standing.active,
                 "credit": federation.credit_of(account),
             }
-            for account in joined
+            for account in sorted(history.memberships)
             for standing in [federation.get_participant(account)]
         },
         "rounds": rounds,

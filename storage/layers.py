@@ -10,7 +10,7 @@ each layer file against the manifest, and sizes are known from the spec before a
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -49,6 +49,20 @@ class Subject:
     federation: Address
     round_id: RoundId
     kind: Kind
+
+
+@dataclass(frozen=True)
+class Published:
+    """An update or a model as the chain names it, and all that its bytes are checked against.
+
+    `root` is the tree root over its layers, `manifest` the SHA-256 of its manifest, which must be
+    about `subject` and agree with `spec`. A model's subject is the round that starts from it.
+    """
+
+    spec: Spec
+    subject: Subject
+    root: Digest
+    manifest: Digest
 
 
 def initial_subject(chain_id: int) -> Subject:
@@ -203,24 +217,6 @@ def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
         return pinning.finish(manifest)
 
 
-def fetch_manifest(
-    store: ContentStore, digest: Digest, spec: Spec, subject: Subject, root: Digest
-) -> Manifest:
-    """Return the manifest with this digest once it passes checks 2, 3, 4 and 6 (its root).
-
-    Raises Rejected when it does not, Unavailable when it cannot be had.
-    """
-    return check_manifest(
-        store.get_block(digest),
-        spec=spec,
-        federation=subject.federation,
-        chain_id=subject.chain_id,
-        round_id=subject.round_id,
-        kind=subject.kind,
-        root=root,
-    )
-
-
 def fetch_layers(store: ContentStore, manifest: Manifest, spec: Spec, folder: LayerFolder) -> None:
     """Fetch every layer file into `folder`, each verified against the manifest on arrival.
 
@@ -255,25 +251,18 @@ def _missing(manifest: Manifest, spec: Spec, folder: LayerFolder) -> list[int]:
     return [index for index in range(len(spec.layers)) if index not in right]
 
 
-def fetch_verified(
-    store: ContentStore,
-    manifest_digest: Digest,
-    spec: Spec,
-    subject: Subject,
-    root: Digest,
-    folder: LayerFolder,
-) -> Manifest:
-    """Fetch manifest and layers; return the manifest. Failures arrive as Rejected.
+def fetch_update(store: ContentStore, update: Published, folder: LayerFolder) -> Manifest:
+    """Fetch an update's manifest and layers into `folder`; return the manifest.
 
-    The reason code is the check's (docs/protocol.md §6): 5 when the manifest contradicts itself,
-    which is its author's fault; 1 when the right bytes could not be had, also after asking again,
-    be it that nothing came or that the daemon sent something else.
+    Raises Rejected with the number of the check that failed (docs/protocol.md §6): 2, 3, 4 or 6
+    for the manifest; 5 when the manifest contradicts itself, which is its author's fault; 1 when
+    the right bytes are unavailable, also after asking again, whether nothing came or the daemon
+    sent something else.
     """
     try:
-        manifest = _persistently(
-            lambda: fetch_manifest(store, manifest_digest, spec, subject, root)
-        )
-        _persistently(lambda: fetch_layers(store, manifest, spec, folder))
+        raw = _persistently(lambda: store.get_block(update.manifest))
+        manifest = _check_manifest(raw, update.subject, update)
+        _persistently(lambda: fetch_layers(store, manifest, update.spec, folder))
     except Contradiction as error:
         raise Rejected(Check.DIGESTS, str(error)) from error
     except Unavailable as error:
@@ -293,40 +282,40 @@ def _persistently(fetch: Callable[[], T]) -> T:
     return fetch()
 
 
-def fetch_model(
-    store: ContentStore,
-    manifest_digest: Digest,
-    spec: Spec,
-    subject: Subject,
-    root: Digest,
-    folder: LayerFolder,
-) -> LayerFolder:
-    """Fetch the model that stood before round `subject.round_id` into `folder`; return `folder`.
+def fetch_model(store: ContentStore, model: Published, folder: LayerFolder) -> LayerFolder:
+    """Fetch the model that stood before round `model.subject.round_id` into `folder`; return it.
 
     Its root is recomputed. The manifest may be of any earlier round: a round that accepts no
-    update leaves the model as it was. Raises Unavailable when the bytes cannot be had and
-    Rejected when they are not the model's.
+    update leaves the model as it was. Raises Unavailable when the bytes are, and Rejected when
+    they are not the model's.
     """
-    raw = store.get_block(manifest_digest)
-    made_in = RoundId(Manifest.parse(raw).round)
-    if made_in >= subject.round_id:
+    raw = store.get_block(model.manifest)
+    before, made_in = model.subject.round_id, RoundId(Manifest.parse(raw).round)
+    if made_in >= before:
         raise Rejected(
-            Check.ROUND_AND_SPEC, f"the model is of round {made_in}, not before {subject.round_id}"
+            Check.ROUND_AND_SPEC, f"the model is of round {made_in}, not before {before}"
         )
-    manifest = check_manifest(
-        raw,
-        spec=spec,
-        federation=subject.federation if made_in else NO_FEDERATION,
-        chain_id=subject.chain_id,
-        round_id=made_in,
-        kind="model",
-        root=root,
-    )
-    fetch_layers(store, manifest, spec, folder)
-    found = folder.root(spec)
-    if found != root:
-        raise Rejected(Check.ROOT, f"the layers hash to {found.hex()}, not to {root.hex()}")
+    about = initial_subject(model.subject.chain_id)
+    if made_in:
+        about = replace(model.subject, round_id=made_in)
+    manifest = _check_manifest(raw, about, model)
+    fetch_layers(store, manifest, model.spec, folder)
+    found = folder.root(model.spec)
+    if found != model.root:
+        raise Rejected(Check.ROOT, f"the layers hash to {found.hex()}, not to {model.root.hex()}")
     return folder
+
+
+def _check_manifest(raw: bytes, subject: Subject, published: Published) -> Manifest:
+    return check_manifest(
+        raw,
+        spec=published.spec,
+        federation=subject.federation,
+        chain_id=subject.chain_id,
+        round_id=subject.round_id,
+        kind=subject.kind,
+        root=published.root,
+    )
 
 
 def _file_cid(path: Path) -> str:

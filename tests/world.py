@@ -21,7 +21,9 @@ from aggregator.aggregator import Aggregator
 from auditor.check_result import Verified
 from auditor.replay import Audit
 from chain.deploy import deploy_federation, deploy_token
+from chain.events import Proposed
 from chain.federation import Federation
+from chain.history import RoundHistory
 from chain.records import Status, Terms
 from chain.rpc import connect
 from chain.transactions import Sender
@@ -185,7 +187,7 @@ class World:
         )
 
     def restart_aggregator(self) -> Aggregator:
-        """Return a aggregator as after a restart."""
+        """Return the aggregator as after a restart."""
         report = lambda phase, **facts: self.reports.append({"phase": phase, **facts})  # noqa: E731
         self.aggregator = Aggregator(
             self.client(self.aggregator_wallet), self.store, self.folder / "aggregator", report
@@ -219,6 +221,16 @@ class World:
     def settle(self, round_id: RoundId) -> Status:
         """Propose and finalize a round whose participants have acted."""
         return self.aggregator.play(round_id, lambda action, number: None)
+
+    def told(self, round_id: RoundId) -> RoundHistory:
+        """What the chain's events tell of a round by now."""
+        return self.client().history().round(round_id)
+
+    def proposal(self, round_id: RoundId) -> Proposed:
+        """The round's standing proposal."""
+        proposed = self.told(round_id).proposed
+        assert proposed is not None
+        return proposed
 
     def travel(self, seconds: int) -> None:
         """Move the chain's clock."""

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chain.events import Finalized, Paid, RoundEvent, RoundOpened
-from chain.federation import Federation
+from chain.events import RoundEvent
+from chain.federation import Federation, connect_federation
+from chain.history import History, RoundHistory
 from chain.location import FederationLocation
-from chain.rounds import connect_federation, standing_proposal
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
 from runtime.progress import read_progress
@@ -29,26 +29,20 @@ from runtime.progress import read_progress
 def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any]:
     """Return the result of a run, without its audit."""
     federation = connect_federation(location)
-    events = federation.read_events()
+    history = federation.history()
     lines = list(progress(run))
     losses = {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
-    opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
-    finalized = [e for e in events if isinstance(e, Finalized)]
-    by_round = {
-        event.round: [e for e in events if isinstance(e, RoundEvent) and e.round == event.round]
-        for event in finalized
-    }
     return {
         "federation": location.address,
         "seed": seed,
         "base_loss": losses.get(0),
         "rounds": [
-            _round(federation, event, opened[event.round], by_round[event.round], losses)
-            | _told(lines, event.round)
-            for event in finalized
+            _round(federation, told, losses) | _told(lines, told.round_id)
+            for told in history.rounds.values()
+            if told.finalized is not None
         ],
         "data": {line["who"]: _facts(line) for line in lines if line["phase"] == "data"},
-        "paid": _paid(by_round),
+        "paid": _paid(history),
         "names": names(run),
     }
 
@@ -130,24 +124,19 @@ def parse_line(raw: bytes) -> dict[str, Any]:
     return line
 
 
-def _round(
-    federation: Federation,
-    settled: Finalized,
-    opened: RoundOpened,
-    events: list[RoundEvent],
-    losses: dict[int, float],
-) -> dict[str, Any]:
-    standing = standing_proposal(events)
-    verdicts = standing.verdicts if standing else ()
+def _round(federation: Federation, told: RoundHistory, losses: dict[int, float]) -> dict[str, Any]:
+    assert told.finalized is not None
+    verdicts = told.proposed.verdicts if told.proposed else ()
+    seconds = _time(federation, told.finalized) - _time(federation, told.opened)
     return {
-        "round": settled.round,
-        "model_root": settled.root.hex(),
-        "model_cid": raw_cid(settled.manifest),
-        "loss": losses.get(settled.round),
+        "round": told.round_id,
+        "model_root": told.finalized.root.hex(),
+        "model_cid": raw_cid(told.finalized.manifest),
+        "loss": losses.get(told.round_id),
         "accepted": [v.participant for v in verdicts if v.is_accepted],
         "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
-        "gas": _gas(federation, events),
-        "seconds": _time(federation, settled) - _time(federation, opened),
+        "gas": _gas(federation, told.events),
+        "seconds": seconds,
     }
 
 
@@ -181,14 +170,13 @@ def _time(federation: Federation, event: RoundEvent) -> int:
     return int(federation.w3.eth.get_block(event.block_number)["timestamp"])
 
 
-def _paid(by_round: dict[Any, list[RoundEvent]]) -> dict[str, int]:
+def _paid(history: History) -> dict[str, int]:
     paid: Counter[str] = Counter()
-    for events in by_round.values():
-        for event in events:
-            if isinstance(event, Paid):
-                paid[event.participant] += event.amount
-            elif isinstance(event, Finalized) and event.fee:
-                paid[event.aggregator] += event.fee
+    for told in history.rounds.values():
+        for event in told.paid:
+            paid[event.participant] += event.amount
+        if told.finalized is not None and told.finalized.fee:
+            paid[told.finalized.aggregator] += told.finalized.fee
     return dict(paid)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation, model_before
 from node.settings import ParticipantSettings
 from protocol.cid import digest_of_raw_cid
 from protocol.errors import Misconfigured
@@ -21,7 +21,7 @@ from protocol.spec import Spec
 from protocol.types import RoundId, parse_digest
 from runtime.home import federation_file, newest_run
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Subject, fetch_model, fetch_verified
+from storage.layers import LayerFolder, Published, Subject, fetch_model, fetch_update
 
 if TYPE_CHECKING:
     from training.session import IntegerLayers
@@ -72,13 +72,13 @@ class FederatedAdapter:
 def current_model(place: Place) -> FederatedAdapter:
     """Return the model that stands in the federation, verified against its contract."""
     location = FederationLocation.load(federation_file(place.federation))
-    federation, store = connect_federation(location), place.store()
+    federation, store = connect_federation(location).now(), place.store()
     spec = Spec.parse(store.get_block(federation.terms().spec_digest))
     finished = federation.last_finalized_round()
-    model = model_before(federation, RoundId(finished + 1))
+    model = federation.current_model()
     subject = Subject(location.chain_id, location.address, RoundId(finished + 1), "model")
     with _layer_folder() as folder:
-        fetch_model(store, model.manifest, spec, subject, model.root, folder)
+        fetch_model(store, Published(spec, subject, model.root, model.manifest), folder)
         return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}")
 
 
@@ -90,7 +90,7 @@ def adapter_at(cid: str, place: Place) -> FederatedAdapter:
     about = RoundId(manifest.round)
     subject = Subject(manifest.chain_id, manifest.federation, about, manifest.kind)
     with _layer_folder() as folder:
-        fetch_verified(store, digest, spec, subject, manifest.root_digest, folder)
+        fetch_update(store, Published(spec, subject, manifest.root_digest, digest), folder)
         name = f"{manifest.kind} of round {manifest.round}"
         return FederatedAdapter(spec, folder.read(spec), name)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from protocol.average import weighted_mean
 from protocol.encoding import STORED
 from protocol.spec import Spec
-from rounds import compare as mean
-from rounds.compare import first_wrong_leaf, first_wrong_value
+from rounds import average
+from rounds.compare import first_wrong_value
 from storage.layers import LayerFolder
 from tests.world import small_spec
 
@@ -49,7 +49,8 @@ def test_the_first_wrong_value_is_found(places: list[int], threads: int, tmp_pat
         values[place - starts[layer]] += 7
         values.tofile(model.layer_path(layer))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mean, "SLAB_BYTES", 24)  # six values: slabs and leaves begin anywhere
+        patch.setattr(average, "INPUT_BYTES", 1)  # a leaf at a time
+        patch.setattr(average, "_LEAST_SLAB_BYTES", 1)
         wrong = first_wrong_value(spec, updates, WEIGHTS, model, threads)
     if not places:
         assert wrong is None
@@ -57,7 +58,7 @@ def test_the_first_wrong_value_is_found(places: list[int], threads: int, tmp_pat
     first = min(places)
     layer = int(np.searchsorted(starts, first, side="right")) - 1
     assert wrong is not None
-    assert wrong.leaf == first // 16 == first_wrong_leaf(spec, updates, WEIGHTS, model)
+    assert wrong.leaf == first // 16
     assert wrong.layer == spec.layers[layer].name
     assert wrong.place == first - starts[layer]
     values_there = [np.fromfile(u.layer_path(layer), STORED)[wrong.place] for u in updates]

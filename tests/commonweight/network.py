@@ -17,9 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from devnet import daemons, roles
 from runtime.settings import write_location

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chain.events import Committed
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from tests.commonweight.program import TINY, Program
 from tests.storage.other_daemons import running_ipfs
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from node.results import Outcome, round_results
 from tests.commonweight.program import TINY, Program
 

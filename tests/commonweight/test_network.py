@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from web3 import Web3
 
+from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.wallet import load_keystore
 from commonweight.cli.devnet import devnet_prepare
 from devnet.network import prepare

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.rounds import model_before, proposal, reveals
 from commonweight.cli import main
 from profiling import recorder as recorder_module
 from profiling.display import short_names
@@ -261,8 +260,8 @@ def phases_of(world: World, name: str, phase: str) -> list[Recorded]:
 
 
 def test_a_participants_bytes_are_those_of_the_manifests(world: World) -> None:
-    model, model_layers = transferred(world, model_before(world.client(), ROUND).manifest)
-    revealed = {r.participant: r.manifest for r in reveals(world.client(), ROUND)}
+    model, model_layers = transferred(world, world.client().terms().initial_model_manifest)
+    revealed = {r.participant: r.manifest for r in world.told(ROUND).reveals}
     for name in NAMES:
         (fetched,), (pinned,) = (phases_of(world, name, p) for p in ("fetch model", "pin"))
         assert (fetched.total.received, fetched.total.sent) == (model, 0)
@@ -277,12 +276,12 @@ def test_a_participants_bytes_are_those_of_the_manifests(world: World) -> None:
 
 def test_the_aggregators_bytes_are_those_of_the_manifests(world: World) -> None:
     fetched = phases_of(world, "aggregator", "verify: fetch")
-    expected = [transferred(world, r.manifest)[0] for r in reveals(world.client(), ROUND)]
+    expected = [transferred(world, r.manifest)[0] for r in world.told(ROUND).reveals]
     assert sorted(phase.total.received for phase in fetched) == sorted(expected)
     screened = phases_of(world, "aggregator", "verify: screen")
     assert [phase.total.read for phase in screened] == [world.spec.total_bytes] * len(NAMES)
     (pinned,) = phases_of(world, "aggregator", "pin")
-    assert pinned.total.sent == transferred(world, proposal(world.client(), ROUND).manifest)[0]
+    assert pinned.total.sent == transferred(world, world.proposal(ROUND).manifest)[0]
     (averaged,) = phases_of(world, "aggregator", "average")
     assert averaged.total.read == world.spec.total_bytes * len(NAMES)
     assert averaged.total.written == world.spec.total_bytes

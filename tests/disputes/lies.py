@@ -19,14 +19,13 @@ from aggregator import aggregator as module
 from auditor.disputes import find_fault
 from auditor.replay import Audit
 from chain.records import AggregatorState, Status
-from chain.rounds import reveals
 from protocol.checks import Check
 from protocol.encoding import STORED
 from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import BasisPoints, Digest, RoundId
 from rounds.average import average_layers as average
-from rounds.screen import Screened, screen_reveals
+from rounds.screen import Screened, screen
 from storage.files import write_atomically
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Pinning, build_manifest
@@ -134,7 +133,7 @@ def averaging(lie: Callable[..., Digest]) -> Lie:
 
 
 def judging(lie: Callable[[list[Screened]], list[Screened]]) -> Lie:
-    return lambda world: propose(world, screen_reveals=lambda *a: lie(screen_reveals(*a)))
+    return lambda world: propose(world, screen=lambda *a: lie(screen(*a)))
 
 
 class Withholding(Pinning):
@@ -154,7 +153,7 @@ def withheld_model(world: World) -> RoundId:
 def withheld_update(world: World) -> RoundId:
     """The lead and ann know her update, and let nobody else see it."""
     round_id = propose(world)
-    for reveal in reveals(world.client(), round_id):
+    for reveal in world.told(round_id).reveals:
         if reveal.participant == world.address_of("ann"):
             world.withhold(reveal.manifest)
     return round_id
@@ -178,7 +177,7 @@ CHALLENGED: dict[str, Lie] = {
     "weights swapped in the verdicts": judging(weights_swapped_in_the_verdicts),
     "paying a friend": judging(paying_a_friend),
 }
-DEMANDED: dict[str, Lie] = {
+WITHHELD: dict[str, Lie] = {
     "the model withheld": withheld_model,
     "an update withheld": withheld_update,
     "a manifest of other bytes": manifest_of_other_bytes,
@@ -206,7 +205,8 @@ def finish(world: World, round_id: RoundId, honest: Sequence[str] = ("ann", "bob
     standby = world.stand_by()
     assert federation.current_aggregator() == world.standby_wallet.address
     standby.propose(round_id)
-    assert find_fault(auditing(world, "again"), round_id) is None
+    audit = auditing(world, "again")
+    assert find_fault(audit, audit.context(round_id)) is None
     world.travel(WINDOW)
     standby.settle(round_id)
     assert federation.status(round_id) is Status.FINALIZED

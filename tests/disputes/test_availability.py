@@ -15,7 +15,6 @@ from chain.events import AvailabilityChallenged, LeafPosted
 from chain.federation import Federation
 from chain.records import Leaf, RequestState, Status
 from chain.reverts import Reverted
-from chain.rounds import proposal, reveals
 from chain.wallet import Wallet
 from devnet.accounts import dev_account
 from protocol.spec import Spec
@@ -45,7 +44,7 @@ HIDDEN: dict[str, Any] = {"Pinning": Withholding}
 
 
 def model_root(world: World, round_id: RoundId) -> Digest:
-    return proposal(world.client(), round_id).root
+    return world.proposal(round_id).root
 
 
 def posted(world: World) -> list[LeafPosted]:
@@ -69,10 +68,10 @@ def demand_model(world: World, round_id: RoundId, leaf: int) -> None:
 
 def demand_update(world: World, round_id: RoundId, leaf: int, name: str) -> Digest:
     """Demand a leaf of the update of `name` and return its root."""
-    verdicts = proposal(world.client(), round_id).verdicts
+    verdicts = world.proposal(round_id).verdicts
     who = world.address_of(name)
     index = [verdict.participant for verdict in verdicts].index(who)
-    (reveal,) = [r for r in reveals(world.client(), round_id) if r.participant == who]
+    (reveal,) = [r for r in world.told(round_id).reveals if r.participant == who]
     client = world.client(world.auditor)
     client.challenge_update_availability(round_id, leaf, index, verdicts, reveal)
     return reveal.root
@@ -143,7 +142,7 @@ def test_damaged_files_are_fetched_again(world: World) -> None:
 def test_what_cannot_be_posted_is_told_once(world: World) -> None:
     round_id = propose(world)
     bend(LayerFolder(lead_folder(world, round_id) / "model"), 0, 0, 1)
-    world.withhold(proposal(world.client(), round_id).manifest)
+    world.withhold(world.proposal(round_id).manifest)
     demand_model(world, round_id, 5)
     for _ in range(3):
         world.aggregator.respond(round_id)
@@ -235,9 +234,7 @@ def test_a_right_model_that_is_withheld_costs_one_demand(world: World) -> None:
 
 
 def hide_update(world: World, round_id: RoundId, name: str) -> None:
-    (reveal,) = [
-        r for r in reveals(world.client(), round_id) if r.participant == world.address_of(name)
-    ]
+    (reveal,) = [r for r in world.told(round_id).reveals if r.participant == world.address_of(name)]
     world.withhold(reveal.manifest)
 
 
@@ -280,7 +277,7 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
 
     def answer(number: RoundId) -> None:
         """Answer from a tree with two leaves more than there are."""
-        proposed = proposal(world.client(), number)
+        proposed = world.proposal(number)
         spare = LayerFolder(lead_folder(world, number) / "spare")
         client = world.client(world.aggregator_wallet)
         for event in demanded(world):
@@ -329,7 +326,8 @@ def test_a_deposit_comes_back_when_somebody_else_refuted_the_proposal(world: Wor
     round_id = propose(world, average_layers=off_by_one)
     demand_model(world, round_id, 0)
     stranger = world.client(Wallet.from_key(bytes(dev_account(7).key)))
-    fault = find_fault(auditing(world), round_id)
+    audit = auditing(world)
+    fault = find_fault(audit, audit.context(round_id))
     assert isinstance(fault, WrongLeaf)
     challenge(stranger, fault)
     lines: list[str] = []

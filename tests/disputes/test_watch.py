@@ -14,9 +14,9 @@ from chain.records import AggregatorState
 from protocol.types import RoundId
 from tests.disputes.lies import (
     CHALLENGED,
-    DEMANDED,
     RESPONSE,
     WINDOW,
+    WITHHELD,
     assert_slashed,
     finish,
     judging,
@@ -54,10 +54,10 @@ def test_a_lie_is_challenged(world: World, lie: str) -> None:
     finish(world, round_id)
 
 
-@pytest.mark.parametrize("lie", some_quick(DEMANDED, "an update withheld"))
+@pytest.mark.parametrize("lie", some_quick(WITHHELD, "an update withheld"))
 def test_what_is_withheld_is_demanded(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
-        round_id = DEMANDED[lie](world)
+        round_id = WITHHELD[lie](world)
 
         def is_demanded() -> bool:
             events = world.client().read_events(round_id=round_id)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import aggregator.leader
-import chain.rounds
+import chain.federation
 import node.follower
 import runtime.progress
 import runtime.service
@@ -74,7 +74,7 @@ def _stand_in(job: Job) -> None:
     runtime.progress.reporter = lambda path, who: Hook(job.hooks, job.name)
     runtime.service.FIRST_BACK_OFF_S = 0.2  # type: ignore[misc]
     runtime.service.LONGEST_BACK_OFF_S = 0.8  # type: ignore[misc]
-    chain.rounds.connect = partial(connect, timeout_s=_RPC_SECONDS, patience_s=_RPC_SECONDS)  # type: ignore[attr-defined]
+    chain.federation.connect = partial(connect, timeout_s=_RPC_SECONDS, patience_s=_RPC_SECONDS)  # type: ignore[attr-defined]
     for module in (node.follower, aggregator.leader):
         changed: Any = module
         changed.SendingLimits = _LIMITS

@@ -15,8 +15,8 @@ from eth_utils.address import to_checksum_address
 
 from chain.events import Committed, FederationEvent, Proposed, RoundOpened, read_events
 from chain.federation import Federation
+from chain.phases import check_confirmations, has_ended, is_settled
 from chain.records import Status, SubmissionState
-from chain.rounds import check_confirmations, has_ended, is_settled
 from chain.rpc import connect
 from chain.transactions import NotMined, Sender, SendingLimits
 from protocol.errors import Misconfigured, Unavailable

@@ -25,7 +25,7 @@ from protocol.errors import CommonweightError, Misconfigured, Rejected
 from protocol.spec import Spec
 from protocol.types import BasisPoints, RoundId, parse_digest
 from rounds.average import average_layers
-from rounds.screen import Screened, screen_reveals
+from rounds.screen import Screened, screen
 from storage.files import read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest
@@ -508,7 +508,7 @@ def test_the_audit_finds_one_value_off_by_one(world: World) -> None:
 def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
-    real = screen_reveals
+    real = screen
 
     def unfair(*arguments: Any) -> list[Screened]:
         decisions = real(*arguments)
@@ -518,7 +518,7 @@ def test_the_audit_finds_an_update_wrongly_rejected(world: World) -> None:
         return [dataclasses.replace(decisions[0], verdict=bent), *decisions[1:]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "screen_reveals", unfair)
+        patch.setattr(module, "screen", unfair)
         world.aggregator.propose(round_id)
     world.settle(round_id)
     failed = [line for line in world.audit() if not line.passed]
@@ -590,7 +590,7 @@ def play_with_manifest(
     liar = world.participants[name]
     prepared = dataclasses.asdict(liar._prepare(round_id))
     folder = LayerFolder(round_folder(world, name, round_id) / "update")
-    subject = Subject(liar.chain_id, world.address, round_id, "update")
+    subject = Subject(liar.federation.chain_id, world.address, round_id, "update")
     honest = build_manifest(folder, world.spec, subject, parse_digest(prepared["root"]))
     bent = honest.model_dump(mode="json")
     lie(bent, bent["layers"])

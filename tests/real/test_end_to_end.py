@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from chain.federation import Federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.rounds import connect_federation
 from chain.wallet import Wallet
 from devnet import roles
 from devnet.accounts import CHAIN_ID

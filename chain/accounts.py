@@ -1,0 +1,96 @@
+"""Where a federation's tokens are, by its events alone (docs/protocol.md §9).
+
+in = credited + escrowed + staked + bonded + deposited + withdrawn
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from chain.events import (
+    AggregatorSlashed,
+    AvailabilityChallenged,
+    Bonded,
+    DepositReturned,
+    FederationEvent,
+    Finalized,
+    Funded,
+    Joined,
+    LeafPosted,
+    Paid,
+    Penalized,
+    ProposalRefuted,
+    Refunded,
+    StakeReleased,
+    Unbonded,
+    Withdrawn,
+)
+from protocol.types import Address
+
+
+@dataclass
+class Accounts:
+    """Where every token unit is, by the events alone; a leaf request takes `deposit`."""
+
+    deposit: int = 0
+    received: int = 0
+    escrowed: int = 0
+    staked: int = 0
+    bonded: int = 0
+    deposited: int = 0
+    withdrawn: int = 0
+    credited: Counter[Address] = field(default_factory=Counter)
+
+    @property
+    def held(self) -> int:
+        """What the contract holds by these accounts."""
+        locked = self.staked + self.bonded + self.deposited
+        return self.escrowed + locked + self.credited.total()
+
+    def book(self, event: FederationEvent) -> None:  # noqa: C901 - one case an event
+        """Book one event."""
+        match event:
+            case Funded():
+                self.received += event.amount
+                self.escrowed += event.amount
+            case Joined():
+                self.received += event.amount
+                self.staked += event.amount
+            case Bonded():
+                self.received += event.amount
+                self.bonded += event.amount
+            case Withdrawn():
+                self.withdrawn += event.amount
+                self.credited[event.account] -= event.amount
+            case Paid():
+                self.escrowed -= event.amount
+                self.credited[event.participant] += event.amount
+            case Finalized():
+                self.escrowed -= event.fee
+                self.credited[event.aggregator] += event.fee
+            case Penalized():
+                self.staked -= event.amount
+                self.escrowed += event.amount
+            case AggregatorSlashed():
+                self.bonded -= event.amount
+                self.escrowed += event.amount
+            case ProposalRefuted():
+                self.escrowed -= event.reward
+                self.credited[event.challenger] += event.reward
+            case AvailabilityChallenged():
+                self.received += self.deposit
+                self.deposited += self.deposit
+            case LeafPosted():
+                self.deposited -= self.deposit
+                self.credited[event.responder] += self.deposit
+            case DepositReturned():
+                self.deposited -= self.deposit
+                self.credited[event.challenger] += self.deposit
+            case StakeReleased():
+                self.staked -= event.amount
+                self.credited[event.participant] += event.amount
+            case Unbonded():
+                self.bonded -= event.amount
+                self.credited[event.aggregator] += event.amount
+            case Refunded():
+                self.escrowed -= event.amount
+                self.credited[event.sponsor] += event.amount

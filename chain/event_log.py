@@ -1,0 +1,201 @@
+"""A federation's events as one node tells them: read once, extended block by block, and complete.
+
+A node whose index of logs is behind, or that cuts answers short, gives fewer logs without a word.
+The contract's own counts, read at the block up to which the events go, show it.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from web3 import Web3
+
+from chain.events import FederationEvent, read_events
+from chain.history import History, RoundHistory
+from chain.records import Outcome, Round
+from chain.rpc import plain_errors
+from protocol.errors import Unavailable
+from protocol.types import Address, RoundId, TokenUnits
+
+# Deeper ones are read again from the deployment on; Ethereum finalizes after two epochs of 32.
+_REORGANISATION_BLOCKS: Final = 128
+
+
+class MissingLogs(Unavailable):
+    """The node does not have all logs of a block: the same question may be answered later."""
+
+
+class Counts(Protocol):
+    """The contract's own counts at a block."""
+
+    def round_count(self, block: int | None = None) -> RoundId:
+        """Return the newest round's number."""
+
+    def get_round(self, round_id: RoundId, block: int | None = None) -> Round:
+        """Return the facts of a round."""
+
+
+@dataclass(frozen=True)
+class ReadUpTo:
+    """The events up to a block: as many as `count`, the first ones."""
+
+    block: int
+    block_hash: bytes
+    count: int
+
+
+class EventLog:
+    """The events of one federation from one node; safe to share between threads.
+
+    `deposit` is what a leaf request takes (`Terms.availability_deposit`).
+    """
+
+    def __init__(
+        self, w3: Web3, address: Address, deployment_block: int, deposit: TokenUnits
+    ) -> None:
+        self.deployment_block = deployment_block
+        self._w3 = w3
+        self._address = address
+        self._deposit = deposit
+        self._lock = threading.Lock()
+        self._events: list[FederationEvent] = []
+        self._reads: list[ReadUpTo] = []
+        self._complete: set[RoundId] = set()
+        self._history: History | None = None
+
+    @property
+    def last_read(self) -> ReadUpTo | None:
+        """Up to where the events were read last, completely."""
+        return self._reads[-1] if self._reads else None
+
+    def begin_with(self, events: Sequence[FederationEvent], read: ReadUpTo) -> None:
+        """Take over events that an earlier process read from this node, and compared."""
+        with self._lock:
+            self._forget()
+            self._events, self._reads = list(events), [read]
+            ended = History.fold(events, self._deposit).rounds.values()
+            self._complete = {told.round_id for told in ended if told.ended}
+
+    def forget(self) -> None:
+        """Read everything again, from the deployment on, when asked next."""
+        with self._lock:
+            self._forget()
+
+    def up_to(self, block: int, counts: Counts) -> History:
+        """Return the history up to `block`, of which `counts` has the state.
+
+        Asks for the logs of new blocks only; after a reorganisation, from the last block on that is
+        still on the chain. Raises MissingLogs when there are fewer than the contract counts, and
+        Unavailable when the node no longer has the state, or the chain changes meanwhile.
+        """
+        with self._lock:
+            self._forget_what_is_gone(block)
+            last = self.last_read
+            first = self.deployment_block if last is None else last.block + 1
+            if first > block and self._history is not None:
+                return self._history
+            before = block_hash(self._w3, block)
+            if before is None:
+                raise Unavailable(f"the Ethereum RPC does not have its own block {block}")
+            told = read_events(self._w3, self._address, first, block) if first <= block else []
+            # Without new events the old history is as good; it is never changed, a caller keeps it.
+            history = self._history
+            if told or history is None:
+                history = History.fold([*self._events, *told], self._deposit)
+            check_complete(history, counts, block, self._complete)
+            # Logs are asked for by number: on a chain that went another way meanwhile some are of
+            # the one branch and some of the other.
+            if block_hash(self._w3, block) != before:
+                raise Unavailable(f"the chain has another block {block} than a moment ago")
+            self._events, self._history = history.events, history
+            self._complete |= {told.round_id for told in history.rounds.values() if told.ended}
+            if first <= block:
+                self._reads.append(ReadUpTo(block, before, len(self._events)))
+                del self._reads[:-_REORGANISATION_BLOCKS]
+            return history
+
+    def _forget_what_is_gone(self, block: int) -> None:
+        """Go back to the last block that was read and is on the chain, `block` at most."""
+        kept = len(self._reads)
+        while kept and (
+            self._reads[kept - 1].block > block
+            or block_hash(self._w3, self._reads[kept - 1].block) != self._reads[kept - 1].block_hash
+        ):
+            kept -= 1
+        if kept < len(self._reads):
+            reads = self._reads[:kept]
+            events = self._events[: reads[-1].count] if reads else []
+            self._forget()
+            self._events, self._reads = events, reads
+
+    def _forget(self) -> None:
+        self._events, self._reads, self._complete, self._history = [], [], set(), None
+
+
+def block_hash(w3: Web3, block: int) -> bytes | None:
+    """Return the hash of a block, None when the node does not have it."""
+    try:
+        with plain_errors():
+            return bytes(w3.eth.get_block(block)["hash"])
+    except Unavailable:
+        return None
+
+
+def check_complete(
+    history: History, counts: Counts, block: int, complete: set[RoundId] | None = None
+) -> None:
+    """Raise MissingLogs unless a history has all that the federation emitted up to `block`.
+
+    The contract counts what concerns rounds; those of `complete` are not compared again.
+    Unavailable when the node no longer has the state of `block`.
+    """
+    if history.created is None:
+        raise MissingLogs(
+            f"the node does not have all logs of block {block}: none says that the federation was"
+            " created"
+        )
+    newest = counts.round_count(block)
+    if history.rounds and max(history.rounds) > newest:
+        raise MissingLogs(
+            f"the node has logs of round {max(history.rounds)}, but only {newest} rounds at block"
+            f" {block}"
+        )
+    for round_id in map(RoundId, range(1, newest + 1)):
+        if round_id not in (complete or ()):
+            told = history.rounds.get(round_id, RoundHistory(round_id))
+            _check_round(told, counts.get_round(round_id, block), block)
+
+
+def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
+    standing = bool(counted.challenge_deadline)
+    compared = {
+        "openings": (int(told.opened_by is not None), int(bool(counted.commit_deadline))),
+        "commitments": (len(told.committed), counted.committed),
+        "reveals": (len(told.revealed), counted.revealed),
+        "proposals": (len(told.proposals), counted.proposals),
+        "refuted proposals": (len(told.refuted), counted.proposals - standing),
+        "open leaf requests": (len(told.standing_requests), counted.open_requests),
+        "settlements": (
+            int(told.finalized is not None),
+            int(counted.outcome is Outcome.FINALIZED),
+        ),
+        "abandonments": (
+            int(told.abandoned is not None),
+            int(counted.outcome is Outcome.ABANDONED),
+        ),
+    }
+    for what, (found, expected) in compared.items():
+        if found != expected:
+            raise MissingLogs(
+                f"the node does not have all logs of block {block}: they tell of {found} {what} in"
+                f" round {told.round_id}, the contract counts {expected}"
+            )
+    # The contract does not count payments; their sum stands in the settlement itself.
+    if told.finalized is not None:
+        paid = told.finalized.fee + sum(event.amount for event in told.paid)
+        if paid != told.finalized.paid:
+            raise MissingLogs(
+                f"the node does not have all logs of block {block}: they tell of {paid:,} token"
+                f" units paid in round {told.round_id}, {told.finalized.paid:,} were"
+            )
