@@ -29,6 +29,8 @@ from protocol.types import RoundId
 class MissingLogs(Unavailable):
     """The node does not have all logs of a block: the same question may be answered later."""
 
+    service = "chain"
+
 
 def require_all_logs(
     federation: Federation,
