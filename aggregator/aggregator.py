@@ -35,6 +35,8 @@ from protocol.spec import Spec
 from protocol.types import Digest, RoundId, UnixTime
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.screen import Screened, screen_reveals
+from runtime import events
+from runtime.events import Report, ignore
 from storage.capacity import bytes_in, check_disk, check_memory
 from storage.ipfs import ContentStore
 from storage.layers import (
@@ -62,7 +64,7 @@ class Aggregator:
         federation: Federation,
         store: ContentStore,
         workspace: Path,
-        report: Callable[..., None] = lambda phase, **facts: None,
+        report: Report = ignore,
         mode: Mode = "layerwise",
     ) -> None:
         self.mode = mode
@@ -133,7 +135,7 @@ class Aggregator:
             if self.is_leading():
                 raise
             return None
-        self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
+        self.report(events.Opened(round=opened.round_id, gas=opened.receipt.gas_used))
         return opened.round_id
 
     def _take_over(self) -> None:
@@ -148,7 +150,7 @@ class Aggregator:
                 raise
             self.wait()
         else:
-            self.report("replaced an idle lead", lead=self.federation.current_aggregator())
+            self.report(events.ReplacedIdleLead(lead=self.federation.current_aggregator()))
 
     def _check_standing(self) -> None:
         state = self.bond_state()
@@ -189,7 +191,7 @@ class Aggregator:
         with self.recorder.phase("propose", round_id):
             receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
         self.report(
-            "proposed", round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex()
+            events.Proposed(round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex())
         )
         self._penalize(round_id)
         return screened
@@ -210,7 +212,7 @@ class Aggregator:
         self._penalize(round_id)  # whom the proposal's own turn did not get to
         verdicts = proposal(self.federation, round_id).verdicts
         receipt = self.federation.finalize(round_id, verdicts)
-        self.report("finalized", round=round_id, gas=receipt.gas_used)
+        self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
 
     def _push_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or end it when there is none."""
@@ -225,7 +227,7 @@ class Aggregator:
     def _screen(self, now: Federation, round_id: RoundId, model: Model) -> list[Screened]:
         revealed = reveals(now, round_id)
         self._check_room(round_id, len(revealed))
-        self.report("screening", round=round_id, updates=len(revealed))
+        self.report(events.Screening(round=round_id, updates=len(revealed)))
         subject = self._subject(round_id, "model")
         folder = LayerFolder(self.workspace / "models" / model.root.hex())
         with self.recorder.phase("fetch model", round_id):
@@ -251,12 +253,13 @@ class Aggregator:
         memory = memory_needed(self.spec, updates, self.mode)
         purpose = f"round {round_id} with {updates} updates"
         self.report(
-            "announcing",
-            round=round_id,
-            disk_bytes=missing,
-            disk_free=check_disk(self.workspace, missing, purpose),
-            memory_bytes=memory,
-            memory_free=check_memory(memory, purpose),
+            events.Announcing(
+                round=round_id,
+                disk_bytes=missing,
+                disk_free=check_disk(self.workspace, missing, purpose),
+                memory_bytes=memory,
+                memory_free=check_memory(memory, purpose),
+            )
         )
 
     def _publish(self, round_id: RoundId, model: Model, accepted: list[Screened]) -> Model:
@@ -264,7 +267,7 @@ class Aggregator:
             return model
         target = LayerFolder(self._round_folder(round_id) / "model")
         updates = [s.folder for s in accepted]
-        self.report("averaging", round=round_id, updates=len(updates))
+        self.report(events.Averaging(round=round_id, updates=len(updates)))
         weights = [s.verdict.weight for s in accepted]
         with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
             with self.recorder.phase("average", round_id):
@@ -285,11 +288,12 @@ class Aggregator:
         if error is not None:
             weight = max(error.by_weight, key=lambda name: error.by_weight[name])
             self.report(
-                "aggregation error",
-                round=round_id,
-                total=error.total,
-                largest=error.by_weight[weight],
-                weight=weight,
+                events.AggregationError(
+                    round=round_id,
+                    total=error.total,
+                    largest=error.by_weight[weight],
+                    weight=weight,
+                )
             )
 
     def _held(self, round_id: RoundId) -> dict[Digest, Held]:
@@ -323,12 +327,13 @@ class Aggregator:
                 if submission.state is not SubmissionState.PENALIZED:
                     raise
                 continue  # by another aggregator, since we looked
-            self.report("penalized", round=round_id, participant=participant)
+            self.report(events.Penalized(round=round_id, participant=participant))
 
     def _ask(
         self, ask: Ask, action: Literal["commit", "reveal"], round_id: RoundId, status: Status
     ) -> None:
-        self.report(f"asking to {action}", round=round_id)
+        asking = events.AskingToCommit if action == "commit" else events.AskingToReveal
+        self.report(asking(round=round_id))
         ask(action, round_id)
         again_at = time.monotonic() + _ASK_AGAIN_SECONDS
         while time.monotonic() < again_at and self.federation.status(round_id) is status:
@@ -336,12 +341,14 @@ class Aggregator:
 
     def _report_screened(self, round_id: RoundId, decision: Screened) -> None:
         verdict = decision.verdict
+        decided = events.Accepted if verdict.is_accepted else events.Rejected
         self.report(
-            "accepted" if verdict.is_accepted else "rejected",
-            round=round_id,
-            participant=verdict.participant,
-            check=verdict.reason,
-            reason=decision.reason,
+            decided(
+                round=round_id,
+                participant=verdict.participant,
+                check=verdict.reason,
+                reason=decision.reason,
+            )
         )
 
     def _check_shape(self) -> None:

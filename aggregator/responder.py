@@ -17,6 +17,7 @@ from protocol.errors import CommonweightError, Rejected, Unavailable
 from protocol.spec import Spec
 from protocol.tree import is_proof_valid
 from protocol.types import Digest, RoundId
+from runtime.events import LeafNotPosted, LeafPosted, LeafRequestSettled, Report
 from storage.layers import LayerFolder
 
 
@@ -31,7 +32,7 @@ class Held:
 class Responder:
     """Answers for one aggregator; `report` hears of each leaf posted and of each that is not."""
 
-    def __init__(self, federation: Federation, spec: Spec, report: Callable[..., None]) -> None:
+    def __init__(self, federation: Federation, spec: Spec, report: Report) -> None:
         self.federation = federation
         self.spec = spec
         self.report = report
@@ -60,15 +61,16 @@ class Responder:
 
     def _answer(self, round_id: RoundId, root: Digest, leaf: int, held: Held) -> bool:
         """Post the leaf and return True; report once why not."""
-        facts = {"round": round_id, "root": root.hex(), "leaf": leaf}
         try:
             receipt = self.federation.post_leaf(root, leaf, self._open(root, leaf, held))
         except (Unavailable, Rejected, Reverted) as error:
             if (root, leaf) not in self._failed:
-                self.report("leaf not posted", **facts, reason=str(error))
+                self.report(
+                    LeafNotPosted(round=round_id, root=root.hex(), leaf=leaf, reason=str(error))
+                )
             self._failed.add((root, leaf))
             return False
-        self.report("posted leaf", **facts, gas=receipt.gas_used)
+        self.report(LeafPosted(round=round_id, root=root.hex(), leaf=leaf, gas=receipt.gas_used))
         return True
 
     def _open(self, root: Digest, leaf: int, held: Held) -> Leaf:
@@ -90,7 +92,9 @@ class Responder:
 
     def _settle(self, round_id: RoundId, demands: Demands) -> None:
         for demand, _ in settle_unanswered(self.federation, demands):
-            self.report("demand settled", round=round_id, root=demand.root.hex(), leaf=demand.leaf)
+            self.report(
+                LeafRequestSettled(round=round_id, root=demand.root.hex(), leaf=demand.leaf)
+            )
 
     def _events(self, round_id: RoundId) -> list[FederationEvent]:
         """Return the round's events, from the block in which it was opened once that is known."""

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Final, TypeVar
 
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from runtime.progress import Report
+from runtime.events import Report, Stopped, Waiting
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Stop(BaseException):
 
 
 class Service:
-    """One role's loop. `report` hears of faults and of the end; see runtime/progress.py.
+    """One role's loop. `report` hears of faults and of the end; see runtime/events.py.
 
     `on_look` is called after each look that succeeded.
     """
@@ -101,8 +101,12 @@ class Service:
         longest = min(FIRST_BACK_OFF_S * 2**self._faults, LONGEST_BACK_OFF_S)
         self._faults = min(self._faults + 1, 16)
         seconds = longest * random.uniform(0.5, 1.0)
-        reason = str(error) if isinstance(error, CommonweightError) else one_line(error)
-        self.report("waiting", reason=reason, seconds=round(seconds, 1))
+        service = None
+        if isinstance(error, CommonweightError):
+            reason, service = str(error), error.service
+        else:
+            reason = one_line(error)
+        self.report(Waiting(reason=reason, seconds=round(seconds, 1), service=service))
         self._wait(seconds)
 
 
@@ -129,7 +133,7 @@ def stopping_on_signals(service: Service, seconds: float = STOP_SECONDS) -> Iter
         try:
             yield
         except Stop:
-            service.report("stopped")
+            service.report(Stopped())
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

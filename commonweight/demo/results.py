@@ -23,7 +23,9 @@ from chain.location import FederationLocation
 from chain.rounds import connect_federation, standing_proposal
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
-from runtime.progress import read_progress
+from protocol.types import RoundId
+from runtime.events import AggregationError, DataRead, Evaluated, Validated
+from runtime.progress import Line, read_progress
 
 
 def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     federation = connect_federation(location)
     events = federation.read_events()
     lines = list(progress(run))
-    losses = {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
+    told = [line.event for line in lines]
+    losses = {each.round: each.loss for each in told if isinstance(each, Evaluated)}
     opened = {e.round: e for e in events if isinstance(e, RoundOpened)}
     finalized = [e for e in events if isinstance(e, Finalized)]
     by_round = {
@@ -41,13 +44,15 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     return {
         "federation": location.address,
         "seed": seed,
-        "base_loss": losses.get(0),
+        "base_loss": losses.get(RoundId(0)),
         "rounds": [
             _round(federation, event, opened[event.round], by_round[event.round], losses)
             | _told(lines, event.round)
             for event in finalized
         ],
-        "data": {line["who"]: _facts(line) for line in lines if line["phase"] == "data"},
+        "data": {
+            line.who: line.event.facts() for line in lines if isinstance(line.event, DataRead)
+        },
         "paid": _paid(by_round),
         "names": names(run),
     }
@@ -117,17 +122,11 @@ def names(run: Path) -> dict[str, str]:
     return found
 
 
-def progress(run: Path) -> Iterator[dict[str, Any]]:
+def progress(run: Path) -> Iterator[Line]:
     """Yield the lines of progress of all attempts at a run, the oldest first."""
     for path in sorted((run / "progress").glob("*.jsonl")):
-        for _, raw in read_progress(path):
-            yield parse_line(raw)
-
-
-def parse_line(raw: bytes) -> dict[str, Any]:
-    """Return a line of progress."""
-    line: dict[str, Any] = json.loads(raw)
-    return line
+        for _, line in read_progress(path):
+            yield line
 
 
 def _round(
@@ -135,7 +134,7 @@ def _round(
     settled: Finalized,
     opened: RoundOpened,
     events: list[RoundEvent],
-    losses: dict[int, float],
+    losses: dict[RoundId, float],
 ) -> dict[str, Any]:
     standing = standing_proposal(events)
     verdicts = standing.verdicts if standing else ()
@@ -151,23 +150,20 @@ def _round(
     }
 
 
-def _told(lines: list[dict[str, Any]], round_id: int) -> dict[str, Any]:
+def _told(lines: list[Line], round_id: RoundId) -> dict[str, Any]:
     """What participants and aggregator said of a round that is not on the chain."""
-    of_round = [line for line in lines if line.get("round") == round_id]
+    told = [(line.who, line.event) for line in lines]
     return {
         "validation": {
-            line["who"]: {name: line[name] for name in ("model", "own", "tokens")}
-            for line in of_round
-            if line["phase"] == "validated"
+            who: {"model": each.model, "own": each.own, "tokens": each.tokens}
+            for who, each in told
+            if isinstance(each, Validated) and each.round == round_id
         },
         "aggregation_error": next(
-            (line["total"] for line in of_round if line["phase"] == "aggregation error"), None
+            (e.total for _, e in told if isinstance(e, AggregationError) and e.round == round_id),
+            None,
         ),
     }
-
-
-def _facts(line: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name not in ("time", "who", "phase")}
 
 
 def _gas(federation: Federation, events: list[RoundEvent]) -> int:
