@@ -25,6 +25,7 @@ class CommonweightError(Exception):
 
     def __init__(self, text: str, *, service: Service | None = None) -> None:
         super().__init__(text)
+        # Else the class's own stands: a subclass may belong to one service.
         if service is not None:
             self.service = service
 

@@ -1,4 +1,4 @@
-"""What a person sees of a demo: live on a terminal, plain lines elsewhere, a table at the end."""
+"""Display of a demo: live on a terminal, plain lines elsewhere, a table at the end."""
 
 import sys
 import time
@@ -62,7 +62,12 @@ class DemoView:
         if self._console.is_terminal:
             self._live.update(self._draw())
         elif not event.is_brief:
-            self._console.print(self._plain(line), soft_wrap=True)
+            facts = {name: value for name, value in event.facts().items() if value != ""}
+            shown = "  ".join(f"{key} {self._fact(value)}" for key, value in facts.items())
+            seconds = time.monotonic() - self._started
+            self._console.print(
+                f"{seconds:6.1f} s  {line.who:<13} {event.phase:<20} {shown}", soft_wrap=True
+            )
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -83,12 +88,6 @@ class DemoView:
         head = Text(f"round {self._round}/{self._rounds}  ", style="cyan")
         head.append(self._head.phase, style=self._head.style).append(f"  {seconds:.0f} s")
         return Group(head, table, Text(f"held-out loss  {losses}"))
-
-    def _plain(self, line: Line) -> str:
-        facts = {name: value for name, value in line.event.facts().items() if value != ""}
-        shown = "  ".join(f"{key} {self._fact(value)}" for key, value in facts.items())
-        seconds = time.monotonic() - self._started
-        return f"{seconds:6.1f} s  {line.who:<13} {line.event.phase:<20} {shown}"
 
     def _fact(self, value: object) -> str:
         if isinstance(value, float):

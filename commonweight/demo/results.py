@@ -1,4 +1,4 @@
-"""What a run came to: read from the chain, with the losses that the aggregator reported.
+"""Results of a run: read from the chain, with the losses that the aggregator reported.
 
 federation    the contract's address            rounds    one object a round, see `_round` below
 seed, base_loss                                 paid      address to token units
@@ -17,10 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from chain.events import Finalized, Paid, RoundEvent, RoundOpened
 from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.rounds import connect_federation, standing_proposal
+from node.settings import ParticipantSettings
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId
@@ -85,7 +88,7 @@ def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw the held-out loss over the rounds."""
     try:
-        import matplotlib
+        import matplotlib  # optional: the extra `plot`
     except ImportError as error:
         raise Misconfigured(
             "no matplotlib for the plot: pip install 'commonweight[plot]'"
@@ -112,13 +115,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def names(run: Path) -> dict[str, str]:
     """Return the participants' names by address, as this machine knows them."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted((run / "participants").glob("*/wallet.json")):
-        from node.settings import ParticipantSettings
-
         settings = ParticipantSettings.load(path.parent / "participant.toml")
         address = "0x" + json.loads(path.read_text())["address"].removeprefix("0x")
-        found[_checksum(address)] = settings.name
+        found[to_checksum_address(address)] = settings.name
     return found
 
 
@@ -186,9 +187,3 @@ def _paid(by_round: dict[Any, list[RoundEvent]]) -> dict[str, int]:
             elif isinstance(event, Finalized) and event.fee:
                 paid[event.aggregator] += event.fee
     return dict(paid)
-
-
-def _checksum(address: str) -> str:
-    from eth_utils.address import to_checksum_address
-
-    return str(to_checksum_address(address))

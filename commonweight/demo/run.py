@@ -79,7 +79,15 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         ThreadPoolExecutor(1) as pool,
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
-        aggregator = _add_aggregator(config, run, progress)
+        # What an earlier attempt left would let the aggregator start before all is deployed.
+        (run / _READY).unlink(missing_ok=True)
+        aggregator = roles.add_aggregator(
+            run / "aggregator",
+            run / "federation.json",
+            progress,
+            run / _READY,
+            config.aggregation.mode,
+        )
         participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
@@ -97,13 +105,6 @@ def _build(
         return None
     tell(events.PreparingModel(source=config.model.source))
     return found.build_spec(config, seed, cache_folder(), run / "model")
-
-
-def _add_aggregator(config: Config, run: Path, progress: Path) -> Wallet:
-    """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
-    (run / _READY).unlink(missing_ok=True)
-    folder, file = run / "aggregator", run / "federation.json"
-    return roles.add_aggregator(folder, file, progress, run / _READY, config.aggregation.mode)
 
 
 def _conclude(location: FederationLocation, run: Path, seed: int, tell: Report) -> dict[str, Any]:
@@ -193,6 +194,7 @@ def _launch(
         wallet = roles.add_participant(folder, name, data, config, cache_folder(), file, progress)
         roles.join_participant(sponsor, location, wallet)
         tell(events.Joined(participant=wallet.address, name=name))
+    # Last: the aggregator, which waits for this file, then finds a bond and every participant.
     (run / _READY).touch()
     return location
 
@@ -221,18 +223,15 @@ class _Follower:
 
     def follow(self) -> bool:
         """Pass on what is new; whether the aggregator finished. Raises when it failed."""
-        for line in self._lines():
+        lines = []
+        for offset, line in read_progress(self._path, self._offset):
+            self._offset = offset
+            if line.who != DEMO:  # which has shown its own lines already
+                self._on_line(line)
+            lines.append(line)
+        for line in lines:  # once all are shown: what follows a failure may explain it
             if isinstance(line.event, events.Failed):
                 raise CommonweightError(f"{line.who} failed: {line.event.reason}")
             if isinstance(line.event, events.Finished) and line.who == "aggregator":
                 return True
         return False
-
-    def _lines(self) -> list[Line]:
-        lines = []
-        for offset, line in read_progress(self._path, self._offset):
-            self._offset = offset
-            if line.who != DEMO:  # told already
-                self._on_line(line)
-            lines.append(line)
-        return lines
