@@ -36,6 +36,8 @@ from protocol.types import Digest, RoundId, UnixTime
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.context import RoundContext
 from rounds.screen import Screened, screen
+from runtime import events
+from runtime.events import Report, ignore
 from storage.capacity import bytes_in, check_disk, check_memory
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Pinning, build_manifest, fetch_model, fetch_update
@@ -56,7 +58,7 @@ class Aggregator:
         federation: Federation,
         store: ContentStore,
         workspace: Path,
-        report: Callable[..., None] = lambda phase, **facts: None,
+        report: Report = ignore,
         mode: Mode = "layerwise",
     ) -> None:
         self.mode = mode
@@ -132,7 +134,7 @@ class Aggregator:
             if self.is_leading():
                 raise
             return None
-        self.report("opened", round=opened.round_id, gas=opened.receipt.gas_used)
+        self.report(events.Opened(round=opened.round_id, gas=opened.receipt.gas_used))
         return opened.round_id
 
     def _take_over(self) -> None:
@@ -147,7 +149,7 @@ class Aggregator:
                 raise
             self.wait()
         else:
-            self.report("replaced an idle lead", lead=self.federation.current_aggregator())
+            self.report(events.ReplacedIdleLead(lead=self.federation.current_aggregator()))
 
     def _check_standing(self) -> None:
         state = self.bond_state()
@@ -189,7 +191,7 @@ class Aggregator:
         context = self._context(now, round_id)
         self._check_capacity(context)
         # 2. Decide on every reveal.
-        self.report("screening", round=round_id, updates=len(context.reveals))
+        self.report(events.Screening(round=round_id, updates=len(context.reveals)))
         with self.recorder.phase("fetch model", round_id):
             model = context.fetch_model()
         with self.recorder.phase("verify", round_id):
@@ -201,7 +203,7 @@ class Aggregator:
         with self.recorder.phase("propose", round_id):
             receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
         self.report(
-            "proposed", round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex()
+            events.Proposed(round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex())
         )
         self._penalize(self.federation.history().round(round_id))
         return screened
@@ -220,7 +222,7 @@ class Aggregator:
         if told.proposed is None:
             raise Misconfigured(f"no model was proposed for round {round_id}")
         receipt = self.federation.finalize(round_id, told.proposed.verdicts)
-        self.report("finalized", round=round_id, gas=receipt.gas_used)
+        self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
 
     def _push_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or end it when there is none."""
@@ -244,12 +246,13 @@ class Aggregator:
         memory = memory_needed(self.spec, updates, self.mode)
         purpose = f"round {context.round_id} with {updates} updates"
         self.report(
-            "announcing",
-            round=context.round_id,
-            disk_bytes=missing,
-            disk_free=check_disk(self.workspace, missing, purpose),
-            memory_bytes=memory,
-            memory_free=check_memory(memory, purpose),
+            events.Announcing(
+                round=context.round_id,
+                disk_bytes=missing,
+                disk_free=check_disk(self.workspace, missing, purpose),
+                memory_bytes=memory,
+                memory_free=check_memory(memory, purpose),
+            )
         )
 
     def _publish(self, context: RoundContext, accepted: list[Screened]) -> Model:
@@ -258,7 +261,7 @@ class Aggregator:
             return context.model
         round_id, target = context.round_id, context.new_model
         updates, weights = [s.folder for s in accepted], [s.verdict.weight for s in accepted]
-        self.report("averaging", round=round_id, updates=len(updates))
+        self.report(events.Averaging(round=round_id, updates=len(updates)))
         # Each layer is pinned while those after it are averaged.
         with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
             with self.recorder.phase("average", round_id):
@@ -278,11 +281,12 @@ class Aggregator:
         if error is not None:
             weight = max(error.by_weight, key=lambda name: error.by_weight[name])
             self.report(
-                "aggregation error",
-                round=round_id,
-                total=error.total,
-                largest=error.by_weight[weight],
-                weight=weight,
+                events.AggregationError(
+                    round=round_id,
+                    total=error.total,
+                    largest=error.by_weight[weight],
+                    weight=weight,
+                )
             )
 
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
@@ -313,12 +317,13 @@ class Aggregator:
                 if submission.state is not SubmissionState.PENALIZED:
                     raise
                 continue  # by another aggregator, since we looked
-            self.report("penalized", round=told.round_id, participant=participant)
+            self.report(events.Penalized(round=told.round_id, participant=participant))
 
     def _ask(
         self, ask: Ask, action: Literal["commit", "reveal"], round_id: RoundId, status: Status
     ) -> None:
-        self.report(f"asking to {action}", round=round_id)
+        asking = events.AskingToCommit if action == "commit" else events.AskingToReveal
+        self.report(asking(round=round_id))
         ask(action, round_id)
         again_at = time.monotonic() + _ASK_AGAIN_SECONDS
         while time.monotonic() < again_at and self.federation.status(round_id) is status:
@@ -326,10 +331,12 @@ class Aggregator:
 
     def _report_screened(self, round_id: RoundId, decision: Screened) -> None:
         verdict = decision.verdict
+        decided = events.Accepted if verdict.is_accepted else events.Rejected
         self.report(
-            "accepted" if verdict.is_accepted else "rejected",
-            round=round_id,
-            participant=verdict.participant,
-            check=verdict.reason,
-            reason=decision.reason,
+            decided(
+                round=round_id,
+                participant=verdict.participant,
+                check=verdict.reason,
+                reason=decision.reason,
+            )
         )

@@ -17,7 +17,8 @@ from chain.transactions import SendingLimits
 from chain.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
-from runtime.progress import Report
+from runtime import events
+from runtime.events import Report
 from runtime.service import Service, alone
 from storage.ipfs import ContentStore
 
@@ -37,7 +38,7 @@ def run_aggregator(
     """
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
-        report("starting", aggregator=wallet.address)
+        report(events.Starting(aggregator=wallet.address))
         aggregator = service.insist(lambda: open_aggregator(settings, wallet, report))
         aggregator.wait = service.pause
         service.keep(Leader(aggregator, settings, service).step)
@@ -49,7 +50,11 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
     journal = settings.state / f"transactions-{wallet.address}.json"
     federation = connect_federation(
-        location, wallet, limits, journal, lambda line: report("transaction", reason=line)
+        location,
+        wallet,
+        limits,
+        journal,
+        lambda line: report(events.TransactionTrouble(reason=line)),
     )
     phase_seconds = federation.terms().propose_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
@@ -87,7 +92,9 @@ class Leader:
             return self._finish()
         self._withdraw(max(1, self._units(self.settings.withdraw_at)))
         if self.aggregator.bond_state() is AggregatorState.SLASHED:
-            self.aggregator.report("out", reason="the bond was taken: see the federation's events")
+            self.aggregator.report(
+                events.Out(reason="the bond was taken: see the federation's events")
+            )
             return False
         self.aggregator.bond()
         if self._lacks_participants():
@@ -96,7 +103,7 @@ class Leader:
         if round_id is None:
             return self._finish()
         final = self.aggregator.play(round_id, self._await_phase_end)
-        self.aggregator.report("round over", round=round_id, outcome=final.name.lower())
+        self.aggregator.report(events.RoundOver(round=round_id, outcome=final.name.lower()))
         return True
 
     def _await_phase_end(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
@@ -113,7 +120,7 @@ class Leader:
         active, wanted = now.active_count(), self.settings.min_participants
         lacks = active < wanted and not now.is_over()
         if lacks and not self._has_told:
-            self.aggregator.report("waiting for participants", active=active, wanted=wanted)
+            self.aggregator.report(events.WaitingForParticipants(active=active, wanted=wanted))
         self._has_told = lacks
         return lacks
 
@@ -124,16 +131,16 @@ class Leader:
             return True
         if self.aggregator.bond_state() is AggregatorState.BONDED:
             receipt = self.federation.unbond()
-            self.aggregator.report("unbonded", gas=receipt.gas_used)
+            self.aggregator.report(events.Unbonded(gas=receipt.gas_used))
         self._withdraw(1)
-        self.aggregator.report("finished")
+        self.aggregator.report(events.Finished())
         return False
 
     def _withdraw(self, at_least: int) -> None:
         amount = self.federation.credit_of(self.aggregator.address)
         if amount >= at_least:
             receipt = self.federation.withdraw()
-            self.aggregator.report("withdrew", amount=amount, gas=receipt.gas_used)
+            self.aggregator.report(events.Withdrew(amount=amount, gas=receipt.gas_used))
 
     def _units(self, tokens: float) -> int:
         return int(tokens * 10 ** self.federation.token.decimals())

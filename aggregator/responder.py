@@ -17,6 +17,7 @@ from protocol.spec import Spec
 from protocol.tree import is_proof_valid
 from protocol.types import Digest, RoundId
 from rounds.context import RoundContext
+from runtime.events import LeafNotPosted, LeafPosted, LeafRequestSettled, Report
 from storage.layers import LayerFolder
 
 
@@ -31,7 +32,7 @@ class Held:
 class Responder:
     """Answers for one aggregator; `report` hears of each leaf posted and of each that is not."""
 
-    def __init__(self, federation: Federation, spec: Spec, report: Callable[..., None]) -> None:
+    def __init__(self, federation: Federation, spec: Spec, report: Report) -> None:
         self.federation = federation
         self.spec = spec
         self.report = report
@@ -53,21 +54,25 @@ class Responder:
             if root in held and self._answer(context.round_id, root, leaf, held[root]):
                 del open_requests[root, leaf]
         for request, _ in settle_unanswered(self.federation, open_requests):
-            facts = {"root": request.root.hex(), "leaf": request.leaf}
-            self.report("demand settled", round=context.round_id, **facts)
+            self.report(
+                LeafRequestSettled(
+                    round=context.round_id, root=request.root.hex(), leaf=request.leaf
+                )
+            )
         self._seen, self._is_open = (context.round_id, head), bool(open_requests)
 
     def _answer(self, round_id: RoundId, root: Digest, leaf: int, held: Held) -> bool:
         """Post the leaf and return True; report once why not."""
-        facts = {"round": round_id, "root": root.hex(), "leaf": leaf}
         try:
             receipt = self.federation.post_leaf(root, leaf, self._open(root, leaf, held))
         except (Unavailable, Rejected, Reverted) as error:
             if (root, leaf) not in self._failed:
-                self.report("leaf not posted", **facts, reason=str(error))
+                self.report(
+                    LeafNotPosted(round=round_id, root=root.hex(), leaf=leaf, reason=str(error))
+                )
             self._failed.add((root, leaf))
             return False
-        self.report("posted leaf", **facts, gas=receipt.gas_used)
+        self.report(LeafPosted(round=round_id, root=root.hex(), leaf=leaf, gas=receipt.gas_used))
         return True
 
     def _open(self, root: Digest, leaf: int, held: Held) -> Leaf:

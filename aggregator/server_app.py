@@ -19,8 +19,9 @@ from aggregator.settings import AggregatorSettings
 from chain.wallet import load_keystore, read_password
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId
+from runtime import events
+from runtime.events import Report
 from runtime.logs import app_report
-from runtime.progress import Report
 from storage.files import locked, write_json
 
 app = ServerApp()
@@ -44,9 +45,9 @@ def main(grid: Grid, context: Context) -> None:
             _await_participants(aggregator, settings.min_participants)
             play_rounds(grid, aggregator, report)
     except CommonweightError as error:
-        report("failed", reason=str(error))
+        report(events.Failed(reason=str(error)))
         raise
-    report("finished")
+    report(events.Finished())
 
 
 def _await_participants(aggregator: Aggregator, wanted: int) -> None:
@@ -56,7 +57,7 @@ def _await_participants(aggregator: Aggregator, wanted: int) -> None:
         if aggregator.federation.is_over():
             return
         if not has_told:
-            aggregator.report("waiting for participants", active=active, wanted=wanted)
+            aggregator.report(events.WaitingForParticipants(active=active, wanted=wanted))
         has_told = True
         aggregator.wait()
 
@@ -86,17 +87,17 @@ def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
         _message(node, "evaluate", round=finished + 1, part=part, parts=len(nodes))
         for part, node in enumerate(nodes)
     ]
-    report("evaluating", round=finished)
+    report(events.Evaluating(round=finished))
     replies = _collect(grid, messages, _EVALUATION_SECONDS)
     _tell_refusals(replies, report)
     metrics = [_metrics(reply) for reply in replies if reply.has_content()]
     if len(metrics) < len(nodes):
-        report("not evaluated", round=finished, answered=len(metrics), asked=len(nodes))
+        report(events.NotEvaluated(round=finished, answered=len(metrics), asked=len(nodes)))
         return
     tokens = sum(each["tokens"] for each in metrics)
     loss = sum(each["loss"] * each["tokens"] for each in metrics) / tokens
     write_json(known, {"loss": loss, "tokens": tokens})
-    report("evaluated", round=finished, loss=loss, tokens=tokens)
+    report(events.Evaluated(round=finished, loss=loss, tokens=tokens))
 
 
 def _ask(
@@ -113,7 +114,7 @@ def _tell_refusals(replies: Iterable[Message], report: Report) -> None:
     """Tell what the SuperNodes say that did not do as asked. The chain knows who acted."""
     for reply in replies:
         if reply.has_error():
-            report("refused", node=reply.metadata.src_node_id, reason=reply.error.reason)
+            report(events.Refused(node=reply.metadata.src_node_id, reason=reply.error.reason))
 
 
 def _exchange(grid: Grid, kind: str, config: dict[str, int], seconds: float) -> list[Message]:

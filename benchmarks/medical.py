@@ -31,6 +31,8 @@ from typing import Any, Final, Literal
 from benchmarks.common import add_options, data_file, spread, write_results
 from protocol.errors import CommonweightError
 from protocol.spec import Spec
+from runtime.events import Evaluated, Failed, Finalized
+from runtime.progress import Line
 from sponsor.config import Config
 
 CONFIG: Final = Path(__file__).parents[1] / "configs" / "medical-small.toml"
@@ -344,10 +346,13 @@ def own_home() -> Iterator[None]:
                 os.environ["COMMONWEIGHT_HOME"] = before
 
 
-def show(line: dict[str, Any]) -> None:
+def show(line: Line) -> None:
     """Tell the steps of a federation that take long."""
-    if line["phase"] in ("evaluated", "finalized", "failed"):
-        print(f"{line['phase']} {line.get('round', '')} {line.get('loss', '')}", file=sys.stderr)
+    if isinstance(line.event, Evaluated | Finalized | Failed):
+        facts = line.event.facts()
+        print(
+            f"{line.event.phase} {facts.get('round', '')} {facts.get('loss', '')}", file=sys.stderr
+        )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from benchmarks.common import add_options, write_results
 from benchmarks.medical import own_home, show
 from protocol.encoding import decode_values
 from protocol.errors import CommonweightError, Unavailable
+from runtime.events import Audited, Auditing, Evaluated
+from runtime.progress import Line
 from sponsor.config import Config
 
 ROOT: Final = Path(__file__).parents[1]
@@ -88,8 +90,8 @@ def compare(config: Config, seed: int) -> dict[str, Any]:
         phases = participant_phases(describe_profile(folder), rounds)
         plain = play_plain(config, seed, folder)
     parts = where_it_goes(lines, rounds)
-    ends = {line["phase"]: line["time"] for line in lines if line["who"] == "demo"}
-    audit = (ends["audited"] - ends["auditing"]) / len(federated["rounds"])
+    ends = {type(line.event): line.time for line in lines if line.who == "demo"}
+    audit = (ends[Audited] - ends[Auditing]) / len(federated["rounds"])
     ours, theirs = sum(parts.values()) + audit, plain_seconds(plain, rounds)
     return {
         "ours": ours,
@@ -114,17 +116,17 @@ def participant_phases(profile: dict[str, Any], rounds: range) -> dict[str, floa
     return dict(phases)
 
 
-def where_it_goes(lines: Sequence[dict[str, Any]], rounds: range) -> dict[str, float]:
+def where_it_goes(lines: Sequence[Line], rounds: range) -> dict[str, float]:
     """Return the mean seconds of a round by the aggregator's phase, from its lines of progress."""
-    told = [line for line in lines if line["who"] == "aggregator"]
+    told = [line for line in lines if line.who == "aggregator"]
     parts: dict[str, float] = defaultdict(float)
     for line, following in pairwise(told):
         # What follows the end of a round is the opening of the next.
-        is_over = line["phase"] == "evaluated"
-        number = line.get("round", -2) + is_over
+        is_over = isinstance(line.event, Evaluated)
+        number = getattr(line.event, "round", -2) + is_over
         if number in rounds:
-            phase = "opening" if is_over else line["phase"]
-            parts[phase] += (following["time"] - line["time"]) / len(rounds)
+            phase = "opening" if is_over else line.event.phase
+            parts[phase] += (following.time - line.time) / len(rounds)
     return dict(parts)
 
 

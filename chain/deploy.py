@@ -61,5 +61,7 @@ def _deploy(sender: Sender, artifact: str, *values: object) -> tuple[Address, Re
     data = contract.constructor(*values).data_in_transaction
     receipt = sender.send(None, bytes.fromhex(str(data).removeprefix("0x")))
     if receipt.contract_address is None:
-        raise Unavailable("the Ethereum RPC's receipt of the deployment names no contract")
+        raise Unavailable(
+            "the Ethereum RPC's receipt of the deployment names no contract", service="chain"
+        )
     return Address(to_checksum_address(receipt.contract_address)), receipt

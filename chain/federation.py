@@ -381,7 +381,9 @@ class Federation(ContractClient):
         """Return the leaf that was posted. WrongBytes when the node's log is not what it names."""
         if not is_proof_valid(event.root, event.values, event.leaf, event.proof):
             raise WrongBytes(
-                f"the RPC told of leaf {event.leaf} under 0x{event.root.hex()} other bytes than its"
+                f"the RPC told of leaf {event.leaf} under 0x{event.root.hex()}"
+                " other bytes than its",
+                service="chain",
             )
         return Leaf(event.values, event.proof)
 

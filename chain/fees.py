@@ -52,7 +52,9 @@ def going_fees(w3: Web3, base_fee: int, limit: int) -> Fees:
     tip = _suggested_tip(w3, base_fee)
     if base_fee + tip > limit:
         raise Unavailable(
-            f"gas costs {base_fee + tip:,} wei a unit now, the limit is {limit:,}: wait or raise it"
+            f"gas costs {base_fee + tip:,} wei a unit now, the limit is {limit:,}:"
+            " wait or raise it",
+            service="chain",
         )
     return Fees(tip, min(2 * base_fee + tip, limit))
 

@@ -162,7 +162,8 @@ class Pool:
                     raise Unavailable(
                         f"the pool of the Ethereum RPC does not take the transaction at"
                         f" {fees.most:,} wei a unit of gas, the limit is {flight.ceiling:,}:"
-                        f" {message}"
+                        f" {message}",
+                        service="chain",
                     )
                 fees, step = higher, step + 1
         finally:
@@ -173,7 +174,8 @@ class Pool:
         if lower is None:
             raise Unavailable(
                 f"the Ethereum RPC refuses {flight.gas:,} gas even at the {flight.fees.most:,} wei"
-                f" a unit that they cost now: {message}"
+                f" a unit that they cost now: {message}",
+                service="chain",
             )
         flight.ceiling = lower.most
         return lower
@@ -227,7 +229,7 @@ class Pool:
                 f"{self._wallet.address} holds {balance:,} wei, the transaction may cost {cost:,}:"
                 " send it some ether"
             )
-        return Unavailable(f"the Ethereum RPC refuses the transaction: {message}")
+        return Unavailable(f"the Ethereum RPC refuses the transaction: {message}", service="chain")
 
     def _get_receipt(self, transaction_hash: Digest) -> TxReceipt | None:
         try:

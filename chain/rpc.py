@@ -71,9 +71,13 @@ _NO_SUCH_BLOCK: Final = re.compile(
 class TimedOut(Unavailable):
     """The node did not answer in time: a smaller question may succeed."""
 
+    service = "chain"
+
 
 class RateLimited(Unavailable):
     """The node limits the rate of requests; `wait_s` is how long it asks to wait, if it says so."""
+
+    service = "chain"
 
     def __init__(self, text: str, wait_s: float | None = None) -> None:
         super().__init__(text)
@@ -97,7 +101,8 @@ def connect(
     parts = urlsplit(rpc_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Misconfigured(
-            f"the RPC address {rpc_url!r} was expected to be like http://127.0.0.1:8545"
+            f"the RPC address {rpc_url!r} was expected to be like http://127.0.0.1:8545",
+            service="chain",
         )
     provider = RpcProvider(rpc_url, timeout_s, patience_s)
     # Neither ENS names nor web3's own gas and fee guesses: addresses are digits, chain.transactions
@@ -113,7 +118,8 @@ def connect(
     if chain_id is not None and served != chain_id:
         raise Misconfigured(
             f"the Ethereum RPC at {provider.place} serves chain {served},"
-            f" chain {chain_id} was expected"
+            f" chain {chain_id} was expected",
+            service="chain",
         )
     return w3
 
@@ -172,7 +178,8 @@ class RpcProvider(JSONBaseProvider):
             raise TimedOut(f"the Ethereum RPC at {self.place} answers HTTP {status}: try again")
         if status >= 500:
             raise Unavailable(
-                f"the Ethereum RPC at {self.place} answers HTTP {status}: try again later"
+                f"the Ethereum RPC at {self.place} answers HTTP {status}: try again later",
+                service="chain",
             )
         if body is None or status == 413:
             size = f"HTTP {status}: too large" if body is not None else "the answer is too large"
@@ -185,9 +192,13 @@ class RpcProvider(JSONBaseProvider):
             return answer
         if status >= 400:
             raise Misconfigured(
-                f"the Ethereum RPC at {self.place} answers HTTP {status}: check its address and key"
+                f"the Ethereum RPC at {self.place} answers HTTP {status}:"
+                " check its address and key",
+                service="chain",
             )
-        raise Unavailable(f"the Ethereum RPC at {self.place} does not answer in JSON-RPC")
+        raise Unavailable(
+            f"the Ethereum RPC at {self.place} does not answer in JSON-RPC", service="chain"
+        )
 
     def _rate_limited(self, told: str, response: requests.Response) -> RateLimited:
         wait = _retry_after(response)
@@ -210,7 +221,8 @@ class RpcProvider(JSONBaseProvider):
                 ) from error
             raise Unavailable(
                 f"the Ethereum RPC at {self.place} cannot be reached ({_cause(error)}):"
-                " check that it runs there"
+                " check that it runs there",
+                service="chain",
             ) from error
 
     def _try_post(self, body: bytes) -> requests.Response:
@@ -255,19 +267,26 @@ def plain_errors() -> Iterator[None]:
     except BadFunctionCallOutput as error:
         raise Misconfigured(
             "the contract's answer does not fit its interface:"
-            " it is not there, not there at that block, or another contract"
+            " it is not there, not there at that block, or another contract",
+            service="chain",
         ) from error
     except BlockNotFound as error:
-        raise Unavailable(f"the Ethereum RPC does not have that block: {error.message}") from error
+        raise Unavailable(
+            f"the Ethereum RPC does not have that block: {error.message}", service="chain"
+        ) from error
     except ContractLogicError as error:
         raise decode_revert(find_revert_data(error) or b"") from error
     except Web3RPCError as error:
         data = find_revert_data(error)
         if data is not None:
             raise decode_revert(data) from error
-        raise Unavailable(f"the Ethereum RPC refuses: {error_message(error)}") from error
+        raise Unavailable(
+            f"the Ethereum RPC refuses: {error_message(error)}", service="chain"
+        ) from error
     except Web3Exception as error:
-        raise Unavailable(f"the Ethereum RPC answers out of form: {error}") from error
+        raise Unavailable(
+            f"the Ethereum RPC answers out of form: {error}", service="chain"
+        ) from error
 
 
 def error_message(error: Web3RPCError) -> str:

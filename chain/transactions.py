@@ -75,6 +75,8 @@ class Receipt:
 class NotMined(Unavailable):
     """A transaction was sent but not seen mined in time: it may still be mined later."""
 
+    service = "chain"
+
     def __init__(self, transaction_hash: Digest, nonce: int, text: str) -> None:
         super().__init__(text)
         self.transaction_hash = transaction_hash
@@ -202,7 +204,8 @@ class Sender:
                     time.sleep(0.05 * 2**attempt)  # the node may lag behind
         raise Unavailable(
             f"the Ethereum RPC takes no nonce of {self.address}, the last tried was {nonce}:"
-            " is the wallet used elsewhere at the same time?"
+            " is the wallet used elsewhere at the same time?",
+            service="chain",
         )
 
     def _outbid(self, other: Flight | Holder | None) -> Fees | None:

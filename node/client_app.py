@@ -28,8 +28,8 @@ from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId, UnixTime
+from runtime.events import Failed, Report
 from runtime.logs import app_report, log_reporter, setup_logging
-from runtime.progress import Report
 
 Handler = Callable[[Message, Context], Message]
 
@@ -114,7 +114,7 @@ def _report_failure(context: Context, reason: str) -> None:
     except CommonweightError:  # which is then the failure
         setup_logging("text")
         report = log_reporter("participant")
-    report("failed", reason=reason)
+    report(Failed(reason=reason))
 
 
 def _reply(message: Message, prepared: Prepared | None) -> Message:

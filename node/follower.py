@@ -27,7 +27,8 @@ from node.results import Standing, round_results, standing_of
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.types import RoundId
-from runtime.progress import Report
+from runtime import events
+from runtime.events import Event, Report
 from runtime.service import Service, alone
 from storage.ipfs import ContentStore
 
@@ -47,7 +48,7 @@ def run_participant(
     """
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
-        report("starting", participant=wallet.address)
+        report(events.Starting(participant=wallet.address))
         participant = service.insist(lambda: open_participant(settings, wallet, report))
         trainer = open_trainer(settings, participant.store, report)
         evaluate = partial(report_loss, participant, trainer) if settings.evaluate else None
@@ -59,7 +60,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
     journal = settings.state / f"transactions-{wallet.address}.json"
     federation = connect_wallet(
-        settings, wallet, journal, lambda line: report("transaction", reason=line)
+        settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
     )
     phase_seconds = federation.terms().reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
@@ -91,7 +92,7 @@ def report_loss(
     model = participant.fetch_model(participant.context(RoundId(round_id + 1), now))
     with participant.recorder.phase("evaluate", round_id + 1):
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
-    participant.report("evaluated", round=round_id, loss=loss, tokens=tokens)
+    participant.report(events.Evaluated(round=round_id, loss=loss, tokens=tokens))
 
 
 class Follower:
@@ -141,10 +142,11 @@ class Follower:
             # The phase may have ended, or an earlier transaction been mined, since we looked.
             if self.federation.status(round_id) is status:
                 raise
-            self._tell(f"late {round_id}", "too late", round=round_id, reason=str(error))
+            self._tell(f"late {round_id}", events.TooLate(round=round_id, reason=str(error)))
             return True
         if not is_ours and self._standing(now) is Standing.ACTIVE:
-            self._tell(f"idle {round_id}", "nothing to do", round=round_id, phase_now=status.name)
+            event = events.NothingToDo(round=round_id, phase_now=status.name)
+            self._tell(f"idle {round_id}", event)
         return is_ours
 
     def _reveal_when_ended(self, now: Federation, round_id: RoundId) -> bool:
@@ -157,7 +159,8 @@ class Follower:
         if state is SubmissionState.COMMITTED:
             depth = self.settings.confirmations
             if self._is_early(now, round_id) and not has_ended(now, round_id, Status.COMMIT, depth):
-                self._tell(f"bury {round_id}", "waiting for confirmations", round=round_id)
+                event = events.WaitingForConfirmations(round=round_id)
+                self._tell(f"bury {round_id}", event)
                 return True
             self.participant.reveal(round_id)
         return state is not SubmissionState.NONE
@@ -181,10 +184,10 @@ class Follower:
             case Standing.LEAVING:
                 return self._await_stake(now)
             case Standing.LEFT if not self.settings.rejoin:
-                self._tell("left", "left", advice="set rejoin = true to take part again")
+                self._tell("left", events.Left(advice="set rejoin = true to take part again"))
                 return False
             case Standing.PENALIZED if not self.settings.rejoin:
-                self._tell("penalized", "out", advice="set rejoin = true to fill the stake up")
+                self._tell("penalized", events.Out(advice="set rejoin = true to fill the stake up"))
                 return True
             case _:
                 self._join()
@@ -193,17 +196,17 @@ class Follower:
     def _join(self) -> None:
         receipt = self.federation.join()
         self.participant.report(
-            "joined", participant=self.participant.address, gas=receipt.gas_used
+            events.Joined(participant=self.participant.address, gas=receipt.gas_used)
         )
         self._told.discard("penalized")
 
     def _await_stake(self, now: Federation) -> bool:
         unlock_at = now.get_participant(self.participant.address).unlock_at
         if now.next_time() < unlock_at:
-            self._tell("leaving", "leaving", until=unlock_at)
+            self._tell("leaving", events.Leaving(until=unlock_at))
             return True
         self.federation.withdraw()
-        self.participant.report("left", advice="the stake is withdrawn")
+        self.participant.report(events.Left(advice="the stake is withdrawn"))
         return False
 
     # ------------------------------------------------------------------ money
@@ -223,7 +226,7 @@ class Follower:
         self.participant.withdraw()
         address, depth = self.participant.address, self.settings.confirmations
         if not is_settled(self.federation, depth, now.terms().reveal_seconds // 2, address):
-            self._tell("settle", "waiting for confirmations", round=now.round_count())
+            self._tell("settle", events.WaitingForConfirmations(round=now.round_count()))
             return True
         match self._standing(now):
             case Standing.LEAVING:
@@ -233,7 +236,7 @@ class Follower:
             case _:
                 advice = ""
         paid = sum(each.paid for each in round_results(now, self.participant.address))
-        self.participant.report("finished", paid=paid, advice=advice)
+        self.participant.report(events.Finished(paid=paid, advice=advice))
         return False
 
     # --------------------------------------------------------------- telling
@@ -245,18 +248,19 @@ class Follower:
         for result in round_results(now, self.participant.address):
             if self._settled_up_to < result.round <= last:
                 self.participant.report(
-                    "round over",
-                    round=result.round,
-                    outcome=result.outcome.value,
-                    paid=result.paid,
-                    reason=result.reason,
+                    events.RoundOver(
+                        round=result.round,
+                        outcome=result.outcome.value,
+                        paid=result.paid,
+                        reason=result.reason,
+                    )
                 )
         self._settled_up_to = last
         if self._evaluate is not None:
             self._evaluate(now, last)
 
-    def _tell(self, key: str, phase: str, **facts: object) -> None:
+    def _tell(self, key: str, event: Event) -> None:
         """Report what would otherwise be said at every look."""
         if key not in self._told:
             self._told.add(key)
-            self.participant.report(phase, **facts)
+            self.participant.report(event)

@@ -12,7 +12,7 @@ update for a round, never commits twice and can always reveal.
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from protocol.errors import CommonweightError
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
+from runtime import events
+from runtime.events import Report, ignore
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
@@ -70,7 +72,7 @@ class Participant:
         store: ContentStore,
         trainer: Trainer,
         state: Path,
-        report: Callable[..., None] = lambda phase, **facts: None,
+        report: Report = ignore,
     ) -> None:
         self.federation = federation
         self.address = federation.sender.address
@@ -93,7 +95,7 @@ class Participant:
                 with self.recorder.phase("commit", round_id):
                     commitment = self._commitment(round_id, prepared)
                     receipt = self.federation.commit(round_id, commitment)
-                self.report("committed", round=round_id, gas=receipt.gas_used)
+                self.report(events.Committed(round=round_id, gas=receipt.gas_used))
             return prepared
 
     def reveal(self, round_id: RoundId) -> Prepared | None:
@@ -109,7 +111,7 @@ class Participant:
         amount = self.federation.credit_of(self.address)
         if amount:
             receipt = self.federation.withdraw()
-            self.report("withdrew", amount=amount, gas=receipt.gas_used)
+            self.report(events.Withdrew(amount=amount, gas=receipt.gas_used))
         return amount
 
     def context(self, round_id: RoundId, now: Federation | None = None) -> RoundContext:
@@ -139,7 +141,7 @@ class Participant:
             pinned = pin(self.store, folder, manifest)
         if pinned != manifest_digest:
             raise CommonweightError(f"round {round_id}: {folder.path} changed after the commitment")
-        self.report("pinned", round=round_id, bytes=self.spec.total_bytes)
+        self.report(events.Pinned(round=round_id, bytes=self.spec.total_bytes))
         with self._unless(round_id, SubmissionState.REVEALED):
             with self.recorder.phase("reveal", round_id):
                 receipt = self.federation.reveal(
@@ -149,10 +151,10 @@ class Participant:
                     examples=prepared.examples,
                     salt=bytes.fromhex(prepared.salt),
                 )
-            self.report("revealed", round=round_id, gas=receipt.gas_used)
+            self.report(events.Revealed(round=round_id, gas=receipt.gas_used))
 
     def _prepare(self, round_id: RoundId) -> Prepared:
-        self.report("fetching model", round=round_id)
+        self.report(events.FetchingModel(round=round_id))
         model = self.fetch_model(self.context(round_id))
         folder = LayerFolder(self._round_folder(round_id) / "update")
         with self.recorder.phase("train", round_id):
@@ -171,7 +173,7 @@ class Participant:
         )
         # Durable before the commitment is sent: a lost salt would cost the stake's penalty.
         write_json(self._round_folder(round_id) / "prepared.json", asdict(prepared), mode=0o600)
-        self.report("trained", round=round_id, loss=trained.loss, examples=trained.examples)
+        self.report(events.Trained(round=round_id, loss=trained.loss, examples=trained.examples))
         return prepared
 
     def _load(self, round_id: RoundId) -> Prepared | None:

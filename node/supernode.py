@@ -21,9 +21,10 @@ from chain.wallet import Wallet
 from node.follower import Follower, open_participant
 from node.settings import ParticipantSettings
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from runtime import events
+from runtime.events import Report
 from runtime.flower import flower_environment, flower_program
 from runtime.processes import free_port, spawn_piped
-from runtime.progress import Report
 from runtime.service import Service, alone
 
 _ANSWER_SECONDS: Final = 10.0
@@ -61,12 +62,12 @@ def run_supernode(
     check_key(link.key)
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
-        report("starting", participant=wallet.address)
+        report(events.Starting(participant=wallet.address))
         participant = service.insist(lambda: open_participant(settings, wallet, report))
         service.insist(lambda: check_superlink(link))
         follower = Follower(participant, settings)
         if service.insist(lambda: follower.stay_in(participant.federation.now())):
-            report("connecting", superlink=link.superlink)
+            report(events.Connecting(superlink=link.superlink))
             _run(_command(file, link), settings.state / "flower", link)
 
 
@@ -108,7 +109,9 @@ def check_superlink(link: Link) -> None:
         ) from error
     except OSError as error:
         reason = error.strerror or "no answer"
-        raise Unavailable(f"no SuperLink answers at {link.superlink}: {reason}") from error
+        raise Unavailable(
+            f"no SuperLink answers at {link.superlink}: {reason}", service="flower"
+        ) from error
 
 
 def _context(root_certificates: Path | None) -> ssl.SSLContext:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ from node.settings import FieldNames, ParticipantSettings
 from profiling.recorder import current
 from protocol.spec import Spec
 from protocol.types import RoundId, parse_digest
+from runtime import events
+from runtime.events import Report, ignore
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def open_trainer(
-    settings: ParticipantSettings, store: ContentStore, report: Callable[..., None]
+    settings: ParticipantSettings, store: ContentStore, report: Report
 ) -> "LocalTrainer":
     """Return the trainer that a participant's settings describe."""
     return LocalTrainer(
@@ -50,7 +52,7 @@ class LocalTrainer:
         data: Path | str,
         source: str,
         cache: Path,
-        report: Callable[..., None] = lambda phase, **facts: None,
+        report: Report = ignore,
         *,
         fields: FieldNames | None = None,
         validation: float = 0.0,
@@ -83,7 +85,7 @@ class LocalTrainer:
             self._tell(spec, session, training, validation)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            self.report("training", round=round_id, step=step, steps=steps, loss=loss)
+            self.report(events.Training(round=round_id, step=step, steps=steps, loss=loss))
 
         before = model.read(spec)
         layers, report = session.train(
@@ -132,12 +134,13 @@ class LocalTrainer:
         """Say what was read of the data, and what the sequence length cuts."""
         tokenized = session.measure(training)
         self.report(
-            "data",
-            **asdict(self._load(spec).report),
-            training=len(training),
-            validation=len(validation),
-            truncated=tokenized.truncated,
-            left_out=tokenized.left_out,
+            events.DataRead(
+                **asdict(self._load(spec).report),
+                training=len(training),
+                validation=len(validation),
+                truncated=tokenized.truncated,
+                left_out=tokenized.left_out,
+            )
         )
 
     def _validate(
@@ -150,7 +153,9 @@ class LocalTrainer:
     ) -> None:
         """Tell the loss of the global model and of this update on data that neither was fed."""
         model, own = session.evaluate(before, examples), session.evaluate(update, examples)
-        self.report("validated", round=round_id, model=model.loss, own=own.loss, tokens=own.tokens)
+        self.report(
+            events.Validated(round=round_id, model=model.loss, own=own.loss, tokens=own.tokens)
+        )
 
     def round_seed(self, spec: Spec, round_id: RoundId) -> int:
         """A seed for this round and this data, the same whichever wallet trains on it."""

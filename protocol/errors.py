@@ -1,5 +1,7 @@
 """The errors of Commonweight, branching where a caller would act differently.
 
+Each carries the service that it came from, where it came from one.
+
 CommonweightError
 ├── Rejected        the sender's fault: recorded with its check number, the round goes on
 ├── Unavailable     try again, here or elsewhere
@@ -7,9 +9,25 @@ CommonweightError
 └── Misconfigured   the operator's to fix before anything else can work
 """
 
+from typing import Literal
+
+Service = Literal["chain", "storage", "training", "flower"]
+
 
 class CommonweightError(Exception):
-    """Any failure this project expects; its text is one line fit for a user."""
+    """Any failure this project expects; its text is one line fit for a user.
+
+    `service` is what could not do its part, None where it is no service of ours: a full disk, a
+    wallet that somebody else uses, a contract's refusal.
+    """
+
+    service: Service | None = None
+
+    def __init__(self, text: str, *, service: Service | None = None) -> None:
+        super().__init__(text)
+        # Else the class's own stands: a subclass may belong to one service.
+        if service is not None:
+            self.service = service
 
 
 class Rejected(CommonweightError):
@@ -26,11 +44,13 @@ class Rejected(CommonweightError):
 
 
 class Unavailable(CommonweightError):
-    """A service or some content cannot be had now; trying again may help."""
+    """A service or some content is not available now; trying again may help."""
 
 
 class WrongBytes(Unavailable):
     """Content arrived whose hash is not the one its identifier promises."""
+
+    service = "storage"
 
 
 class Misconfigured(CommonweightError):

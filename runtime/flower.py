@@ -147,10 +147,15 @@ def _wait(superlink: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if superlink.poll() is not None:
-            raise Unavailable(f"Flower's SuperLink ended while starting: see {log}")
+            raise Unavailable(
+                f"Flower's SuperLink ended while starting: see {log}", service="flower"
+            )
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
                 return
         except OSError:
             time.sleep(0.1)
-    raise Unavailable(f"Flower's SuperLink did not answer within {_START_SECONDS:.0f} s: see {log}")
+    raise Unavailable(
+        f"Flower's SuperLink did not answer within {_START_SECONDS:.0f} s: see {log}",
+        service="flower",
+    )

@@ -11,18 +11,13 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from runtime.progress import Report, combine, last_line_reporter, reporter
+from runtime.events import Event, Report, Training
+from runtime.progress import Line, combine, last_line_reporter, reporter
 
 LogFormat = Literal["text", "json"]
 
-_LEVELS: Final = {
-    "waiting": logging.WARNING,
-    "transaction": logging.WARNING,  # held up, or displaced by another of the same wallet
-    "refused": logging.WARNING,
-    "failed": logging.ERROR,
-}
 _TRAINING_SECONDS: Final = 10.0  # of a thousand steps only some are worth a line
 _ROLES: Final = "commonweight.role"
 
@@ -40,14 +35,13 @@ def log_reporter(who: str) -> Report:
     logger = logging.getLogger(_ROLES)
     next_step_at = 0.0
 
-    def report(phase: str, **facts: Any) -> None:
+    def report(event: Event) -> None:
         nonlocal next_step_at
-        if phase == "training":
+        if isinstance(event, Training):
             if time.monotonic() < next_step_at:
                 return
             next_step_at = time.monotonic() + _TRAINING_SECONDS
-        known = {"who": who, "phase": phase, "facts": facts}
-        logger.log(_LEVELS.get(phase, logging.INFO), phase, extra={"told": known})
+        logger.log(event.level, event.phase, extra={"told": Line.now(who, event)})
 
     return report
 
@@ -68,9 +62,9 @@ def app_report(progress: Path | None, state: Path, who: str) -> Report:
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": _time(record), "level": record.levelname.lower()}
-        told = getattr(record, "told", None)
+        told: Line | None = getattr(record, "told", None)
         if told is not None:
-            line |= {"who": told["who"], "phase": told["phase"], **told["facts"]}
+            line |= {"who": told.who, "phase": told.event.phase, **told.event.facts()}
         else:
             line |= {"who": record.name, "message": _message(self, record)}
         return json.dumps(line, separators=(",", ":"), default=str)
@@ -78,12 +72,12 @@ class _Json(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told = getattr(record, "told", None)
+        told: Line | None = getattr(record, "told", None)
         head = f"{_time(record)} {record.levelname:<7}"
         if told is None:
             return f"{head} {record.name}: {_message(self, record)}"
-        facts = " ".join(f"{key}={_shown(value)}" for key, value in told["facts"].items())
-        return f"{head} {told['who']:<13} {told['phase']}  {facts}".rstrip()
+        facts = " ".join(f"{key}={_shown(value)}" for key, value in told.event.facts().items())
+        return f"{head} {told.who:<13} {told.event.phase}  {facts}".rstrip()
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -1,7 +1,6 @@
 """Prometheus metrics of one role, made from what it reports (docs/operating.md lists them)."""
 
 from collections.abc import Iterator
-from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
@@ -9,23 +8,23 @@ from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
 from profiling.recorder import PHASES
 from profiling.traffic import TRAFFIC
 from protocol.errors import Misconfigured
-
-_LOSSES: Final = {"trained": "training", "evaluated": "held_out"}
+from runtime.events import Event
 
 
 class Metrics:
-    """Counts what `report` hears; `serve` shows it. One role a process."""
+    """Counts what `report` hears; `serve` shows it. One per process, which is one role.
+
+    Each event says itself what it adds to which metric (`Event.measure`).
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._rounds = self._counter(
-            "rounds", "Rounds that ended, by what came of them.", "outcome"
-        )
-        self._loss = self._gauge("loss", "Newest loss, nats a token.", "kind")
-        self._gas = self._counter("gas_used", "Gas of this process's transactions.", "phase")
-        self._credited = self._gauge("credited_token_units", "Credited by rounds so far.")
-        self._withdrawn = self._counter("withdrawn_token_units", "Withdrawn by this process.")
-        self._faults = self._counter("faults", "Failures that were waited out.", "source")
+        self.rounds = self._counter("rounds", "Rounds that ended, by what came of them.", "outcome")
+        self.loss = self._gauge("loss", "Newest loss, nats a token.", "kind")
+        self.gas = self._counter("gas_used", "Gas of this process's transactions.", "phase")
+        self.credited = self._gauge("credited_token_units", "Credited by rounds so far.")
+        self.withdrawn = self._counter("withdrawn_token_units", "Withdrawn by this process.")
+        self.faults = self._counter("faults", "Failures that were waited out.", "source")
         self._looked = self._gauge(
             "last_success_timestamp_seconds", "When the chain was last read without a fault."
         )
@@ -33,7 +32,7 @@ class Metrics:
         self.registry.register(_Phases())
 
     def serve(self, port: int, host: str = "127.0.0.1") -> None:
-        """Answer GET /metrics at `host`:`port`; Misconfigured when the port cannot be had."""
+        """Answer GET /metrics at `host`:`port`; Misconfigured when the port is taken."""
         try:
             start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
@@ -43,32 +42,15 @@ class Metrics:
         """Take note that all is well now."""
         self._looked.set_to_current_time()
 
-    def report(self, phase: str, **facts: Any) -> None:
-        """Take in one line of progress."""
-        if "gas" in facts:
-            self._gas.labels(phase).inc(facts["gas"])
-        if phase in _LOSSES:
-            self._loss.labels(_LOSSES[phase]).set(facts["loss"])
-        elif phase == "round over":
-            self._rounds.labels(facts["outcome"]).inc()
-            self._credited.inc(facts.get("paid", 0))
-        elif phase == "withdrew":
-            self._withdrawn.inc(facts["amount"])
-        elif phase == "waiting":
-            self._faults.labels(fault_source(facts["reason"])).inc()
+    def report(self, event: Event) -> None:
+        """Take in one event."""
+        event.measure(self)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"commonweight_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"commonweight_{name}", text, labels, registry=self.registry)
-
-
-def fault_source(reason: str) -> str:
-    """Return whose fault a failure's one line says it is: rpc, ipfs or other."""
-    if "IPFS" in reason:
-        return "ipfs"
-    return "rpc" if "Ethereum RPC" in reason else "other"
 
 
 class _Bytes:

@@ -7,47 +7,70 @@ Lines of several processes go to one file. They inform; nothing is decided from 
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from runtime.events import Event, Report, ignore, parse
 from storage.files import append_json_line, replace_file
-
-Report = Callable[..., None]
 
 DOING: Final = "doing.json"
 """In a role's state folder: its newest line, for `commonweight participant status`."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """An event, who reported it, and when, in seconds since 1970."""
+
+    time: float
+    who: str
+    event: Event
+
+    @classmethod
+    def now(cls, who: str, event: Event) -> Self:
+        """Return the line of an event that happened just now."""
+        return cls(round(time.time(), 3), who, event)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self | None:
+        """Return the line that was written; None for what another version may have written."""
+        line = json.loads(raw)
+        written, who, phase = (line.pop(name) for name in ("time", "who", "phase"))
+        event = parse(phase, line)
+        return None if event is None else cls(written, who, event)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that is written."""
+        return {
+            "time": self.time,
+            "who": self.who,
+            "phase": self.event.phase,
+            **self.event.facts(),
+        }
+
+
 def reporter(path: Path | None, who: str) -> Report:
-    """Return `report(phase, **facts)`, which appends a line to `path`, or does nothing if None."""
+    """Return a report that appends lines to `path`, or does nothing if that is None."""
     if path is None:
-        return lambda phase, **facts: None
-    target = path
-
-    def report(phase: str, **facts: Any) -> None:
-        line = {"time": round(time.time(), 3), "who": who, "phase": phase, **facts}
-        append_json_line(target, line)
-
-    return report
+        return ignore
+    return lambda event: append_json_line(path, Line.now(who, event).as_json())
 
 
 def last_line_reporter(state: Path, who: str) -> Report:
     """Return a report that keeps the newest line in a role's state folder."""
+    phase, written_at = "", 0.0
 
-    written = ("", 0.0)
-
-    def report(phase: str, **facts: Any) -> None:
-        nonlocal written
-        now = time.time()
-        if written[0] == phase and now - written[1] < 1.0:
+    def report(event: Event) -> None:
+        nonlocal phase, written_at
+        line = Line.now(who, event)
+        if phase == event.phase and line.time - written_at < 1.0:
             return  # steps of training may come faster than a disk likes
-        written = phase, now
-        line = {"time": round(now, 3), "who": who, "phase": phase, **facts}
+        phase, written_at = event.phase, line.time
         # Only informs: a full disk must not stop the role here, nor does it wait for the disk.
         with suppress(OSError):
-            replace_file(state / DOING, json.dumps(line).encode() + b"\n")
+            replace_file(state / DOING, json.dumps(line.as_json()).encode() + b"\n")
 
     return report
 
@@ -55,22 +78,27 @@ def last_line_reporter(state: Path, who: str) -> Report:
 def combine(*reports: Report) -> Report:
     """Return a report that every one of `reports` hears."""
 
-    def report(phase: str, **facts: Any) -> None:
+    def report(event: Event) -> None:
         for each in reports:
-            each(phase, **facts)
+            each(event)
 
     return report
 
 
-def read_progress(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset behind the line, line) for every whole line of `path` from offset `start`."""
+def read_progress(path: Path, start: int = 0) -> Iterator[tuple[int, Line]]:
+    """Yield (offset behind the line, line) for every whole line of `path` from offset `start`.
+
+    Lines that this version would not write are passed over: a run may be older than the program.
+    """
     if not path.exists():
         return
     with path.open("rb") as file:
         file.seek(start)
         offset = start
-        for line in file:
-            if not line.endswith(b"\n"):
+        for raw in file:
+            # A process that was killed, or is still at it, leaves a line without its end.
+            if not raw.endswith(b"\n"):
                 return
-            offset += len(line)
-            yield offset, line
+            offset += len(raw)
+            if (line := Line.parse(raw)) is not None:
+                yield offset, line

@@ -1,4 +1,4 @@
-"""What keeps a role running for weeks: pauses, back-off after faults, and an end when asked for.
+"""The loop of a long-running role: pauses, back-off after faults, and an orderly end.
 
     service = Service(report, poll_seconds=2.0)
     with stopping_on_signals(service):
@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Final, TypeVar
 
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from runtime.progress import Report
+from runtime.events import Report, Stopped, Waiting
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Stop(BaseException):
 
 
 class Service:
-    """One role's loop. `report` hears of faults and of the end; see runtime/progress.py.
+    """One role's loop. `report` hears of faults and of the end; see runtime/events.py.
 
     `on_look` is called after each look that succeeded.
     """
@@ -67,11 +67,19 @@ class Service:
     def keep(self, step: Callable[[], bool]) -> None:
         """Run `step` again and again until it returns False, pausing after each.
 
-        An expected failure becomes one line and a longer pause: what is due is still due after it,
-        and where it comes too late the chain's deadlines say so.
+        An expected failure becomes one line and a longer pause: what was due is still due after
+        it, and where that is too late the chain's deadlines say so.
         """
-        while self._attempt(step):
-            pass
+        while True:
+            try:
+                goes_on = step()
+            except (CommonweightError, OSError) as error:
+                self._back_off(error)
+                continue
+            self._faults = 0
+            if not goes_on:
+                return
+            self.pause()
 
     def insist(self, attempt: Callable[[], T]) -> T:
         """Return what `attempt` does, trying again while something is unavailable."""
@@ -81,28 +89,22 @@ class Service:
             except Unavailable as error:
                 self._back_off(error)
 
-    def _attempt(self, step: Callable[[], bool]) -> bool:
-        try:
-            goes_on = step()
-        except (CommonweightError, OSError) as error:
-            self._back_off(error)
-            return True
-        self._faults = 0
-        if goes_on:
-            self.pause()
-        return goes_on
-
     def _wait(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise Stop
 
     def _back_off(self, error: Exception) -> None:
-        """Tell the fault and wait, longer after each, and not all participants equally long."""
+        """Report the fault and wait, longer after each one in a row."""
         longest = min(FIRST_BACK_OFF_S * 2**self._faults, LONGEST_BACK_OFF_S)
+        # Bounded, since a fault of weeks would raise 2 beyond what a float can hold.
         self._faults = min(self._faults + 1, 16)
+        # By chance, lest all participants come back at once to a service that was down for all.
         seconds = longest * random.uniform(0.5, 1.0)
-        reason = str(error) if isinstance(error, CommonweightError) else one_line(error)
-        self.report("waiting", reason=reason, seconds=round(seconds, 1))
+        if isinstance(error, CommonweightError):
+            reason, service = str(error), error.service
+        else:
+            reason, service = one_line(error), None
+        self.report(Waiting(reason=reason, seconds=round(seconds, 1), service=service))
         self._wait(seconds)
 
 
@@ -129,7 +131,7 @@ def stopping_on_signals(service: Service, seconds: float = STOP_SECONDS) -> Iter
         try:
             yield
         except Stop:
-            service.report("stopped")
+            service.report(Stopped())
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -154,7 +154,9 @@ def post_stream(
             yield from _read_answer(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             found = " ".join(str(error).split())[:200] or type(error).__name__
-            raise Unavailable(f"IPFS daemon at {api.url}: {what}: {found}") from None
+            raise Unavailable(
+                f"IPFS daemon at {api.url}: {what}: {found}", service="storage"
+            ) from None
 
 
 def _connect(api: ApiAddress, clock: _Clock) -> http.client.HTTPConnection:
@@ -165,7 +167,9 @@ def _connect(api: ApiAddress, clock: _Clock) -> http.client.HTTPConnection:
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
         why = "is it running?" if refused else error.strerror or str(error)
-        raise Unavailable(f"no IPFS daemon answers at {api.url}: {why}") from None
+        raise Unavailable(
+            f"no IPFS daemon answers at {api.url}: {why}", service="storage"
+        ) from None
     return connection
 
 

@@ -147,7 +147,9 @@ class ContentStore:
         with file, self._daemon_errors(f"add {path.name}"):
             answer = self._client.add_bytes(chunks(), opts=dict(_ADD_OPTIONS))
         if not all_sent:
-            raise Unavailable(f"IPFS daemon at {self.api_url}: add {path.name}: cut it short")
+            raise Unavailable(
+                f"IPFS daemon at {self.api_url}: add {path.name}: cut it short", service="storage"
+            )
         _, root = builder.finish()
         self._check_name(answer, str(root.cid))
         return str(root.cid)
@@ -283,20 +285,26 @@ class ContentStore:
         except ipfshttpclient.exceptions.ErrorResponse as error:
             text = " ".join(str(error).split())[:200]
             kind = _NotPinned if "not pinned" in text else Unavailable
-            raise kind(f"IPFS daemon at {self.api_url}: {what}: {text}") from error
+            raise kind(
+                f"IPFS daemon at {self.api_url}: {what}: {text}", service="storage"
+            ) from error
         except (ipfshttpclient.exceptions.TimeoutError, requests.Timeout) as error:
             raise Unavailable(
-                f"IPFS daemon at {self.api_url}: {what}: silent for {self._timeout_s:.0f} s"
+                f"IPFS daemon at {self.api_url}: {what}: silent for {self._timeout_s:.0f} s",
+                service="storage",
             ) from error
         except ipfshttpclient.exceptions.ConnectionError as error:
             raise Unavailable(
-                f"no IPFS daemon answers at {self.api_url}: is it running?"
+                f"no IPFS daemon answers at {self.api_url}: is it running?",
+                service="storage",
             ) from error
         except (ipfshttpclient.exceptions.Error, OSError, AssertionError, LookupError) as error:
             # It asserts on answers it does not expect, and lets errors of requests (which are
             # OSErrors) pass while it reads one.
             text = " ".join(str(error).split())[:200] or type(error).__name__
-            raise Unavailable(f"IPFS daemon at {self.api_url}: {what}: {text}") from error
+            raise Unavailable(
+                f"IPFS daemon at {self.api_url}: {what}: {text}", service="storage"
+            ) from error
 
 
 class _NotPinned(Unavailable):

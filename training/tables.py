@@ -135,7 +135,8 @@ def _hub_rows(name: str) -> Iterator[tuple[Place, Row]]:
     except Exception as error:  # its client lets its HTTP library's errors through
         raise Unavailable(
             f"cannot fetch data set {name} from the hub ({type(error).__name__}): go online, "
-            "or name a local file"
+            "or name a local file",
+            service="training",
         ) from error
     for number, row in enumerate(rows, start=1):
         yield Place(f"hub:{name}", "row", number), row

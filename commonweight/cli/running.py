@@ -14,7 +14,7 @@ from protocol.errors import CommonweightError, Misconfigured
 
 if TYPE_CHECKING:
     from chain.wallet import Wallet
-    from runtime.progress import Report
+    from runtime.events import Report
     from runtime.service import Service
     from runtime.settings import RoleSettings
 
@@ -68,6 +68,7 @@ def running_role(
 
     A failure inside is logged as the role's last line, and raised.
     """
+    from runtime.events import Failed
     from runtime.logs import log_reporter, setup_logging
     from runtime.progress import combine, last_line_reporter, reporter
     from runtime.service import Service, stopping_on_signals
@@ -92,7 +93,7 @@ def running_role(
         try:
             yield service, report
         except CommonweightError as error:
-            report("failed", reason=str(error))
+            report(Failed(reason=str(error)))
             sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a demo: live on a terminal, plain lines elsewhere, a table at the end."""
+"""Display of a demo: live on a terminal, plain lines elsewhere, a table at the end."""
 
 import sys
 import time
@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.types import format_tokens
+from runtime.events import Evaluated, Event, Joined, Starting, Training, Waiting
+from runtime.progress import Line
 from sponsor.config import Config
-
-_QUIET = {"training", "asking to commit", "asking to reveal", "fetching model"}
 
 
 class DemoView:
@@ -24,8 +24,8 @@ class DemoView:
         self._console = Console(file=stream, highlight=False)
         self._names = config.data.names
         self._rounds = config.federation.rounds
-        self._rows: dict[str, dict[str, Any]] = {name: {"phase": "waiting"} for name in self._names}
-        self._head = "starting"
+        self._rows: dict[str, Event | None] = dict.fromkeys(self._names)
+        self._head: Event = Starting()
         self._round = 0
         self._losses: dict[int, float] = {}
         self._addresses: dict[str, str] = {}
@@ -47,44 +47,47 @@ class DemoView:
             self._live.update(self._draw(), refresh=True)
             self._live.stop()
 
-    def show(self, line: dict[str, Any]) -> None:
+    def show(self, line: Line) -> None:
         """Take one line of progress in."""
-        who, phase = line["who"], line["phase"]
-        self._round = max(self._round, int(line.get("round", 0)))
-        if who in self._rows:
-            self._rows[who] = line
-        elif phase == "evaluated":
-            self._losses[line["round"]] = line["loss"]
-            self._head = "evaluated"
-        elif phase == "joined":
-            self._addresses[line["participant"]] = line["name"]
+        event = line.event
+        self._round = max(self._round, getattr(event, "round", 0))
+        if line.who in self._rows:
+            self._rows[line.who] = event
+        elif isinstance(event, Joined) and event.name is not None:
+            self._addresses[event.participant] = event.name
         else:
-            self._head = phase
+            self._head = event
+            if isinstance(event, Evaluated):
+                self._losses[event.round] = event.loss
         if self._console.is_terminal:
             self._live.update(self._draw())
-        elif phase not in _QUIET:
-            self._console.print(self._plain(line), soft_wrap=True)
+        elif not event.is_brief:
+            facts = {name: value for name, value in event.facts().items() if value != ""}
+            shown = "  ".join(f"{key} {self._fact(value)}" for key, value in facts.items())
+            seconds = time.monotonic() - self._started
+            self._console.print(
+                f"{seconds:6.1f} s  {line.who:<13} {event.phase:<20} {shown}", soft_wrap=True
+            )
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         for name in self._names:
-            row = self._rows[name]
-            steps = row.get("steps")
+            event = self._rows[name]
             bar: RenderableType = Text("")
-            if steps:
-                bar = ProgressBar(total=steps, completed=row["step"], width=24)
-            loss = f"loss {row['loss']:.3f}" if "loss" in row else ""
-            table.add_row(Text(name, style="bold"), row["phase"], bar, loss)
+            if isinstance(event, Training):
+                bar = ProgressBar(total=event.steps, completed=event.step, width=24)
+            loss = getattr(event, "loss", None)
+            table.add_row(
+                Text(name, style="bold"),
+                Text(event.phase, style=event.style) if event else Waiting.phase,
+                bar,
+                "" if loss is None else f"loss {loss:.3f}",
+            )
         losses = "  ".join(f"{n}: {loss:.3f}" for n, loss in sorted(self._losses.items()))
         seconds = time.monotonic() - self._started
-        head = f"round {self._round}/{self._rounds}  {self._head}  {seconds:.0f} s"
-        return Group(Text(head, style="cyan"), table, Text(f"held-out loss  {losses}"))
-
-    def _plain(self, line: dict[str, Any]) -> str:
-        facts = {k: v for k, v in line.items() if k not in ("time", "who", "phase") and v != ""}
-        shown = "  ".join(f"{key} {self._fact(value)}" for key, value in facts.items())
-        seconds = time.monotonic() - self._started
-        return f"{seconds:6.1f} s  {line['who']:<13} {line['phase']:<20} {shown}"
+        head = Text(f"round {self._round}/{self._rounds}  ", style="cyan")
+        head.append(self._head.phase, style=self._head.style).append(f"  {seconds:.0f} s")
+        return Group(head, table, Text(f"held-out loss  {losses}"))
 
     def _fact(self, value: object) -> str:
         if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""What a run came to: read from the chain, with the losses that the aggregator reported.
+"""Results of a run: read from the chain, with the losses that the aggregator reported.
 
 federation    the contract's address            rounds    one object a round, see `_round` below
 seed, base_loss                                 paid      address to token units
@@ -17,13 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from chain.events import RoundEvent
 from chain.federation import Federation, connect_federation
 from chain.history import History, RoundHistory
 from chain.location import FederationLocation
+from node.settings import ParticipantSettings
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Misconfigured
-from runtime.progress import read_progress
+from protocol.types import RoundId
+from runtime.events import AggregationError, DataRead, Evaluated, Validated
+from runtime.progress import Line, read_progress
 
 
 def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any]:
@@ -31,17 +36,20 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     federation = connect_federation(location)
     history = federation.history()
     lines = list(progress(run))
-    losses = {line["round"]: line["loss"] for line in lines if line["phase"] == "evaluated"}
+    told = [line.event for line in lines]
+    losses = {each.round: each.loss for each in told if isinstance(each, Evaluated)}
     return {
         "federation": location.address,
         "seed": seed,
-        "base_loss": losses.get(0),
+        "base_loss": losses.get(RoundId(0)),
         "rounds": [
-            _round(federation, told, losses) | _told(lines, told.round_id)
-            for told in history.rounds.values()
-            if told.finalized is not None
+            _round(federation, each, losses) | _told(lines, each.round_id)
+            for each in history.rounds.values()
+            if each.finalized is not None
         ],
-        "data": {line["who"]: _facts(line) for line in lines if line["phase"] == "data"},
+        "data": {
+            line.who: line.event.facts() for line in lines if isinstance(line.event, DataRead)
+        },
         "paid": _paid(history),
         "names": names(run),
     }
@@ -74,7 +82,7 @@ def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw the held-out loss over the rounds."""
     try:
-        import matplotlib
+        import matplotlib  # optional: the extra `plot`
     except ImportError as error:
         raise Misconfigured(
             "no matplotlib for the plot: pip install 'commonweight[plot]'"
@@ -101,30 +109,24 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def names(run: Path) -> dict[str, str]:
     """Return the participants' names by address, as this machine knows them."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted((run / "participants").glob("*/wallet.json")):
-        from node.settings import ParticipantSettings
-
         settings = ParticipantSettings.load(path.parent / "participant.toml")
         address = "0x" + json.loads(path.read_text())["address"].removeprefix("0x")
-        found[_checksum(address)] = settings.name
+        found[to_checksum_address(address)] = settings.name
     return found
 
 
-def progress(run: Path) -> Iterator[dict[str, Any]]:
+def progress(run: Path) -> Iterator[Line]:
     """Yield the lines of progress of all attempts at a run, the oldest first."""
     for path in sorted((run / "progress").glob("*.jsonl")):
-        for _, raw in read_progress(path):
-            yield parse_line(raw)
+        for _, line in read_progress(path):
+            yield line
 
 
-def parse_line(raw: bytes) -> dict[str, Any]:
-    """Return a line of progress."""
-    line: dict[str, Any] = json.loads(raw)
-    return line
-
-
-def _round(federation: Federation, told: RoundHistory, losses: dict[int, float]) -> dict[str, Any]:
+def _round(
+    federation: Federation, told: RoundHistory, losses: dict[RoundId, float]
+) -> dict[str, Any]:
     assert told.finalized is not None
     verdicts = told.proposed.verdicts if told.proposed else ()
     seconds = _time(federation, told.finalized) - _time(federation, told.opened)
@@ -140,23 +142,20 @@ def _round(federation: Federation, told: RoundHistory, losses: dict[int, float])
     }
 
 
-def _told(lines: list[dict[str, Any]], round_id: int) -> dict[str, Any]:
+def _told(lines: list[Line], round_id: RoundId) -> dict[str, Any]:
     """What participants and aggregator said of a round that is not on the chain."""
-    of_round = [line for line in lines if line.get("round") == round_id]
+    told = [(line.who, line.event) for line in lines]
     return {
         "validation": {
-            line["who"]: {name: line[name] for name in ("model", "own", "tokens")}
-            for line in of_round
-            if line["phase"] == "validated"
+            who: {"model": each.model, "own": each.own, "tokens": each.tokens}
+            for who, each in told
+            if isinstance(each, Validated) and each.round == round_id
         },
         "aggregation_error": next(
-            (line["total"] for line in of_round if line["phase"] == "aggregation error"), None
+            (e.total for _, e in told if isinstance(e, AggregationError) and e.round == round_id),
+            None,
         ),
     }
-
-
-def _facts(line: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name not in ("time", "who", "phase")}
 
 
 def _gas(federation: Federation, events: list[RoundEvent]) -> int:
@@ -178,9 +177,3 @@ def _paid(history: History) -> dict[str, int]:
         if told.finalized is not None and told.finalized.fee:
             paid[told.finalized.aggregator] += told.finalized.fee
     return dict(paid)
-
-
-def _checksum(address: str) -> str:
-    from eth_utils.address import to_checksum_address
-
-    return str(to_checksum_address(address))

@@ -23,9 +23,11 @@ from devnet.accounts import CHAIN_ID
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
+from runtime import events
+from runtime.events import Event, Report
 from runtime.flower import Simulation
 from runtime.home import cache_folder, home, newest_run, next_run
-from runtime.progress import read_progress, reporter
+from runtime.progress import Line, read_progress, reporter
 from runtime.settings import write_location
 from sponsor import found
 from sponsor.config import Config
@@ -36,7 +38,7 @@ DEMO: Final = "demo"
 _READY: Final = "ready"
 _POLL_SECONDS: Final = 0.2
 
-OnLine = Callable[[dict[str, Any]], None]
+OnLine = Callable[[Line], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         on_line(line)  # of earlier attempts
     progress = run / "progress" / f"{time.time_ns()}.jsonl"
     tell = _teller(progress, on_line)
-    tell("started" if is_new else "resumed", run=run.name)
+    tell(events.Started(run=run.name) if is_new else events.Resumed(run=run.name))
     # The model is prepared while devnet and Flower come up; all take seconds of imports.
     with (
         _devnet(options) as wait_for_devnet,
@@ -77,7 +79,15 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         ThreadPoolExecutor(1) as pool,
     ):
         built = pool.submit(_build, config, options.seed, run, tell)
-        aggregator = _add_aggregator(config, run, progress)
+        # What an earlier attempt left would let the aggregator start before all is deployed.
+        (run / _READY).unlink(missing_ok=True)
+        aggregator = roles.add_aggregator(
+            run / "aggregator",
+            run / "federation.json",
+            progress,
+            run / _READY,
+            config.aggregation.mode,
+        )
         participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
@@ -88,31 +98,22 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
 
 
 def _build(
-    config: Config, seed: int, run: Path, tell: Callable[..., None]
+    config: Config, seed: int, run: Path, tell: Report
 ) -> tuple[Spec, found.InitialModel] | None:
     """Return a new federation's spec and initial model; None when the run has its federation."""
     if (run / "federation.json").exists():
         return None
-    tell("preparing the model", source=config.model.source)
+    tell(events.PreparingModel(source=config.model.source))
     return found.build_spec(config, seed, cache_folder(), run / "model")
 
 
-def _add_aggregator(config: Config, run: Path, progress: Path) -> Wallet:
-    """Write the aggregator's settings; it will wait until `_launch` says that all is deployed."""
-    (run / _READY).unlink(missing_ok=True)
-    folder, file = run / "aggregator", run / "federation.json"
-    return roles.add_aggregator(folder, file, progress, run / _READY, config.aggregation.mode)
-
-
-def _conclude(
-    location: FederationLocation, run: Path, seed: int, tell: Callable[..., None]
-) -> dict[str, Any]:
-    tell("auditing")
+def _conclude(location: FederationLocation, run: Path, seed: int, tell: Report) -> dict[str, Any]:
+    tell(events.Auditing())
     audit = results.start_audit(location)
     result = results.collect(location, run, seed)
     results.plot(result, run / "loss.png")
     result["audit"] = results.finish_audit(audit, run)
-    tell("audited", **result["audit"])
+    tell(events.Audited(**result["audit"]))
     write_json(run / "result.json", result)
     return {**result, "folder": str(run)}
 
@@ -139,13 +140,13 @@ def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
             daemons.down(folder)
 
 
-def _teller(progress: Path, on_line: OnLine) -> Callable[..., None]:
+def _teller(progress: Path, on_line: OnLine) -> Report:
     """Return a report that is also shown at once."""
     report = reporter(progress, DEMO)
 
-    def tell(phase: str, **facts: Any) -> None:
-        report(phase, **facts)
-        on_line({"who": DEMO, "phase": phase, **facts})
+    def tell(event: Event) -> None:
+        report(event)
+        on_line(Line.now(DEMO, event))
 
     return tell
 
@@ -170,7 +171,7 @@ def _launch(
     built: tuple[Spec, found.InitialModel] | None,
     aggregator: Wallet,
     endpoints: tuple[str, str],
-    tell: Callable[..., None],
+    tell: Report,
 ) -> FederationLocation:
     """Launch the federation of a run, or what is missing of it; `built` is needed for a new one."""
     rpc_url, ipfs_url = endpoints
@@ -179,7 +180,7 @@ def _launch(
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
     if built is not None:
         spec, model = built
-        tell("deploying the contract", layers=len(spec.layers), bytes=spec.total_bytes)
+        tell(events.DeployingContract(layers=len(spec.layers), bytes=spec.total_bytes))
         location = found.deploy(config, spec, model, sponsor, [aggregator.address], store, rpc_url)
         write_location(file, location)
     location = FederationLocation.load(file).model_copy(
@@ -192,7 +193,8 @@ def _launch(
         folder = run / "participants" / str(index)
         wallet = roles.add_participant(folder, name, data, config, cache_folder(), file, progress)
         roles.join_participant(sponsor, location, wallet)
-        tell("joined", participant=wallet.address, name=name)
+        tell(events.Joined(participant=wallet.address, name=name))
+    # Last: the aggregator, which waits for this file, then finds a bond and every participant.
     (run / _READY).touch()
     return location
 
@@ -201,7 +203,9 @@ def _play(run: Path, flwr: subprocess.Popen[bytes], follower: "_Follower") -> No
     """Follow the run until the aggregator has finished, passing its lines of progress on."""
     while not follower.follow():
         if flwr.poll() is not None and not follower.follow():
-            raise Unavailable(f"Flower's run ended early: see {run / 'flower' / 'run.log'}")
+            raise Unavailable(
+                f"Flower's run ended early: see {run / 'flower' / 'run.log'}", service="flower"
+            )
         time.sleep(_POLL_SECONDS)
 
 
@@ -219,23 +223,15 @@ class _Follower:
 
     def follow(self) -> bool:
         """Pass on what is new; whether the aggregator finished. Raises when it failed."""
-        for line in self._lines():
-            if line["phase"] == "failed":
-                raise CommonweightError(f"{line['who']} failed: {line['reason']}")
-            if _is(line, "finished"):
-                return True
-        return False
-
-    def _lines(self) -> list[dict[str, Any]]:
         lines = []
-        for offset, raw in read_progress(self._path, self._offset):
+        for offset, line in read_progress(self._path, self._offset):
             self._offset = offset
-            line = results.parse_line(raw)
-            if line["who"] != DEMO:  # told already
+            if line.who != DEMO:  # which has shown its own lines already
                 self._on_line(line)
             lines.append(line)
-        return lines
-
-
-def _is(line: dict[str, Any], phase: str) -> bool:
-    return line.get("who") == "aggregator" and line.get("phase") == phase
+        for line in lines:  # once all are shown: what follows a failure may explain it
+            if isinstance(line.event, events.Failed):
+                raise CommonweightError(f"{line.who} failed: {line.event.reason}")
+            if isinstance(line.event, events.Finished) and line.who == "aggregator":
+                return True
+        return False

@@ -17,6 +17,7 @@ from aggregator import aggregator as module
 from auditor.cache import AuditCache
 from auditor.check_result import Verified
 from auditor.replay import Audit
+from chain import events as ev
 from chain.records import Status
 from protocol.checks import Check
 from protocol.errors import Misconfigured
@@ -95,14 +96,19 @@ def test_other_code_does_not_believe_it(
     assert Audited(played, tmp_path).audit.from_cache == set()
 
 
-def test_another_node_is_asked_for_the_events_itself(played: World, tmp_path: Path) -> None:
+def test_another_node_is_asked_for_the_events_itself(
+    played: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Audited(played, tmp_path)
     records = list(tmp_path.rglob("events-*.json"))
     client = played.client()
     client.w3.provider.place = "http://another.example"  # type: ignore[attr-defined]
     asked: list[object] = []
-    real = client.read_events
-    client.read_events = lambda *a, **k: asked.append(a) or real(*a, **k)  # type: ignore[method-assign,func-returns-value]
+    real = ev.read_events
+    monkeypatch.setattr(
+        "chain.event_log.read_events",
+        lambda w3, address, *blocks: asked.append(blocks) or real(w3, address, *blocks),  # type: ignore[func-returns-value]
+    )
     try:
         cache = AuditCache(tmp_path, client, 0)
         list(Audit(client, ContentStore(played.daemon.url), tmp_path / "files", cache).run())

@@ -14,6 +14,9 @@ from benchmarks import glue, medical, overhead, tables, vram
 from benchmarks.common import DATA_VARIABLE, RESULTS, data_file, spread, write_results
 from protocol.errors import Misconfigured
 from protocol.spec import Lora, Quantization, Training
+from protocol.types import RoundId
+from runtime import events
+from runtime.progress import Line
 
 
 def test_missing_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,23 +127,31 @@ def test_updates_are_averaged_by_examples() -> None:
 # ------------------------------------------------------------------------------------ overhead
 
 
-def line(time: float, phase: str, number: int, who: str = "aggregator") -> dict[str, object]:
-    return {"time": time, "who": who, "phase": phase, "round": number}
+def evaluated(time: float, number: int) -> Line:
+    return Line(time, "aggregator", events.Evaluated(round=RoundId(number), loss=1.0, tokens=1))
+
+
+def opened(time: float, number: int) -> Line:
+    return Line(time, "aggregator", events.Opened(round=RoundId(number), gas=1))
+
+
+def proposed(time: float, number: int) -> Line:
+    return Line(time, "aggregator", events.Proposed(round=RoundId(number), gas=1, model_root=""))
 
 
 def test_a_round_is_divided_into_phases_with_nothing_lost() -> None:
     lines = [
-        line(0, "evaluated", 0),
-        line(1, "opened", 1),
-        line(7, "evaluated", 1),
-        line(10, "opened", 2),
-        line(11, "training", 2, "ann"),
-        line(14, "proposed", 2),
-        line(20, "evaluated", 2),
-        line(21, "opened", 3),
-        line(24, "proposed", 3),
-        line(30, "evaluated", 3),
-        {"time": 99, "who": "aggregator", "phase": "finished"},
+        evaluated(0, 0),
+        opened(1, 1),
+        evaluated(7, 1),
+        opened(10, 2),
+        Line(11, "ann", events.Training(round=RoundId(2), step=1, steps=2, loss=1.0)),
+        proposed(14, 2),
+        evaluated(20, 2),
+        opened(21, 3),
+        proposed(24, 3),
+        evaluated(30, 3),
+        Line(99, "aggregator", events.Finished()),
     ]
     parts = overhead.where_it_goes(lines, range(2, 4))
     assert parts == {"opening": 2.0, "opened": 3.5, "proposed": 6.0}

@@ -4,13 +4,14 @@ import json
 import logging
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from profiling.recorder import PHASES
 from profiling.traffic import TRAFFIC
 from protocol.errors import Misconfigured
+from protocol.types import RoundId, TokenUnits
+from runtime import events
 from runtime.logs import LogFormat, log_reporter, setup_logging
 from runtime.metrics import Metrics
 from runtime.processes import free_port
@@ -27,10 +28,10 @@ def _logging_as_before() -> Iterator[None]:
 def told(capsys: pytest.CaptureFixture[str], log_format: LogFormat) -> list[str]:
     setup_logging(log_format)
     report = log_reporter("cardiology")
-    report("committed", round=2, gas=58_322)
-    report("waiting", reason='no IPFS daemon answers at "x": is it running?', seconds=1.5)
+    report(events.Committed(round=RoundId(2), gas=58_322))
+    report(events.Waiting(reason='no IPFS daemon answers at "x": is it running?', seconds=1.5))
     for step in range(100):
-        report("training", round=3, step=step, loss=1.0)
+        report(events.Training(round=RoundId(3), step=step, steps=100, loss=1.0))
     logging.getLogger("some.library").warning("look %s", "here")
     logging.getLogger("some.library").info("of no interest")
     captured = capsys.readouterr()
@@ -85,20 +86,21 @@ def metrics(port: int) -> Metrics:
 
 
 def test_figures_come_from_what_is_reported(metrics: Metrics, port: int) -> None:
-    reports: list[tuple[str, dict[str, Any]]] = [
-        ("trained", {"loss": 2.5, "examples": 8}),
-        ("committed", {"gas": 50_000}),
-        ("revealed", {"gas": 40_000}),
-        ("evaluated", {"loss": 2.25}),
-        ("round over", {"outcome": "paid", "paid": 500}),
-        ("round over", {"outcome": "offline", "paid": 0}),
-        ("round over", {"outcome": "paid", "paid": 300}),
-        ("withdrew", {"amount": 800, "gas": 30_000}),
-        ("waiting", {"reason": "the Ethereum RPC at x cannot be reached", "seconds": 1}),
-        ("waiting", {"reason": "no IPFS daemon answers at x", "seconds": 1}),
-    ]
-    for phase, facts in reports:
-        metrics.report(phase, **facts)
+    number = RoundId(1)
+    for event in (
+        events.Trained(round=number, loss=2.5, examples=8),
+        events.Committed(round=number, gas=50_000),
+        events.Revealed(round=number, gas=40_000),
+        events.Evaluated(round=number, loss=2.25, tokens=9),
+        events.RoundOver(round=number, outcome="paid", paid=TokenUnits(500)),
+        events.RoundOver(round=number, outcome="offline", paid=TokenUnits(0)),
+        events.RoundOver(round=number, outcome="paid", paid=TokenUnits(300)),
+        events.Withdrew(amount=TokenUnits(800), gas=30_000),
+        events.Waiting(reason="no block", seconds=1, service="chain"),
+        events.Waiting(reason="no bytes", seconds=1, service="storage"),
+        events.Waiting(reason="disk full", seconds=1),
+    ):
+        metrics.report(event)
     TRAFFIC.add(sent=7, received=5)
     PHASES.add("rehearse", 1.5)
     PHASES.add("rehearse", 2.0)
@@ -110,8 +112,8 @@ def test_figures_come_from_what_is_reported(metrics: Metrics, port: int) -> None
     assert found["commonweight_credited_token_units"] == 800
     assert found["commonweight_withdrawn_token_units_total"] == 800
     assert sum(v for k, v in found.items() if k.startswith("commonweight_gas_used_t")) == 120_000
-    assert found['commonweight_faults_total{source="rpc"}'] == 1
-    assert found['commonweight_faults_total{source="ipfs"}'] == 1
+    for source in ("chain", "storage", "other"):
+        assert found[f'commonweight_faults_total{{source="{source}"}}'] == 1
     assert found['commonweight_phase_seconds_count{phase="rehearse"}'] == 2
     assert found['commonweight_phase_seconds_sum{phase="rehearse"}'] == 3.5
     assert found['commonweight_ipfs_bytes_total{way="up"}'] == TRAFFIC.sent

@@ -21,6 +21,8 @@ from protocol.spec import Spec
 from protocol.tree import is_proof_valid
 from protocol.types import Digest, RoundId, TokenUnits
 from rounds.average import average_layers as average
+from runtime import events
+from runtime.events import Event
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 from tests.disputes.lies import (
@@ -102,8 +104,8 @@ def test_an_aggregator_answers_by_itself_while_it_plays(world: World) -> None:
     class Enough(Exception):
         pass
 
-    def report(phase: str, **facts: object) -> None:
-        if phase == "posted leaf":
+    def report(event: Event) -> None:
+        if isinstance(event, events.LeafPosted):
             raise Enough
 
     again = Aggregator(

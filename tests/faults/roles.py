@@ -30,6 +30,7 @@ from chain.transactions import SendingLimits
 from commonweight.cli import main
 from devnet.anvil import anvil
 from devnet.ipfs.daemon import DevIpfsDaemon
+from runtime.events import Event
 from storage.ipfs import ContentStore
 from tests.faults.hosts import enter
 from tests.world import SyntheticTrainer
@@ -113,8 +114,8 @@ class Hook:
         self._name = name
         self._lock = threading.Lock()
 
-    def __call__(self, phase: str, **facts: Any) -> None:
-        line = {"who": self._name, "phase": phase, **facts}
+    def __call__(self, event: Event) -> None:
+        line = {"who": self._name, "phase": event.phase, **event.facts()}
         with self._lock:
             self._lines.write(json.dumps(line, default=str) + "\n")
             self._lines.flush()

@@ -16,6 +16,8 @@ from chain.location import FederationLocation
 from chain.records import SubmissionState
 from node.client_app import app
 from protocol.errors import Misconfigured
+from protocol.types import RoundId
+from runtime.events import Event, NotEvaluated, Refused
 from runtime.settings import write_location, write_toml
 from tests.world import World
 
@@ -144,16 +146,12 @@ def test_who_has_a_progress_file_finds_it_there(world: World, folder: Path) -> N
 
 def test_the_aggregator_hears_who_refused_and_why(world: World, folder: Path) -> None:
     spoil(folder, "chain", world)
-    told: list[dict[str, Any]] = []
-
-    def report(phase: str, **facts: Any) -> None:
-        told.append({"phase": phase, **facts})
-
-    evaluate(OneNode(folder / "participant.toml"), world.aggregator, report)
-    refused = next(line for line in told if line["phase"] == "refused")
-    assert refused["node"] == NODE
-    assert "chain 5 was expected" in refused["reason"]
-    assert told[-1] == {"phase": "not evaluated", "round": 0, "answered": 0, "asked": 1}
+    told: list[Event] = []
+    evaluate(OneNode(folder / "participant.toml"), world.aggregator, told.append)
+    (refused,) = (event for event in told if isinstance(event, Refused))
+    assert refused.node == NODE
+    assert "chain 5 was expected" in refused.reason
+    assert told[-1] == NotEvaluated(round=RoundId(0), answered=0, asked=1)
 
 
 def test_who_is_no_aggregator_is_told_so(world: World, folder: Path) -> None:

@@ -17,8 +17,9 @@ from node.results import Outcome, RoundResult, Standing, round_results, standing
 from node.settings import ParticipantSettings
 from protocol.errors import Unavailable
 from protocol.types import RoundId, TokenUnits
+from runtime.events import Report
 from runtime.service import Service
-from tests.world import TOKEN, SyntheticTrainer, World
+from tests.world import TOKEN, SyntheticTrainer, World, as_dict
 
 ROUND = RoundId(1)
 
@@ -66,8 +67,8 @@ class Ledger:
     def results(self, name: str) -> list[RoundResult]:
         return list(round_results(self.world.client(), self.world.address_of(name)))
 
-    def _report(self, who: str) -> Callable[..., None]:
-        return lambda phase, **facts: self.reports.append({"who": who, "phase": phase, **facts})
+    def _report(self, who: str) -> Report:
+        return lambda event: self.reports.append(as_dict(event, who=who))
 
     def _service(self) -> Service:
         return Service(self._report("service"), poll_seconds=0.01)

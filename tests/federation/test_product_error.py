@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from aggregator import product_error as module
 from aggregator.product_error import product_error, squared_error_and_norm
 from protocol.encoding import encode_values
+from runtime.events import AggregationError, Event
 from storage.layers import LayerFolder
 from tests.world import World, small_spec
 
@@ -91,11 +92,11 @@ def test_nothing_is_told_where_a_is_frozen(tmp_path: Path) -> None:
 
 def test_each_round_reports_it(tmp_path: Path) -> None:
     with World(tmp_path) as world:
-        lines: list[tuple[str, dict[str, object]]] = []
-        world.aggregator.report = lambda phase, **facts: lines.append((phase, facts))
+        reported: list[Event] = []
+        world.aggregator.report = reported.append
         world.play()
         world.play()
-    told = [facts for phase, facts in lines if phase == "aggregation error"]
-    assert [facts["round"] for facts in told] == [1, 2]
-    assert all(isinstance(each["total"], float) and each["total"] > 0 for each in told)
-    assert {facts["weight"] for facts in told} == {"a"}
+    told = [event for event in reported if isinstance(event, AggregationError)]
+    assert [event.round for event in told] == [1, 2]
+    assert all(event.total > 0 for event in told)
+    assert {event.weight for event in told} == {"a"}

@@ -4,7 +4,7 @@ The chaos of tests/real/stage.py keeps away from exactly these situations.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -14,6 +14,7 @@ from node.participant import Participant
 from node.results import Outcome, round_results
 from protocol.cid import raw_cid
 from protocol.types import RoundId
+from runtime.events import Event, Pinned
 from storage.ipfs import ContentStore
 from tests.real.checks import audit_failures
 from tests.real.founding import AGGREGATOR, PARTICIPANTS, SPONSOR, read_log
@@ -63,8 +64,8 @@ class ByHand:
         self.network.until(lambda: self.network.status(ONE) is Status.REVEAL, "not all committed")
         self.participant.reveal(ONE)
 
-    def _hear(self, phase: str, **facts: Any) -> None:
-        if phase == "pinned" and self._holds_back:
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Pinned) and self._holds_back:
             self.kubo.hold()
 
 

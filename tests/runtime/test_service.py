@@ -6,26 +6,26 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from protocol.errors import Misconfigured, Unavailable
 from runtime import service as module
+from runtime.events import Event, Waiting, ignore
 from runtime.service import Service, Stop, alone, is_held
 
-Lines = list[tuple[str, dict[str, Any]]]
+Reported = list[Event]
 
 
 @pytest.fixture
-def lines() -> Lines:
+def reported() -> Reported:
     return []
 
 
 @pytest.fixture
-def service(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(reported: Reported, monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.setattr(module, "FIRST_BACK_OFF_S", 0.001)
-    return Service(lambda phase, **facts: lines.append((phase, facts)), poll_seconds=0.001)
+    return Service(reported.append, poll_seconds=0.001)
 
 
 def failing(times: int, error: Exception) -> Callable[[], bool]:
@@ -42,7 +42,7 @@ def failing(times: int, error: Exception) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("error", [Unavailable("it is down"), OSError(28, "No space left")])
 def test_a_fault_is_one_line_and_a_longer_wait_each_time(
-    service: Service, lines: Lines, error: Exception, monkeypatch: pytest.MonkeyPatch
+    service: Service, reported: Reported, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("random.uniform", lambda low, high: high)
@@ -50,17 +50,17 @@ def test_a_fault_is_one_line_and_a_longer_wait_each_time(
     monkeypatch.setattr(module, "FIRST_BACK_OFF_S", 1.0)
     service.keep(failing(7, error))
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert {phase for phase, _ in lines} == {"waiting"}
-    assert all("\n" not in facts["reason"] for _, facts in lines)
+    assert len(reported) == 7
+    assert all(isinstance(each, Waiting) and "\n" not in each.reason for each in reported)
 
 
 def test_waits_differ_between_processes(
-    service: Service, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    service: Service, reported: Reported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_BACK_OFF_S", 30.0)
     monkeypatch.setattr(service, "_wait", lambda seconds: None)
     service.keep(failing(20, Unavailable("down")))
-    seconds = {facts["seconds"] for _, facts in lines}
+    seconds = {each.seconds for each in reported if isinstance(each, Waiting)}
     assert len(seconds) > 10
     assert all(15.0 <= each <= 30.0 for each in seconds)
 
@@ -84,7 +84,7 @@ def test_a_pause_ends_when_asked_to(service: Service) -> None:
 
 def test_success_is_noted_at_each_look() -> None:
     looks: list[float] = []
-    service = Service(lambda phase, **facts: None, 0.001, lambda: looks.append(time.time()))
+    service = Service(ignore, 0.001, lambda: looks.append(time.time()))
     left = iter([True, True, False])
     service.keep(lambda: next(left))
     assert len(looks) == 2
@@ -112,8 +112,9 @@ def test_one_process_a_wallet_and_a_state_folder(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, threading, time
+from runtime.events import Event, Waiting, ignore
 from runtime.service import Service, stopping_on_signals
-service = Service(lambda phase, **facts: print(phase, flush=True), poll_seconds=60)
+service = Service(lambda event: print(event.phase, flush=True), poll_seconds=60)
 def step():
     {body}
     return True
