@@ -66,7 +66,7 @@ class EventLog:
 
     @property
     def last_read(self) -> ReadUpTo | None:
-        """Up to where the events were read last, completely."""
+        """Up to where the events were read last."""
         return self._reads[-1] if self._reads else None
 
     def begin_with(self, events: Sequence[FederationEvent], read: ReadUpTo) -> None:
@@ -99,21 +99,33 @@ class EventLog:
             if before is None:
                 raise Unavailable(f"the Ethereum RPC does not have its own block {block}")
             told = read_events(self._w3, self._address, first, block) if first <= block else []
-            # Without new events the old history is as good; it is never changed, a caller keeps it.
-            history = self._history
-            if told or history is None:
-                history = History.fold([*self._events, *told], self._deposit)
-            check_complete(history, counts, block, self._complete)
             # Logs are asked for by number: on a chain that went another way meanwhile some are of
             # the one branch and some of the other.
             if block_hash(self._w3, block) != before:
                 raise Unavailable(f"the chain has another block {block} than a moment ago")
-            self._events, self._history = history.events, history
+            # Without new events the old history is as good; it is never changed, a caller keeps it.
+            history = self._history
+            if told or history is None:
+                history = History.fold([*self._events, *told], self._deposit)
+            try:
+                check_complete(history, counts, block, self._complete)
+            except MissingLogs:
+                raise  # what was read is not kept: the same question may get a longer answer
+            except Unavailable:
+                # Only the state is gone. The logs are read on from here, and compared later.
+                self._keep(history.events, block, before)
+                self._history = None
+                raise
+            self._keep(history.events, block, before)
+            self._history = history
             self._complete |= {told.round_id for told in history.rounds.values() if told.ended}
-            if first <= block:
-                self._reads.append(ReadUpTo(block, before, len(self._events)))
-                del self._reads[:-_REORGANISATION_BLOCKS]
             return history
+
+    def _keep(self, events: list[FederationEvent], block: int, found: bytes) -> None:
+        self._events = events
+        if self.last_read is None or self.last_read.block < block:
+            self._reads.append(ReadUpTo(block, found, len(events)))
+            del self._reads[:-_REORGANISATION_BLOCKS]
 
     def _forget_what_is_gone(self, block: int) -> None:
         """Go back to the last block that was read and is on the chain, `block` at most."""

@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from weakref import WeakKeyDictionary
 
-from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 from pydantic import BaseModel, ConfigDict, Field
 from web3 import Web3
-from web3.exceptions import Web3RPCError
+from web3.contract.base_contract import BaseContractEvent
+from web3.exceptions import InvalidEventABI, LogTopicError, MismatchedABI, Web3RPCError
 from web3.types import FilterParams, LogReceipt
 
 from chain.names import snake_case
@@ -445,22 +445,11 @@ def _allowed(told: str, first: int, asked: int) -> int | None:
 
 
 @cache
-def _declared() -> dict[bytes, tuple[type[FederationEvent], dict[str, Any]]]:
-    """Return record and ABI of each event, by the hash of its signature."""
-    types = {each.__name__: each for each in EVENT_TYPES}
-    entries = [entry for entry in load_artifact("Federation")["abi"] if entry["type"] == "event"]
-    return {keccak(text=_signature(entry)): (types[entry["name"]], entry) for entry in entries}
-
-
-def _signature(entry: dict[str, Any]) -> str:
-    return f"{entry['name']}({','.join(_type(field) for field in entry['inputs'])})"
-
-
-def _type(field: dict[str, Any]) -> str:
-    if not field["type"].startswith("tuple"):
-        return str(field["type"])
-    inner = ",".join(_type(component) for component in field["components"])
-    return f"({inner}){field['type'].removeprefix('tuple')}"
+def _declared() -> dict[bytes, tuple[type[FederationEvent], BaseContractEvent]]:
+    """Return record and decoder of each event, by the hash of its signature."""
+    contract = Web3().eth.contract(abi=load_artifact("Federation")["abi"])
+    decoders = {kind: contract.events[kind.__name__]() for kind in EVENT_TYPES}
+    return {bytes(HexBytes(each.topic)): (kind, each) for kind, each in decoders.items()}
 
 
 @cache
@@ -473,14 +462,21 @@ def _round_topics() -> list[str]:
 
 
 def _decode(log: LogReceipt) -> FederationEvent:
-    topics = [bytes(topic) for topic in log["topics"]]
-    if not topics or topics[0] not in _declared():
+    known = _declared().get(bytes(log["topics"][0])) if log["topics"] else None
+    if known is None:
         raise Misconfigured(
             f"{log['address']} emitted an event that this version does not know"
             f" (block {log['blockNumber']}, log {log['logIndex']})"
         )
-    kind, entry = _declared()[topics[0]]
-    values = _values(entry, topics[1:], bytes(log["data"]))
+    kind, decoder = known
+    try:
+        values = {
+            snake_case(name): value for name, value in decoder.process_log(log)["args"].items()
+        }
+    except (LogTopicError, MismatchedABI, InvalidEventABI, DecodingError, ValueError) as error:
+        raise Misconfigured(f"a log of {kind.__name__} does not fit its interface") from error
+    if "verdicts" in values:
+        values["verdicts"] = tuple(Verdict(**row) for row in values["verdicts"])
     return kind(
         block_number=log["blockNumber"],
         block_hash=Digest(bytes(log["blockHash"])),
@@ -488,30 +484,3 @@ def _decode(log: LogReceipt) -> FederationEvent:
         log_index=log["logIndex"],
         **values,
     )
-
-
-def _values(entry: dict[str, Any], topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
-    indexed = [field for field in entry["inputs"] if field["indexed"]]
-    plain = [field for field in entry["inputs"] if not field["indexed"]]
-    try:
-        told = [
-            decode([_type(field)], topic)[0] for field, topic in zip(indexed, topics, strict=True)
-        ]
-        read = decode([_type(field) for field in plain], data)
-    except (DecodingError, ValueError) as error:
-        raise Misconfigured(f"a log of {entry['name']} does not fit its interface") from error
-    pairs = zip([*indexed, *plain], [*told, *read], strict=True)
-    return {snake_case(field["name"]): _value(field, value) for field, value in pairs}
-
-
-def _value(field: dict[str, Any], value: Any) -> Any:
-    if field["type"] == "address":
-        return to_checksum_address(value)
-    if field["type"] == "address[]":
-        return tuple(to_checksum_address(each) for each in value)
-    if field["type"] == "tuple[]":
-        return tuple(
-            Verdict(Address(to_checksum_address(participant)), *rest)
-            for participant, *rest in value
-        )
-    return value

@@ -1,6 +1,7 @@
 """Prometheus metrics of one role, made from what it reports (docs/operating.md lists them)."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
@@ -8,7 +9,13 @@ from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
 from profiling.recorder import PHASES
 from profiling.traffic import TRAFFIC
 from protocol.errors import Misconfigured
-from runtime.events import Event
+
+
+class Measured(Protocol):
+    """An event as metrics see it (runtime/events.py)."""
+
+    def measure(self, metrics: "Metrics") -> None:
+        """Enter the event into the metrics."""
 
 
 class Metrics:
@@ -42,7 +49,7 @@ class Metrics:
         """Take note that all is well now."""
         self._looked.set_to_current_time()
 
-    def report(self, event: Event) -> None:
+    def report(self, event: "Measured") -> None:
         """Take in one event."""
         event.measure(self)
 

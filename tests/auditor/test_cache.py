@@ -280,7 +280,7 @@ def test_an_audit_that_was_killed_goes_on(played: World, tmp_path: Path) -> None
                 lambda: (
                     bool(list(tmp_path.rglob("round-0001.json")))
                     and proxy.asked.count("cat") == LAYERS * 9
-                    and len(list(tmp_path.rglob("round-0002/*/*.layer"))) == LAYERS * 3 - 1
+                    and len(list(tmp_path.rglob("round-0002/updates/*/*.layer"))) == LAYERS * 3 - 1
                 )
             )
             assert done, (proxy.asked, sorted(tmp_path.rglob("*")))

@@ -151,6 +151,7 @@ def test_a_chain_that_changes_while_it_is_read_is_no_history(
 
 def test_events_without_a_log_of_the_deployment_are_not_all(stage: Stage) -> None:
     client = stage.sponsor
+    client.event_log.forget()
     client.event_log.deployment_block += 1
     with pytest.raises(MissingLogs, match="none says that the federation was created"):
         client.history()

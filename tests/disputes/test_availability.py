@@ -1,4 +1,4 @@
-"""Leaves that are demanded: the aggregator answers, the auditor searches, nobody pays twice."""
+"""Leaves that are requested: the aggregator answers, the auditor searches, nobody pays twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ def posted(world: World) -> list[LeafPosted]:
     return [e for e in world.client().read_events() if isinstance(e, LeafPosted)]
 
 
-def demanded(world: World) -> list[AvailabilityChallenged]:
+def requested(world: World) -> list[AvailabilityChallenged]:
     return [e for e in world.client().read_events() if isinstance(e, AvailabilityChallenged)]
 
 
@@ -64,11 +64,11 @@ def lead_folder(world: World, round_id: RoundId) -> Path:
 # ------------------------------------------------------------------------- the aggregator
 
 
-def demand_model(world: World, round_id: RoundId, leaf: int) -> None:
+def request_model(world: World, round_id: RoundId, leaf: int) -> None:
     world.client(world.auditor).challenge_model_availability(round_id, leaf)
 
 
-def demand_update(world: World, round_id: RoundId, leaf: int, name: str) -> Digest:
+def request_update(world: World, round_id: RoundId, leaf: int, name: str) -> Digest:
     """Demand a leaf of the update of `name` and return its root."""
     verdicts = world.proposal(round_id).verdicts
     who = world.address_of(name)
@@ -82,8 +82,8 @@ def demand_update(world: World, round_id: RoundId, leaf: int, name: str) -> Dige
 def test_the_aggregator_posts_what_is_demanded_once(world: World) -> None:
     round_id = propose(world)
     root = model_root(world, round_id)
-    demand_model(world, round_id, 3)
-    update = demand_update(world, round_id, 13, "bob")
+    request_model(world, round_id, 3)
+    update = request_update(world, round_id, 13, "bob")
     world.aggregator.respond(round_id)
     world.aggregator.respond(round_id)
     found = {(event.root, event.leaf) for event in posted(world)}
@@ -99,7 +99,7 @@ def test_the_aggregator_posts_what_is_demanded_once(world: World) -> None:
 
 def test_an_aggregator_answers_by_itself_while_it_plays(world: World) -> None:
     round_id = propose(world)
-    demand_model(world, round_id, 0)
+    request_model(world, round_id, 0)
 
     class Enough(Exception):
         pass
@@ -119,7 +119,7 @@ def test_an_aggregator_answers_by_itself_while_it_plays(world: World) -> None:
 def test_after_a_restart_it_posts_only_what_is_still_missing(world: World) -> None:
     round_id = propose(world)
     for leaf in (0, 1, 2):
-        demand_model(world, round_id, leaf)
+        request_model(world, round_id, leaf)
     root = model_root(world, round_id)
     folder = LayerFolder(lead_folder(world, round_id) / "model")
     somebody = world.client(world.wallets["ann"])
@@ -135,8 +135,8 @@ def test_damaged_files_are_fetched_again(world: World) -> None:
     for folder in ("model", f"updates/{world.address_of('ann')}"):
         bend(LayerFolder(lead_folder(world, round_id) / folder), 0, 0, 1)
         LayerFolder(lead_folder(world, round_id) / folder).layer_path(2).unlink()
-    demand_model(world, round_id, 5)
-    demand_update(world, round_id, 5, "ann")
+    request_model(world, round_id, 5)
+    request_update(world, round_id, 5, "ann")
     world.aggregator.respond(round_id)
     assert len(posted(world)) == 2
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_posted_is_told_once(world: World) -> None:
     round_id = propose(world)
     bend(LayerFolder(lead_folder(world, round_id) / "model"), 0, 0, 1)
     world.withhold(world.proposal(round_id).manifest)
-    demand_model(world, round_id, 5)
+    request_model(world, round_id, 5)
     for _ in range(3):
         world.aggregator.respond(round_id)
     (told,) = [r for r in world.reports if r["phase"] == "leaf not posted"]
@@ -155,14 +155,14 @@ def test_what_cannot_be_posted_is_told_once(world: World) -> None:
 
 def test_nobody_answers_for_another_aggregator(world: World) -> None:
     round_id = propose(world)
-    demand_model(world, round_id, 5)
+    request_model(world, round_id, 5)
     world.stand_by().respond(round_id)
     assert not posted(world)
 
 
 def test_a_standby_pushes_an_unanswered_demand_on(world: World) -> None:
     round_id = propose(world)
-    demand_model(world, round_id, 5)
+    request_model(world, round_id, 5)
     standby = world.stand_by()
     standby.respond(round_id)
     world.travel(RESPONSE)
@@ -202,8 +202,8 @@ def test_a_wrong_leaf_of_a_withheld_model_is_found_by_demands(
     round_id = propose(world, average_layers=lie, **HIDDEN)
     lines = pursue(world, round_id, world.aggregator.respond)
     assert "is not the weighted mean of 3 updates" in lines[-1]
-    assert 1 <= len(demanded(world)) <= world.spec.tree_depth + 1
-    assert len(posted(world)) == len(demanded(world))
+    assert 1 <= len(requested(world)) <= world.spec.tree_depth + 1
+    assert len(posted(world)) == len(requested(world))
     assert_slashed(world)
     assert world.client().credit_of(world.aggregator_wallet.address) == DEPOSIT * len(posted(world))
     finish(world, round_id)
@@ -216,7 +216,7 @@ def test_a_search_goes_on_with_what_others_demanded(world: World) -> None:
         somebody.challenge_model_availability(round_id, leaf)
     world.aggregator.respond(round_id)
     challenge_open(auditing(world))
-    assert [event.leaf for event in demanded(world)] == [0, 11, 10]
+    assert [event.leaf for event in requested(world)] == [0, 11, 10]
     world.aggregator.respond(round_id)
     assert "leaf 10 is not the weighted mean" in challenge_open(auditing(world))[-1]
     assert_slashed(world)
@@ -226,10 +226,10 @@ def test_a_right_model_that_is_withheld_costs_one_demand(world: World) -> None:
     round_id = withheld_model(world)
     lines = pursue(world, round_id, world.aggregator.respond)
     assert "the average is right, only its bytes are withheld" in lines[-1]
-    assert len(demanded(world)) == 1
+    assert len(requested(world)) == 1
     again = challenge_open(auditing(world, "later"))
     assert again[-1] == lines[-1]
-    assert len(demanded(world)) == 1
+    assert len(requested(world)) == 1
     assert world.client().credit_of(world.aggregator_wallet.address) == DEPOSIT
     world.travel(WINDOW)
     assert world.settle(round_id) is Status.FINALIZED
@@ -254,8 +254,8 @@ def test_a_leaf_is_demanded_under_every_root_that_is_withheld(world: World) -> N
     for name in ("ann", "cem"):
         hide_update(world, round_id, name)
     lines = pursue(world, round_id, world.aggregator.respond)
-    assert len(demanded(world)) == 3
-    assert len({event.leaf for event in demanded(world)}) == 1
+    assert len(requested(world)) == 3
+    assert len({event.leaf for event in requested(world)}) == 1
     assert "was posted and is right" in lines[-1]
 
 
@@ -282,7 +282,7 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
         proposed = world.proposal(number)
         spare = LayerFolder(lead_folder(world, number) / "spare")
         client = world.client(world.aggregator_wallet)
-        for event in demanded(world):
+        for event in requested(world):
             state = world.client().availability_request(event.root, event.leaf).state
             if state is RequestState.OPEN:
                 try_to_post(client, proposed.root, event.leaf, spare)
@@ -298,7 +298,7 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
 
     pursue(world, round_id, answer)
     assert refused == ["WrongPadding"]
-    assert demanded(world)[-1].leaf in (12, 13)
+    assert requested(world)[-1].leaf in (12, 13)
     assert_slashed(world, deposits=1)
     finish(world, round_id)
 
@@ -310,8 +310,8 @@ def test_too_late_to_demand_is_told(world: World) -> None:
     withheld_model(world)
     world.travel(WINDOW - 2 * RESPONSE + 5)
     lines = challenge_open(auditing(world))
-    assert "no leaf of the model can be demanded: " in lines[-1]
-    assert not demanded(world)
+    assert "no leaf of the model can be requested: " in lines[-1]
+    assert not requested(world)
 
 
 def test_a_wallet_without_the_deposit_is_told(world: World) -> None:
@@ -326,7 +326,7 @@ def test_a_wallet_without_the_deposit_is_told(world: World) -> None:
 
 def test_a_deposit_comes_back_when_somebody_else_refuted_the_proposal(world: World) -> None:
     round_id = propose(world, average_layers=off_by_one)
-    demand_model(world, round_id, 0)
+    request_model(world, round_id, 0)
     stranger = world.client(Wallet.from_key(bytes(dev_account(7).key)))
     audit = auditing(world)
     fault = find_fault(audit, audit.context(round_id))

@@ -323,10 +323,10 @@ def test_what_is_unavailable_is_one_line_and_is_done_later(
     federation = ledger.followers["ann"].federation
     count, broken = federation.round_count, iter([True, True])
 
-    def round_count() -> RoundId:
+    def round_count(block: int | None = None) -> RoundId:
         if next(broken, False):
             raise Unavailable("the Ethereum RPC at http://127.0.0.1:1 cannot be reached")
-        return count()
+        return count(block)
 
     monkeypatch.setattr(federation, "round_count", round_count)
     world = ledger.world

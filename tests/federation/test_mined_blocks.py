@@ -316,7 +316,7 @@ def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
 
     aggregator = ledger.leader.aggregator
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chain.federation.read_events", lagging)
+        patch.setattr("chain.event_log.read_events", lagging)
         with pytest.raises(Unavailable, match=r"tell of 2 reveals .* counts 3"):
             aggregator.propose(ROUND)
         with pytest.raises(Unavailable, match="tell of 2 reveals"):
@@ -325,7 +325,7 @@ def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
     aggregator.propose(ROUND)
     aggregator.settle(ROUND)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chain.federation.read_events", lagging)
+        patch.setattr("chain.event_log.read_events", lagging)
         with pytest.raises(Unavailable, match="tell of 0 settlements in round 1"):
             ledger.followers["ann"].step()
     ledger.look()
