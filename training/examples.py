@@ -131,7 +131,16 @@ def load(
     if not examples:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
         raise Misconfigured(f"{source} has no example that can be used: {rows} rows, {reasons}")
-    return Loaded(tuple(examples), tuple(groups), _report(rows, examples, dropped, held_out))
+    digests = [text_digest(example) for example in examples]
+    public = {text_digest(example) for example in held_out}
+    report = DataReport(
+        rows=rows,
+        examples=len(examples),
+        dropped=dict(dropped),
+        duplicates=len(digests) - len(set(digests)),
+        in_held_out=sum(digest in public for digest in digests),
+    )
+    return Loaded(tuple(examples), tuple(groups), report)
 
 
 def split_validation(
@@ -166,20 +175,6 @@ def text_digest(example: Example) -> bytes:
     # JSON can spell lone surrogates, which have no UTF-8.
     text = f"{_normalised(example.question)}\x1f{_normalised(example.answer)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _report(
-    rows: int, examples: Sequence[Example], dropped: Mapping[str, int], held_out: Iterable[Example]
-) -> DataReport:
-    digests = [text_digest(example) for example in examples]
-    public = {text_digest(example) for example in held_out}
-    return DataReport(
-        rows=rows,
-        examples=len(examples),
-        dropped=dict(dropped),
-        duplicates=len(digests) - len(set(digests)),
-        in_held_out=sum(digest in public for digest in digests),
-    )
 
 
 def _normalised(text: str) -> str:
