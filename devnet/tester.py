@@ -213,6 +213,7 @@ class _InProcess(JSONBaseProvider):
         self._chain = chain
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Return the chain's reply to a request of web3's."""
         sent = json.loads(self.encode_rpc_request(method, params))
         answer: Any = {"jsonrpc": "2.0", "id": 0, **self._chain.answer(method, sent["params"])}
         return self.decode_rpc_response(json.dumps(answer).encode())
@@ -225,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
     chain: TesterChain
 
     def do_POST(self) -> None:
+        """Answer one request; batches are not supported."""
         length = int(self.headers["Content-Length"] or 0)
         if length > _MOST_BYTES:
             self.close_connection = True

@@ -5,6 +5,7 @@ code that trains real models.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,49 @@ _TOKENIZER_CONFIG: Final = {
 }
 
 
+def _byte_symbols() -> list[str]:
+    """Return the character for each byte in a byte-level tokenizer, by GPT-2's rule."""
+    # Printable bytes stand for themselves, the others for the characters from U+0100 on, in order.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+_BYTE_LEVEL: Final = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": False,
+}
+_TOKENIZER: Final = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [
+        {
+            "id": 256 + index,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for index, token in enumerate(SPECIAL_TOKENS)
+    ],
+    "normalizer": None,
+    "pre_tokenizer": _BYTE_LEVEL,
+    "post_processor": None,
+    "decoder": _BYTE_LEVEL,
+    # No merges: one token per byte.
+    "model": {
+        "type": "BPE",
+        "vocab": {symbol: byte for byte, symbol in enumerate(_byte_symbols())},
+        "merges": [],
+    },
+}
+
+
 def write_tiny_llama(folder: Path, seed: int) -> None:
     """Write config.json, model.safetensors (float32) and a byte-level tokenizer into `folder`."""
     # 1. The shape of each matrix, (outputs, inputs). The output layer is tied to the embedding.
@@ -81,48 +125,10 @@ def write_tiny_llama(folder: Path, seed: int) -> None:
     # 3. The files.
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     _write_json(folder / "config.json", _CONFIG)
-    _write_json(folder / "tokenizer.json", _tokenizer())
+    _write_json(folder / "tokenizer.json", _TOKENIZER)
     _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
 
 
-def _tokenizer() -> dict[str, object]:
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": False,
-    }
-    added = [
-        {
-            "id": 256 + index,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for index, token in enumerate(SPECIAL_TOKENS)
-    ]
-    # A byte-level tokenizer writes each byte as a character by GPT-2's rule: printable bytes as
-    # themselves, the others as the characters from U+0100 on, in order.
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = iter(range(0x100, 0x200))
-    symbols = [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
-    vocabulary = {symbol: byte for byte, symbol in enumerate(symbols)}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
-    }
-
-
-def _write_json(path: Path, content: dict[str, object]) -> None:
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -55,17 +55,20 @@ class _Server(ThreadingHTTPServer):
         self._changed = threading.Condition()
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Note the connection, and serve it in a thread of its own."""
         with self._changed:
             self._open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
+        """Close the connection, and wake `end_connections`."""
         super().shutdown_request(request)
         with self._changed:
             self._open.discard(request)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log an error of a connection."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):  # the other side hung up or fell silent
             _log.debug("connection from %s: %s", client_address, error)
@@ -91,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
+        """Run a command of the RPC."""
         url = urlsplit(self.path)
         command = url.path.removeprefix(_API)
         if not _is_origin_allowed(self.headers):
@@ -101,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._run(command, parse_qs(url.query, keep_blank_values=True))
 
     def do_GET(self) -> None:
+        """Serve a file as a gateway does."""
         url = urlsplit(self.path)
         if url.path.startswith(_API):
             self._refuse(405, "405 - Method Not Allowed", {"Allow": "POST"})
@@ -198,9 +203,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def version_string(self) -> str:
+        """Return the Server header, which would else name Python's version."""
         return "commonweight-dev-ipfs"
 
     def log_message(self, format: str, *args: Any) -> None:
+        """Log a request at level DEBUG, instead of on stderr."""
         _log.debug(format, *args)
 
 
@@ -300,11 +307,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stopped = threading.Event()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, lambda number, frame: stopped.set())
     try:
         with DevIpfsDaemon(args.repo, args.host, args.port) as daemon:
             print(daemon.url, flush=True)

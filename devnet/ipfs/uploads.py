@@ -24,7 +24,8 @@ class BadUpload(ValueError):
 
 
 class _Lines(Readable, Protocol):
-    def readline(self, limit: int, /) -> bytes: ...
+    def readline(self, limit: int, /) -> bytes:
+        """Return bytes up to the next line feed, at most `limit`."""
 
 
 class _SizedBody:
@@ -35,6 +36,7 @@ class _SizedBody:
         self._left = size
 
     def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
         data = self._stream.read(min(size, self._left))
         self._left -= len(data)
         if not data and size and self._left:
@@ -51,6 +53,7 @@ class _ChunkedBody:
         self._ended = False
 
     def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, never of two chunks at once; none at the end."""
         if self._left == 0 and not self._ended:
             self._next_chunk()
         data = self._stream.read(min(size, self._left))
