@@ -57,7 +57,7 @@ class MemoryEstimate:
 
 
 def check_room(folder: Path, spec: Spec) -> MemoryEstimate:
-    """Return the estimate for training by `spec`; Misconfigured if more than the free memory."""
+    """Return the estimate for training by `spec`; raise Misconfigured if too little is free."""
     estimate = estimate_memory(folder, spec.quantization, spec.lora, spec.training)
     free = free_memory()
     if estimate.total > free:

@@ -93,7 +93,7 @@ def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedToken
 def check_model(folder: Path, template: Template, sequence_length: int) -> None:
     """Raise Misconfigured unless the model in `folder` fits template and length; loads no weights.
 
-    Its tokenizer must be one that `load_tokenizer` accepts, with enough positions.
+    Its tokenizer must be one that `load_tokenizer` accepts, and it must have enough positions.
     """
     load_tokenizer(folder, template)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)

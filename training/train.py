@@ -67,8 +67,8 @@ class TrainingReport:
 class Options:
     """What a round or a participant may choose to differ from the federation's settings.
 
-    `learning_rate` replaces that of the settings; `rank` trains only so many first rows of A and
-    columns of B (see `first_ranks_only`).
+    `learning_rate` replaces that of the settings; only the first `rank` rows of A and columns of B
+    train (see `first_ranks_only`).
     """
 
     template: Template = "chat"
