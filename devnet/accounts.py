@@ -1,4 +1,4 @@
-"""The accounts a devnet's chain starts with. Their keys are public: send no real money."""
+"""The funded accounts of a devnet's chain. Their keys are public: never send real money to them."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from eth_account.hdaccount import seed_from_mnemonic
 from eth_account.hdaccount.deterministic import HDPath
 from eth_account.signers.local import LocalAccount
 
-# The test mnemonic that Hardhat and Foundry document; everybody knows the keys it leads to.
+# The test mnemonic that Hardhat and Foundry document, and anvil's default: everybody has its keys.
 DEV_MNEMONIC = "test test test test test test test test test test test junk"
 CHAIN_ID = 31337  # that of Hardhat's and Foundry's chains
 DEV_ACCOUNTS = 20
@@ -15,11 +15,12 @@ DEV_BALANCE_WEI = 10_000 * 10**18
 _HD_PATH = "m/44'/60'/0'/0"
 
 
+# Cached, since deriving a key takes elliptic-curve arithmetic.
 @cache
 def dev_account(index: int) -> LocalAccount:
     """Return dev account `index` (0 to 19) with its private key, at HD path m/44'/60'/0'/0/index.
 
-    Raises ValueError when there is no such account.
+    Raises ValueError when the account does not exist.
     """
     if not 0 <= index < DEV_ACCOUNTS:
         raise ValueError(f"dev account {index} does not exist: there are 0 to {DEV_ACCOUNTS - 1}")
@@ -33,6 +34,7 @@ def dev_keys() -> tuple[bytes, ...]:
     return tuple(bytes(dev_account(index).key) for index in range(DEV_ACCOUNTS))
 
 
+# 2,048 rounds of HMAC-SHA-512 (BIP-39), the same for all accounts.
 @cache
 def _seed() -> bytes:
     return seed_from_mnemonic(DEV_MNEMONIC, passphrase="")

@@ -1,6 +1,6 @@
 """The devnet's two daemons, a chain and an IPFS daemon: processes with their state in one folder.
 
-Their kinds, addresses and processes stand in devnet.json. Starting them again brings back the same
+devnet.json holds their kinds, addresses and process ids. Starting them again brings back the same
 chain and blocks, at the same ports where those are still free.
 """
 
@@ -27,7 +27,7 @@ Maker = Callable[[Path, int], Program]
 
 
 def eth_tester(folder: Path, port: int, host: str = "127.0.0.1") -> Program:
-    """Return eth-tester as a chain; it keeps nothing in `folder` but its log."""
+    """Return eth-tester as a chain; only its log is in `folder`."""
     return _python("devnet.tester", folder / "tester.log", host, port)
 
 
@@ -38,20 +38,20 @@ def dev_ipfs(folder: Path, port: int) -> Program:
 
 
 def _python(module: str, log: Path, host: str, port: int, *options: str) -> Program:
-    # -P: no package of ours may be looked for where the user happens to stand.
+    # -P: Python must not look for these packages in the user's working directory.
     command = (sys.executable, "-P", "-m", module, "--host", host, "--port", str(port), *options)
     return Program(command, f"http://{host}:{port}", module, log)
 
 
+# anvil is the default; where it is not installed, eth-tester takes its place.
 CHAINS: Final[dict[str, Maker]] = {"anvil": anvil, "eth-tester": eth_tester, "geth": geth}
-"""anvil is the default; where it is not installed, eth-tester takes its place."""
+# The first is the default.
 IPFS: Final[dict[str, Maker]] = {"dev": dev_ipfs, "kubo": kubo}
-"""The first is the default."""
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that was started; `mark` is a word of its command line."""
+    """A daemon that was started; `mark` is a part of its command line."""
 
     kind: str
     url: str
@@ -60,7 +60,9 @@ class Daemon:
     log: str
 
     def is_running(self) -> bool:
-        """Whether its process is there."""
+        """Return whether its process is running."""
+        # By more than its number, which another process may have by now (after a restart of the
+        # machine, say): `down` would stop that one.
         return is_running(self.pid, self.mark)
 
 
@@ -75,21 +77,21 @@ class Devnet:
 
     @property
     def rpc_url(self) -> str:
-        """The chain's JSON-RPC."""
+        """The URL of the chain's JSON-RPC."""
         return self.chain.url
 
     @property
     def ipfs_url(self) -> str:
-        """The RPC of the IPFS daemon."""
+        """The URL of the IPFS daemon's RPC."""
         return self.ipfs.url
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to start: kinds of CHAINS and IPFS, ports, seconds between blocks.
+    """The devnet to start: kinds of CHAINS and IPFS, ports, seconds between blocks.
 
-    What is not given (an empty kind, port 0, no block time) is as it was the last time, else the
-    default or a free port.
+    Whatever is not given (an empty kind, port 0, no block time) is as before, else the default or a
+    free port.
     """
 
     chain: str = ""
@@ -100,13 +102,12 @@ class Wanted:
 
 
 AS_BEFORE: Final = Wanted()
-"""What ran the last time, else the defaults."""
 
 
 def up(folder: Path, wanted: Wanted = AS_BEFORE, *, outlive: bool = True) -> Devnet:
-    """Start what is not running and return the devnet once both daemons answer; see `start`.
+    """Start the devnet unless it runs, and return it once both daemons answer; see `start`.
 
-    Unavailable when a daemon does not come up.
+    Raises Unavailable when a daemon does not start.
     """
     devnet = start(folder, wanted, outlive=outlive)
     wait(devnet, folder)
@@ -116,21 +117,24 @@ def up(folder: Path, wanted: Wanted = AS_BEFORE, *, outlive: bool = True) -> Dev
 def start(folder: Path, wanted: Wanted, *, outlive: bool = True) -> Devnet:
     """Start both daemons, unless they run, and return the devnet without waiting for it.
 
-    Without `outlive` the daemons end with this process. Misconfigured when a port is taken, when a
-    daemon is not installed, or when others run than are wanted.
+    Without `outlive` the daemons end with this process. Raises Misconfigured when a port is taken,
+    when a daemon is not installed, or when a devnet runs that is not the one wanted.
     """
     known = running(folder)
     if known is not None:
         return _as_wanted(known, wanted)
+    # One of the two may be left of a devnet that was cut off: it holds its port and its state.
     down(folder)
     last = _last(folder)
     chain = wanted.chain or _default_chain(last)
     ipfs = wanted.ipfs or (last.ipfs.kind if last else next(iter(IPFS)))
     block_time = wanted.block_time
-    if block_time is None:
+    if block_time is None:  # a block time belongs to the kind of chain that takes it
         block_time = last.block_time if last and last.chain.kind == chain else 0
     chain_port = _choose_port(wanted.chain_port, last.chain.url if last else None, "the chain")
     ipfs_port = _choose_port(wanted.ipfs_port, last.ipfs.url if last else None, "the IPFS daemon")
+    # Both programs are prepared before the first is started: one that is not installed leaves no
+    # half of a devnet behind.
     chain_program = _chain_program(chain, folder, chain_port, block_time)
     ipfs_program = IPFS[ipfs](folder, ipfs_port)
     devnet = Devnet(
@@ -143,7 +147,7 @@ def start(folder: Path, wanted: Wanted, *, outlive: bool = True) -> Devnet:
 
 
 def down(folder: Path) -> bool:
-    """Stop the devnet's processes; whether any was running. The state stays on disk."""
+    """Stop the devnet's processes and return whether any was running; its state stays on disk."""
     last = _last(folder)
     alive = [each for each in (last.chain, last.ipfs) if each.is_running()] if last else []
     for daemon in alive:
@@ -152,7 +156,7 @@ def down(folder: Path) -> bool:
 
 
 def running(folder: Path) -> Devnet | None:
-    """Return the devnet of `folder` when both its daemons answer, else None."""
+    """Return the devnet of `folder` if both its daemons answer, else None."""
     last = _last(folder)
     if last is None or not (last.chain.is_running() and last.ipfs.is_running()):
         return None
@@ -160,23 +164,20 @@ def running(folder: Path) -> Devnet | None:
 
 
 def wait(devnet: Devnet, folder: Path) -> None:
-    """Return once both daemons answer; Unavailable, with both stopped, when they do not."""
+    """Return once both daemons answer; else stop both and raise Unavailable."""
+    deadline = time.monotonic() + _START_SECONDS
     try:
-        _wait(devnet, folder)
+        while not _answers(devnet):
+            for daemon in (devnet.chain, devnet.ipfs):
+                if not daemon.is_running():
+                    raise Unavailable(f"{daemon.kind} ended while starting: see {daemon.log}")
+            if time.monotonic() > deadline:
+                seconds = f"{_START_SECONDS:.0f} s"
+                raise Unavailable(f"the devnet did not answer within {seconds}: {folder}")
+            time.sleep(0.05)
     except Unavailable:
         down(folder)
         raise
-
-
-def _wait(devnet: Devnet, folder: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(devnet):
-        for daemon in (devnet.chain, devnet.ipfs):
-            if not daemon.is_running():
-                raise Unavailable(f"{daemon.kind} ended while starting: see {daemon.log}")
-        if time.monotonic() > deadline:
-            raise Unavailable(f"the devnet did not answer within {_START_SECONDS:.0f} s: {folder}")
-        time.sleep(0.05)
 
 
 def _answers(devnet: Devnet) -> bool:
@@ -189,10 +190,9 @@ def _start(kind: str, program: Program, *, outlive: bool) -> Daemon:
 
 
 def _default_chain(last: Devnet | None) -> str:
-    """Return the kind of the last time; eth-tester only in place of an anvil that is not there.
-
-    Having had to do with eth-tester is no reason to go on with it: it has kept nothing.
-    """
+    """Return the kind used before, or anvil; eth-tester only where anvil is not installed."""
+    # A devnet that had to use eth-tester changes to anvil as soon as it is there: no state is lost,
+    # since eth-tester keeps none.
     kind = last.chain.kind if last else "anvil"
     if kind not in ("anvil", "eth-tester"):
         return kind
@@ -210,7 +210,7 @@ def _chain_program(kind: str, folder: Path, port: int, block_time: float) -> Pro
         return anvil(folder, port, block_time)
     if kind == "geth":
         if block_time != round(block_time):
-            raise Misconfigured(f"geth makes blocks of whole seconds, not of {block_time:g} s")
+            raise Misconfigured(f"geth takes a block time in whole seconds, not {block_time:g} s")
         return geth(folder, port, period=round(block_time))
     if block_time:
         raise Misconfigured(f"{kind} mines with each transaction: it takes no block time")
@@ -218,7 +218,7 @@ def _chain_program(kind: str, folder: Path, port: int, block_time: float) -> Pro
 
 
 def _as_wanted(known: Devnet, wanted: Wanted) -> Devnet:
-    """Return the devnet that runs; Misconfigured when it is not the one wanted."""
+    """Return the running devnet; raise Misconfigured when it is not the one wanted."""
     block_time = known.block_time if wanted.block_time is None else wanted.block_time
     has = {
         "chain": (known.chain.kind, wanted.chain or known.chain.kind),
@@ -235,7 +235,7 @@ def _as_wanted(known: Devnet, wanted: Wanted) -> Devnet:
 
 
 def _last(folder: Path) -> Devnet | None:
-    """Return the devnet of the last time, None when there is none that this version can read."""
+    """Return the devnet started last in `folder`, or None if there is none."""
     path = folder / "devnet.json"
     if not path.exists():
         return None
@@ -243,7 +243,7 @@ def _last(folder: Path) -> Devnet | None:
     try:
         chain, ipfs = Daemon(**known.pop("chain")), Daemon(**known.pop("ipfs"))
         return Devnet(chain=chain, ipfs=ipfs, **known)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError):  # another version's: started anew, as without one
         return None
 
 
@@ -253,6 +253,6 @@ def _choose_port(wanted: int, last_url: str | None, purpose: str) -> int:
     if last_url is not None:
         try:
             return check_port(int(last_url.rpartition(":")[2]), purpose)
-        except Misconfigured:
+        except Misconfigured:  # taken meanwhile; nobody asked for this port
             pass
     return free_port()

@@ -1,4 +1,4 @@
-"""Giving wallets of a devnet what they need, from the first of its accounts."""
+"""Transfers of ether and tokens to wallets of a devnet, from the first of its accounts."""
 
 import re
 from decimal import Decimal, InvalidOperation
@@ -20,18 +20,18 @@ _UNITS: Final = 10**18  # of an ether, and of a dev token
 
 
 def read_address(text: str) -> Address:
-    """Return an address as Ethereum spells it, from digits in any case; else Misconfigured."""
+    """Return an address with its checksum, from digits in any case; else raise Misconfigured."""
     if not re.fullmatch(r"0x[0-9a-fA-F]{40}", text):
         raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
     return Address(to_checksum_address(text.lower()))
 
 
 def read_amount(text: str) -> int:
-    """Return a decimal number of ether or tokens in wei or token units; else Misconfigured."""
+    """Return an amount of ether or tokens in wei or token units; else raise Misconfigured."""
     try:
         amount = Decimal(text) * _UNITS
     except InvalidOperation:
-        amount = Decimal("NaN")
+        amount = Decimal("NaN")  # refused below, with the other numbers that are none
     if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
         raise Misconfigured(f"the amount {text!r}: expected a number such as 2.5, not negative")
     return int(amount)
@@ -40,21 +40,30 @@ def read_amount(text: str) -> int:
 def fund(
     rpc_url: str, to: Address, wei: int, tokens: int, federation: Path | None
 ) -> dict[str, Decimal]:
-    """Send ether and tokens, and return what the wallet then holds of those sent, by name.
+    """Send ether and tokens, and return the wallet's balance of those sent, by name.
 
     The tokens are those of `federation` (a file or a run's folder), else of the newest run, which
-    must be on the chain at `rpc_url`. Misconfigured when it is not, or when dev account 0 does not
-    hold so many.
+    must be on the chain at `rpc_url`. Raises Misconfigured when it is not, or when dev account 0
+    does not hold enough.
     """
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
-    token = _token(rpc_url, federation) if tokens else None
     held = {}
-    if token is not None:
+    if tokens:
+        # The devnet may have come back at another port than the federation's file says.
+        location = FederationLocation.load(federation_file(federation))
+        location = location.model_copy(update={"rpc_url": rpc_url})
+        try:
+            token = connect_federation(location).token
+        except (Misconfigured, Unavailable) as error:
+            raise Misconfigured(
+                f"the federation {location.address} is not on the devnet's chain: {error}"
+            ) from error
+        # Asked first: the token's own refusal would be a revert without a figure.
         owned = token.balance_of(sponsor.address)
         if owned < tokens:
             raise Misconfigured(
                 f"dev account 0 holds {Decimal(owned) / _UNITS:,f} of the federation's tokens,"
-                f" {Decimal(tokens) / _UNITS:,f} are asked for"
+                f" not the {Decimal(tokens) / _UNITS:,f} to be sent"
             )
         Erc20(sponsor.w3, token.address, sponsor).transfer(to, TokenUnits(tokens))
         held["tokens"] = Decimal(token.balance_of(to)) / _UNITS
@@ -63,15 +72,3 @@ def fund(
         balance = sponsor.w3.eth.get_balance(sponsor.w3.to_checksum_address(to))
         held["ether"] = Decimal(balance) / _UNITS
     return held
-
-
-def _token(rpc_url: str, federation: Path | None) -> Erc20:
-    """Return the token of a federation on the devnet, which may have come back at another port."""
-    location = FederationLocation.load(federation_file(federation))
-    location = location.model_copy(update={"rpc_url": rpc_url})
-    try:
-        return connect_federation(location).token
-    except (Misconfigured, Unavailable) as error:
-        raise Misconfigured(
-            f"the federation {location.address} is not on the devnet's chain: {error}"
-        ) from error

@@ -1,12 +1,12 @@
-"""Prepares a network of containers: a folder a role, each with a wallet and settings of its own.
+"""Prepares a network of containers: one folder per role, with a wallet and settings.
 
-    FOLDER/federation/federation.json     what everybody may read: chain, contract, IPFS
+    FOLDER/federation/federation.json     readable by everybody: chain, contract, IPFS
     FOLDER/aggregator/                    wallet.json, wallet.password, aggregator.toml
     FOLDER/auditor/                       wallet.json, wallet.password
     FOLDER/NAME/                          the same for a participant, and its private data
 
-Each folder is a volume that only its role mounts, at the same path. Every step looks before it
-acts: prepared again after a restart, or after being killed half-way, nothing is done twice.
+Each folder is a volume that only its role mounts, at the same path. Every step checks what is
+already there, so that preparing again, after a restart or a kill half-way, does nothing twice.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from chain.federation import Federation, connect_federation
+from chain.federation import connect_federation
 from chain.location import FederationLocation
 from chain.transactions import Sender
 from devnet import roles
@@ -43,10 +43,11 @@ Tell = Callable[[str], None]
 
 
 def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tell) -> Path:
-    """Return the federation file of the network in `folder`, made where it is missing.
+    """Return the federation file of the network in `folder`, prepared as far as it is missing.
 
-    `tell` hears of each step. Unavailable when an endpoint does not answer; Misconfigured when a
-    participant is named like another role, or when the chain is not the one of an earlier time.
+    `tell` is called with a line for each step. Raises Unavailable when an endpoint does not answer,
+    and Misconfigured when a participant has the name of another role, or when the chain is not the
+    one of an earlier preparation.
     """
     taken = sorted(set(ROLES) & set(config.data.participants))
     if taken:
@@ -54,63 +55,49 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
     _await("the chain", rpc_url, is_chain)
     _await("IPFS", ipfs_url, is_ipfs)
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
+    wallet = roles.dev_wallet(folder / "aggregator")
+
+    # 1. The federation. The file is written once the contract is there: killed before that, the
+    # next run deploys another one.
     file = folder / "federation" / "federation.json"
     if not file.exists():
-        location = _deploy(config, folder, sponsor, ContentStore(ipfs_url), rpc_url, tell)
-        write_location(file, location)
+        with tempfile.TemporaryDirectory(prefix="commonweight-model-") as model:
+            cache, layers = Path(model) / "cache", Path(model) / "layers"
+            tell(f"preparing the model {config.model.source}")
+            spec, initial = found.build_spec(config, 0, cache, layers)
+            tell("deploying the contract")
+            store = ContentStore(ipfs_url)
+            aggregators = [wallet.address]
+            made = found.deploy(config, spec, initial, sponsor, aggregators, store, rpc_url)
+        write_location(file, made)
     location = FederationLocation.load(file)
-    federation = _open(location)
-    tell(f"federation {location.address}")
-    participants = len(config.data.participants)
-    _add_aggregator(folder / "aggregator", participants, file, sponsor, location, tell)
-    _add_auditor(folder, sponsor, federation, tell)
-    for name, data in config.data.participants.items():
-        home, model = folder / name, config.model.source
-        _add_participant(home, data, model, file, sponsor, location, tell)
-    return file
-
-
-def _deploy(
-    config: Config, folder: Path, sponsor: Sender, store: ContentStore, rpc_url: str, tell: Tell
-) -> FederationLocation:
-    aggregator = roles.dev_wallet(folder / "aggregator")
-    with tempfile.TemporaryDirectory(prefix="commonweight-model-") as model:
-        tell(f"preparing the model {config.model.source}")
-        spec, initial = found.build_spec(config, 0, Path(model) / "cache", Path(model) / "layers")
-        tell("deploying the contract")
-        return found.deploy(config, spec, initial, sponsor, [aggregator.address], store, rpc_url)
-
-
-def _open(location: FederationLocation) -> Federation:
     try:
-        return connect_federation(location)
+        federation = connect_federation(location)
     except Misconfigured as error:
         raise Misconfigured(
             f"{error}; the network was prepared on another chain: remove its volumes to start anew"
         ) from error
+    tell(f"federation {location.address}")
 
-
-def _add_aggregator(
-    home: Path,
-    participants: int,
-    file: Path,
-    sponsor: Sender,
-    location: FederationLocation,
-    tell: Tell,
-) -> None:
-    wallet = roles.dev_wallet(home)
+    # 2. The aggregator. Its settings are written last, and mark it as prepared: one that has
+    # unbonded since is left as it is.
     tell(f"aggregator {wallet.address}")
-    settings = home / "aggregator.toml"
-    if not settings.exists():  # written last: whoever is prepared is left as it is
+    settings = folder / "aggregator" / "aggregator.toml"
+    if not settings.exists():
         roles.bond_aggregator(sponsor, location, wallet)
-        known: Facts = {"federation": str(file), "min_participants": participants}
+        known: Facts = {"federation": str(file), "min_participants": len(config.data.participants)}
         write_toml(settings, {**known, **_OWN})
 
+    # 3. The auditor, with gas money for a challenge.
+    auditor = roles.dev_wallet(folder / "auditor").address
+    roles.give(sponsor, federation, auditor, TokenUnits(0))
+    tell(f"auditor {auditor}")
 
-def _add_auditor(folder: Path, sponsor: Sender, federation: Federation, tell: Tell) -> None:
-    wallet = roles.dev_wallet(folder / "auditor")
-    roles.give(sponsor, federation, wallet.address, TokenUnits(0))  # gas for a challenge
-    tell(f"auditor {wallet.address}")
+    # 4. Participants.
+    for name, data in config.data.participants.items():
+        home, source = folder / name, config.model.source
+        _add_participant(home, data, source, file, sponsor, location, tell)
+    return file
 
 
 def _add_participant(
@@ -125,7 +112,7 @@ def _add_participant(
     wallet = roles.dev_wallet(home)
     tell(f"{home.name} {wallet.address}")
     settings = home / "participant.toml"
-    if settings.exists():  # who has left since is not brought back
+    if settings.exists():  # written last; whoever has left since is not brought back
         return
     private = home / f"data{data.suffix}"
     write_atomically(private, data.read_bytes(), mode=0o600)

@@ -1,10 +1,10 @@
 """Wallets, settings and money for the roles of a development network.
 
-    dev_wallet         a wallet whose password lies beside it
+    dev_wallet         a wallet with its password beside it
     add_participant    its settings;    join_participant   its stake, paid for by the sponsor
     add_aggregator     its settings;    bond_aggregator    its bond
 
-Each step looks before it acts, so that a set-up that was interrupted can be run again.
+Each step checks what is already there, so that an interrupted set-up can be run again.
 """
 
 import secrets
@@ -17,19 +17,21 @@ from chain.records import AggregatorState
 from chain.rpc import connect
 from chain.transactions import Sender
 from chain.wallet import Wallet, load_keystore
+from devnet.accounts import dev_account
 from protocol.types import Address, TokenUnits
 from rounds.average import Mode
 from runtime.settings import write_toml
 from sponsor.config import Config
 from storage.files import write_atomically
 
-# Dev wallets hold play money: scrypt at full strength would cost each process a second a wallet.
+# Dev wallets hold play money: scrypt at full strength would cost a second per wallet and process.
 _DEV_WORK_FACTOR: Final = 2**12
 _GAS_MONEY_WEI: Final = 10**18
 
 
 def dev_wallet(folder: Path) -> Wallet:
-    """Return the wallet of `folder`, made with a random password when there is none."""
+    """Return the wallet of `folder`, created with a random password if there is none."""
+    # The password before the keystore: killed in between, the next run uses the same password.
     keystore, password = folder / "wallet.json", folder / "wallet.password"
     if not keystore.exists():
         if not password.exists():
@@ -41,7 +43,7 @@ def dev_wallet(folder: Path) -> Wallet:
 
 
 def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnits) -> None:
-    """Send gas money and `tokens` to a wallet that lacks them."""
+    """Send gas money and what is missing of `tokens` to a wallet, unless it has them."""
     if sponsor.w3.eth.get_balance(sponsor.w3.to_checksum_address(to)) < _GAS_MONEY_WEI:
         sponsor.send(to, b"", _GAS_MONEY_WEI)
     held = federation.token.balance_of(to)
@@ -67,7 +69,7 @@ def add_aggregator(
 
 
 def bond_aggregator(sponsor: Sender, location: FederationLocation, wallet: Wallet) -> None:
-    """Give the aggregator what its bond takes and post the bond."""
+    """Give the aggregator its bond and post it, unless it is bonded."""
     federation = connect_federation(location, wallet)
     if federation.aggregator_state(wallet.address) is AggregatorState.LISTED:
         bond = federation.terms().aggregator_bond
@@ -103,7 +105,7 @@ def add_participant(
 
 
 def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wallet) -> None:
-    """Give the participant what its stake takes and join."""
+    """Give the participant its stake and join, unless it has joined."""
     federation = connect_federation(location, wallet)
     if not federation.get_participant(wallet.address).active:
         stake = federation.terms().participant_stake
@@ -112,9 +114,7 @@ def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wall
 
 
 def connect_sponsor(rpc_url: str, chain_id: int) -> Sender:
-    """Return the devnet's sponsor: the first of the dev accounts, whose keys are public."""
-    from devnet.accounts import dev_account
-
+    """Return the devnet's sponsor: the first of the dev accounts."""
     return Sender(connect(rpc_url, chain_id=chain_id), Wallet.from_key(bytes(dev_account(0).key)))
 
 

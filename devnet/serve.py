@@ -1,6 +1,6 @@
 """One daemon of the devnet in the foreground, as a container runs it.
 
-`devnet.daemons` starts both in the background instead, for a person at a terminal.
+`devnet.daemons` starts both in the background, for a person at a terminal.
 """
 
 import signal
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from devnet.anvil import anvil, find_anvil
 from devnet.daemons import eth_tester
+from devnet.ipfs.daemon import DevIpfsDaemon
 from protocol.errors import Unavailable
 from runtime.healthcheck import is_chain
 from runtime.processes import check_port, free_port
@@ -23,7 +24,7 @@ _POLL_SECONDS: Final = 0.05
 def serve_chain(folder: Path, host: str, port: int, block_time: float = 0) -> None:
     """Serve anvil with its state in `folder` until SIGTERM or SIGINT; without anvil, eth-tester.
 
-    Its URL is the one line on stdout, once it answers. Misconfigured when the port is taken,
+    Prints one line on stdout once it answers: its URL. Raises Misconfigured when the port is taken,
     Unavailable when the chain does not start or ends by itself.
     """
     port = check_port(port, "the chain") if port else free_port()
@@ -34,8 +35,10 @@ def serve_chain(folder: Path, host: str, port: int, block_time: float = 0) -> No
         program = eth_tester(folder, port, host)
     stopped = threading.Event()
     _on_signals(lambda *_: stopped.set())
-    # In a session of its own: Ctrl-C reaches the chain once, through this process.
+    # In a session of its own, so that Ctrl-C reaches the chain once only, through this process. Its
+    # output goes to stderr, since stdout is for the URL.
     process = subprocess.Popen(program.command, stdout=sys.stderr, start_new_session=True)
+    # 0.0.0.0 is an address to listen at, not one to connect to.
     here = "127.0.0.1" if host == "0.0.0.0" else host
     try:
         while not is_chain(f"http://{here}:{port}") and not stopped.wait(_POLL_SECONDS):
@@ -46,17 +49,15 @@ def serve_chain(folder: Path, host: str, port: int, block_time: float = 0) -> No
             _check(process)
     finally:
         process.terminate()
-        process.wait()  # it writes its state down
+        process.wait()  # it writes its state to disk
 
 
 def serve_ipfs(folder: Path, host: str, port: int) -> None:
     """Serve the dev IPFS daemon with its blocks in `folder` until SIGTERM or SIGINT.
 
-    Its URL is the one line on stdout, once it answers. Misconfigured when folder or port cannot be
-    used.
+    Prints one line on stdout once it answers: its URL. Raises Misconfigured when folder or port
+    cannot be used.
     """
-    from devnet.ipfs.daemon import DevIpfsDaemon
-
     stopped = threading.Event()
     _on_signals(lambda *_: stopped.set())
     with DevIpfsDaemon(folder / "ipfs", host, port) as daemon:
@@ -65,7 +66,8 @@ def serve_ipfs(folder: Path, host: str, port: int) -> None:
 
 
 def _on_signals(handler: Callable[..., Any]) -> None:
-    """Handle both signals from now on: the first process of a container ignores them otherwise."""
+    """Handle SIGTERM and SIGINT from now on."""
+    # The kernel ignores signals that the first process of a container does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
 

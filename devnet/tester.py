@@ -3,10 +3,10 @@
     python -m devnet.tester --port 8545          for a devnet where anvil is not installed
     w3 = connect_tester()                        for a test, in this process and without HTTP
 
-web3's EthereumTesterProvider answers most requests. Done here is what it does not do: the chain id
+web3's EthereumTesterProvider answers most requests. This module adds what it lacks: the chain id
 and accounts of the devnet, a clock that follows the wall clock (eth-tester's blocks are a second
-apart), calls and estimates of gas at "pending" and with the revert data, and moving the clock.
-Whatever is mined is gone when the process ends.
+apart), calls and estimates of gas at "pending" and with the revert data, and moving the clock. All
+blocks are lost when the process ends.
 """
 
 import argparse
@@ -31,17 +31,18 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from devnet.accounts import CHAIN_ID, DEV_BALANCE_WEI, dev_keys
 
-_GAS_LIMIT: Final = 30_000_000
-_CALL_STIPEND: Final = 2_300
+_GAS_LIMIT: Final = 30_000_000  # of a block
+_CALL_STIPEND: Final = 2_300  # of a call that sends ether (Yellow Paper, appendix G)
 _REVERTED: Final = 3  # the code of go-ethereum and anvil for a revert
-_REFUSED: Final = -32000
+_REFUSED: Final = -32000  # EIP-1474: invalid input
+_UNKNOWN: Final = -32601  # JSON-RPC 2.0: method not found
 _MOST_BYTES: Final = 2_000_000  # of a request; anvil's limit
 
 
 def connect_tester() -> Web3:
     """Return a connection, like `chain.rpc.connect`'s, to a new chain in this process."""
     w3 = Web3(_InProcess(TesterChain()), middleware=[(AttributeDictMiddleware, "attrdict")])
-    w3.ens = None
+    w3.ens = None  # there are no names on this chain
     return w3
 
 
@@ -59,51 +60,52 @@ class TesterChain:
     def __init__(self) -> None:
         self._backend = _new_backend()
         self._provider = EthereumTesterProvider(EthereumTester(self._backend))
+        # Without web3's middleware, which turns answers into web3's types: they become JSON here.
         no_middleware = Web3(self._provider, middleware=[])
         self._ask = self._provider.request_func(no_middleware, no_middleware.middleware_onion)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # py-evm's chain and its database are for one thread
         self._offset = 0  # seconds that the chain's clock is ahead of the wall clock
         self._pinned: int | None = None  # the time of the next block, where it was set
         self._offsets: dict[str, int] = {}  # by snapshot
         self._own: dict[str, Callable[..., Any]] = {
             "eth_chainId": lambda: CHAIN_ID,
             "net_version": lambda: str(CHAIN_ID),
-            "eth_call": self._call,
+            "eth_call": lambda request, block="latest": self._run(
+                request, self._header(block), _integer(request.get("gas", _GAS_LIMIT))
+            )[0],
             "eth_estimateGas": self._estimate_gas,
-            "evm_increaseTime": self._increase_time,
-            "evm_setNextBlockTimestamp": self._pin_time,
-            "evm_mine": self._mine,
-            "evm_snapshot": self._snapshot,
-            "evm_revert": self._revert,
         }
 
     def answer(self, method: str, params: list[Any]) -> dict[str, Any]:
         """Return the JSON-RPC answer to a request, ready to be written as JSON."""
         with self._lock:
             try:
+                # Before every request, since each looks at the pending block or mines it.
                 self._set_clock()
-                return {"result": _to_json(self._result(method, params))}
+                if method in self._own:
+                    result = self._own[method](*params)
+                elif method.startswith("evm_"):
+                    result = self._control(method, params)
+                else:
+                    answer = self._ask(RPCEndpoint(method), params)
+                    if "error" in answer:
+                        raise RpcError(_UNKNOWN, f"{method} is not available")
+                    result = answer["result"]
+                if method == "eth_sendRawTransaction":  # mined at once by eth-tester
+                    self._mined()
+                return {"result": _to_json(result)}
             except RpcError as error:
                 return {"error": error.error}
             except Exception as error:  # py-evm, eth-tester and web3 each raise kinds of their own
                 reason = f"{type(error).__name__}: {error}"
                 return {"error": {"code": _REFUSED, "message": reason}}
 
-    def _result(self, method: str, params: list[Any]) -> Any:
-        own = self._own.get(method)
-        if own is not None:
-            return own(*params)
-        answer = self._ask(RPCEndpoint(method), params)
-        if "error" in answer:
-            raise RpcError(-32601, f"{method} is not available")
-        if method == "eth_sendRawTransaction":
-            self._mined()
-        return answer["result"]
-
     # ------------------------------------------------------------------- time
 
     def _set_clock(self) -> None:
         """Give the pending block the time at which it would be mined now, and a mix hash."""
+        # The mix hash is what `block.prevrandao` returns: zero without it, and different for each
+        # block with it.
         chain = self._backend.chain
         parent = chain.get_block_header_by_hash(chain.header.parent_hash)
         wanted = self._pinned or int(time.time()) + self._offset
@@ -112,44 +114,41 @@ class TesterChain:
         )
 
     def _mined(self) -> None:
-        """Go on from a time that was set, once its block is mined."""
+        """Continue the clock from a time that was set, once its block is mined."""
         if self._pinned is not None:
             self._offset, self._pinned = self._pinned - int(time.time()), None
 
-    def _increase_time(self, seconds: str | int) -> int:
-        # Counted from the next block: many blocks within a second run ahead of the clock.
-        ahead = self._backend.chain.header.timestamp - int(time.time())
-        self._offset = ahead + _integer(seconds)
-        return self._offset
-
-    def _pin_time(self, timestamp: str | int) -> None:
-        wanted = _integer(timestamp)
-        latest = self._ask(RPCEndpoint("eth_getBlockByNumber"), ["latest", False])["result"]
-        if wanted <= latest["timestamp"]:
-            raise RpcError(_REFUSED, f"the latest block is later than {wanted}")
-        self._pinned = wanted
-
-    def _mine(self) -> str:
-        self._backend.mine_blocks()
-        self._mined()
-        return "0x0"
-
-    def _snapshot(self) -> str:
-        name: str = self._ask(RPCEndpoint("evm_snapshot"), [])["result"]
-        self._offsets[name] = self._offset
-        return name
-
-    def _revert(self, name: str) -> bool:
-        self._ask(RPCEndpoint("evm_revert"), [name])
-        self._offset, self._pinned = self._offsets[name], None
-        return True
+    def _control(self, method: str, params: list[Any]) -> Any:
+        """Answer a request that moves the clock, mines a block or goes back, as anvil does."""
+        match method, params:
+            case "evm_increaseTime", [seconds]:
+                # Counted from the next block: many blocks within a second run ahead of the clock.
+                ahead = self._backend.chain.header.timestamp - int(time.time())
+                self._offset = ahead + _integer(seconds)
+                return self._offset
+            case "evm_setNextBlockTimestamp", [timestamp]:
+                wanted = _integer(timestamp)
+                latest = self._ask(RPCEndpoint("eth_getBlockByNumber"), ["latest", False])["result"]
+                if wanted <= latest["timestamp"]:
+                    raise RpcError(_REFUSED, f"the latest block is later than {wanted}")
+                self._pinned = wanted
+                return None
+            case "evm_mine", []:
+                self._backend.mine_blocks()
+                self._mined()
+                return "0x0"
+            case "evm_snapshot", []:
+                # eth-tester's snapshots know nothing of this clock.
+                name: str = self._ask(RPCEndpoint("evm_snapshot"), [])["result"]
+                self._offsets[name] = self._offset
+                return name
+            case "evm_revert", [str(name)]:
+                self._ask(RPCEndpoint("evm_revert"), [name])
+                self._offset, self._pinned = self._offsets[name], None
+                return True
+        raise RpcError(_UNKNOWN, f"{method} is not available")
 
     # ------------------------------------------------------------------ calls
-
-    def _call(self, request: dict[str, Any], block: Any = "latest") -> bytes:
-        header = self._header(block)
-        output, _ = self._run(request, header, _integer(request.get("gas", _GAS_LIMIT)))
-        return output
 
     def _estimate_gas(self, request: dict[str, Any], block: Any = "pending") -> int:
         header = self._header(block)
@@ -166,7 +165,8 @@ class TesterChain:
         return min(gas, _GAS_LIMIT)
 
     def _header(self, block: Any) -> Any:
-        """Return the header in whose context to run; a call without a fee pays none."""
+        """Return the header in whose context to run."""
+        # Its base fee is zero, so that a call pays no fee and its sender needs no ether.
         if block == "pending":
             header = self._backend.chain.header
         else:
@@ -177,7 +177,7 @@ class TesterChain:
         return header.copy(base_fee_per_gas=0)
 
     def _run(self, request: dict[str, Any], header: Any, gas: int) -> tuple[bytes, int]:
-        """Return what a call returns and the gas it takes before refunds, without mining it."""
+        """Return a call's output, and its gas before refunds, without mining it."""
         chain = self._backend.chain
         vm = chain.get_vm(header)
         sender = bytes.fromhex(request.get("from", "0x" + "00" * 20)[2:])
@@ -193,25 +193,27 @@ class TesterChain:
             access_list=(),
         )
         transaction = SpoofTransaction(unsigned, from_=sender)
-        vm.state.lock_changes()
+        vm.state.lock_changes()  # as py-evm does before each transaction of a block
         computation = vm.state.apply_transaction(transaction)
         error = computation.error if computation.is_error else None
         if isinstance(error, Revert):
             raise RpcError(_REVERTED, "execution reverted", "0x" + computation.output.hex())
         if error is not None:
             raise RpcError(_REFUSED, f"{type(error).__name__}: {error}")
+        # Refunds come after the execution: the gas must be there until then.
         used = vm.finalize_gas_used(transaction, computation) + computation.get_gas_refund()
         return bytes(computation.output), int(used)
 
 
 class _InProcess(JSONBaseProvider):
-    """Hands requests to a chain in this process, as JSON would carry them."""
+    """Passes requests to a chain in this process, converted to JSON and back."""
 
     def __init__(self, chain: TesterChain) -> None:
         super().__init__()
         self._chain = chain
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Return the chain's reply to a request of web3's."""
         sent = json.loads(self.encode_rpc_request(method, params))
         answer: Any = {"jsonrpc": "2.0", "id": 0, **self._chain.answer(method, sent["params"])}
         return self.decode_rpc_response(json.dumps(answer).encode())
@@ -224,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
     chain: TesterChain
 
     def do_POST(self) -> None:
+        """Answer one request; batches are not supported."""
         length = int(self.headers["Content-Length"] or 0)
         if length > _MOST_BYTES:
             self.close_connection = True
@@ -242,16 +245,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet: a line for each request would bury what matters."""
+        """Write nothing: a line per request would hide what matters."""
 
 
 class _Backend(PyEVMBackend):  # type: ignore[misc]
     def mine_blocks(self, num_blocks: int = 1, coinbase: bytes = b"") -> tuple[bytes, ...]:
-        """Mine as eth-tester does, but leave the mix hash with which the transactions have run.
-
-        eth-tester draws another one afterwards: `block.prevrandao` would be zero for a contract,
-        and a snapshot could not be gone back to, as the block does not follow from its header.
-        """
+        """Mine as eth-tester does, but keep the mix hash with which the transactions have run."""
+        # eth-tester draws another one afterwards: `block.prevrandao` would be zero for a contract,
+        # and a snapshot could not be restored, as the block does not follow from its header.
         return tuple(bytes(self.chain.mine_block().hash) for _ in range(num_blocks))
 
 
@@ -272,14 +273,14 @@ def _integer(value: str | int) -> int:
 
 
 def _to_json(value: Any) -> Any:
-    """Return a result with its numbers and bytes in hex, as JSON-RPC has them."""
+    """Return a result with its numbers and bytes in hex, as JSON-RPC requires."""
     if isinstance(value, Mapping):
         return {key: _to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(each) for each in value]
     if isinstance(value, bytes):
         return "0x" + value.hex()
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):  # True is an int, too
         return hex(value)
     return value
 

@@ -83,8 +83,6 @@ class ParticipantPreflight(Preflight):
         estimate = estimate_memory(source.folder, spec.quantization, spec.lora, spec.training)
         needed, free = estimate.total + RUNTIME_BYTES, free_memory()
         shown = f"about {needed / 2**30:.1f} GiB to train"
-        if free is None:
-            return shown
         shown += f", {free / 2**30:.1f} GiB are free"
         if needed > free:
             raise Misconfigured(f"{shown}: use a larger machine or a GPU")

@@ -1,1 +1,1 @@
-"""What a role measures of itself: time, bytes and memory of each phase and layer."""
+"""Time, bytes and memory of each phase and layer, as a role measures them itself."""

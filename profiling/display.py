@@ -1,4 +1,4 @@
-"""A profile as tables of at most 100 columns."""
+"""Tables of a profile, at most 100 columns wide."""
 
 import sys
 from collections.abc import Sequence
@@ -16,24 +16,57 @@ _FIGURES: Final = ("times", "seconds", "MB in", "MB out", "MB/s", "peak MB")
 
 def print_profile(described: dict[str, Any], all_layers: bool = False) -> None:
     """Print a profile on stdout: phases, the slowest layers or all, communication."""
+    # Where there is no terminal rich would assume 80 columns.
     width = min(Console(file=sys.stdout).width, WIDTH) if sys.stdout.isatty() else WIDTH
     console = Console(file=sys.stdout, highlight=False, width=width)
-    console.print(_phases(described["phases"]))
+
+    # 1. One row per phase of a role. Parts of a phase ("verify: fetch") are indented under it, and
+    # a role is named in its first row only.
+    table = Table("role", "phase")
+    _add_figures(table)
+    role = ""
+    for row in described["phases"]:
+        name = row["phase"] + (f" ({row['failed']} failed)" if row["failed"] else "")
+        if ": " in name:
+            name = "  " + name.partition(": ")[2]
+        table.add_row("" if row["role"] == role else row["role"], name, *_figures(row))
+        role = row["role"]
+    console.print(table)
+
+    # 2. Layers.
     _print_layers(described["layers"], console, all_layers)
-    _print_communication(described["communication"], console)
+
+    # 3. Communication, beside what full fine-tuning would have sent.
+    found = described["communication"]
+    used, full = found["used_bytes"], found["full_weight_bytes"]
+    if found["participants"]:
+        console.print(
+            f"communication  {_mib(used)} MiB of tensors to and from {found['participants']} "
+            f"participants, of FlowerTune's {_mib(found['budget_bytes'], 0)}"
+        )
+    if full is not None:
+        console.print(
+            f"full weights   {_mib(full)} MiB would have been sent: {found['base_weights']:,} "
+            f"weights of {WEIGHT_BYTES} bytes, {full / used:,.1f} times as much"
+        )
+    sent, received = _mib(found["sent_by_all"]), _mib(found["received_by_all"])
+    console.print(
+        f"all roles      {sent} MiB sent to IPFS, {received} MiB received, including manifests"
+    )
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names without the first and last dotted words that all of them share."""
+    """Return each name without the first and last dotted words that all names share."""
     words = {name: name.split(".") for name in names}
     first, last = _shared(list(words.values())), 0
+    # The end is compared after the beginning was cut off, so that no word is cut off twice.
     if len(words) > 1:
         last = _shared([list(reversed(each[first:])) for each in words.values()])
     return {name: ".".join(each[first : len(each) - last]) for name, each in words.items()}
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> int:
-    """The number of words that all lists begin with, if something is left of each."""
+    """Return how many words all lists begin with, leaving at least one word of each."""
     if len(lists) < 2:
         return 0
     shortest = min(len(each) for each in lists)
@@ -43,20 +76,8 @@ def _shared(lists: Sequence[Sequence[str]]) -> int:
     return count
 
 
-def _phases(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table("role", "phase")
-    _add_figures(table)
-    role = ""
-    for row in rows:
-        name = row["phase"] + (f" ({row['failed']} failed)" if row["failed"] else "")
-        if ": " in name:
-            name = "  " + name.partition(": ")[2]
-        table.add_row("" if row["role"] == role else row["role"], name, *_figures(row))
-        role = row["role"]
-    return table
-
-
 def _print_layers(rows: Sequence[dict[str, Any]], console: Console, all_of_them: bool) -> None:
+    # Shortened over all roles, so that a layer has the same name in each of the tables.
     names = short_names([row["layer"] for row in rows])
     for role in dict.fromkeys(row["role"] for row in rows):
         own = [row for row in rows if row["role"] == role]
@@ -65,16 +86,12 @@ def _print_layers(rows: Sequence[dict[str, Any]], console: Console, all_of_them:
         else:
             shown = sorted(own, key=lambda row: -row["seconds"])[:SLOWEST]
             title = f"layers, {role}: the {SLOWEST} slowest of {len(own)}; --layers shows all"
-        console.print(_layers(shown, names, title))
-
-
-def _layers(rows: Sequence[dict[str, Any]], names: dict[str, str], title: str) -> Table:
-    table = Table("phase", "layer", title=title, title_justify="left")
-    table.columns[1].overflow = "fold"
-    _add_figures(table)
-    for row in rows:
-        table.add_row(row["phase"], names[row["layer"]], *_figures(row))
-    return table
+        table = Table("phase", "layer", title=title, title_justify="left")
+        table.columns[1].overflow = "fold"  # a layer's name has no spaces to break at
+        _add_figures(table)
+        for row in shown:
+            table.add_row(row["phase"], names[row["layer"]], *_figures(row))
+        console.print(table)
 
 
 def _add_figures(table: Table) -> None:
@@ -89,33 +106,14 @@ def _figures(row: dict[str, Any]) -> list[str]:
         f"{row['seconds']:,.3f}",
         _megabytes(row["bytes_in"]),
         _megabytes(row["bytes_out"]),
-        "" if rate is None else _three_digits(rate / 1e6),
+        # Three digits: rates range from kilobytes to gigabytes a second.
+        "" if rate is None else f"{rate / 1e6:,.0f}" if rate >= 1e8 else f"{rate / 1e6:.3g}",
         f"{row['peak_bytes'] / 1e6:,.0f}",
     ]
 
 
-def _three_digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.3f}" if count else ""
-
-
-def _print_communication(found: dict[str, Any], console: Console) -> None:
-    used, full = found["used_bytes"], found["full_weight_bytes"]
-    if found["participants"]:
-        console.print(
-            f"communication  {_mib(used)} MiB of tensors to and from {found['participants']} "
-            f"participants, of FlowerTune's {_mib(found['budget_bytes'], 0)}"
-        )
-    if full is not None:
-        console.print(
-            f"full weights   {_mib(full)} MiB would have gone: {found['base_weights']:,} weights "
-            f"of {WEIGHT_BYTES} bytes, {full / used:,.1f} times as much"
-        )
-    sent, received = _mib(found["sent_by_all"]), _mib(found["received_by_all"])
-    console.print(f"all roles      {sent} MiB sent to IPFS, {received} MiB received, manifests too")
 
 
 def _mib(count: int, digits: int = 2) -> str:

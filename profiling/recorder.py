@@ -1,4 +1,4 @@
-"""What each phase of a role takes: time, bytes and memory, a line of JSON each in its state folder.
+"""Records each phase of a role: time, bytes and memory, one line of JSON in its state folder.
 
     recorder = Recorder(state, "participant", address, spec)
     with recorder.phase("pin", round_id):
@@ -6,11 +6,11 @@
             with current().layer(index):
                 store.add_file(folder.layer_path(index))
 
-What goes to IPFS and comes from it is counted by itself (profiling/traffic.py), for the phase and
-layer that this thread is in; reading and writing of layer files is told with `add`. Code that is
-also used where nobody records asks for `current()`, which then counts for nothing.
+Traffic with IPFS is counted automatically (profiling/traffic.py), for the phase and layer that the
+thread is in; bytes of layer files are reported with `add`. Code that also runs where nothing is
+recorded uses `current()`, which then has no effect.
 
-Recording informs and never fails: what cannot be written is given up, with one warning.
+Recording never fails: when the profile cannot be written it is given up, with one warning.
 """
 
 import errno
@@ -30,12 +30,12 @@ from typing import Any, Final
 from profiling.peak import PEAK_MEMORY
 from protocol.spec import Spec
 
-PROFILE: Final = "profile.jsonl"
-"""In a role's state folder."""
+PROFILE: Final = "profile.jsonl"  # in a role's state folder
 
+# Nothing is added to a larger profile: nobody would read it.
 LARGEST_BYTES: Final = 1 << 28
-"""A profile that is larger is not added to: nobody would read it."""
 
+# The blocks of a layer, by its index.
 Blocks = Callable[[int], Iterator[bytes]]
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Meter:
-    """What something took: own seconds, bytes over the network and of layer files, peak memory."""
+    """Seconds, bytes over the network and of layer files, and peak memory of some work."""
 
     seconds: float = 0.0
     received: int = 0
@@ -60,18 +60,18 @@ class Meter:
         self.written += written
 
     def take_in(self, other: "Meter") -> None:
-        """Add what `other` took; the peak is the higher one."""
+        """Add the figures of `other`; the peak becomes the higher one."""
         self.seconds += other.seconds
         self.peak = max(self.peak, other.peak)
         self.move(other)
 
     def move(self, other: "Meter") -> None:
-        """Add the bytes that `other` moved."""
+        """Add the bytes of `other`."""
         self.add(received=other.received, sent=other.sent, read=other.read, written=other.written)
 
 
 class Span(Meter):
-    """One phase while it runs; what its layers move is its own as well."""
+    """A running phase; the bytes of its layers count for the phase as well."""
 
     def __init__(self, recorder: "Recorder | None", phase: str, round_id: int) -> None:
         super().__init__()
@@ -81,17 +81,19 @@ class Span(Meter):
         self.facts: dict[str, int] = {}
         self.within = 0.0  # seconds of phases inside this one
         self._recorder = recorder
-        self._lock = threading.RLock()  # the collector may close a layer's blocks at any time
+        # Layers end in several threads; reentrant, since the garbage collector may close a layer's
+        # blocks at any time.
+        self._lock = threading.RLock()
 
     def note(self, **facts: int) -> None:
-        """Keep further figures with this phase."""
+        """Record further figures with this phase."""
         self.facts |= facts
 
     @contextmanager
     def phase(self, name: str) -> Iterator["Span"]:
-        """Record a phase of the same round: inside this one, or in a thread at its service.
+        """Record a phase of the same round, inside this one or in one of its threads.
 
-        Inside this one its time counts as its own only.
+        The time of a phase inside this one is not counted for this one.
         """
         if self._recorder is None:
             yield self
@@ -101,14 +103,16 @@ class Span(Meter):
 
     @contextmanager
     def layer(self, index: int) -> Iterator[Meter]:
-        """Count what this thread moves for layer `index`; several times, it adds up."""
+        """Count the bytes that this thread moves for layer `index`; repeated calls add up."""
         with self._layer(index) as meter, _paid_by(meter):
             yield meter
 
     def measured(self, blocks: Blocks) -> Blocks:
-        """Return `blocks` with each layer measured: its bytes, and its time up to the last one."""
+        """Return `blocks` with the bytes of each layer counted, and the time until its last one."""
 
         def read(index: int) -> Iterator[bytes]:
+            # Not `layer`: a context variable set in a generator would leak into its caller between
+            # two blocks.
             with self._layer(index) as meter:
                 for block in blocks(index):
                     meter.read += len(block)
@@ -118,6 +122,7 @@ class Span(Meter):
 
     @contextmanager
     def _layer(self, index: int) -> Iterator[Meter]:
+        # A meter of its own, added at the end: several threads may measure the same layer at once.
         meter = Meter()
         if self._recorder is None:
             yield meter
@@ -131,13 +136,14 @@ class Span(Meter):
                 self.move(meter)
 
 
+# Context variables: each thread has its own, and a thread that is started begins with none.
 _NOBODY: Final = Span(None, "", 0)
 _span: ContextVar[Span] = ContextVar("span", default=_NOBODY)
 _payer: ContextVar[Meter | None] = ContextVar("payer", default=None)
 
 
 def current() -> Span:
-    """Return the phase that this thread is in; one that counts for nothing where there is none."""
+    """Return the phase that this thread is in, or one without effect when there is none."""
     return _span.get()
 
 
@@ -149,7 +155,7 @@ def credit(*, sent: int, received: int) -> None:
 
 
 class PhaseTotals:
-    """How often each phase was run in this process, and the seconds it took."""
+    """The number of runs of each phase in this process, and their seconds."""
 
     def __init__(self) -> None:
         self._totals: dict[str, tuple[int, float]] = {}
@@ -173,7 +179,7 @@ PHASES: Final = PhaseTotals()
 class Recorder:
     """Appends the phases of one role to the profile in its state folder.
 
-    Threads and processes may share a folder: a phase is one write.
+    Threads and processes may share a folder, since each phase is a single write.
     """
 
     def __init__(self, state: Path, role: str, who: str, spec: Spec) -> None:
@@ -184,7 +190,7 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str, round_id: int) -> Iterator[Span]:
-        """Record a phase of a round; one that fails is recorded as well, and so marked."""
+        """Record a phase of a round; a failed one is recorded too, and marked as failed."""
         outer, span = _span.get(), Span(self, name, round_id)
         token, started = _span.set(span), time.time()
         failed = True
@@ -194,6 +200,7 @@ class Recorder:
             failed = False
         finally:
             _span.reset(token)
+            # Own time: that of phases inside this one is theirs.
             outer.within += span.seconds
             span.seconds -= min(span.within, span.seconds)
             PHASES.add(name, span.seconds)
@@ -202,32 +209,28 @@ class Recorder:
     def _write(self, span: Span, started: float, failed: bool) -> None:
         if self._gave_up:
             return
+        role = {"role": self._role, "who": self._who}
         try:
+            # The first line names the layers, which later lines give by index only.
             if not self._is_introduced:
-                _append(self.path, self._introduction())
+                spec = self._spec
+                layers = [[layer.name, spec.layer_bytes(i)] for i, layer in enumerate(spec.layers)]
+                _append(self.path, {**role, "spec": layers})
                 self._is_introduced = True
-            _append(self.path, self._line(span, started, failed))
+            line = {
+                **role,
+                "round": span.round_id,
+                "phase": span.name,
+                "start": round(started, 6),
+                **_figures(span),
+                **({"failed": True} if failed else {}),
+                **span.facts,
+                "layers": {index: list(_figures(m).values()) for index, m in span.layers.items()},
+            }
+            _append(self.path, line)
         except OSError as error:
             self._gave_up = True
             _log.warning("%s: %s: nothing is recorded from here on", self.path, error.strerror)
-
-    def _introduction(self) -> dict[str, Any]:
-        spec = self._spec
-        layers = [[layer.name, spec.layer_bytes(i)] for i, layer in enumerate(spec.layers)]
-        return {"role": self._role, "who": self._who, "spec": layers}
-
-    def _line(self, span: Span, started: float, failed: bool) -> dict[str, Any]:
-        return {
-            "role": self._role,
-            "who": self._who,
-            "round": span.round_id,
-            "phase": span.name,
-            "start": round(started, 6),
-            **_figures(span),
-            **({"failed": True} if failed else {}),
-            **span.facts,
-            "layers": {index: list(_figures(m).values()) for index, m in span.layers.items()},
-        }
 
 
 @contextmanager
@@ -261,15 +264,16 @@ def _figures(meter: Meter) -> dict[str, float]:
 
 
 def _append(path: Path, value: dict[str, Any]) -> None:
-    """Append a line in one write. A newline goes before it too: a line that a crash left torn
-    spoils no other.
-    """
+    """Append a line in one write."""
+    # A newline goes before it too, so that a line which a crash left torn spoils no other. With
+    # O_APPEND the kernel keeps the writes of several processes apart.
     path.parent.mkdir(parents=True, exist_ok=True)
     data = b"\n" + json.dumps(value, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         if os.fstat(descriptor).st_size > LARGEST_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        # A short write means a full disk: a second one for the rest would not be one line any more.
         if os.write(descriptor, data) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:

@@ -1,7 +1,7 @@
-"""Where a run's time, bytes and memory went: by phase, by layer, and what it sent altogether.
+"""Sums of a run's time, bytes and memory, by phase and by layer, and its communication.
 
 A run's folder has a profile in each role's state folder (profiling/recorder.py). Figures of several
-participants are added up; those of one phase that ran in several threads at once count the time
+participants are added up; time during which one participant ran a phase in several threads counts
 once. Bytes in and out are those over the network and those of layer files together.
 
 The communication budget is counted as FlowerTune's leaderboard does: the tensors that participants
@@ -21,16 +21,15 @@ from profiling.records import Profile, Recorded, read_profile
 from protocol.errors import Misconfigured
 
 BUDGET_BYTES: Final = 200_000 * 2**20
-WEIGHT_BYTES: Final = 4
-"""Of a weight in full fine-tuning: float32, as wide as a value of an update."""
+WEIGHT_BYTES: Final = 4  # of a weight in full fine-tuning: float32, as wide as an update's value
 
 PHASE_ORDER: Final = (
     *("fetch model", "train", "encode", "verify", "verify: fetch", "verify: screen", "average"),
     *("hash", "commit", "pin", "reveal", "propose", "evaluate"),
 )
 
+# Phases whose time has little to do with the bytes of an adapter: a rate would mislead.
 _COMPUTING: Final = frozenset({"train", "evaluate"})
-"""Phases whose time has little to do with the bytes of an adapter."""
 
 # A role's state folder, the folder of its settings, a demo's run, and a folder of roles.
 _PLACES: Final = ("", "state", "aggregator/state", "participants/*/state", "*/state", "*")
@@ -38,7 +37,7 @@ _PLACES: Final = ("", "state", "aggregator/state", "participants/*/state", "*/st
 
 @dataclass
 class Row:
-    """What a phase, or a layer in it, took over several runs; seconds and bytes."""
+    """Figures of a phase, or of a layer in it, over several runs; seconds and bytes."""
 
     times: int = 0
     failed: int = 0
@@ -63,7 +62,7 @@ class Row:
         self.bytes_out += meter.sent + meter.written
 
     def as_json(self, **names: Any) -> dict[str, Any]:
-        """Return the row as JSON values; the rate is that of the larger way, None without one."""
+        """Return the row as JSON values; the rate is None where it has no meaning."""
         moved = 0 if names["phase"] in _COMPUTING else max(self.bytes_in, self.bytes_out)
         rate = round(moved / self.seconds) if moved and self.seconds else None
         return {
@@ -79,9 +78,10 @@ class Row:
 
 
 def find_profiles(run: Path) -> list[Path]:
-    """Return the profiles below the folder of a run or a role; Misconfigured when it has none."""
+    """Return the profiles below the folder of a run or a role; raise Misconfigured if none."""
     if not run.is_dir():
         raise Misconfigured(f"{run} is not a folder: a run's or a role's state was expected")
+    # Resolved, and as a set: the patterns overlap.
     found = {
         path.resolve() for place in _PLACES for path in run.glob(f"{place}/{PROFILE}".lstrip("/"))
     }
@@ -91,7 +91,7 @@ def find_profiles(run: Path) -> list[Path]:
 
 
 def describe_profile(run: Path) -> dict[str, Any]:
-    """Return what `commonweight profile --json` prints, of a run's or a role's folder."""
+    """Return the output of `commonweight profile --json` for the folder of a run or a role."""
     paths = find_profiles(run)
     profiles = [read_profile(path) for path in paths]
     phases = [phase for profile in profiles for phase in profile.phases]
@@ -113,7 +113,7 @@ def describe_profile(run: Path) -> dict[str, Any]:
 
 
 def _phase_rows(phases: Sequence[Recorded]) -> list[dict[str, Any]]:
-    """One row a phase of a role, in the order of a round."""
+    """Return one row per phase of a role, in the order of a round."""
     rows: defaultdict[tuple[str, str], Row] = defaultdict(Row)
     for phase in phases:
         row = rows[phase.role, phase.phase]
@@ -123,6 +123,7 @@ def _phase_rows(phases: Sequence[Recorded]) -> list[dict[str, Any]]:
         whole, is_part, _ = phase.phase.partition(": ")
         if is_part:
             rows[phase.role, whole].move(Meter(received=phase.total.received))
+    # Not the sum of the runs: threads of one participant that overlap count once.
     for row in rows.values():
         row.seconds = sum(covered(each) for each in row.intervals.values())
     keys = sorted(rows, key=lambda key: (key[0] != "participant", key[0], _place(key[1])))
@@ -130,7 +131,7 @@ def _phase_rows(phases: Sequence[Recorded]) -> list[dict[str, Any]]:
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """Return how much of the time line the intervals cover together."""
+    """Return the length of the union of the intervals."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(0.0, end - max(start, until))
@@ -144,12 +145,13 @@ def _place(phase: str) -> tuple[int, str]:
 
 
 def _layer_rows(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
-    """One row a layer of a phase of a role; a layer's time is the sum over threads and updates."""
+    """Return one row per layer of a phase; its time is the sum over threads and updates."""
     rows: defaultdict[tuple[bool, str, tuple[int, str], int, str], Row] = defaultdict(Row)
     names: dict[tuple[bool, str, tuple[int, str], int, str], dict[str, Any]] = {}
     for profile in profiles:
         for phase in profile.phases:
             for index, meter in phase.layers.items():
+                # A crash may have torn the line that names the layers.
                 name = profile.layers[index][0] if index < len(profile.layers) else str(index)
                 key = phase.role != "participant", phase.role, _place(phase.phase), index, name
                 rows[key].take_in(meter)
@@ -162,6 +164,7 @@ def _communication(profiles: Sequence[Profile]) -> dict[str, Any]:
     budget = sum(tensor_bytes(phase) for phase in phases if phase.role == "participant")
     update = next((sum(size for _, size in p.layers) for p in profiles if p.layers), 0)
     weights = max((phase.base_weights for phase in phases), default=0)
+    # Full fine-tuning would have moved all weights as often as this run moved whole updates.
     transfers = budget / update if update else 0.0
     full = round(transfers * weights * WEIGHT_BYTES) or None
     return {
@@ -177,7 +180,7 @@ def _communication(profiles: Sequence[Profile]) -> dict[str, Any]:
 
 
 def tensor_bytes(phase: Recorded) -> int:
-    """Return the bytes of layer files that a phase moved over the network, manifests aside."""
+    """Return the bytes of layer files that a phase moved over the network, without manifests."""
     if not (phase.total.received or phase.total.sent):
         return 0
     return sum(layer.received + layer.sent for layer in phase.layers.values())

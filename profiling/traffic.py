@@ -1,6 +1,6 @@
-"""How many bytes of content this process has sent to IPFS daemons and received from them.
+"""Bytes of content that this process has sent to IPFS daemons and received from them.
 
-The totals are for metrics; the phase and layer that moved them are told for the profile.
+The totals are for metrics; the profile counts them for the phase and layer that moved them.
 """
 
 import threading

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from protocol.errors import Misconfigured
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -75,10 +77,9 @@ def stop(pid: int, seconds: float = 10.0) -> None:
 def is_running(pid: int, mark: str) -> bool:
     """Whether process `pid` runs a command line that contains `mark`."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+        return mark in " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:  # no such process, or one that we may not see
         return False
-    return mark.encode() in command
 
 
 def free_port() -> int:

@@ -1,8 +1,9 @@
 """Whether there is room for a job, asked before its first byte instead of in the middle of it."""
 
-import os
 import shutil
 from pathlib import Path
+
+import psutil
 
 from protocol.errors import Misconfigured
 
@@ -20,23 +21,13 @@ def check_disk(folder: Path, needed: int, purpose: str) -> int:
 
 
 def check_memory(needed: int, purpose: str) -> int:
-    """Return the bytes of memory to be had; Misconfigured when `needed` are not."""
-    free = free_memory()
+    """Return the bytes of memory available; Misconfigured when `needed` are not."""
+    free: int = psutil.virtual_memory().available  # without swapping
     if needed > free:
         raise Misconfigured(
             f'{purpose} takes {needed:,} bytes of memory, {free:,} are free: use mode "layerwise"'
         )
     return free
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that can be had without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:  # not Linux: caches count as taken here
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return int(kilobytes) * 1024
 
 
 def bytes_in(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Asking a model: what it says with the adapter, and what the base model said."""
+"""Answers of a model, with its adapter and without."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def answer(
     max_new_tokens: int = 64,
     template: Template = "chat",
 ) -> str:
-    """Return the most likely answer, token by token, so the same each time."""
+    """Return the answer of greedy decoding: each token the most likely one."""
     return answers(model, tokenizer, [question], max_new_tokens, template)[0]
 
 
@@ -28,11 +28,13 @@ def answers(
     max_new_tokens: int = 64,
     template: Template = "chat",
 ) -> list[str]:
-    """Return the answer to each question, written in one batch.
+    """Return the answer to each question, generated in one batch.
 
-    As `answer` gives them, but that padding changes the rounding: a tie may fall the other way.
+    Padding changes the rounding, so that a near tie may differ from what `answer` returns.
     """
     prompts = [prompt_text(tokenizer, question, template) for question in questions]
+    # Padded on the left, since generation continues each row at its right end. The prompts already
+    # contain the special tokens.
     encoded = tokenizer(
         prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     ).to(model.device)
@@ -44,6 +46,7 @@ def answers(
             use_cache=True,
             pad_token_id=tokenizer.pad_token_id,
         )
+    # generate returns the prompts too.
     written = output[:, encoded["input_ids"].shape[1] :]
     texts: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
     return [text.strip() for text in texts]
@@ -56,6 +59,6 @@ def base_answer(
     max_new_tokens: int = 64,
     template: Template = "chat",
 ) -> str:
-    """Return what `answer` would without the adapter; the adapter is back afterwards."""
+    """Return the base model's answer; the adapter is only disabled meanwhile."""
     with model.disable_adapter():
         return answer(model, tokenizer, question, max_new_tokens, template)

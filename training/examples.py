@@ -1,6 +1,7 @@
-"""Questions and answers out of rows: which fields they are in, what is dropped, what comes twice.
+"""Questions and answers read from rows: their fields, what is dropped, and what repeats.
 
-Nothing here needs torch: a configuration is checked and a data set shared out before it is loaded.
+Nothing here needs torch, so that a configuration can be checked and a data set divided without
+loading it.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from typing import Any, Final
 from protocol.errors import Misconfigured
 from training.tables import Place, read_rows
 
-# What the known instruction sets call their fields, looked for when the settings name none.
+# (question, contexts, answer) as common instruction sets name them; used when the settings name
+# none. The first match wins.
 KNOWN_FIELDS: Final = (
     ("question", (), "answer"),
     ("instruction", ("input", "context"), "response"),
@@ -35,9 +37,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Fields:
-    """The names of a row's fields; without `question` and `answer`, one of KNOWN_FIELDS is taken.
+    """The names of a row's fields; without `question` and `answer`, those of KNOWN_FIELDS.
 
-    `context`, where a row has it, follows the question after an empty line.
+    A row's `context`, if it has one, follows the question after an empty line.
     """
 
     question: str | None = None
@@ -47,10 +49,10 @@ class Fields:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What became of a data set: `rows` read, rows dropped by reason, examples left.
+    """The number of rows read, of rows dropped by reason, and of examples left.
 
     `duplicates` counts the examples that repeat an earlier one, `in_held_out` those that are also
-    in the held-out set, both by `text_digest`; they are reported, not removed.
+    in the held-out set, both by `text_digest`. They are reported, not removed.
     """
 
     rows: int
@@ -62,7 +64,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The examples of a data set in its order, the group of each (see `load`), and the report."""
+    """The examples of a data set in order, the group of each (see `load`), and the report."""
 
     examples: tuple[Example, ...]
     groups: tuple[str, ...]
@@ -70,23 +72,24 @@ class Loaded:
 
 
 class _Empty(Exception):
-    """A row without a question or an answer; says which."""
+    """A row lacks a question or an answer; the message is the field's name."""
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Return the examples of a file in its order, every row of which must be one.
+    """Return the examples of a file in order; every row must be one.
 
-    For files that all must read alike, such as the held-out set. Misconfigured names file and line
-    of the first fault.
+    Raises Misconfigured naming file and line of the first fault.
     """
+    # Nothing is dropped, unlike in `load`: everybody must read the same from such files (the
+    # held-out set), whatever a version considers unusable.
     examples = []
     for place, row in read_rows(path):
         try:
-            examples.append(_example(row, _known_fields(row, place), place))
+            examples.append(_example(row, _fields_of(row, Fields(), place), place))
         except _Empty as empty:
             raise Misconfigured(f"{place}: {empty} is missing or empty") from None
     if not examples:
-        raise Misconfigured(f"{path} is empty: expected one JSON object a line")
+        raise Misconfigured(f"{path} is empty: expected one JSON object per line")
     return examples
 
 
@@ -102,7 +105,7 @@ def load(
 
     `source` is a path or `hub:OWNER/NAME` (training/tables.py). A row without a question or an
     answer is dropped and counted. The group of an example is the text of `group_field` up to
-    `group_until`, or "". Misconfigured when a named field is in no row or nothing is left.
+    `group_until`, or "". Raises Misconfigured when no row has a named field, or none is usable.
     """
     fields = fields or Fields()
     examples, groups = [], []
@@ -111,22 +114,33 @@ def load(
     names: dict[str, None] = {}  # a dict keeps the order in which the fields appeared
     for place, row in read_rows(source):
         rows += 1
-        names |= dict.fromkeys(islice(row, 20))
+        names |= dict.fromkeys(islice(row, 20))  # wide tables would fill the message below
         try:
-            examples.append(_example(row, _chosen_fields(fields, row, place), place))
+            examples.append(_example(row, _fields_of(row, fields, place), place))
         except _Empty as empty:
             dropped[f"no {empty}"] += 1
             continue
-        groups.append(_group(row, group_field, group_until))
+        group = "" if group_field is None else str(row.get(group_field, ""))
+        groups.append(group.partition(group_until)[0] if group_until else group)
     if not rows:
         raise Misconfigured(f"{source} is empty: expected questions and answers")
+    # A misspelt field looks like rows that are all empty: named here, before that is reported.
     for name in (fields.question, fields.context, fields.answer, group_field):
         if name is not None and name not in names:
             raise Misconfigured(f"{source} has no field {name!r}: it has {', '.join(names)}")
     if not examples:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
         raise Misconfigured(f"{source} has no example that can be used: {rows} rows, {reasons}")
-    return Loaded(tuple(examples), tuple(groups), _report(rows, examples, dropped, held_out))
+    digests = [text_digest(example) for example in examples]
+    public = {text_digest(example) for example in held_out}
+    report = DataReport(
+        rows=rows,
+        examples=len(examples),
+        dropped=dict(dropped),
+        duplicates=len(digests) - len(set(digests)),
+        in_held_out=sum(digest in public for digest in digests),
+    )
+    return Loaded(tuple(examples), tuple(groups), report)
 
 
 def split_validation(
@@ -134,16 +148,19 @@ def split_validation(
 ) -> tuple[list[Example], list[Example]]:
     """Return (training part, validation part), each in the order of `examples`.
 
-    Which part an example is in depends on its text and `seed` alone, so copies stay together and
-    examples added later move no other. `share` is met on average; both parts have at least one
-    example, else Misconfigured. A share of 0 keeps everything for training.
+    `share` is met on average; 0 keeps everything for training. Raises Misconfigured when either
+    part would be empty.
     """
     if share == 0:
         return list(examples), []
-    limit = share * 2**64
-    is_validation = [_split_number(example, seed) < limit for example in examples]
-    training = [e for e, held in zip(examples, is_validation, strict=True) if not held]
-    validation = [e for e, held in zip(examples, is_validation, strict=True) if held]
+    training: list[Example] = []
+    validation: list[Example] = []
+    for example in examples:
+        # The part depends on text and seed alone: copies stay together, or a validation example
+        # could have been trained on, and examples added later move no other.
+        label = f"validation/{seed}/".encode() + text_digest(example)
+        number = int.from_bytes(hashlib.sha256(label).digest()[:8], "big")
+        (validation if number < share * 2**64 else training).append(example)
     if not training or not validation:
         raise Misconfigured(
             f"a share of {share:g} of {len(examples)} examples leaves none for "
@@ -153,56 +170,32 @@ def split_validation(
 
 
 def text_digest(example: Example) -> bytes:
-    """Return the SHA-256 of question and answer, alike but for case, spaces and Unicode form."""
-    return hashlib.sha256(
-        f"{_normalised(example.question)}\x1f{_normalised(example.answer)}".encode(
-            "utf-8", "surrogatepass"
-        )
-    ).digest()
-
-
-def _report(
-    rows: int, examples: Sequence[Example], dropped: Mapping[str, int], held_out: Iterable[Example]
-) -> DataReport:
-    digests = [text_digest(example) for example in examples]
-    public = {text_digest(example) for example in held_out}
-    return DataReport(
-        rows=rows,
-        examples=len(examples),
-        dropped=dict(dropped),
-        duplicates=len(digests) - len(set(digests)),
-        in_held_out=sum(digest in public for digest in digests),
-    )
+    """Return the SHA-256 of question and answer, regardless of case, spaces and Unicode form."""
+    # U+001F separates the two: normalisation leaves none in either, as Python counts it as a space.
+    # JSON can spell lone surrogates, which have no UTF-8.
+    text = f"{_normalised(example.question)}\x1f{_normalised(example.answer)}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _split_number(example: Example, seed: int) -> int:
-    return int.from_bytes(
-        hashlib.sha256(f"validation/{seed}/".encode() + text_digest(example)).digest()[:8], "big"
-    )
-
-
-def _chosen_fields(fields: Fields, row: Mapping[str, Any], place: Place) -> Fields:
-    if fields.question is None and fields.answer is None:
-        found = _known_fields(row, place)
-        return Fields(found.question, fields.context or found.context, found.answer)
-    if fields.question is None or fields.answer is None:
+def _fields_of(row: Mapping[str, Any], wanted: Fields, place: Place) -> Fields:
+    """Return the fields to read: those `wanted`, or the known ones that this row has."""
+    if wanted.question is not None and wanted.answer is not None:
+        return wanted
+    if wanted.question is not None or wanted.answer is not None:
         raise Misconfigured("the fields need both a question and an answer")
-    return fields
-
-
-def _known_fields(row: Mapping[str, Any], place: Place) -> Fields:
     for question, contexts, answer in KNOWN_FIELDS:
         if question in row and answer in row:
             context = next((name for name in contexts if row.get(name)), None)
-            return Fields(question, context, answer)
+            return Fields(question, wanted.context or context, answer)
+    # Half of a known pair: the row lacks a field, and is dropped or refused under that name.
     if {"question", "answer"} & set(row):
-        return Fields("question", None, "answer")
+        return Fields("question", wanted.context, "answer")
     if "instruction" in row:
-        return Fields("instruction", None, "response")
+        return Fields("instruction", wanted.context, "response")
     found = ", ".join(islice(row, 20)) or "none"
     raise Misconfigured(
         f"{place}: expected fields question and answer, found {found}: name yours in [data.fields]"
@@ -227,14 +220,7 @@ def _text(row: Mapping[str, Any], name: str, place: Place) -> str:
     return value
 
 
-def _group(row: Mapping[str, Any], name: str | None, until: str | None) -> str:
-    if name is None:
-        return ""
-    value = str(row.get(name, ""))
-    return value.partition(until)[0] if until else value
-
-
 def example_lines(examples: Iterable[Example]) -> Iterator[dict[str, str]]:
-    """Yield the examples as the objects that a JSONL file of ours has."""
+    """Yield the examples as the JSON objects of a file that `read_examples` reads."""
     for example in examples:
         yield {"question": example.question, "answer": example.answer}

@@ -1,8 +1,8 @@
-"""An adapter as a folder that plain peft loads, its layers, and a model with the adapter merged.
+"""Adapter folders that plain peft loads, the layers of an adapter, and models with it merged in.
 
-A folder holds adapter_config.json and adapter_model.safetensors:
-`PeftModel.from_pretrained(base, folder)`. What we add is `template.txt` with the template's name,
-for `load_adapter_folder`. Only merging and loading read the base model's weights.
+A folder holds adapter_config.json and adapter_model.safetensors, so that
+`PeftModel.from_pretrained(base, folder)` loads it. `template.txt`, which peft ignores, names the
+template for `load_adapter_folder`. Only merging and loading read the base model's weights.
 """
 
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ _PLAIN: Final = Quantization(kind="none", double_quantization=False, compute_dty
 
 
 def describe_layers(base: Path, lora: Lora) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the adapter's (name, shape) for the model folder `base`, sorted: the spec's layers."""
+    """Return (name, shape) of each layer of an adapter to the model in `base`, sorted by name."""
     return list(_trained(_all_shapes(base, lora), lora).items())
 
 
 def initial_adapter(base: Path, lora: Lora, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Return the adapter that a federation starts from: A from `seed`, B zero, float32."""
+    """Return a federation's initial adapter, float32: A from `seed`, B zero."""
     return {name: initial_array(name, shape, seed) for name, shape in describe_layers(base, lora)}
 
 
@@ -55,16 +55,17 @@ def save_adapter_folder(
     seed: int,
     template: Template = "chat",
 ) -> None:
-    """Write `arrays` as a peft adapter folder; `folder` must not exist and is whole or absent.
+    """Write `arrays` as a peft adapter folder, which is complete or absent afterwards.
 
-    `base` is the model's local folder, of which only the configuration is read, `base_name` what
-    adapter_config.json calls it. In mode `ffa` the frozen A is made again from `seed`.
-    Misconfigured when the arrays do not fit the model or the folder exists.
+    `base` is the model's local folder, of which only the configuration is read, `base_name` its
+    name in adapter_config.json. Raises Misconfigured when the arrays do not fit the model, or when
+    `folder` exists.
     """
     if folder.exists():
         raise Misconfigured(f"{folder} exists: choose another place for the adapter")
     shapes = _all_shapes(base, lora)
     check_arrays(arrays, _trained(shapes, lora))
+    # peft expects A in the file even where it does not train (mode `ffa`): the seed gives it.
     tensors = {
         name: np.ascontiguousarray(arrays[name], dtype=np.float32)
         if name in arrays
@@ -75,7 +76,7 @@ def save_adapter_folder(
     def fill(temporary: Path) -> None:
         config = lora_config(lora)
         config.base_model_name_or_path = base_name
-        config.inference_mode = True
+        config.inference_mode = True  # peft loads it frozen, as its own exports are
         config.save_pretrained(temporary)
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         (temporary / _TEMPLATE_FILE).write_text(f"{template}\n")
@@ -88,10 +89,11 @@ def load_adapter_folder(
 ) -> tuple[PeftModel, PreTrainedTokenizerBase, Template]:
     """Return the model in float32 with the adapter of a peft folder, its tokenizer and template.
 
-    A folder that another program wrote names no template: then it is `chat`. Misconfigured when it
-    is no adapter, or one for another model.
+    The template is `chat` when the folder names none, as other programs' do. Raises Misconfigured
+    for anything but an adapter to this model.
     """
-    named = (folder / _TEMPLATE_FILE).read_text().strip() if _has_template(folder) else "chat"
+    file = folder / _TEMPLATE_FILE
+    named = file.read_text().strip() if file.is_file() else "chat"
     template = next((each for each in TEMPLATES if each == named), None)
     if template is None:
         raise Misconfigured(f"{folder}: unknown template {named!r}")
@@ -114,15 +116,16 @@ def save_merged(
     spec: Spec,
     precision: Literal["fp16", "fp32"],
 ) -> None:
-    """Write the whole model of `spec` with `arrays` added to its weights, and its tokenizer.
+    """Write the whole model of `spec` with `arrays` merged into its weights, and its tokenizer.
 
-    The base weights are taken as published and merged in float32, not in the quantised form they
-    were trained beside: their rounding would stay for good. `folder` is whole or absent.
-    Misconfigured when it exists, the arrays do not fit or memory is short.
+    `folder` is complete or absent afterwards. Raises Misconfigured when it exists, when the arrays
+    do not fit, or when memory is short.
     """
     if folder.exists():
         raise Misconfigured(f"{folder} exists: choose another place for the model")
     check_room_for_weights(base)
+    # The weights as published, in float32, not in the quantised form that the adapter was trained
+    # beside: its rounding would stay for good.
     adapted = attach_lora(load_base(base, _PLAIN), spec.lora, seed=spec.training.seed)
     write_adapter(adapted, arrays)
     with quiet():
@@ -136,10 +139,6 @@ def save_merged(
             tokenizer.save_pretrained(temporary)
 
     create_folder(folder, fill)
-
-
-def _has_template(folder: Path) -> bool:
-    return (folder / _TEMPLATE_FILE).is_file()
 
 
 def _all_shapes(base: Path, lora: Lora) -> dict[str, tuple[int, ...]]:

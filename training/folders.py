@@ -1,4 +1,4 @@
-"""Cache folders that are whole or absent, also when two processes make the same one at once."""
+"""Cache folders that are complete or absent, even when two processes create the same one."""
 
 import os
 import shutil
@@ -10,21 +10,22 @@ from protocol.errors import Misconfigured
 
 
 def create_folder(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Return `target`; if it is absent, `fill` a temporary folder beside it and rename that.
+    """Return the folder `target`, created and filled by `fill` if it is absent.
 
-    Misconfigured when the cache cannot be written. What `fill` raises passes through, and nothing
-    is left behind.
+    Raises Misconfigured when the cache cannot be written. Whatever `fill` raises passes through,
+    and nothing is left behind.
     """
     if target.is_dir():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target: a rename is atomic within one file system only.
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise Misconfigured(f"cannot write the cache folder {target.parent}: {error}") from error
     try:
         fill(temporary)
-        temporary.chmod(0o755)
+        temporary.chmod(0o755)  # mkdtemp makes it 0o700
         try:
             os.rename(temporary, target)
         except OSError:

@@ -1,7 +1,7 @@
-"""A base model that a Python package ships as one GGUF file, converted once to safetensors.
+"""Base models that a Python package ships as one GGUF file, converted once to safetensors.
 
-Transformers reads GGUF but de-quantises and re-parses it on every load (about 25 s for 135 million
-parameters); the converted copy loads in under 3 s and is kept in the caller's cache folder.
+Transformers reads GGUF, but parses and de-quantises it on every load (about 25 s for 135 million
+parameters). The converted copy loads in under 3 s and is kept in the caller's cache folder.
 """
 
 import contextlib
@@ -11,6 +11,10 @@ import json
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+
+import torch
+from gguf import GGUFReader
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from protocol.errors import Misconfigured
 from protocol.spec import BaseModelIdentity
@@ -24,7 +28,7 @@ CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
 def find_gguf(package: str) -> tuple[Path, str]:
     """Return the GGUF file that an installed package ships, and the package's version.
 
-    Misconfigured when the package is not installed or ships none or several.
+    Raises Misconfigured when the package is not installed, or ships no or several such files.
     """
     try:
         distribution = metadata.distribution(package)
@@ -40,25 +44,38 @@ def find_gguf(package: str) -> tuple[Path, str]:
 
 
 def convert_gguf(gguf: Path, cache: Path, notify: Callable[[str], None]) -> Path:
-    """Return a folder in `cache` with the model of `gguf` as float32 safetensors and tokenizer.
+    """Return a folder in `cache` with the model of `gguf` as safetensors, and its tokenizer.
 
-    The folder is keyed by the file's SHA-256 and is whole or absent. float32 keeps every
-    de-quantised value exactly. `notify` is told before a conversion starts.
+    The folder is complete or absent, and named by the file's SHA-256. `notify` is called with a
+    line before a conversion starts.
     """
 
     def fill(folder: Path) -> None:
         notify(f"Converting {gguf.name} to safetensors, once (about half a minute)")
-        _convert(gguf, folder)
+        # 1. The weights: float32 keeps every de-quantised value exactly.
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars have no switch
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+            )
+            # They are plain by now, but save_pretrained refuses a model marked as quantised.
+            del model.config.quantization_config
+            model.hf_quantizer = None
+            model.is_quantized = False
+            model.save_pretrained(folder)
+            # 2. The tokenizer.
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            tokenizer.save_pretrained(folder)
+        # 3. The digests, so that later runs identify the model without parsing the file again.
         (folder / DIGESTS_FILE).write_text(json.dumps(_tokenizer_digests(gguf)), encoding="utf-8")
 
     return create_folder(cache / f"gguf-{file_digest(gguf)}", fill)
 
 
 def gguf_identity(gguf: Path, converted: Path, name: str, revision: str) -> BaseModelIdentity:
-    """Return the identity of a GGUF file whose converted folder is at hand.
+    """Return the identity of a GGUF file that was converted to the folder `converted`.
 
     `tokenizer_digest` is the SHA-256 of the bytes of the file's `tokenizer.*` entries sorted by
-    key, the chat template apart.
+    key, the chat template excluded.
     """
     digests = json.loads((converted / DIGESTS_FILE).read_text(encoding="utf-8"))
     return BaseModelIdentity(
@@ -66,25 +83,7 @@ def gguf_identity(gguf: Path, converted: Path, name: str, revision: str) -> Base
     )
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars have no switch
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        )
-        # The weights are plain float32 now, but save_pretrained refuses a model marked quantised.
-        del model.config.quantization_config
-        model.hf_quantizer = None
-        model.is_quantized = False
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
-
-
 def _tokenizer_digests(gguf: Path) -> dict[str, str]:
-    from gguf import GGUFReader
-
     fields = GGUFReader(gguf).fields
     if CHAT_TEMPLATE_KEY not in fields:
         raise Misconfigured(f"{gguf.name} has no chat template: choose an instruction-tuned model")

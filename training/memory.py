@@ -1,45 +1,48 @@
-"""How much memory training will take, from a formula, before any weight is loaded.
+"""An estimate of the memory that training takes, made before any weight is loaded.
 
-With h the hidden size, i the width of the MLP, k the width of keys and values, V the vocabulary,
+h is the hidden size, i the width of the MLP, k the width of keys and values, V the vocabulary,
 T = batch size x sequence length, c the bytes of the compute type and s those of the residual stream
-(4 where the base model is quantised, as norms and embeddings are float32 then), in bytes:
+(4 where the base model is quantised, since norms and embeddings are float32 then). In bytes:
 
-    weights       a quantised value takes 0.5 (nf4) or 1 (int8) and its constants, others their type
-    adapter       16 a value: float32 itself, its gradient and AdamW's two moments
-    activations   T · (8h + c(2h + 2k) + 3c·i + inputs of adapted modules) a layer, or, with
-                  gradient checkpointing, T · s · h a layer and the full sum for one layer only
+    weights       0.5 (nf4) or 1 (int8) per quantised value, plus constants; others by their type
+    adapter       16 per value: float32 itself, its gradient and AdamW's two moments
+    activations   T · (8h + c(2h + 2k) + 3c·i + inputs of adapted modules) per layer, or, with
+                  gradient checkpointing, T · s · h per layer and the full sum for one layer only
     logits        T · V · (s + 12): logits, their float32 copy, probabilities, gradient
-    working       the largest weight matrix de-quantised once
+    working       the largest weight matrix, de-quantised once
 
-It bounds what the longest batch takes: rows are rarely all of full length. Measured against it:
-tests/training/test_memory.py (what autograd saves) and docs/results.md.
+This is an upper bound, reached by a batch whose rows all have full length. It is compared with what
+autograd saves in tests/training/test_memory.py, and with a GPU in docs/results.md.
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import torch
-from peft import PeftModel
 
 from protocol.errors import Misconfigured
 from protocol.spec import Lora, Quantization, Spec, Training
 from training.model import empty_adapted_model, empty_model
 
+# Python, torch, transformers and their buffers, for callers that estimate before loading them:
+# 0.6 to 0.9 GiB were measured on a CPU.
 RUNTIME_BYTES: Final = 1 << 30
-"""Python, torch, transformers and their buffers, for who asks before they are loaded: 0.6 to 0.9
-GiB were seen on a CPU."""
 
 _TYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # A block of 64 values shares one float32 constant; double quantisation makes that 8 bits, and one
 # float32 for each 256 of them (arXiv:2305.14314, section 3).
 _NF4_BYTES = {False: 0.5 + 4 / 64, True: 0.5 + 1 / 64 + 4 / (64 * 256)}
 _CUDA_CONTEXT_BYTES = 500 * 2**20
+_CGROUP: Final = Path("/sys/fs/cgroup")
+# Modules that read the MLP's wide side, as Llama, GPT-NeoX, Phi and GPT-2 name them.
+_FROM_INNER = ("down_proj", "dense_4h_to_h", "fc2", "c_proj")
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes that a training step takes at most, by what they are for."""
+    """The most bytes that a training step takes, by purpose."""
 
     weights: int
     adapter: int
@@ -49,15 +52,15 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """The sum in bytes."""
+        """The sum, in bytes."""
         return sum(asdict(self).values())
 
 
 def check_room(folder: Path, spec: Spec) -> MemoryEstimate:
-    """Return the estimate for training by `spec`; Misconfigured when this machine has less free."""
+    """Return the estimate for training by `spec`; raise Misconfigured if too little is free."""
     estimate = estimate_memory(folder, spec.quantization, spec.lora, spec.training)
     free = free_memory()
-    if free is not None and estimate.total > free:
+    if estimate.total > free:
         raise Misconfigured(
             f"training needs about {estimate.total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
             "free: shorten sequence_length, lower batch_size, set gradient_checkpointing, or "
@@ -69,7 +72,7 @@ def check_room(folder: Path, spec: Spec) -> MemoryEstimate:
 def check_room_for_weights(folder: Path) -> None:
     """Raise Misconfigured unless this machine can hold the model in `folder` as float32."""
     needed, free = 4 * sum(each.numel() for each in empty_model(folder).parameters()), free_memory()
-    if free is not None and needed > free:
+    if needed > free:
         raise Misconfigured(
             f"the model needs {needed / 2**30:.1f} GiB as float32 and {free / 2**30:.1f} GiB are "
             "free: use a larger machine"
@@ -81,37 +84,58 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Return the memory that training the model in `folder` takes; reads its configuration only."""
     model = empty_adapted_model(folder, lora)
-    is_quantized = quantization.kind in ("nf4", "int8")
-    compute = 2 if quantization.kind == "bf16" else _TYPE_BYTES[quantization.compute_dtype]
-    sizes = _Sizes.of(model.config, compute, 4 if is_quantized else compute, lora)
+    kind = quantization.kind
+    is_quantized = kind in ("nf4", "int8")
+    compute = 2 if kind == "bf16" else _TYPE_BYTES[quantization.compute_dtype]
+    stream = 4 if is_quantized else compute
+
+    # 1. Values: those that train, those that are kept as they are, the largest matrix among them.
+    head = model.get_output_embeddings()  # left as it is by quantisation
+    linear = {
+        module.weight
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    packed = {"nf4": _NF4_BYTES[quantization.double_quantization], "int8": 1.0}.get(kind, compute)
+    weights, trained, largest = 0.0, 0, 0
+    for name, parameter in model.named_parameters():
+        count = parameter.numel()
+        if ".lora_B." in name or (".lora_A." in name and lora.mode == "fedit"):
+            trained += count
+        elif ".lora_A." in name:  # frozen: among the weights, in float32 like the rest of peft's
+            weights += 4 * count
+        else:
+            weights += count * (packed if parameter in linear else stream)
+            largest = max(largest, count)
+
+    # 2. Activations: with checkpointing each layer keeps its input only, and the backward pass
+    # computes one layer at a time again in full.
+    sizes = _Sizes.of(model.config, compute, stream, lora)
     tokens = training.batch_size * training.sequence_length
-    layers = sizes.layers
-    full = tokens * sizes.layer_bytes_a_token()
-    kept = tokens * sizes.stream * sizes.hidden
+    full, kept = tokens * sizes.layer_bytes_per_token(), tokens * stream * sizes.hidden
     is_checkpointed = training.gradient_checkpointing
     return MemoryEstimate(
-        weights=_weight_bytes(model, quantization, compute, lora),
-        adapter=16 * sum(p.numel() for n, p in model.named_parameters() if _is_trained(n, lora)),
-        activations=layers * kept + full if is_checkpointed else layers * full,
-        logits=tokens * sizes.vocabulary * (sizes.stream + 12),
-        working=compute * _largest_weight(model) if is_quantized else 0,
+        weights=round(weights),
+        adapter=16 * trained,
+        activations=sizes.layers * kept + full if is_checkpointed else sizes.layers * full,
+        logits=tokens * sizes.vocabulary * (stream + 12),
+        working=compute * largest if is_quantized else 0,
     )
 
 
-def free_memory() -> int | None:
-    """Return the bytes free on the GPU, or without one in main memory; None where unknown."""
+def free_memory() -> int:
+    """Return the bytes free on the GPU, or in main memory if there is no GPU."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0]) - _CUDA_CONTEXT_BYTES
+    free: int = psutil.virtual_memory().available
+    # In a container that figure is the whole machine's; the container's own limit is the cgroup's.
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    facts = {
-        name: int(rest.split()[0]) for name, _, rest in (each.partition(":") for each in lines)
-    }
-    free = facts["MemAvailable"] * 1024
-    limit, used = (_number(Path("/sys/fs/cgroup") / f"memory.{n}") for n in ("max", "current"))
-    return free if limit is None or used is None else min(free, limit - used)
+        limit, used = (
+            int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current")
+        )
+    except (OSError, ValueError):  # not in a container, or "max": no limit
+        return free
+    return min(free, limit - used)
 
 
 @dataclass(frozen=True)
@@ -128,6 +152,7 @@ class _Sizes:
 
     @classmethod
     def of(cls, config: Any, compute: int, stream: int, lora: Lora) -> "_Sizes":
+        # Some architectures' configurations leave out what follows from the rest.
         hidden, heads = config.hidden_size, config.num_attention_heads
         head = getattr(config, "head_dim", None) or hidden // heads
         return cls(
@@ -142,54 +167,16 @@ class _Sizes:
             lora=lora,
         )
 
-    def layer_bytes_a_token(self) -> int:
-        """Bytes that autograd keeps of one layer for one token."""
-        hidden, inner, compute = self.hidden, self.inner, self.compute
-        norms = 2 * 4 * hidden
+    def layer_bytes_per_token(self) -> int:
+        """Return the bytes that autograd keeps of one layer for one token."""
+        hidden, inner, compute, targets = self.hidden, self.inner, self.compute, self.lora.targets
+        norms = 2 * 4 * hidden  # computed in float32 whatever the stream's type
         attention = compute * (2 * hidden + 2 * self.keys) + 4 * self.heads + 8
-        return norms + attention + 3 * compute * inner + self._adapter_inputs()
-
-    def _adapter_inputs(self) -> int:
-        """Each adapted module keeps its input in float32, alike ones once, and A's output."""
-        wide = sum(name in _FROM_INNER for name in self.lora.targets)
-        narrow = len(self.lora.targets) - wide
+        # An adapted module keeps its input in float32, and the output of its A. Where the stream is
+        # float32 anyway nothing is copied: all modules of attention share one input, and all of the
+        # MLP's narrow side another.
+        wide = sum(name in _FROM_INNER for name in targets)
+        narrow = len(targets) - wide
         shared = min(narrow, 2) if self.stream == 4 else narrow
-        inputs = 4 * (shared * self.hidden + wide * self.inner)
-        return inputs + 4 * self.lora.rank * len(self.lora.targets)
-
-
-_FROM_INNER = ("down_proj", "dense_4h_to_h", "fc2", "c_proj")
-
-
-def _is_trained(name: str, lora: Lora) -> bool:
-    return ".lora_B." in name or (".lora_A." in name and lora.mode == "fedit")
-
-
-def _weight_bytes(model: PeftModel, quantization: Quantization, compute: int, lora: Lora) -> int:
-    kind = quantization.kind
-    head = model.get_output_embeddings()
-    linear = {
-        module.weight
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    each = {"nf4": _NF4_BYTES[quantization.double_quantization], "int8": 1.0}.get(kind, compute)
-    other = 4 if kind in ("nf4", "int8") else compute
-    total = 0.0
-    for name, parameter in model.named_parameters():
-        if not _is_trained(name, lora):  # a frozen A is among the weights
-            size = 4 if ".lora_" in name else each if parameter in linear else other
-            total += size * parameter.numel()
-    return round(total)
-
-
-def _largest_weight(model: PeftModel) -> int:
-    sizes = [p.numel() for name, p in model.named_parameters() if ".lora_" not in name]
-    return int(max(sizes))
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # not in a container, or "max"
-        return None
+        adapted = 4 * (shared * hidden + wide * inner + self.lora.rank * len(targets))
+        return norms + attention + 3 * compute * inner + adapted

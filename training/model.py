@@ -1,4 +1,4 @@
-"""Loading a base model, quantised or not, and putting a LoRA adapter on it.
+"""Base models, quantised or not, with a LoRA adapter attached.
 
 QLoRA (arXiv:2305.14314): the base is frozen in 4 bits, only the adapter trains. FFA-LoRA
 (arXiv:2403.12313): A is frozen too, so that averaging B averages the product BA exactly.
@@ -38,7 +38,7 @@ def load_base(
 ) -> PreTrainedModel:
     """Return the frozen base model of a local folder, on the GPU if there is one.
 
-    `gradient_checkpointing` trades a third more time for the memory of the activations.
+    `gradient_checkpointing` saves the memory of the activations for a third more time. Raises
     Misconfigured when the folder holds no causal language model.
     """
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -48,20 +48,28 @@ def load_base(
                 folder,
                 dtype=_base_dtype(quantization),
                 quantization_config=_bitsandbytes_config(quantization),
-                device_map={"": device},
+                device_map={"": device},  # whole: "auto" would spread it over several GPUs
                 local_files_only=True,
             )
         except (OSError, ValueError, KeyError) as error:
             raise Misconfigured(f"cannot load a model from {folder}: {_one_line(error)}") from error
         disable_weight_repacking(model)
-        return _freeze(model, quantization, gradient_checkpointing)
+        if quantization.kind in ("nf4", "int8"):
+            # Also casts norms and embeddings to float32, which 4- and 8-bit training needs. Its own
+            # checkpointing is the reentrant variant: see below.
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model.requires_grad_(False)
+        if gradient_checkpointing:
+            # The reentrant variant would need gradients at the frozen embeddings.
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return model
 
 
 def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedTokenizerBase:
     """Return the tokenizer of a local model folder.
 
-    Misconfigured when there is none, or it lacks the chat template asked for, or has neither a
-    padding nor an end-of-sequence token: padding is masked everywhere, so the latter can stand in.
+    Raises Misconfigured when there is none, when it lacks the chat template that is needed, or when
+    it has neither a padding nor an end-of-sequence token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -72,6 +80,7 @@ def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedToken
             f"{folder} has no chat template: set template to vicuna or alpaca, or choose an "
             "instruction-tuned model"
         )
+    # Padding is masked everywhere, so that any token can stand in for it.
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise Misconfigured(
@@ -82,9 +91,9 @@ def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedToken
 
 
 def check_model(folder: Path, template: Template, sequence_length: int) -> None:
-    """Raise Misconfigured unless the model in `folder` can be trained with these; loads no weights.
+    """Raise Misconfigured unless the model in `folder` fits template and length; loads no weights.
 
-    Its tokenizer must have what `load_tokenizer` asks for and its positions must be enough.
+    Its tokenizer must be one that `load_tokenizer` accepts, and it must have enough positions.
     """
     load_tokenizer(folder, template)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -93,6 +102,7 @@ def check_model(folder: Path, template: Template, sequence_length: int) -> None:
 
 def check_sequence_length(positions: int | None, sequence_length: int) -> None:
     """Raise Misconfigured when the model has fewer `positions` than `sequence_length`."""
+    # A configuration that names no number of positions sets no limit.
     if positions is not None and sequence_length > positions:
         raise Misconfigured(
             f"sequence length {sequence_length} is more than the {positions} this model can hold"
@@ -102,13 +112,13 @@ def check_sequence_length(positions: int | None, sequence_length: int) -> None:
 def attach_lora(model: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
     """Return `model` with a fresh adapter: A from `seed`, the same on every machine, and B zero.
 
-    In mode `ffa` only B trains. Adapter values are float32 whatever the base model's type.
+    In mode `ffa` only B trains. Adapter values are float32 whatever the base model's type. Raises
     Misconfigured when a target names no module.
     """
     _check_targets(model, lora)
     with quiet():
         adapted = get_peft_model(model, lora_config(lora))
-    reset_adapter(adapted, seed)
+    reset_adapter(adapted, seed)  # peft's own values depend on torch's version and device
     if lora.mode == "ffa":
         for name, parameter in adapted.named_parameters():
             if ".lora_A." in name:
@@ -129,11 +139,9 @@ def lora_config(lora: Lora) -> LoraConfig:
 
 
 def empty_adapted_model(folder: Path, lora: Lora) -> PeftModel:
-    """Return the model of a folder with its adapter, all on torch's meta device: shapes only.
-
-    Takes no memory for weights, so a federation can be described, and an adapter exported, on a
-    machine that could not hold the model.
-    """
+    """Return the model of a folder with its adapter, all on torch's meta device: shapes only."""
+    # No memory for weights: a machine that could not hold the model can still describe a federation
+    # or export an adapter.
     model = empty_model(folder)
     with quiet():
         _check_targets(model, lora)
@@ -152,13 +160,11 @@ def empty_model(folder: Path) -> PreTrainedModel:
 
 
 def disable_weight_repacking(model: torch.nn.Module) -> None:
-    """Keep bitsandbytes from rewriting 4-bit weights in place when the model is evaluated.
-
-    On processors with AVX512-BF16, Linear4bit.forward repacks its weight the first time it runs in
-    evaluation mode without gradients. The packed weight serves inference only: training after that
-    is silently wrong (a loss rising from 2.6 to 10 was seen) and the base model cannot be hashed or
-    merged any more. Test: test_model.py, which pretends to be such a processor.
-    """
+    """Keep bitsandbytes from rewriting 4-bit weights in place when the model is evaluated."""
+    # On processors with AVX512-BF16, Linear4bit.forward repacks its weight the first time it runs
+    # in evaluation mode without gradients. The packed weight serves inference only: training after
+    # that is silently wrong (a loss rising from 2.6 to 10 was seen), and the base model can no
+    # longer be hashed or merged. Test: test_model.py, which pretends to be such a processor.
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
@@ -166,7 +172,8 @@ def disable_weight_repacking(model: torch.nn.Module) -> None:
 
 @contextlib.contextmanager
 def inference(model: torch.nn.Module) -> Iterator[None]:
-    """Run a block without gradients and dropout; every module gets its own mode back after it."""
+    """Run a block without gradients and dropout, and restore the mode of every module."""
+    # Each on its own: `model.train()` would also switch on dropout where it was off.
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -178,7 +185,7 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
 
 
 def set_threads(count: int) -> None:
-    """Let torch use `count` threads in this process; results do not depend on it on one machine."""
+    """Set torch's number of threads in this process; on one machine it does not change results."""
     torch.set_num_threads(count)
 
 
@@ -204,21 +211,8 @@ def _bitsandbytes_config(quantization: Quantization) -> BitsAndBytesConfig | Non
     return None
 
 
-def _freeze(
-    model: PreTrainedModel, quantization: Quantization, gradient_checkpointing: bool
-) -> PreTrainedModel:
-    if quantization.kind in ("nf4", "int8"):
-        # Also casts norms and embeddings to float32, which 4- and 8-bit training needs.
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model.requires_grad_(False)
-    if gradient_checkpointing:
-        # The reentrant variant would need gradients at the frozen embeddings.
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
-
-
 def _check_targets(model: torch.nn.Module, lora: Lora) -> None:
-    # peft says nothing about a target that is missing as long as another one is there.
+    # peft does not report a missing target as long as another one exists.
     linear = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
@@ -233,4 +227,5 @@ def _check_targets(model: torch.nn.Module, lora: Lora) -> None:
 
 
 def _one_line(error: Exception) -> str:
+    # transformers' messages run over several lines; the beginning names the cause.
     return " ".join(str(error).split())[:200]

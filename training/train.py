@@ -2,7 +2,7 @@
 
 Use, with a model loaded once per process:
 `arrays, report = train_from(model, tokenizer, global_arrays, examples, spec.training, seed=…)`.
-Nothing carries over from one call to the next but the adapter, and that is replaced.
+Nothing carries over from one call to the next: the adapter is replaced.
 """
 
 import contextlib
@@ -46,11 +46,11 @@ OnStep = Callable[[int, int, float], None]  # (step, steps, loss of that step), 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a call of `train` did; losses are means over answer tokens, in nats.
+    """Figures of one call of `train`; losses are means over answer tokens, in nats.
 
     `examples` counts the different examples seen, `tokens` the answer tokens learnt from,
-    `truncated` the examples of the data set that the sequence length cut, `left_out` those among
-    them that had no room for an answer.
+    `truncated` the examples of the data set that the sequence length cut, `left_out` those of them
+    without room for an answer.
     """
 
     steps: int
@@ -65,10 +65,10 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class Options:
-    """What a round or a participant may choose differently from the federation's settings.
+    """What a round or a participant may choose to differ from the federation's settings.
 
-    `learning_rate` replaces the settings' one, `rank` trains only the first so many rows of A and
-    columns of B (see `first_ranks_only`).
+    `learning_rate` replaces that of the settings; only the first `rank` rows of A and columns of B
+    train (see `first_ranks_only`).
     """
 
     template: Template = "chat"
@@ -105,13 +105,12 @@ def train(
     options: Options | None = None,
     on_step: OnStep = lambda step, steps, loss: None,
 ) -> TrainingReport:
-    """Train the adapter in place for `settings.steps` steps of AdamW and return what was done.
+    """Train the adapter in place for `settings.steps` steps of AdamW and return a report.
 
-    `seed` (default `settings.seed`) fixes the order of examples and dropout: give each round and
-    participant another one, or every round sees the same first examples. On one machine the same
-    seed gives the same bits in any process and with any number of threads. Random states of the
-    process are left as they were. The losses told leave FedProx's term out. Misconfigured when the
-    loss stops being a finite number.
+    `seed` (default `settings.seed`) determines the order of examples and dropout. Give each round
+    and participant another one, or every round sees the same first examples. On one machine the
+    same seed gives the same bits in any process and with any number of threads. Reported losses
+    exclude FedProx's term. Raises Misconfigured when the loss stops being a finite number.
     """
     started = time.perf_counter()
     options = options or Options()
@@ -134,9 +133,9 @@ def train(
             train_dataset=rows,
             data_collator=pad,
         )
-        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(PrinterCallback)  # it prints every metric on stdout
         trainer.train()
-        model.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)  # the model stays in memory between rounds
     return TrainingReport(
         steps=settings.steps,
         examples=len(set(rows)),
@@ -150,7 +149,7 @@ def train(
 
 
 class _StepTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer that keeps the exact loss of each step and stops at one that is no number."""
+    """A Trainer that keeps the exact loss of each step and stops when it is not finite."""
 
     def __init__(self, on_step: OnStep, proximal_mu: float, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -163,7 +162,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """Return the loss of one step after its backward pass."""
         loss: torch.Tensor = super().training_step(*arguments, **named)
-        self.losses.append(float(loss))
+        self.losses.append(float(loss))  # the Trainer's own log rounds them
         for parameter, start in self._starts:
             # The gradient of FedProx's mu/2 * |w - start|^2 (arXiv:1812.06127, eq. 2).
             parameter.grad.add_(parameter.detach() - start, alpha=self._proximal_mu)
@@ -191,9 +190,9 @@ def _arguments(settings: Training, options: Options, seed: int, folder: str) -> 
         optim="adamw_torch",
         weight_decay=0.0,
         max_grad_norm=1.0,
-        seed=seed % 2**32,  # numpy takes no larger one
-        train_sampling_strategy="sequential",
-        remove_unused_columns=False,
+        seed=seed % 2**32,  # numpy takes no larger one; only dropout draws from it
+        train_sampling_strategy="sequential",  # the rows are in the order of the seed already
+        remove_unused_columns=False,  # rows are dataclasses, turned into tensors by `collate`
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
@@ -201,7 +200,7 @@ def _arguments(settings: Training, options: Options, seed: int, folder: str) -> 
         save_strategy="no",
         report_to="none",
     )
-    # On a machine with several GPUs the model lies on the first; do not spread batches over all.
+    # On a machine with several GPUs the model is on the first: do not spread batches over all.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -209,7 +208,7 @@ def _arguments(settings: Training, options: Options, seed: int, folder: str) -> 
 def _rows_in_order(
     tokenized: TokenizedExamples, settings: Training, seed: int
 ) -> list[TokenizedExample]:
-    """Return exactly the rows that the steps will use: the data set shuffled anew for each pass."""
+    """Return exactly the rows that the steps will use: the data set reshuffled for each pass."""
     needed = settings.steps * settings.batch_size
     passes = math.ceil(needed / len(tokenized.rows))
     rows = [
@@ -222,7 +221,8 @@ def _rows_in_order(
 
 @contextlib.contextmanager
 def _random_states_kept() -> Iterator[None]:
-    """Put back the random states that the Trainer seeds, or the caller's draws would repeat."""
+    """Restore the process's random states after the block."""
+    # The Trainer seeds all three generators: without this a caller's own draws would repeat.
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

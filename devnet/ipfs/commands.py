@@ -1,8 +1,8 @@
 """The commands of the Kubo RPC that Commonweight and its tests use, on a folder of blocks.
 
-Each takes the repository and the request and returns what to answer. Behaviour and messages
-follow https://docs.ipfs.tech/reference/kubo/rpc/; an option that would change the result and is
-not supported here is refused rather than ignored.
+Each takes the repository and the request and returns the reply. Behaviour and messages follow
+https://docs.ipfs.tech/reference/kubo/rpc/. An option that would change the result and is not
+supported here is refused rather than ignored.
 """
 
 import json
@@ -33,7 +33,7 @@ _VERSION: Final = "0.8.0-commonweight-dev"  # inside the range ipfshttpclient.co
 
 
 class CommandError(Exception):
-    """A command that cannot be carried out; `status` is 500, or 400 for a malformed request."""
+    """A command failed; `status` is 500, or 400 for a malformed request."""
 
     def __init__(self, message: str, status: int = 500) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """The query of a command, and the files that came with it."""
+    """The query of a command, and its uploaded files."""
 
     query: dict[str, list[str]]
     parts: Iterator[Part]
@@ -59,11 +59,11 @@ class Request:
         return args
 
     def text(self, name: str, default: str) -> str:
-        """Return an option as it was sent."""
+        """Return an option as it was sent, or `default`."""
         return self.query.get(name, [default])[0]
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """Return a boolean option in any spelling that Go's ParseBool takes."""
+        """Return a boolean option, in any spelling that Go's ParseBool accepts."""
         text = self.text(name, str(default))
         if text in ("1", "t", "T", "true", "TRUE", "True"):
             return True
@@ -72,16 +72,17 @@ class Request:
         raise CommandError(f'could not convert value {text!r} to type "bool" (for "{name}")', 400)
 
     def number(self, name: str) -> int | None:
-        """Return a whole number of at least zero, or None where the option is missing."""
+        """Return an option that is a whole number of at least zero, or None if it is missing."""
         text = self.text(name, "")
         if not text:
             return None
+        # Fewer than 20 digits: an int64 as in Go, and nothing that takes long to parse.
         if text.isascii() and text.isdigit() and len(text) < 20:
             return int(text)
         raise CommandError(f'could not convert value {text!r} to type "int" (for "{name}")', 400)
 
     def refuse(self, **unsupported: bool) -> None:
-        """Raise for each named option that is set and would change the result."""
+        """Raise CommandError if any of the named options is set."""
         for name, is_set in unsupported.items():
             if is_set:
                 option = name.replace("_", "-")
@@ -90,26 +91,35 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: JSON objects, one a line, or (`content`) bytes as they are read."""
+    """A reply: JSON objects, one per line, or `content_bytes` bytes of `content`."""
 
     objects: Sequence[dict[str, Any]] = ()
     content: Iterator[bytes] = field(default_factory=lambda: iter(()))
     content_bytes: int | None = None
 
     def body(self) -> bytes:
-        """Return the JSON objects as Kubo writes them."""
+        """Return the JSON objects in Kubo's form."""
         return b"".join(json.dumps(one).encode() + b"\n" for one in self.objects)
 
 
 def add(repo: BlockRepo, request: Request) -> Reply:
-    """Import each uploaded file; pinned unless `pin=false`, only hashed with `only-hash`."""
+    """Import each uploaded file: pinned unless `pin=false`, only hashed with `only-hash`."""
     options = _import_options(request)
     only_hash, pin = request.flag("only-hash"), request.flag("pin", default=True)
     answers = []
     for part in request.parts:
         if part.content_type == "application/x-directory":
             raise CommandError("directories are not supported by the dev IPFS daemon")
-        root = _import_part(repo, part, options, store=not only_hash)
+        # Stored block by block as it arrives: an upload may be larger than memory.
+        blocks = import_file(part, options)
+        while True:
+            try:
+                block = next(blocks)
+            except StopIteration as end:
+                root: Link = end.value
+                break
+            if not only_hash:
+                repo.put(block.cid, block.data)
         if pin and not only_hash:
             repo.pin(root.cid, "recursive")
         cid = str(root.cid)
@@ -117,18 +127,6 @@ def add(repo: BlockRepo, request: Request) -> Reply:
     if not answers:
         raise CommandError("expected a file argument")
     return Reply(answers)
-
-
-def _import_part(repo: BlockRepo, part: Part, options: ImportOptions, *, store: bool) -> Link:
-    blocks = import_file(part, options)
-    while True:
-        try:
-            block = next(blocks)
-        except StopIteration as end:
-            root: Link = end.value
-            return root
-        if store:
-            repo.put(block.cid, block.data)
 
 
 def _import_options(request: Request) -> ImportOptions:
@@ -145,21 +143,17 @@ def _import_options(request: Request) -> ImportOptions:
         raise CommandError(f"unknown CID version {version}")
     # Kubo's rule: raw leaves go with version 1 unless the request says otherwise.
     raw_leaves = request.flag("raw-leaves", default=version == 1)
-    return ImportOptions(version, raw_leaves, _chunk_bytes(request))
-
-
-def _chunk_bytes(request: Request) -> int:
     chunker = request.text("chunker", f"size-{CHUNK_BYTES}")
     size = chunker.removeprefix("size-")
     if chunker == size or not (size.isascii() and size.isdigit()):
         raise CommandError(f"chunker {chunker!r} is not supported: only size-N is")
     if not 0 < int(size) <= _MAX_CHUNK_BYTES:
         raise CommandError(f"chunker {chunker!r}: 1 to {_MAX_CHUNK_BYTES} bytes were expected")
-    return int(size)
+    return ImportOptions(version, raw_leaves, int(size))
 
 
 def cat(repo: BlockRepo, request: Request) -> Reply:
-    """Send a file's bytes, `length` of them from `offset` on."""
+    """Send `length` bytes of a file from `offset` on."""
     offset, length = request.number("offset") or 0, request.number("length")
     cids = request.required_args()
     if len(cids) > 1:
@@ -167,7 +161,7 @@ def cat(repo: BlockRepo, request: Request) -> Reply:
     size = max(file_bytes(cids[0], repo.get) - offset, 0)
     wanted = size if length is None else min(size, length)
     content = read_file(cids[0], repo.get, offset, wanted)
-    # The first block is read before the answer begins, so that a missing one is a proper error.
+    # The first block is read before the reply begins, so that a missing one is a proper error.
     first = next(content, b"")
     return Reply(content=chain((first,), content), content_bytes=wanted)
 
@@ -178,9 +172,14 @@ def block_put(repo: BlockRepo, request: Request) -> Reply:
     version, codec = _block_format(request)
     answers = []
     for part in request.parts:
-        data = _read_block(part)
-        cid = Cid.of_block(data, version=version, codec=codec)
-        repo.put(cid, data)
+        data = bytearray()
+        while piece := part.read(MAX_BLOCK_BYTES):
+            data += piece
+            if len(data) > MAX_BLOCK_BYTES:  # stop reading: the rest may be of any length
+                raise CommandError(f"produced block is over {MAX_BLOCK_BYTES} bytes")
+        block = bytes(data)
+        cid = Cid.of_block(block, version=version, codec=codec)
+        repo.put(cid, block)
         if request.flag("pin"):
             repo.pin(cid, "recursive")
         answers.append({"Key": str(cid), "Size": len(data)})
@@ -201,15 +200,6 @@ def _block_format(request: Request) -> tuple[int, int]:
     return 1, known[legacy or codec]
 
 
-def _read_block(part: Part) -> bytes:
-    data = bytearray()
-    while piece := part.read(MAX_BLOCK_BYTES):
-        data += piece
-        if len(data) > MAX_BLOCK_BYTES:
-            raise CommandError(f"produced block is over {MAX_BLOCK_BYTES} bytes")
-    return bytes(data)
-
-
 def block_get(repo: BlockRepo, request: Request) -> Reply:
     """Send one block's bytes."""
     data = repo.get(request.required_args()[0])
@@ -217,13 +207,13 @@ def block_get(repo: BlockRepo, request: Request) -> Reply:
 
 
 def block_stat(repo: BlockRepo, request: Request) -> Reply:
-    """Tell one block's size."""
+    """Return the size of a block."""
     cid = request.required_args()[0]
     return Reply([{"Key": str(cid), "Size": len(repo.get(cid))}])
 
 
 def pin_add(repo: BlockRepo, request: Request) -> Reply:
-    """Pin what is already here: with `recursive` (the default) all that is below, too."""
+    """Pin blocks that are here, with everything below them if `recursive` (the default)."""
     cids = request.required_args()
     kind: PinKind = "recursive" if request.flag("recursive", default=True) else "direct"
     for cid in cids:
@@ -240,14 +230,23 @@ def pin_rm(repo: BlockRepo, request: Request) -> Reply:
 
 
 def pin_ls(repo: BlockRepo, request: Request) -> Reply:
-    """List pins of one `type` or all, all of them or those asked for; one a line if `stream`."""
+    """List pins of one `type` or of all, one per line if `stream`; only those of `arg` if given."""
     kind = request.text("type", "all")
     if kind not in ("all", "direct", "indirect", "recursive"):
         raise CommandError(
             f"invalid type '{kind}', must be one of {{direct, indirect, recursive, all}}"
         )
     wanted = request.args()
-    found = {cid: how for cid, how in _pins(repo, kind, wanted) if kind in ("all", how)}
+    own = {cid: how for cid in wanted if (how := repo.pin_kind(cid))} if wanted else repo.pins()
+    below: set[Cid] = set()
+    # Which blocks are held indirectly is only known after reading every pinned tree: a last resort.
+    if kind in ("all", "indirect") and (not wanted or len(own) < len(set(wanted))):
+        roots = [cid for cid, how in repo.pins().items() if how == "recursive"]
+        below = {cid for root in roots for cid in repo.descendants(root)}
+    listed = {cid: "indirect" for cid in sorted(below) if not wanted or cid in wanted}
+    # A block's own pin after, and so instead of, an indirect one.
+    pairs = (*listed.items(), *own.items())
+    found = {cid: how for cid, how in pairs if kind in ("all", how)}
     for cid in wanted:
         if cid not in found:
             raise CommandError(f"path '{cid}' is not pinned")
@@ -256,18 +255,8 @@ def pin_ls(repo: BlockRepo, request: Request) -> Reply:
     return Reply([{"Keys": {str(cid): {"Type": how, "Name": ""} for cid, how in found.items()}}])
 
 
-def _pins(repo: BlockRepo, kind: str, wanted: Sequence[Cid]) -> Iterator[tuple[Cid, str]]:
-    own = {cid: how for cid in wanted if (how := repo.pin_kind(cid))} if wanted else repo.pins()
-    # Who holds a block indirectly is only known after reading every pinned tree: a last resort.
-    if kind in ("all", "indirect") and (not wanted or len(own) < len(set(wanted))):
-        roots = [cid for cid, how in repo.pins().items() if how == "recursive"]
-        below = {cid for root in roots for cid in repo.descendants(root)}
-        yield from ((cid, "indirect") for cid in sorted(below) if not wanted or cid in wanted)
-    yield from own.items()
-
-
 def identify(repo: BlockRepo, request: Request) -> Reply:
-    """Tell the peer ID; this daemon has no peers and no addresses."""
+    """Return the peer ID; this daemon has no peers and no addresses."""
     key = b"\x08\x01\x12\x20" + repo.peer_key()  # libp2p's form of an Ed25519 public key
     peer = to_base58(b"\x00\x24" + key)  # under the identity multihash
     return Reply(
@@ -285,12 +274,12 @@ def identify(repo: BlockRepo, request: Request) -> Reply:
 
 
 def version(repo: BlockRepo, request: Request) -> Reply:
-    """Tell the version."""
+    """Return the version."""
     return Reply([{"Version": _VERSION, "Commit": "", "Repo": "15", "System": "", "Golang": ""}])
 
 
 def repo_stat(repo: BlockRepo, request: Request) -> Reply:
-    """Tell how much is stored."""
+    """Return the number of blocks and their total size."""
     blocks, stored_bytes = repo.count()
     return Reply(
         [

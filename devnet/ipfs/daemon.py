@@ -2,9 +2,9 @@
 
     python -m devnet.ipfs.daemon --repo DIR --port 5001
 
-For tests, demos and development, where Kubo itself is not installed. It answers POST under
-/api/v0 like Kubo (`devnet.ipfs.commands`), and GET /ipfs/CID like a gateway. Like Kubo it refuses
-requests that a web page of another site could have sent, since there is no password.
+For tests, demos and development where Kubo is not installed. It answers POST under /api/v0 like
+Kubo (`devnet.ipfs.commands`), and GET /ipfs/CID like a gateway. Since there is no password, it
+refuses requests that a web page of another site could have sent, as Kubo does.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,13 +41,13 @@ _log = logging.getLogger(__name__)
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves each connection in a thread, and can end them all."""
+    """Serves each connection in a thread; `end_connections` ends them all."""
 
-    daemon_threads = True
+    daemon_threads = True  # a connection that idles must not keep the process alive
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], repo: BlockRepo) -> None:
-        if ":" in address[0]:
+        if ":" in address[0]:  # the family is read when the socket is made, in the line after
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
         self.repo = repo
@@ -55,17 +55,20 @@ class _Server(ThreadingHTTPServer):
         self._changed = threading.Condition()
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Note the connection, and serve it in a thread of its own."""
         with self._changed:
             self._open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
+        """Close the connection, and wake `end_connections`."""
         super().shutdown_request(request)
         with self._changed:
             self._open.discard(request)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log an error of a connection."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):  # the other side hung up or fell silent
             _log.debug("connection from %s: %s", client_address, error)
@@ -73,7 +76,9 @@ class _Server(ThreadingHTTPServer):
             _log.exception("connection from %s", client_address)
 
     def end_connections(self) -> None:
-        """Cut every open connection and wait for its thread, at most a few seconds."""
+        """Cut every open connection and wait for its thread, at most _STOP_S seconds."""
+        # server_close does not wait for daemon threads; one that still writes a block would do so
+        # in a folder that another daemon may have locked by then.
         with self._changed:
             for connection in self._open:
                 with suppress(OSError):  # already gone
@@ -89,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
+        """Run a command of the RPC."""
         url = urlsplit(self.path)
         command = url.path.removeprefix(_API)
         if not _is_origin_allowed(self.headers):
@@ -99,14 +105,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._run(command, parse_qs(url.query, keep_blank_values=True))
 
     def do_GET(self) -> None:
+        """Serve a file as a gateway does."""
         url = urlsplit(self.path)
         if url.path.startswith(_API):
             self._refuse(405, "405 - Method Not Allowed", {"Allow": "POST"})
-        elif url.path.startswith(_GATEWAY):
-            self._serve_file(url.path.removeprefix(_GATEWAY))
-        else:
+            return
+        if not url.path.startswith(_GATEWAY):
             self._refuse(404, "404 page not found")
+            return
+        try:
+            cid = Cid.parse(url.path.removeprefix(_GATEWAY))
+            reply = cat(self.server.repo, Request({"arg": [str(cid)]}, iter(())))
+        except CommonweightError as error:
+            self._refuse(400 if isinstance(error, Misconfigured) else 404, str(error))
+            return
+        # Opaque bytes, never a page: a page from here could call the RPC, being of its origin.
+        headers = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
+        headers |= {"Content-Length": str(reply.content_bytes), "ETag": f'"{cid}"'}
+        self._head(200, headers)
+        if self.command != "HEAD":
+            self._stream(reply, self.wfile.write)
 
+    # Refused or served as GET is: Kubo's RPC takes POST alone.
     do_HEAD = do_GET  # noqa: N815
     do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
@@ -121,15 +141,25 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.repo, Request(query, read_parts(self.headers, body))
             )
         except (CommonweightError, CommandError, BadUpload) as error:
+            # The sender reads no reply before it has sent its body.
             status = 400 if isinstance(error, BadUpload) else getattr(error, "status", 500)
             self._drop(body)
             self._error(error, status)
-        else:
-            self._drop(body)
-            self._answer(reply)
+            return
+        self._drop(body)
+        if reply.content_bytes is None:
+            self._send(200, reply.body(), {"Content-Type": "application/json"})
+            return
+        headers = {"Content-Type": "text/plain", "X-Stream-Output": "1"}
+        headers |= {"X-Content-Length": str(reply.content_bytes), "Transfer-Encoding": "chunked"}
+        self._head(200, headers)
+        self._stream(reply, lambda data: self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data)))
+        # Without the last chunk the receiver knows that the content broke off.
+        if not self.close_connection:
+            self.wfile.write(b"0\r\n\r\n")
 
     def _drop(self, body: Readable) -> None:
-        """Read what is left of the request, so that the next one starts where it should."""
+        """Read the rest of the request, so that the next one on this connection starts after it."""
         unread = 0
         try:
             while unread < _MAX_UNREAD and (data := body.read(65_536)):
@@ -139,40 +169,16 @@ class _Handler(BaseHTTPRequestHandler):
         if unread >= _MAX_UNREAD:
             self.close_connection = True
 
-    def _answer(self, reply: Reply) -> None:
-        if reply.content_bytes is None:
-            self._send(200, reply.body(), {"Content-Type": "application/json"})
-            return
-        headers = {"Content-Type": "text/plain", "X-Stream-Output": "1"}
-        headers |= {"X-Content-Length": str(reply.content_bytes), "Transfer-Encoding": "chunked"}
-        self._head(200, headers)
-        self._stream(reply, lambda data: self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data)))
-        if not self.close_connection:
-            self.wfile.write(b"0\r\n\r\n")
-
     def _stream(self, reply: Reply, write: Callable[[bytes], object]) -> None:
-        """Send the content; where a block turns out damaged, break off so that it is noticed."""
+        """Send the content; break off at a damaged block, so that the receiver notices."""
+        # The status line has been sent: there is no other way left to report an error.
         try:
             for data in reply.content:
-                if data:
+                if data:  # an empty chunk would end the content
                     write(data)
         except CommonweightError as error:
             _log.warning("%s broke off: %s", self.path, error)
             self.close_connection = True
-
-    def _serve_file(self, path: str) -> None:
-        try:
-            cid = Cid.parse(path)
-            reply = cat(self.server.repo, Request({"arg": [str(cid)]}, iter(())))
-        except CommonweightError as error:
-            self._refuse(400 if isinstance(error, Misconfigured) else 404, str(error))
-            return
-        # Opaque bytes, never a page: a page from here could call the RPC, being of its origin.
-        headers = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
-        headers |= {"Content-Length": str(reply.content_bytes), "ETag": f'"{cid}"'}
-        self._head(200, headers)
-        if self.command != "HEAD":
-            self._stream(reply, self.wfile.write)
 
     def _error(self, error: Exception, status: int) -> None:
         answer = {"Message": str(error), "Code": 1 if status == 400 else 0, "Type": "error"}
@@ -197,31 +203,33 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def version_string(self) -> str:
+        """Return the Server header, which would else name Python's version."""
         return "commonweight-dev-ipfs"
 
     def log_message(self, format: str, *args: Any) -> None:
+        """Log a request at level DEBUG, instead of on stderr."""
         _log.debug(format, *args)
 
 
 def _is_origin_allowed(headers: Message) -> bool:
-    """Tell whether no foreign web page can have sent this request (Kubo's own rules)."""
+    """Return whether no foreign web page can have sent this request, by Kubo's own rules."""
     source = headers.get("Origin") or headers.get("Referer")
     if source is None:
-        # A browser names its origin on every POST; one that does not is up to something.
+        # A browser names its origin on every POST: without one the request is suspicious.
         return not headers.get("User-Agent", "").startswith("Mozilla")
     try:
         return urlsplit(source).hostname in _LOCAL_HOSTS
-    except ValueError:
+    except ValueError:  # not a URL
         return False
 
 
 class DevIpfsDaemon:
-    """A dev IPFS daemon in this process, on a folder of its own.
+    """A dev IPFS daemon in this process, with a folder of its own.
 
         with DevIpfsDaemon(folder) as daemon:
             store = ContentStore(daemon.url)
 
-    `port` 0 takes a free one. Misconfigured when the folder or the port cannot be used.
+    Port 0 means a free one. Raises Misconfigured when the folder or the port cannot be used.
     """
 
     def __init__(self, repo: Path, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -231,7 +239,7 @@ class DevIpfsDaemon:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to serve; the daemon answers as soon as this returns."""
+        """Start serving; the daemon answers as soon as this returns."""
         repo = BlockRepo(self._folder)
         host, port = self._address
         try:
@@ -240,7 +248,7 @@ class DevIpfsDaemon:
             repo.close()
             reason = error.strerror or str(error)
             raise Misconfigured(f"cannot listen on {host} port {port}: {reason}") from None
-        # A restart keeps the port, so that those who know the URL find it again.
+        # A restart keeps the port, so that the URL stays valid.
         self._address = (host, self._server.server_address[1])
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
@@ -248,9 +256,11 @@ class DevIpfsDaemon:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving, cut open connections and release folder and port; harmless if stopped."""
+        """Stop serving, cut open connections, and release folder and port; may be called twice."""
         if self._server is None or self._thread is None:
             return
+        # First nobody new, then those who are connected, then the socket, and the lock last: the
+        # folder is free once nothing can write to it any more.
         self._server.shutdown()
         self._thread.join()
         self._server.end_connections()
@@ -260,13 +270,13 @@ class DevIpfsDaemon:
 
     @property
     def url(self) -> str:
-        """The address to reach it at, as http://127.0.0.1:5001."""
+        """The daemon's URL, such as http://127.0.0.1:5001."""
         host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def repo(self) -> BlockRepo:
-        """The blocks and pins; tests bend a block by writing to `repo.block_path(cid)`."""
+        """The blocks and pins; tests damage a block by writing to `repo.block_path(cid)`."""
         if self._server is None:
             raise Misconfigured("the dev IPFS daemon is not running")
         return self._server.repo
@@ -285,7 +295,7 @@ class DevIpfsDaemon:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; print the URL on stdout once ready. Return the exit code."""
+    """Serve until SIGTERM or SIGINT and return the exit code; print the URL once ready."""
     parser = argparse.ArgumentParser(
         prog="python -m devnet.ipfs.daemon", description="Serve the Kubo RPC from a local folder."
     )
@@ -297,11 +307,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stopped = threading.Event()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, lambda number, frame: stopped.set())
     try:
         with DevIpfsDaemon(args.repo, args.host, args.port) as daemon:
             print(daemon.url, flush=True)

@@ -1,8 +1,8 @@
 """Request bodies read as they arrive: HTTP chunks and multipart parts, in bounded memory.
 
-`open_body` undoes the transfer coding (RFC 9112 §6, §7.1), `read_parts` the multipart/form-data
-(RFC 2046 §5.1) that the Kubo RPC takes files in. Nothing is held but a few hundred KiB, however
-large the upload.
+`open_body` decodes the transfer coding (RFC 9112 §6, §7.1), `read_parts` the multipart/form-data
+(RFC 2046 §5.1) in which the Kubo RPC takes files. Memory stays within a few hundred KiB, however
+large the upload is.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,12 @@ _MAX_HEADERS: Final = 16_384  # of one part
 
 
 class BadUpload(ValueError):
-    """A request body that breaks off or is not what its headers announce."""
+    """A request body breaks off, or differs from what its headers announce."""
 
 
 class _Lines(Readable, Protocol):
-    def readline(self, limit: int, /) -> bytes: ...
+    def readline(self, limit: int, /) -> bytes:
+        """Return bytes up to the next line feed, at most `limit`."""
 
 
 class _SizedBody:
@@ -35,6 +36,7 @@ class _SizedBody:
         self._left = size
 
     def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
         data = self._stream.read(min(size, self._left))
         self._left -= len(data)
         if not data and size and self._left:
@@ -51,6 +53,7 @@ class _ChunkedBody:
         self._ended = False
 
     def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, never of two chunks at once; none at the end."""
         if self._left == 0 and not self._ended:
             self._next_chunk()
         data = self._stream.read(min(size, self._left))
@@ -62,6 +65,8 @@ class _ChunkedBody:
         return data
 
     def _next_chunk(self) -> None:
+        # Extensions of a chunk follow its size after a semicolon. The digits are checked, since
+        # int() also takes signs, spaces and underscores.
         digits = self._line().split(b";")[0].strip()
         try:
             if not digits or set(digits) - set(b"0123456789abcdefABCDEF"):
@@ -82,9 +87,10 @@ class _ChunkedBody:
 
 
 def open_body(headers: Message, stream: _Lines) -> Readable:
-    """Return the decoded body of a request; BadUpload when its framing is not clear."""
+    """Return the decoded body of a request; raise BadUpload when its framing is ambiguous."""
     coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
     if coding is not None:
+        # Both headers at once are how requests are smuggled past a proxy (RFC 9112 §6.1).
         if coding.strip().lower() != "chunked" or length is not None:
             raise BadUpload("the request body must be chunked, or have a Content-Length")
         return _ChunkedBody(stream)
@@ -94,7 +100,7 @@ def open_body(headers: Message, stream: _Lines) -> Readable:
 
 
 class Part:
-    """One file of an upload: `name` as the sender calls it, content through `read`."""
+    """One file of an upload: `name` as the sender gave it, the content through `read`."""
 
     def __init__(self, reader: "_PartsReader", headers: Message) -> None:
         self._reader = reader
@@ -103,7 +109,7 @@ class Part:
         self.name = unquote(name) if isinstance(name, str) else ""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes of the content; none at the end of the part."""
+        """Return up to `size` bytes of the content, none at its end."""
         return self._reader.read(size)
 
 
@@ -114,7 +120,7 @@ class _PartsReader:
         self._buffer = bytearray(b"\r\n")  # so that the first boundary looks like the others
 
     def read(self, size: int) -> bytes:
-        """Return content up to the next boundary; none when it is reached."""
+        """Return content before the next boundary, none when it is reached."""
         while True:
             end = self._buffer.find(self._mark)
             # Without a boundary in sight, its beginning may still be the last bytes held.
@@ -126,9 +132,10 @@ class _PartsReader:
             self._fill()
 
     def next_headers(self) -> Message | None:
-        """Skip to the next part and return its headers; None after the last part."""
+        """Return the headers of the next part, or None after the last one."""
         while self.read(_READ_BYTES):
             pass
+        # The boundary is at the beginning of the buffer; "--" after it ends the upload.
         after = len(self._mark)
         while len(self._buffer) < after + 2:
             self._fill()
@@ -150,7 +157,7 @@ class _PartsReader:
 
 
 def read_parts(headers: Message, body: Readable) -> Iterator[Part]:
-    """Yield the parts of a multipart/form-data body; each must be read before the next."""
+    """Yield the parts of a multipart/form-data body, each to be read before the next."""
     boundary = headers.get_boundary()
     if headers.get_content_maintype() != "multipart" or not boundary:
         raise BadUpload("file argument is required: the body must be multipart/form-data")

@@ -38,5 +38,5 @@ def test_it_comes_back_with_its_chain_and_blocks(folder: Path) -> None:
 
 
 def test_geth_takes_blocks_of_whole_seconds(folder: Path) -> None:
-    with pytest.raises(Misconfigured, match=r"blocks of whole seconds, not of 0\.5 s"):
+    with pytest.raises(Misconfigured, match=r"in whole seconds, not 0\.5 s"):
         daemons.up(folder, Wanted(chain="geth", block_time=0.5))

@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,11 +177,14 @@ def test_a_failed_conversion_leaves_nothing(
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"GGUF")
 
-    def fail(gguf: Path, folder: Path) -> None:
+    def fail(folder: Path) -> None:
         (folder / "half").write_text("written")
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(gguf_package, "_convert", fail)
+    config = SimpleNamespace(quantization_config={})
+    model = SimpleNamespace(config=config, save_pretrained=fail)
+    transformers = SimpleNamespace(from_pretrained=lambda *args, **named: model)
+    monkeypatch.setattr(gguf_package, "AutoModelForCausalLM", transformers)
     lines: list[str] = []
     with pytest.raises(RuntimeError, match="disk full"):
         gguf_package.convert_gguf(gguf, tmp_path / "cache", lines.append)
