@@ -19,7 +19,7 @@ from protocol.types import Digest
 from storage.ipfs import ContentStore
 from tests.storage.content import content, write
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "devnet.ipfs.daemon", "--port", "0", "--repo"]
 
 

@@ -24,7 +24,7 @@ from protocol.types import Address, RoundId
 from tests.chain.anvil import running_anvil
 from tests.chain.relay import Request, relayed
 from tests.chain.stage import ask, now
-from tests.federation.test_ledger import Ledger
+from tests.rounds.test_roles import Ledger
 from tests.world import World
 
 ROUND = RoundId(1)
