@@ -1,4 +1,4 @@
-"""Whether there is room for a job, asked before its first byte instead of in the middle of it."""
+"""Checks of free disk and memory, before the first byte of a job instead of in its middle."""
 
 import os
 import shutil
@@ -8,7 +8,8 @@ from protocol.errors import Misconfigured
 
 
 def check_disk(folder: Path, needed: int, purpose: str) -> int:
-    """Return the free bytes on the disk of `folder`; Misconfigured when `needed` are not there."""
+    """Return the free bytes on the disk of `folder`; Misconfigured when fewer than `needed`."""
+    # The folder may not exist yet; its nearest parent lies on the same disk.
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -20,7 +21,7 @@ def check_disk(folder: Path, needed: int, purpose: str) -> int:
 
 
 def check_memory(needed: int, purpose: str) -> int:
-    """Return the bytes of memory to be had; Misconfigured when `needed` are not."""
+    """Return the available bytes of memory; Misconfigured when fewer than `needed`."""
     free = free_memory()
     if needed > free:
         raise Misconfigured(
@@ -30,7 +31,7 @@ def check_memory(needed: int, purpose: str) -> int:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that can be had without swapping."""
+    """Return the bytes of memory that are available without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:  # not Linux: caches count as taken here
@@ -40,5 +41,5 @@ def free_memory() -> int:
 
 
 def bytes_in(folder: Path) -> int:
-    """Return the size of all files below `folder`: what need not be written again."""
+    """Return the size of all files below `folder`, which need not be written again."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
