@@ -43,9 +43,11 @@ class _TimedReader(io.RawIOBase):
         self._silence_s = sock.gettimeout()
 
     def readable(self) -> bool:
+        """Whether it can be read: always."""
         return True
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        """Read what arrives next; TimeoutError when the deadline has passed."""
         ends_at: float | None = getattr(_THREAD, "ends_at", None)
         if ends_at is not None:
             left = ends_at - time.monotonic()

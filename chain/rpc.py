@@ -118,6 +118,16 @@ def connect(
     return w3
 
 
+class _Connection(threading.local):
+    """A session for each thread: requests does not promise that one may be shared."""
+
+    def __init__(self, url: str) -> None:
+        self.session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, TimedAdapter())
+        self.session.trust_env = urlsplit(url).hostname not in _LOOPBACK  # no proxy to itself
+
+
 class RpcProvider(JSONBaseProvider):
     """JSON-RPC over HTTP with one session per thread; `place` is the URL without its secrets."""
 
@@ -135,7 +145,7 @@ class RpcProvider(JSONBaseProvider):
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._no_pending_until = 0.0
-        self._local = threading.local()
+        self._connection = _Connection(rpc_url)
 
     def __str__(self) -> str:
         return f"RPC connection {self.place}"
@@ -217,7 +227,7 @@ class RpcProvider(JSONBaseProvider):
         """Return the node's response with its body, which is None when it is too large."""
 
         def post() -> requests.Response:
-            return self._session().post(
+            return self._connection.session.post(
                 self._url,
                 data=body,
                 headers={"Content-Type": "application/json"},
@@ -255,17 +265,6 @@ class RpcProvider(JSONBaseProvider):
                 f"the Ethereum RPC at {self.place} cannot be reached ({_cause(error)}):"
                 " check that it runs there"
             ) from error
-
-    def _session(self) -> requests.Session:
-        # One per thread: requests does not promise that a session may be shared.
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, TimedAdapter())
-            session.trust_env = urlsplit(self._url).hostname not in _LOOPBACK  # no proxy to itself
-            self._local.session = session
-        return session
 
 
 @contextmanager

@@ -170,7 +170,7 @@ class TreeBuilder:
             )
         depth = tree_depth(self.leaf_count)
         subtrees = self._subtrees.copy()  # more leaves may follow
-        if self.leaf_count == 1 << depth:
+        if self.leaf_count == 1 << depth:  # full: there is no empty place to join
             return subtrees[0]
         right = ZERO
         for level in range(depth):

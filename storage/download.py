@@ -110,9 +110,11 @@ class _TimedReader(io.RawIOBase):
         self._clock = clock
 
     def readable(self) -> bool:
+        """Whether it can be read: always."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read what arrives next."""
         with self._clock.timing(self._sock):
             return self._sock.recv_into(buffer)
 
@@ -125,10 +127,12 @@ class _TimedSocket:
         self._clock = clock
 
     def sendall(self, data: bytes) -> None:
+        """Send all of `data`."""
         with self._clock.timing(self._sock):
             self._sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        """Return the stream that http.client parses."""
         return io.BufferedReader(_TimedReader(self._sock, self._clock), _READ_BYTES)
 
     def close(self) -> None:

@@ -177,6 +177,7 @@ class _Rounds:
         self.builder = builder
 
     def compress(self, chains: Any, block: Any) -> None:
+        """Add one block to the chaining values; both are pointers to rows of one word per lane."""
         build = self.builder
         before = [build.load(_row(build, chains, i), align=4) for i in range(8)]
         words = [build.load(_row(build, block, t), align=4) for t in range(16)]
@@ -189,8 +190,10 @@ class _Rounds:
             build.store(build.add(old, new), _row(build, chains, i), align=4)
 
     def round(self, state: list[Any], k: int, word: Any) -> list[Any]:
+        """Return the working variables a to h after one round (FIPS 180-4 §6.2.2, step 3)."""
         a, b, c, d, e, f, g, h = state
         build = self.builder
+        # Ch and Maj with one operation less than in FIPS 180-4 §4.1.2.
         choice = build.xor(g, build.and_(e, build.xor(f, g)))
         majority = build.or_(build.and_(a, b), build.and_(c, build.or_(a, b)))
         added = self.sum(h, build.add(word, _constant(k)), choice, self.rotated(e, 6, 11, 25))
@@ -198,6 +201,7 @@ class _Rounds:
         return [first, a, b, c, build.add(d, added), e, f, g]
 
     def extended(self, words: list[Any]) -> Any:
+        """Return the next word of the message schedule (§6.2.2, step 1)."""
         build = self.builder
         x, y = words[-15], words[-2]
         first = build.xor(self.rotated(x, 7, 18), build.lshr(x, _constant(3)))
@@ -213,6 +217,7 @@ class _Rounds:
         return reduce(build.xor, turned)
 
     def sum(self, *terms: Any) -> Any:
+        """Return the sum of the terms, modulo 2^32 in each lane."""
         return reduce(self.builder.add, terms)
 
 
