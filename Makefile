@@ -50,8 +50,8 @@ PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
 	@command -v go >/dev/null || echo "Go not found: make daemons will not work; nothing else needs it"
 	touch $@
 
-# Compiled now, since no round should wait for it: 5 to 20 seconds. Without these loops everything
-# works, only more slowly, so a failure here is not one of the set-up.
+# Compiled now, since no round should wait for it: some ten seconds, twice that where hashing in lanes
+# wins. Without these loops everything works, only more slowly, so a failure here is none of the set-up.
 .venv/.compiled: .venv/.ready protocol/compiled/kernels.py
 	-$(BIN)/python -m protocol.compiled.warm_up
 	@touch $@

@@ -86,8 +86,8 @@ def find_revert_data(error: ContractLogicError | Web3RPCError) -> bytes | None:
     if isinstance(error, ContractLogicError):
         found = error.data
     else:
-        told = (error.rpc_response or {}).get("error")
-        found = told.get("data") if isinstance(told, dict) else None
+        reported = (error.rpc_response or {}).get("error")
+        found = reported.get("data") if isinstance(reported, dict) else None
     if isinstance(found, dict):
         found = found.get("data", found.get("result"))
     if not isinstance(found, str):

@@ -208,7 +208,7 @@ class RpcProvider(JSONBaseProvider):
             )
         raise Unavailable(f"the Ethereum RPC at {self.place} does not answer in JSON-RPC")
 
-    def _rate_limited(self, told: str, response: requests.Response) -> RateLimited:
+    def _rate_limited(self, reported: str, response: requests.Response) -> RateLimited:
         # Retry-After names seconds or a date (RFC 9110 §10.2.3).
         header, wait = response.headers.get("Retry-After", "").strip(), None
         if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
@@ -218,7 +218,7 @@ class RpcProvider(JSONBaseProvider):
                 wait = max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
         asked = "" if wait is None else f", asking to wait for {wait:.0f} s"
         return RateLimited(
-            f"the Ethereum RPC at {self.place} limits the rate of requests ({told}{asked}):"
+            f"the Ethereum RPC at {self.place} limits the rate of requests ({reported}{asked}):"
             " try again later",
             wait,
         )
@@ -296,8 +296,8 @@ def plain_errors() -> Iterator[None]:
 
 def error_message(error: Web3RPCError) -> str:
     """Return the message of the node's error object, on one line."""
-    told = (error.rpc_response or {}).get("error")
-    message = told.get("message") if isinstance(told, dict) else None
+    reported = (error.rpc_response or {}).get("error")
+    message = reported.get("message") if isinstance(reported, dict) else None
     return " ".join(str(message or error.message).split())
 
 
@@ -330,8 +330,8 @@ def _read_answer(body: bytes) -> RPCResponse | None:
 
 def _message(answer: RPCResponse) -> str:
     error = answer.get("error")
-    told = error.get("message") if isinstance(error, dict) else error
-    return " ".join(str(told or "").split())[:200]
+    reported = error.get("message") if isinstance(error, dict) else error
+    return " ".join(str(reported or "").split())[:200]
 
 
 def _is_rate_limit(answer: RPCResponse) -> bool:

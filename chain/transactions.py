@@ -96,7 +96,7 @@ class _Watch:
     stall: tuple[int, int] = (-1, 0)
     """The lowest nonce that is not mined, and the block since which that is so."""
     trouble: str = ""
-    told: set[int] = field(default_factory=set)
+    reported: set[int] = field(default_factory=set)
     """The nonces whose holders have been reported to the wallet's owner."""
 
 
@@ -373,8 +373,8 @@ class Sender:
             f"nonce {nonce} of {self.address} was held by transaction {which}, {origin}, which was"
             f" not mined within {STALLED_BLOCKS} blocks {outcome}"
         )
-        if nonce not in watch.told:
-            watch.told.add(nonce)
+        if nonce not in watch.reported:
+            watch.reported.add(nonce)
             self._tell(watch.trouble)
 
     def _transfer_to_itself(self, nonce: int, fees: Fees) -> Flight:
