@@ -40,7 +40,7 @@ JS_IPFS := tests/storage/js-ipfs
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-overhead bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
-setup: .venv/.ready contracts/node_modules/.ready
+setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
 
 SET_UP = scripts/setup_environment.py
 PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
@@ -49,6 +49,12 @@ PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
 	$(or $(PYTHON),$(NO_PYTHON)) $(SET_UP) .venv $(PROJECT)
 	@command -v go >/dev/null || echo "Go not found: make daemons will not work; nothing else needs it"
 	touch $@
+
+# Compiled now, since no round should wait for it: some ten seconds, twice that where hashing in lanes
+# wins. Without these loops everything works, only more slowly, so a failure here is none of the set-up.
+.venv/.compiled: .venv/.ready protocol/compiled/kernels.py
+	-$(BIN)/python -m protocol.compiled.warm_up
+	@touch $@
 
 # Without npm what needs no contract compiler, no anvil and no js-ipfs works all the same.
 contracts/node_modules/.ready: contracts/package.json contracts/package-lock.json

@@ -1,4 +1,4 @@
-"""A contract on the chain: calls by name, typed errors, and a check that it is there at all."""
+"""A contract on the chain: calls by name and typed errors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from protocol.types import Address
 
 
 class ContractClient:
-    """What the clients of one contract share: reads pinned to a block, writes by a wallet."""
+    """The base of the clients: reads pinned to a block, writes by a wallet."""
 
     def __init__(self, w3: Web3, address: Address, artifact: str, sender: Sender | None) -> None:
         self.w3 = w3
@@ -37,7 +37,7 @@ class ContractClient:
 
     @property
     def head(self) -> int:
-        """The block that this client reads from, or the latest."""
+        """The number of the block that this client reads from, or else of the latest."""
         if self.block is not None:
             return self.block
         with plain_errors():
@@ -45,7 +45,7 @@ class ContractClient:
 
     @property
     def sender(self) -> Sender:
-        """Who writes; Misconfigured when the client was made without a wallet."""
+        """The sender of transactions; Misconfigured when the client has no wallet."""
         if self._sender is None:
             raise Misconfigured(
                 f"{self.address} was opened for reading: sending a transaction needs a wallet"
@@ -53,9 +53,9 @@ class ContractClient:
         return self._sender
 
     def _read(self, name: str, *values: object, block: int | None = None) -> Any:
-        """Return what a view function answers at `block`, else at `self.block`, else at the latest.
+        """Return a view function's answer at `block`, else at `self.block`, else at the latest.
 
-        Never at "pending": what waits in the pool is anybody's to replace.
+        Never at "pending": what waits in the pool may still be replaced by anybody.
         """
         chosen = self.block if block is None else block
         with plain_errors():
@@ -64,12 +64,12 @@ class ContractClient:
             )
 
     def _dry_run(self, name: str, *values: object) -> None:
-        """Raise the Reverted that sending this call would end in now, if it would."""
+        """Raise the Reverted that this call would end in if it were sent now."""
         with plain_errors():
             self._function(name, values).call({"from": to_checksum_address(self.sender.address)})
 
     def _write(self, name: str, *values: object) -> Receipt:
-        """Send a call and return its receipt. Raises as `Sender.send` does."""
+        """Send a call and return its receipt; raises as `Sender.send` does."""
         with _fitting(name, values):
             data = self._contract.encode_abi(name, args=values)
         return self.sender.send(self.address, bytes.fromhex(data.removeprefix("0x")))
@@ -81,11 +81,11 @@ class ContractClient:
 
 @contextmanager
 def _fitting(name: str, values: Sequence[object]) -> Iterator[None]:
-    """Turn what web3 says of values of the wrong type or size into Misconfigured."""
+    """Turn web3's complaints of values of the wrong type or size into Misconfigured."""
     try:
         yield
     except (MismatchedABI, Web3ValidationError) as error:
-        # Bytes by their length only: one may be a salt that nobody should see yet.
+        # Bytes by their length only: they may be a salt, which is still secret.
         shown = ", ".join(
             f"{len(value)} bytes" if isinstance(value, bytes) else repr(value) for value in values
         )

@@ -1,4 +1,4 @@
-"""Putting contracts on the chain: a development token, and a federation."""
+"""Deployment of contracts: a development token and a federation."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from protocol.types import Address, TokenUnits
 
 
 def deploy_token(sender: Sender, supply: TokenUnits) -> Erc20:
-    """Return a new development token; the whole `supply` belongs to the sender.
+    """Return a new development token, whose whole `supply` belongs to the sender.
 
     Raises as `Sender.send` does.
     """
@@ -27,18 +27,18 @@ def deploy_token(sender: Sender, supply: TokenUnits) -> Erc20:
 def deploy_federation(sender: Sender, terms: Terms, aggregators: Sequence[Address]) -> Federation:
     """Return a new federation with its `deployment_block`; the sender is its sponsor.
 
-    The first of `aggregators` leads, the others stand by in this order. Reverted, without sending,
-    with the name of the term that is out of range; otherwise raises as `Sender.send` does.
+    The first of `aggregators` is active, the others are standbys in this order. Raises Reverted,
+    without sending, with the name of a term that is out of range; else as `Sender.send` does.
     """
     address, receipt = _deploy(sender, "Federation", terms.to_abi(), list(aggregators))
     return Federation(sender.w3, address, sender, deployment_block=receipt.block_number)
 
 
 def find_deployment_block(w3: Web3, address: Address) -> int:
-    """Return the first block at which the contract at `address` is there, or an earlier one.
+    """Return the block that deployed the contract at `address`, or an earlier one.
 
-    Looks at the code of some twenty blocks. A node that has forgotten old states makes it start at
-    0, which only costs time when events are read.
+    Reads the code at some twenty blocks. Where the node has forgotten old states the answer is 0,
+    which only costs time when events are read.
     """
     account = to_checksum_address(address)
     try:
@@ -58,6 +58,7 @@ def find_deployment_block(w3: Web3, address: Address) -> int:
 def _deploy(sender: Sender, artifact: str, *values: object) -> tuple[Address, Receipt]:
     compiled = load_artifact(artifact)
     contract = sender.w3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
+    # Not through web3's transact(): gas, fees and nonce are the Sender's.
     data = contract.constructor(*values).data_in_transaction
     receipt = sender.send(None, bytes.fromhex(str(data).removeprefix("0x")))
     if receipt.contract_address is None:

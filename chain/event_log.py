@@ -25,6 +25,8 @@ _REORGANISATION_BLOCKS: Final = 128
 class MissingLogs(Unavailable):
     """The node does not have all logs of a block: the same question may be answered later."""
 
+    service = "chain"
+
 
 class Counts(Protocol):
     """The contract's own counts at a block."""
@@ -97,12 +99,16 @@ class EventLog:
                 return self._history
             before = block_hash(self._w3, block)
             if before is None:
-                raise Unavailable(f"the Ethereum RPC does not have its own block {block}")
+                raise Unavailable(
+                    f"the Ethereum RPC does not have its own block {block}", service="chain"
+                )
             told = read_events(self._w3, self._address, first, block) if first <= block else []
             # Logs are asked for by number: on a chain that went another way meanwhile some are of
             # the one branch and some of the other.
             if block_hash(self._w3, block) != before:
-                raise Unavailable(f"the chain has another block {block} than a moment ago")
+                raise Unavailable(
+                    f"the chain has another block {block} than a moment ago", service="chain"
+                )
             # Without new events the old history is as good; it is never changed, a caller keeps it.
             history = self._history
             if told or history is None:

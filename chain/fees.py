@@ -1,10 +1,11 @@
-"""What a transaction offers for its gas (EIP-1559), whichever fee methods the node serves.
+"""The fees that a transaction offers (EIP-1559), whichever fee methods the node serves.
 
-The tip is what the node suggests (eth_maxPriorityFeePerGas), or else its gas price less the base
-fee, or else nothing. The most in all is twice the base fee and the tip, within the wallet's limit:
+The tip is the node's suggestion (eth_maxPriorityFeePerGas), or else its gas price less the base
+fee, or else nothing. The most in all is twice the base fee plus the tip, within the wallet's limit:
 six full blocks in a row cannot outrun it.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,15 +16,15 @@ from web3.types import RPCEndpoint
 from chain.rpc import plain_errors
 from protocol.errors import Misconfigured, Unavailable
 
-# Pools ask for 10% more to replace a transaction, some for 25% or 100%: each step goes on from what
-# the one before offered.
+# Pools ask for 10% more to replace a transaction, some for 25% or 100%: each step continues from
+# what the one before offered.
 STEPS: Final = ((9, 8), (5, 4), (3, 2), (2, 1))
 _CAP_STEP: Final = (7, 8)
 
 
 @dataclass(frozen=True)
 class Fees:
-    """What a transaction offers, in wei a unit of gas: the tip, and the most in all."""
+    """What a transaction offers, in wei per unit of gas: the tip, and the most in all."""
 
     tip: int
     most: int
@@ -31,14 +32,14 @@ class Fees:
 
 @dataclass(frozen=True)
 class Head:
-    """The latest block: its number, and its base fee in wei a unit of gas."""
+    """The latest block: its number, and its base fee in wei per unit of gas."""
 
     number: int
     base_fee: int
 
 
 def read_head(w3: Web3) -> Head:
-    """Return the latest block. Misconfigured on a chain without EIP-1559."""
+    """Return the latest block; Misconfigured on a chain without EIP-1559."""
     with plain_errors():
         block = w3.eth.get_block("latest")
     base = block.get("baseFeePerGas")
@@ -48,11 +49,19 @@ def read_head(w3: Web3) -> Head:
 
 
 def going_fees(w3: Web3, base_fee: int, limit: int) -> Fees:
-    """Return what to offer now. Unavailable when the base fee and the tip exceed `limit`."""
-    tip = _suggested_tip(w3, base_fee)
+    """Return what to offer now; Unavailable when the base fee and the tip exceed `limit`."""
+    tip = 0
+    with plain_errors():
+        try:
+            # Not w3.eth.max_priority_fee: it prints a warning and tries another optional method.
+            method = RPCEndpoint("eth_maxPriorityFeePerGas")
+            tip = int(str(w3.manager.request_blocking(method, [])), 16)
+        except (Web3RPCError, ValueError):
+            with suppress(Web3RPCError):
+                tip = max(0, int(w3.eth.gas_price) - base_fee)
     if base_fee + tip > limit:
         raise Unavailable(
-            f"gas costs {base_fee + tip:,} wei a unit now, the limit is {limit:,}:"
+            f"gas costs {base_fee + tip:,} wei per unit now, the limit is {limit:,}:"
             " wait or raise it",
             service="chain",
         )
@@ -62,11 +71,13 @@ def going_fees(w3: Web3, base_fee: int, limit: int) -> Fees:
 def raise_fees(
     before: Fees, at_least: Fees, limit: int, step: int = 0, *, tip_alone: bool = False
 ) -> Fees | None:
-    """Return higher fees than `before`, by step `step` of STEPS and from `at_least` upwards.
+    """Return higher fees than `before`, by step `step` of STEPS, and no less than `at_least`.
 
     None when `limit` leaves no room. With `tip_alone` the tip still rises at the limit, which
     replaces nothing but gets a transaction into a full pool.
     """
+    # Tip and most together: pools compare both with what they are to replace. Plus one, since the
+    # product is rounded down.
     factor = STEPS[min(step, len(STEPS) - 1)]
     most = min(max(_times(before.most, factor) + 1, at_least.most), limit)
     tip = min(max(_times(before.tip, factor) + 1, at_least.tip), most)
@@ -78,26 +89,12 @@ def raise_fees(
 def lower_fees(before: Fees, base_fee: int) -> Fees | None:
     """Return an eighth less than `before`, for a node that caps fees.
 
-    None when it is no more than the base fee and the tip already.
+    None when `before` is at most the base fee and the tip already.
     """
     needed = base_fee + before.tip
     if before.most <= needed:
         return None
     return Fees(before.tip, max(needed, _times(before.most, _CAP_STEP)))
-
-
-def _suggested_tip(w3: Web3, base_fee: int) -> int:
-    # Not w3.eth.max_priority_fee: it prints a warning and goes on to another optional method.
-    with plain_errors():
-        try:
-            method = RPCEndpoint("eth_maxPriorityFeePerGas")
-            return int(str(w3.manager.request_blocking(method, [])), 16)
-        except (Web3RPCError, ValueError):
-            pass
-        try:
-            return max(0, int(w3.eth.gas_price) - base_fee)
-        except Web3RPCError:
-            return 0
 
 
 def _times(fee: int, factor: tuple[int, int]) -> int:

@@ -74,7 +74,8 @@ class RoundHistory:
         """How the round began; Unavailable when the node has no log of it."""
         if self.opened_by is None:
             raise Unavailable(
-                f"the node does not have all logs: none says that round {self.round_id} was opened"
+                f"the node does not have all logs: none says that round {self.round_id} was opened",
+                service="chain",
             )
         return self.opened_by
 

@@ -1,4 +1,4 @@
-"""The contract's camelCase and this project's snake_case."""
+"""Conversion of the contract's camelCase to this project's snake_case."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""HTTP answers that end with the clock, in the headers as in the body.
+"""HTTP answers that end with the clock, in the headers as well as in the body.
 
-A timeout of `requests` bounds the wait for each packet, so an answer that drips lasts for ever.
+A timeout of `requests` bounds the wait for each packet, so a dripping answer lasts forever.
 
     session.mount("http://", TimedAdapter())
     with deadline(60.0):
@@ -20,12 +20,13 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+# The deadline reaches the reader by the thread, as none of the layers between would pass it on.
 _THREAD: Final = threading.local()
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Bound all that this thread receives through a `TimedAdapter` until the context ends."""
+    """Bound everything that this thread receives through a `TimedAdapter` within the context."""
     _THREAD.ends_at = time.monotonic() + seconds
     try:
         yield
@@ -34,7 +35,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 class _TimedReader(io.RawIOBase):
-    """Reads from a socket, waiting each time no longer than its timeout and the deadline allow."""
+    """Reads from a socket; each wait is bounded by the socket's timeout and by the deadline."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw  # its close() is what lets the socket go
@@ -42,9 +43,11 @@ class _TimedReader(io.RawIOBase):
         self._silence_s = sock.gettimeout()
 
     def readable(self) -> bool:
+        """Whether it can be read: always."""
         return True
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        """Read what arrives next; TimeoutError when the deadline has passed."""
         ends_at: float | None = getattr(_THREAD, "ends_at", None)
         if ends_at is not None:
             left = ends_at - time.monotonic()
@@ -54,6 +57,7 @@ class _TimedReader(io.RawIOBase):
         return cast("int | None", self._raw.readinto(buffer))
 
     def close(self) -> None:
+        """Close the reader and let the socket go."""
         self._raw.close()
         super().close()
 
@@ -87,7 +91,7 @@ class TimedAdapter(HTTPAdapter):
     """An adapter of `requests`, through proxies too, whose answers obey `deadline`."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of direct connections."""
+        """Create the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 

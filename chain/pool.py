@@ -1,9 +1,10 @@
-"""A node's pool as one wallet meets it: what it takes and at what price, and what it knows."""
+"""A node's pool as one wallet sees it: what it takes, at what price, and what it knows."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -28,30 +29,30 @@ from protocol.types import Digest
 _GAS_MARGIN: Final = (6, 5)  # the state may change between the estimate and the block
 MOST_GAS: Final = 2**24
 """The most gas that a transaction may have (EIP-7825)."""
-# geth's words. A smaller number is what the wallet's ether would pay for.
+# geth's words. A number below MOST_GAS is what the wallet's ether would pay for.
 _ALLOWANCE: Final = re.compile(r"gas required exceeds allowance \((\d+)\)")
 
 
 class Answer(Enum):
-    """What became of an offer."""
+    """The outcome of an offer."""
 
     TAKEN_UP = auto()
     NONCE_USED = auto()
-    """The nonce is mined already, or out of the node's reach."""
+    """The nonce is mined already, or too far ahead for the node."""
     OCCUPIED = auto()
-    """Another transaction waits under the nonce, and was not or could not be replaced."""
+    """Another transaction waits under the nonce and was not, or could not be, replaced."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The transaction that waits under a nonce, as far as the node tells."""
+    """The transaction that waits under a nonce, as far as the node reports it."""
 
     transaction_hash: str
     fees: Fees
 
 
 class Pool:
-    """Offers a wallet's transactions to a node, for fees of at most `limit` wei a unit of gas."""
+    """Offers a wallet's transactions to a node, for fees of at most `limit` wei per unit of gas."""
 
     def __init__(self, w3: Web3, wallet: Wallet, chain_id: int, nonces: Nonces, limit: int) -> None:
         self._w3 = w3
@@ -64,11 +65,11 @@ class Pool:
     # ------------------------------------------------------------------- reads
 
     def head(self) -> Head:
-        """Return the latest block. Misconfigured on a chain without EIP-1559."""
+        """Return the latest block; Misconfigured on a chain without EIP-1559."""
         return read_head(self._w3)
 
     def going_fees(self) -> Fees:
-        """Return what to offer now. Unavailable when gas costs more than the limit."""
+        """Return what to offer now; Unavailable when gas costs more than the limit."""
         return going_fees(self._w3, self.head().base_fee, self.limit)
 
     def mined(self) -> int:
@@ -77,22 +78,28 @@ class Pool:
             return self._w3.eth.get_transaction_count(self._account, "latest")
 
     def pending(self) -> int:
-        """Return that count with what waits in the pool, where the node tells it."""
+        """Return that count including what waits in the pool, where the node counts it."""
         with plain_errors():
             return self._w3.eth.get_transaction_count(self._account, "pending")
 
     def knows(self, flight: Flight) -> bool:
         """Whether the node knows any of a flight's transactions, waiting or mined."""
+        # The newest first: it is the likeliest, and each look is a request.
         return any(self._knows(each) for each in reversed(flight.hashes))
 
     def find_receipt(self, flight: Flight) -> TxReceipt | None:
         """Return the receipt of whichever of a flight's transactions was mined."""
-        with plain_errors():
-            found = (self._get_receipt(each) for each in reversed(flight.hashes))
-            return next((receipt for receipt in found if receipt is not None), None)
+        for transaction_hash in reversed(flight.hashes):
+            with plain_errors(), suppress(TransactionNotFound, TransactionIndexingInProgress):
+                receipt = self._w3.eth.get_transaction_receipt(HexBytes(transaction_hash))
+                # A receipt without a block is that of a waiting transaction.
+                if receipt.get("blockNumber") is not None:
+                    return receipt
+        return None
 
     def find_holder(self, nonce: int) -> Holder | None:
-        """Return the wallet's transaction that waits under `nonce`, where the node tells it."""
+        """Return the wallet's transaction that waits under `nonce`, where the node reports it."""
+        # Neither is standard: a node serves one, the other or none.
         methods: tuple[tuple[str, list[str]], ...] = (
             ("eth_getTransactionBySenderAndNonce", [self._account, hex(nonce)]),
             ("txpool_contentFrom", [self._account]),
@@ -104,22 +111,28 @@ class Pool:
                     waiting = {**answer["queued"], **answer["pending"]}
                     answer = waiting.get(str(nonce))
                 if answer is not None:
-                    return _as_holder(answer)
+                    tip, most = (
+                        int(str(answer.get(name) or answer["gasPrice"]), 16)  # before EIP-1559
+                        for name in ("maxPriorityFeePerGas", "maxFeePerGas")
+                    )
+                    return Holder(str(answer["hash"]), Fees(tip, most))
             except (Web3Exception, CommonweightError, KeyError, TypeError, ValueError):
-                continue
+                continue  # not served, or in another form: it is only for a better report
         return None
 
     def estimate_gas(self, call: Call, block: Literal["pending", "latest"] = "pending") -> int:
-        """Return the gas to send `call` with. Reverted when the contract refuses it on `block`.
+        """Return the gas to send `call` with.
 
-        That is the next block, where it runs: at a deadline the latest may be too early.
-        Misconfigured when it needs more than any transaction may have.
+        Raises Reverted when the contract refuses it on `block`: by default the next one, where it
+        will run, as at a deadline the latest may be too early. Raises Misconfigured when it needs
+        more than any transaction may have.
         """
         request = self.request(call)
         with plain_errors():
             try:
                 needed = self._w3.eth.estimate_gas(request, block)
             except Web3RPCError as error:
+                # An allowance this high is the node's cap, not the wallet's ether.
                 allowance = _ALLOWANCE.search(error_message(error))
                 if allowance and int(allowance.group(1)) >= MOST_GAS:
                     raise _too_much_gas("more than that") from error
@@ -134,8 +147,8 @@ class Pool:
         """Send the flight's call at `fees`, or at what the node asks for instead.
 
         The fees rise until a full pool takes the transaction, and with `displaces` until it
-        replaces whatever waits under its nonce; they fall where the node caps them. Unavailable
-        when the node refuses it even so, Misconfigured when the wallet cannot pay.
+        replaces whatever waits under its nonce; they fall where the node caps them. Raises
+        Unavailable when the node refuses it even so, Misconfigured when the wallet cannot pay.
         """
         stands, step = flight.fees, 0
         try:
@@ -152,7 +165,15 @@ class Pool:
                 if refusal is Refusal.OTHER:
                     raise self._refused(flight, message)
                 if refusal is Refusal.FEE_CAP:
-                    fees = self._below_the_cap(flight, message)
+                    lower = lower_fees(fees, self.head().base_fee)
+                    if lower is None:
+                        raise Unavailable(
+                            f"the Ethereum RPC refuses {flight.gas:,} gas even at the"
+                            f" {fees.most:,} wei per unit that they cost now: {message}",
+                            service="chain",
+                        )
+                    flight.ceiling = lower.most  # never to rise past the cap again
+                    fees = lower
                     continue
                 is_occupied = refusal is Refusal.OCCUPIED
                 higher = raise_fees(fees, fees, flight.ceiling, step, tip_alone=not is_occupied)
@@ -161,30 +182,27 @@ class Pool:
                 if higher is None:
                     raise Unavailable(
                         f"the pool of the Ethereum RPC does not take the transaction at"
-                        f" {fees.most:,} wei a unit of gas, the limit is {flight.ceiling:,}:"
+                        f" {fees.most:,} wei per unit of gas, the limit is {flight.ceiling:,}:"
                         f" {message}",
                         service="chain",
                     )
                 fees, step = higher, step + 1
         finally:
-            flight.fees = stands
-
-    def _below_the_cap(self, flight: Flight, message: str) -> Fees:
-        lower = lower_fees(flight.fees, self.head().base_fee)
-        if lower is None:
-            raise Unavailable(
-                f"the Ethereum RPC refuses {flight.gas:,} gas even at the {flight.fees.most:,} wei"
-                f" a unit that they cost now: {message}",
-                service="chain",
-            )
-        flight.ceiling = lower.most
-        return lower
+            flight.fees = stands  # a refused offer did not change what waits
 
     def _submit(self, flight: Flight) -> tuple[Refusal | None, str]:
         """Send the flight's call at its fees; return the refusal, if any, and its words."""
-        raw = self._sign(flight)
+        assert flight.call is not None
+        transaction = self.request(flight.call)
+        transaction["nonce"] = Nonce(flight.nonce)
+        transaction["gas"] = flight.gas
+        transaction["maxFeePerGas"] = Wei(flight.fees.most)
+        transaction["maxPriorityFeePerGas"] = Wei(flight.fees.tip)
+        transaction["chainId"] = self._chain_id
+        raw = self._wallet.sign(transaction)
         transaction_hash = Digest(keccak(raw))
         is_new = transaction_hash not in flight.hashes  # signatures are deterministic
+        # Noted before it is sent: if the line breaks then, the wait looks for this hash as well.
         if is_new:
             flight.hashes.append(transaction_hash)
         with plain_errors():
@@ -202,24 +220,15 @@ class Pool:
                 pass  # it may have arrived before the line broke: the wait will show
         return None, ""
 
-    def _sign(self, flight: Flight) -> bytes:
-        assert flight.call is not None
-        transaction = self.request(flight.call)
-        transaction["nonce"] = Nonce(flight.nonce)
-        transaction["gas"] = flight.gas
-        transaction["maxFeePerGas"] = Wei(flight.fees.most)
-        transaction["maxPriorityFeePerGas"] = Wei(flight.fees.tip)
-        transaction["chainId"] = self._chain_id
-        return self._wallet.sign(transaction)
-
     def request(self, call: Call) -> TxParams:
-        """Return a call as estimates and eth_call take it."""
+        """Return a call in the form that estimates and eth_call take."""
         request: TxParams = {"from": self._account, "data": call.data, "value": Wei(call.value)}
         if call.to is not None:
             request["to"] = to_checksum_address(call.to)
         return request
 
     def _refused(self, flight: Flight, message: str) -> Misconfigured | Unavailable:
+        # By the balance, not by the words: every client has its own for a lack of ether.
         assert flight.call is not None
         cost = flight.gas * flight.fees.most + flight.call.value
         with plain_errors():
@@ -230,13 +239,6 @@ class Pool:
                 " send it some ether"
             )
         return Unavailable(f"the Ethereum RPC refuses the transaction: {message}", service="chain")
-
-    def _get_receipt(self, transaction_hash: Digest) -> TxReceipt | None:
-        try:
-            receipt = self._w3.eth.get_transaction_receipt(HexBytes(transaction_hash))
-        except (TransactionNotFound, TransactionIndexingInProgress):
-            return None
-        return receipt if receipt.get("blockNumber") is not None else None
 
     def _knows(self, transaction_hash: Digest) -> bool:
         with plain_errors():
@@ -251,10 +253,3 @@ def _too_much_gas(needed: str) -> Misconfigured:
     return Misconfigured(
         f"no transaction may have more than {MOST_GAS:,} gas (EIP-7825), the call needs {needed}"
     )
-
-
-def _as_holder(answer: Any) -> Holder:
-    most = answer.get("maxFeePerGas") or answer["gasPrice"]
-    tip = answer.get("maxPriorityFeePerGas") or answer["gasPrice"]
-    transaction_hash = answer["hash"]
-    return Holder(str(transaction_hash), Fees(int(str(tip), 16), int(str(most), 16)))

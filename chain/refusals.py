@@ -1,4 +1,4 @@
-"""Why a node did not take a transaction, from its words: clients have no codes in common.
+"""Why a node refused a transaction, read from its words: clients share no error codes.
 
 The words are those of geth (core/txpool/errors.go), anvil and reth (PoolError), Erigon
 (txpoolcfg.DiscardReason), Nethermind (AcceptTxResult) and Besu (RpcErrorType).
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Refusal(Enum):
-    """What to do about it differs."""
+    """The kinds of refusal, which call for different answers."""
 
     KNOWN = auto()
     """The pool has this very transaction."""
@@ -21,7 +21,7 @@ class Refusal(Enum):
     PRICE = auto()
     """The pool wants more: it is full, or has a minimum."""
     FEE_CAP = auto()
-    """The node itself refuses to pass on a transaction that may cost this much in all."""
+    """The node refuses to pass on a transaction that may cost this much in all."""
     OTHER = auto()
 
 
@@ -43,5 +43,5 @@ _PATTERNS: Final = tuple((kind, re.compile(words, re.IGNORECASE)) for kind, word
 
 
 def read_refusal(message: str) -> Refusal:
-    """Return what kind of refusal a node's error message tells."""
+    """Return the kind of refusal that a node's error message means."""
     return next((kind for kind, words in _PATTERNS if words.search(message)), Refusal.OTHER)

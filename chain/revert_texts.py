@@ -1,6 +1,6 @@
-"""Each error of a contract in words that name the values that clashed.
+"""Each error of a contract, in words that name the clashing values.
 
-`{deadline:time}` shows a Unix time, `{escrow:amount}` a number of token units.
+`{deadline:time}` shows a Unix time, `{escrow:amount}` an amount in token units.
 """
 
 from collections.abc import Mapping
@@ -121,7 +121,7 @@ PANICS: dict[int, str] = {
 
 
 def describe(name: str, arguments: Mapping[str, Any]) -> str:
-    """Return the error in words; one without words here is listed with its values."""
+    """Return the error in words; an error without a text here is listed with its values."""
     template = TEXTS.get(name)
     if template is None:
         listed = ", ".join(f"{key} {_Shown(value)}" for key, value in arguments.items())
@@ -130,7 +130,7 @@ def describe(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 class _Shown:
-    """A value in a text: enums by name, digests as hex, and `:time` or `:amount` for numbers."""
+    """A value in a text: enums by name, digests in hex, numbers also as `:time` or `:amount`."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -138,7 +138,10 @@ class _Shown:
     def __format__(self, form: str) -> str:
         value = self._value
         if form == "time":
-            return _utc(value)
+            try:
+                return datetime.fromtimestamp(value, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            except (ValueError, OverflowError, OSError):  # a uint64 reaches past the year 9999
+                return str(value)
         if form == "amount":
             return f"{value:,}"
         if isinstance(value, IntEnum):
@@ -146,10 +149,3 @@ class _Shown:
         if isinstance(value, bytes):
             return "0x" + value.hex()
         return format(value, form)
-
-
-def _utc(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)

@@ -1,6 +1,6 @@
 """Why a contract refused: its error by name, its values by type, and a line that names both.
 
-Knows every error of the federation and of OpenZeppelin's ERC-20, `Error(string)` and `Panic`.
+Covers every error of the federation and of OpenZeppelin's ERC-20, `Error(string)` and `Panic`.
 
     try:
         federation.commit(round_id, commitment)
@@ -58,7 +58,7 @@ class _ErrorType:
 
 
 def decode_revert(data: bytes) -> Reverted:
-    """Return the error that a contract's revert data stands for; `Unknown` when nobody knows it."""
+    """Return the error that a contract's revert data encodes; `Unknown` for any other."""
     if not data:
         return Reverted(UNKNOWN, {}, "the contract reverted without saying why")
     shown = {"data": "0x" + data.hex()}
@@ -71,6 +71,7 @@ def decode_revert(data: bytes) -> Reverted:
         values = decode(kind.types, data[4:])
         read = [reader(value) for reader, value in zip(kind.readers, values, strict=True)]
     except (DecodingError, ValueError, UnicodeDecodeError):
+        # The data is the contract's word, and it may be anybody's contract.
         return Reverted(UNKNOWN, shown, f"the contract reverted with a malformed {kind.name}")
     arguments: dict[str, Any] = dict(zip(kind.fields, read, strict=True))
     if kind.name == "Panic":
@@ -79,20 +80,21 @@ def decode_revert(data: bytes) -> Reverted:
 
 
 def find_revert_data(error: ContractLogicError | Web3RPCError) -> bytes | None:
-    """Return the revert data in what web3 raised, or None. Nodes put it in different places."""
+    """Return the revert data in what web3 raised, or None."""
+    # Nodes put it in different places: as the error's data, in a field of it, or after a word.
     found: object
     if isinstance(error, ContractLogicError):
         found = error.data
     else:
-        told = (error.rpc_response or {}).get("error")
-        found = told.get("data") if isinstance(told, dict) else None
+        reported = (error.rpc_response or {}).get("error")
+        found = reported.get("data") if isinstance(reported, dict) else None
     if isinstance(found, dict):
         found = found.get("data", found.get("result"))
     if not isinstance(found, str):
         return None
     digits = found.removeprefix("Reverted ").removeprefix("0x")
     try:
-        return bytes.fromhex(digits) if found != digits else None
+        return bytes.fromhex(digits) if found != digits else None  # hex without a prefix is text
     except ValueError:
         return None
 
@@ -109,6 +111,7 @@ def _error_entries(artifact: str) -> list[dict[str, Any]]:
 
 @cache
 def _error_types() -> dict[bytes, _ErrorType]:
+    # Their selectors follow from names and types, so the ABI is all that is needed.
     entries = [
         *_error_entries("DevToken"),
         *_error_entries("Federation"),
@@ -119,29 +122,22 @@ def _error_types() -> dict[bytes, _ErrorType]:
     for entry in entries:
         inputs = entry["inputs"]
         types = tuple(field["type"] for field in inputs)
+        # What a value becomes beyond its ABI type: an enum, an address with capitals, a word.
+        readers: list[Callable[[Any], Any]] = []
+        for field in inputs:
+            if field.get("internalType") in _ENUMS:
+                readers.append(_ENUMS[field["internalType"]])
+            elif field["type"] == "address":
+                readers.append(to_checksum_address)
+            elif field["name"] == "term":  # a bytes32 of ASCII, such as "stake"
+                readers.append(lambda value: value.rstrip(b"\0").decode("ascii"))
+            else:
+                readers.append(lambda value: value)
         selector = keccak(text=f"{entry['name']}({','.join(types)})")[:4]
         known[selector] = _ErrorType(
             name=entry["name"],
             fields=tuple(snake_case(field["name"]) for field in inputs),
             types=types,
-            readers=tuple(_reader(field) for field in inputs),
+            readers=tuple(readers),
         )
     return known
-
-
-def _reader(field: Mapping[str, Any]) -> Callable[[Any], Any]:
-    if field.get("internalType") in _ENUMS:
-        return _ENUMS[field["internalType"]]
-    if field["type"] == "address":
-        return to_checksum_address
-    if field["name"] == "term":
-        return _read_ascii
-    return _same
-
-
-def _read_ascii(value: bytes) -> str:
-    return value.rstrip(b"\0").decode("ascii")
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -1,13 +1,13 @@
-"""The connection to an Ethereum node, and the one place where its failures get their names.
+"""The connection to an Ethereum node, and the one place that classifies its failures.
 
 - The node cannot be reached, is too slow, or answers HTTP 5xx: Unavailable.
 - It limits the rate of requests, in HTTP or in JSON-RPC: the request waits and is sent again, up to
-  a limit in time; then RateLimited, which is Unavailable too.
+  a time limit; then RateLimited, which is Unavailable too.
 - It refuses the address or key (other HTTP 4xx), or serves another chain: Misconfigured.
 - A contract reverts: chain.reverts.Reverted, with the contract's own error decoded.
 
-Every answer has a limit in bytes and in seconds. What a node does not know at "pending" it is asked
-at "latest".
+Every answer is limited in bytes and in seconds. A node that does not serve "pending" is asked at
+"latest".
 
     w3 = connect("http://127.0.0.1:8545", chain_id=31337)
     with plain_errors():
@@ -20,7 +20,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -52,7 +52,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LIMIT_EXCEEDED = -32005  # EIP-1474's code for a request that asks for too much
 _TOTAL_TIMEOUTS: Final = 4  # an answer may be silent for one timeout, and take four in all
 _PIECE_BYTES: Final = 1 << 16
-_MAX_DEPTH: Final = 100  # web3 lifts Python's own limit so far that parsing could end the process
+_MAX_DEPTH: Final = 100
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 8.0
 _ASK_PENDING_AGAIN_S: Final = 600.0
@@ -75,7 +75,7 @@ class TimedOut(Unavailable):
 
 
 class RateLimited(Unavailable):
-    """The node limits the rate of requests; `wait_s` is how long it asks to wait, if it says so."""
+    """The node limits the rate of requests; `wait_s` is the wait that it asks for, if any."""
 
     service = "chain"
 
@@ -93,10 +93,10 @@ def connect(
 ) -> Web3:
     """Return a connection to the node at `rpc_url` (http or https), after asking it for its chain.
 
-    It may be shared between threads. `timeout_s` bounds each silence of the node, four times as
-    much an answer; `patience_s` how long a request goes on while the node limits their rate.
-    Misconfigured when the URL is none or the node serves another chain than `chain_id`; Unavailable
-    when it is down.
+    It may be shared between threads. `timeout_s` bounds each silence of the node, and four times as
+    much a whole answer; `patience_s` bounds a request while the node limits their rate. Raises
+    Misconfigured for an invalid URL or when the node serves another chain than `chain_id`, and
+    Unavailable when it is down.
     """
     parts = urlsplit(rpc_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -105,9 +105,9 @@ def connect(
             service="chain",
         )
     provider = RpcProvider(rpc_url, timeout_s, patience_s)
-    # Neither ENS names nor web3's own gas and fee guesses: addresses are digits, chain.transactions
-    # sets gas and fees. Clique, BSC, Polygon and QBFT chains sign in a block's extraData, which
-    # web3 refuses beyond 32 bytes under that name.
+    # Neither ENS names nor web3's own guesses of gas and fees: addresses are digits, and
+    # chain.transactions sets gas and fees. Clique, BSC, Polygon and QBFT chains sign in a block's
+    # extraData, which web3 refuses beyond 32 bytes under that name.
     w3 = Web3(
         provider,
         middleware=[(AttributeDictMiddleware, "attrdict"), (ExtraDataToPOAMiddleware, "poa")],
@@ -124,32 +124,50 @@ def connect(
     return w3
 
 
+class _Connection(threading.local):
+    """A session for each thread: requests does not promise that one may be shared."""
+
+    def __init__(self, url: str) -> None:
+        self.session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, TimedAdapter())
+        self.session.trust_env = urlsplit(url).hostname not in _LOOPBACK  # no proxy to itself
+
+
 class RpcProvider(JSONBaseProvider):
-    """JSON-RPC over HTTP with one session a thread; `place` is the URL without its secrets."""
+    """JSON-RPC over HTTP with one session per thread; `place` is the URL without its secrets."""
 
     def __init__(
         self, rpc_url: str, timeout_s: float, patience_s: float = DEFAULT_PATIENCE_S
     ) -> None:
         super().__init__()
-        # A contract must not be able to send this machine to an URL of its choice (EIP-3668).
+        # A contract must not be able to send this machine to a URL of its choice (EIP-3668).
         self.global_ccip_read_enabled = False
-        self.place = _place(rpc_url)
+        # Without user, path and query, where providers put their keys: errors are logged and shown.
+        parts = urlsplit(rpc_url)
+        host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+        self.place = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
         self._url = rpc_url
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._no_pending_until = 0.0
-        self._local = threading.local()
+        self._connection = _Connection(rpc_url)
 
     def __str__(self) -> str:
         return f"RPC connection {self.place}"
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        """Return the node's answer; Unavailable or Misconfigured when there is none."""
+        """Return the node's answer; raises Unavailable or Misconfigured when there is none."""
         if "pending" not in params:
             return self._ask(method, params)
         if time.monotonic() >= self._no_pending_until:
             answer = self._ask(method, params)
-            if not _lacks_pending(method, answer):
+            # A node without "pending" says so in words of its own, or knows no such block.
+            if "error" in answer:
+                is_served = _NO_SUCH_BLOCK.search(_message(answer)) is None
+            else:
+                is_served = method != "eth_getBlockByNumber" or answer.get("result") is not None
+            if is_served:
                 return answer
             self._no_pending_until = time.monotonic() + _ASK_PENDING_AGAIN_S
         return self._ask(method, ["latest" if each == "pending" else each for each in params])
@@ -162,7 +180,7 @@ class RpcProvider(JSONBaseProvider):
             try:
                 return self._ask_once(method, params)
             except RateLimited as error:
-                # By chance, lest several roles that were refused together come back together.
+                # At random, lest several roles that were refused together return together.
                 wait = error.wait_s or pause * random.uniform(0.5, 1)
                 if time.monotonic() + wait > give_up:
                     raise
@@ -181,6 +199,7 @@ class RpcProvider(JSONBaseProvider):
                 f"the Ethereum RPC at {self.place} answers HTTP {status}: try again later",
                 service="chain",
             )
+        # As an answer, not as an exception: whoever asked for too much may ask for less.
         if body is None or status == 413:
             size = f"HTTP {status}: too large" if body is not None else "the answer is too large"
             error = {"code": _LIMIT_EXCEEDED, "message": size}
@@ -200,22 +219,56 @@ class RpcProvider(JSONBaseProvider):
             f"the Ethereum RPC at {self.place} does not answer in JSON-RPC", service="chain"
         )
 
-    def _rate_limited(self, told: str, response: requests.Response) -> RateLimited:
-        wait = _retry_after(response)
+    def _rate_limited(self, reported: str, response: requests.Response) -> RateLimited:
+        # Retry-After names seconds or a date (RFC 9110 §10.2.3).
+        header, wait = response.headers.get("Retry-After", "").strip(), None
+        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
+            wait = float(header)
+        else:
+            with suppress(ValueError, OverflowError):
+                wait = max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
         asked = "" if wait is None else f", asking to wait for {wait:.0f} s"
         return RateLimited(
-            f"the Ethereum RPC at {self.place} limits the rate of requests ({told}{asked}):"
+            f"the Ethereum RPC at {self.place} limits the rate of requests ({reported}{asked}):"
             " try again later",
             wait,
         )
 
     def _post(self, body: bytes) -> tuple[requests.Response, bytes | None]:
         """Return the node's response with its body, which is None when it is too large."""
+
+        def post() -> requests.Response:
+            return self._connection.session.post(
+                self._url,
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=self._timeout_s,
+                stream=True,  # the body is counted as it arrives, below
+            )
+
         try:
-            with deadline(_TOTAL_TIMEOUTS * self._timeout_s), self._try_post(body) as response:
-                return response, _read_body(response)
+            with deadline(_TOTAL_TIMEOUTS * self._timeout_s):
+                # 1. Send the request. A node may close an idle connection just as it is used again;
+                #    to ask twice does no harm: a transaction sent twice is the same transaction.
+                try:
+                    response = post()
+                except requests.Timeout:
+                    raise
+                except requests.ConnectionError:
+                    response = post()
+                # 2. Read the answer, up to the limit.
+                with response:
+                    answer = bytearray()
+                    for piece in response.iter_content(_PIECE_BYTES):
+                        answer += piece
+                        if len(answer) > MAX_ANSWER_BYTES:
+                            return response, None
+                    return response, bytes(answer)
         except requests.RequestException as error:
-            if _is_timeout(error):
+            # What comes late in a body arrives as a ConnectionError around urllib3's own error.
+            inner = error.args[0] if error.args else None
+            is_late = isinstance(inner, urllib3.exceptions.ReadTimeoutError)
+            if is_late or isinstance(error, requests.Timeout):
                 raise TimedOut(
                     f"the Ethereum RPC at {self.place} did not answer within {self._timeout_s:g} s"
                 ) from error
@@ -225,42 +278,13 @@ class RpcProvider(JSONBaseProvider):
                 service="chain",
             ) from error
 
-    def _try_post(self, body: bytes) -> requests.Response:
-        def post() -> requests.Response:
-            return self._session().post(
-                self._url,
-                data=body,
-                headers={"Content-Type": "application/json"},
-                timeout=self._timeout_s,
-                stream=True,
-            )
-
-        try:
-            return post()
-        except requests.Timeout:
-            raise
-        except requests.ConnectionError:
-            # A node may close an idle connection just as it is used again. Asking twice does no
-            # harm: a transaction sent twice is the same transaction.
-            return post()
-
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, TimedAdapter())
-            session.trust_env = urlsplit(self._url).hostname not in _LOOPBACK  # no proxy to itself
-            self._local.session = session
-        return session
-
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn what web3 raises inside into this project's errors.
+    """Turn what web3 raises in the block into this project's errors.
 
-    Reverted for a revert, Misconfigured when a contract's answer does not fit its interface, and
-    Unavailable for everything else that a node may refuse.
+    That is Reverted for a revert, Misconfigured when a contract's answer does not fit its
+    interface, and Unavailable for everything else that a node may refuse.
     """
     try:
         yield
@@ -290,41 +314,30 @@ def plain_errors() -> Iterator[None]:
 
 
 def error_message(error: Web3RPCError) -> str:
-    """Return the message of the node's error object, in one line."""
-    told = (error.rpc_response or {}).get("error")
-    message = told.get("message") if isinstance(told, dict) else None
+    """Return the message of the node's error object, on one line."""
+    reported = (error.rpc_response or {}).get("error")
+    message = reported.get("message") if isinstance(reported, dict) else None
     return " ".join(str(message or error.message).split())
-
-
-def _place(rpc_url: str) -> str:
-    """Return the URL without user, path and query, where providers put their keys."""
-    parts = urlsplit(rpc_url)
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}"
-
-
-def _read_body(response: requests.Response) -> bytes | None:
-    """Return the whole body, None when it is larger than `MAX_ANSWER_BYTES`."""
-    body = bytearray()
-    for piece in response.iter_content(_PIECE_BYTES):
-        body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            return None
-    return bytes(body)
 
 
 def _read_answer(body: bytes) -> RPCResponse | None:
     """Return the JSON-RPC answer in the body, or None when there is none."""
-    if _depth(body) > _MAX_DEPTH:
+    # 1. Bound the depth, counting brackets inside of strings as well. web3 lifts Python's own limit
+    #    so far that parsing a deep answer could end the process.
+    found = np.frombuffer(body, np.uint8)
+    opened = ((found == ord("[")) | (found == ord("{"))).astype(np.int8)
+    closed = ((found == ord("]")) | (found == ord("}"))).astype(np.int8)
+    if np.cumsum(opened - closed, dtype=np.int32).max(initial=0) > _MAX_DEPTH:
         return None
+    # 2. Parse it.
     try:
         answer = json.loads(body)
     except ValueError:
         return None
     if not isinstance(answer, dict) or not ("result" in answer or "error" in answer):
         return None
-    # One request an answer: its id tells nothing, and some nodes leave it or the version out.
+    # 3. Keep what counts. One request per answer: the id tells nothing, and some nodes leave it or
+    #    the version out.
     checked = {"jsonrpc": "2.0", "id": 0}
     error = answer.get("error")
     if error is None:
@@ -334,22 +347,14 @@ def _read_answer(body: bytes) -> RPCResponse | None:
     return cast(RPCResponse, checked)
 
 
-def _depth(body: bytes) -> int:
-    """Return how many brackets are open at once, those inside of strings counted as well."""
-    found = np.frombuffer(body, np.uint8)
-    opened = ((found == ord("[")) | (found == ord("{"))).astype(np.int8)
-    closed = ((found == ord("]")) | (found == ord("}"))).astype(np.int8)
-    return int(np.cumsum(opened - closed, dtype=np.int32).max(initial=0))
-
-
 def _message(answer: RPCResponse) -> str:
     error = answer.get("error")
-    told = error.get("message") if isinstance(error, dict) else error
-    return " ".join(str(told or "").split())[:200]
+    reported = error.get("message") if isinstance(error, dict) else error
+    return " ".join(str(reported or "").split())[:200]
 
 
 def _is_rate_limit(answer: RPCResponse) -> bool:
-    """Whether the answer is an error that says: too many requests."""
+    """Whether the answer is an error that means: too many requests."""
     error = cast(Mapping[str, Any], answer.get("error") or {})
     if "data" in error and str(error["data"]).startswith("0x"):
         return False  # a contract's revert, which may say anything
@@ -357,32 +362,6 @@ def _is_rate_limit(answer: RPCResponse) -> bool:
         return True
     message = _message(answer)
     return "revert" not in message and _RATE_WORDS.search(message) is not None
-
-
-def _lacks_pending(method: RPCEndpoint, answer: RPCResponse) -> bool:
-    """Whether a request at "pending" failed because the node does not serve it."""
-    if "error" not in answer:
-        return method == "eth_getBlockByNumber" and answer.get("result") is None
-    return _NO_SUCH_BLOCK.search(_message(answer)) is not None
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """Return the seconds that the response's Retry-After names, None when it has none."""
-    told = response.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", told):
-        return float(told)
-    try:
-        return max(parsedate_to_datetime(told).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _is_timeout(error: requests.RequestException) -> bool:
-    # What comes late in a body arrives as a ConnectionError around urllib3's own error.
-    inner = error.args[0] if error.args else None
-    return isinstance(error, requests.Timeout) or isinstance(
-        inner, urllib3.exceptions.ReadTimeoutError
-    )
 
 
 def _cause(error: requests.RequestException) -> str:

@@ -1,4 +1,4 @@
-"""The ERC-20 of a federation: rewards, stakes and bonds are counted in its smallest unit."""
+"""The ERC-20 of a federation; its smallest unit counts rewards, stakes and bonds."""
 
 from web3 import Web3
 
@@ -9,7 +9,7 @@ from protocol.types import Address, TokenUnits
 
 
 class Erc20(ContractClient):
-    """The token at `address`. Without a wallet it can only be read.
+    """The token at `address`; without a wallet it can only be read.
 
     Reads are of the latest block or of `block`; writes wait for the receipt and raise as
     `chain.transactions.Sender.send` does.
@@ -17,22 +17,23 @@ class Erc20(ContractClient):
 
     def __init__(self, w3: Web3, address: Address, wallet: Wallet | Sender | None = None) -> None:
         sender = Sender(w3, wallet) if isinstance(wallet, Wallet) else wallet
+        # DevToken's interface, and so its errors, contain all of a plain ERC-20's.
         super().__init__(w3, address, "DevToken", sender)
 
     def balance_of(self, account: Address, block: int | None = None) -> TokenUnits:
-        """Return what `account` holds."""
+        """Return the balance of `account`."""
         return TokenUnits(self._read("balanceOf", account, block=block))
 
     def allowance(self, owner: Address, spender: Address, block: int | None = None) -> TokenUnits:
-        """Return how much of `owner`'s tokens `spender` may still take."""
+        """Return how many of `owner`'s units `spender` may still take."""
         return TokenUnits(self._read("allowance", owner, spender, block=block))
 
     def total_supply(self, block: int | None = None) -> TokenUnits:
-        """Return how many units exist."""
+        """Return the number of units in existence."""
         return TokenUnits(self._read("totalSupply", block=block))
 
     def decimals(self) -> int:
-        """Return how many decimals a unit has: 10^decimals units are one token."""
+        """Return the number of decimals: 10^decimals units are one token."""
         return int(self._read("decimals"))
 
     def symbol(self) -> str:
@@ -40,7 +41,7 @@ class Erc20(ContractClient):
         return str(self._read("symbol"))
 
     def approve(self, spender: Address, amount: TokenUnits) -> Receipt:
-        """Let `spender` take exactly `amount`, in place of what it was allowed before."""
+        """Let `spender` take exactly `amount`, replacing any earlier allowance."""
         return self._write("approve", spender, amount)
 
     def transfer(self, to: Address, amount: TokenUnits) -> Receipt:

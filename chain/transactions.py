@@ -1,19 +1,19 @@
-"""Sending a transaction and seeing it mined, however the node, the fees or another sender behave.
+"""Send a transaction and see it mined, however the node, the fees or another sender behave.
 
 The rules:
-1. A call that reverts when estimated is not sent. Gas is the estimate and a fifth, at most 2^24.
+1. A call that reverts when estimated is not sent. Gas is the estimate plus a fifth, at most 2^24.
 2. Transactions of one wallet over one connection take their nonces under one lock, from what is
-   mined and what is in flight here (chain/nonces.py). When a nonce proves used up or occupied,
-   another is tried.
-3. Fees are EIP-1559's (chain/fees.py). Where a pool wants more they rise within the limit, where a
+   mined and what is in flight here (chain/nonces.py). When a nonce proves used or occupied, another
+   is tried.
+3. Fees follow EIP-1559 (chain/fees.py). Where a pool wants more they rise within the limit; where a
    node caps them they fall (chain/pool.py).
-4. While a call waits, every look, at least one a block, takes care that it can be mined:
+4. A waiting call is looked after at least once per block, so that it can be mined:
    a. What the node has forgotten is offered again, from the next block on with higher fees.
    b. What the base fee has overtaken, or what is next and not mined in time, is replaced under the
-      same nonce with higher fees: only one can be mined.
+      same nonce with higher fees: only one of them can be mined.
    c. A hole below its nonce is filled: with what was sent under that nonce, or else with a transfer
       of nothing to the wallet itself.
-   d. What holds a lower nonce for two blocks, and no call here waits for, is replaced likewise.
+   d. What has held a lower nonce for two blocks, and no call here waits for, is replaced likewise.
       Where the limit forbids that, it is reported and the call goes on waiting.
 5. When another transaction took the nonce in the end, the call is estimated and sent anew.
 6. A mined transaction that failed is run again by eth_call to learn the contract's error.
@@ -42,14 +42,15 @@ from protocol.types import Address, Digest
 NONCE_ATTEMPTS: Final = 6
 DISPLACED_ATTEMPTS: Final = 3
 STALLED_BLOCKS: Final = 2
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0  # of the two blocks on a chain with blocks of a second
+# A second at most, so that a chain with blocks of one second is still looked at once per block.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 
 
 @dataclass(frozen=True)
 class SendingLimits:
-    """How long to wait and what to pay. Times in seconds, fees in wei a unit of gas.
+    """How long to wait and what to pay. Times are in seconds, fees in wei per unit of gas.
 
-    `displaced_seconds` is how long a nonce must look taken by a transaction from elsewhere before
+    `displaced_seconds` is how long a nonce must appear taken by a transaction from elsewhere before
     the call is sent anew: nodes behind a load balancer may lag behind one another.
     """
 
@@ -61,7 +62,7 @@ class SendingLimits:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A transaction that was mined and succeeded. `effective_gas_price` is wei a unit of gas."""
+    """A transaction that was mined and succeeded; `effective_gas_price` is wei per unit of gas."""
 
     transaction_hash: Digest
     block_number: int
@@ -87,22 +88,22 @@ class NotMined(Unavailable):
 class _Watch:
     """What a waiting call remembers from one look to the next."""
 
-    started: float = field(default_factory=time.monotonic)
     raised: float = field(default_factory=time.monotonic)
-    displaced_since: float | None = None
     overtaken_at: int = -1
-    """The block at which the fees were last raised since the base fee had overtaken them."""
+    """The block at which the fees were last raised because the base fee had overtaken them."""
     forgotten_at: int | None = None
-    """The block at which the node had last forgotten the flight, and how often in all."""
+    """The block at which the node had last forgotten the flight."""
     forgotten: int = 0
+    """How often the flight was offered again with higher fees because it had been forgotten."""
     stall: tuple[int, int] = (-1, 0)
-    """The lowest nonce that is not mined, and since which block."""
+    """The lowest nonce that is not mined, and the block since which that is so."""
     trouble: str = ""
-    told: set[int] = field(default_factory=set)
-    """The nonces of whose holders the wallet's owner knows."""
+    reported: set[int] = field(default_factory=set)
+    """The nonces whose holders have been reported to the wallet's owner."""
 
 
-# The nonces of each wallet over each connection, for as long as a Sender uses them.
+# The nonces of each wallet over each connection, for as long as a Sender uses them: two senders
+# that counted by themselves would give one nonce twice.
 _registry: WeakValueDictionary[tuple[str, int, Address], Nonces] = WeakValueDictionary()
 _registry_lock = threading.Lock()
 
@@ -110,9 +111,9 @@ _registry_lock = threading.Lock()
 class Sender:
     """Sends a wallet's transactions over one connection; safe to use from several threads.
 
-    Senders of the same wallet and address share their nonces, so making a second one is fine.
+    Senders of the same wallet and connection share their nonces, so a second one does no harm.
     What waits when the process dies is overtaken after a restart with the same `journal`, a file.
-    `report` gets a line for what the wallet's owner should know though the call goes on.
+    `report` receives one line for whatever the wallet's owner should know though the call goes on.
     """
 
     def __init__(
@@ -139,25 +140,42 @@ class Sender:
 
     @property
     def address(self) -> Address:
-        """Who sends."""
+        """The wallet's address."""
         return self.wallet.address
 
     def send(self, to: Address | None, data: bytes, value: int = 0) -> Receipt:
         """Return the receipt of a transaction to `to`, or of a deployment when it is None.
 
-        `value` is in wei. Reverted when the contract refuses, Misconfigured when the wallet cannot
-        pay, NotMined when it was sent but not seen mined in time, Unavailable when the node is down
-        or gas costs more than the limit.
+        `value` is in wei. Raises Reverted when the contract refuses, Misconfigured when the wallet
+        cannot pay, NotMined when the transaction was sent but not seen mined in time, and
+        Unavailable when the node is down or gas costs more than the limit.
         """
         call = Call(to, data, value)
         for _ in range(DISPLACED_ATTEMPTS):
-            flight = self._launch(call, self._estimate_gas(call))
+            # Rule 1. "pending" has the effects of what an earlier call left in the pool: the same
+            # call again would be refused there as already done, and what waits would never be
+            # overtaken.
+            try:
+                gas = self._pool.estimate_gas(call)
+            except Reverted:
+                if not self._nonces.has_left_behind(self._pool.mined()):
+                    raise
+                gas = self._pool.estimate_gas(call, "latest")
+            # Rules 2 to 4.
+            flight = self._launch(call, gas)
             with self._nonces.awaited(flight):
                 mined = self._wait(flight)
                 if mined is not None:
                     self._nonces.land(flight)  # before the nonce is given back
+            # Rule 6.
             if mined is not None:
-                return self._checked(call, flight, mined)
+                receipt = _as_receipt(mined)
+                if mined["status"] == 1:
+                    return receipt
+                reason = self._replay(call, flight.gas, receipt)
+                text = f"{reason} (transaction 0x{receipt.transaction_hash.hex()})"
+                raise Reverted(reason.name, reason.arguments, text)
+            # Rule 5.
             self._tell(
                 f"nonce {flight.nonce} of {self.address} went to a transaction from elsewhere:"
                 " is the wallet used elsewhere at the same time?"
@@ -169,33 +187,35 @@ class Sender:
 
     # ------------------------------------------------------------------ launch
 
-    def _estimate_gas(self, call: Call) -> int:
-        """Rule 1.
-
-        "pending" has the effects of what an earlier call left in the pool: the same call again
-        would be refused there as done already, and what waits would never be overtaken.
-        """
-        try:
-            return self._pool.estimate_gas(call)
-        except Reverted:
-            if not self._nonces.has_left_behind(self._pool.mined()):
-                raise
-            return self._pool.estimate_gas(call, "latest")
-
     def _launch(self, call: Call, gas: int) -> Flight:
         """Rules 2 and 3: return the flight of a call that the node has taken up."""
         occupied: set[int] = set()
         with self._nonces.lock:
             for attempt in range(NONCE_ATTEMPTS):
+                # 1. Choose a nonce and the fees that it takes.
                 mined, pending = self._pool.mined(), self._pool.pending()
                 nonce, overtaken = self._nonces.choose(mined, pending, occupied)
                 fees = self._outbid(overtaken)
                 if fees is None:
                     occupied.add(nonce)  # no room to overtake: wait behind it
                     continue
-                fees = self._unlike_what_landed(call, nonce, fees)
+                # 2. Differ from what landed. A node that lags behind gives a nonce again; the same
+                #    call at the same fees would be the same transaction, and the receipt that the
+                #    earlier call had would be taken for that of this one.
+                landed = self._nonces.recall(nonce)
+                if landed is not None and landed.call == call and landed.fees.most >= fees.most:
+                    has_room = landed.fees.most < self._pool.limit
+                    fees = Fees(fees.tip, landed.fees.most + 1 if has_room else fees.most - 1)
+                # 3. Claim the nonce and use it; it is free again unless the node takes it up.
                 flight = Flight(call, gas, nonce, fees, self._pool.limit)
-                answer = self._offer_first(flight, displaces=overtaken is not None)
+                self._nonces.claim(flight)
+                answer = None
+                try:
+                    answer = self._pool.offer(flight, fees, displaces=overtaken is not None)
+                finally:
+                    if answer is not Answer.TAKEN_UP:
+                        self._nonces.release(nonce)
+                # 4. Try another nonce, or the same a little later.
                 if answer is Answer.TAKEN_UP:
                     return flight
                 if answer is Answer.OCCUPIED:
@@ -213,34 +233,12 @@ class Sender:
         going = self._pool.going_fees()
         return going if other is None else raise_fees(other.fees, going, self._pool.limit)
 
-    def _unlike_what_landed(self, call: Call, nonce: int, fees: Fees) -> Fees:
-        """Return `fees`, made other than those of the same call under the same nonce before.
-
-        A node that lags behind gives a nonce again. The same call at the same fees would be the
-        same transaction, and the receipt that the earlier call had be taken for that of this one.
-        """
-        landed = self._nonces.recall(nonce)
-        if landed is None or landed.call != call or landed.fees.most < fees.most:
-            return fees
-        if landed.fees.most < self._pool.limit:
-            return Fees(fees.tip, landed.fees.most + 1)
-        return Fees(fees.tip, fees.most - 1)
-
-    def _offer_first(self, flight: Flight, *, displaces: bool) -> Answer:
-        """Claim a nonce and use it; it is free again unless the transaction was taken up."""
-        self._nonces.claim(flight)
-        answer = None
-        try:
-            answer = self._pool.offer(flight, flight.fees, displaces=displaces)
-            return answer
-        finally:
-            if answer is not Answer.TAKEN_UP:
-                self._nonces.release(flight.nonce)
-
     # -------------------------------------------------------------------- wait
 
     def _wait(self, flight: Flight) -> TxReceipt | None:
         """Return the receipt, or None when the nonce went to a transaction from elsewhere."""
+        started = time.monotonic()
+        displaced_since: float | None = None
         watch, pause = _Watch(), _FIRST_PAUSE_S
         while True:
             try:
@@ -248,24 +246,29 @@ class Sender:
                 if receipt is not None:
                     return receipt
                 mined = self._pool.mined()
-                if self._is_displaced(flight, watch, mined):
-                    return None
+                if mined > flight.nonce and not self._pool.knows(flight):
+                    # Rule 5: the nonce is used by something unknown, for long enough?
+                    displaced_since = displaced_since or time.monotonic()
+                    if time.monotonic() - displaced_since >= self.limits.displaced_seconds:
+                        return None
+                else:
+                    displaced_since = None
                 if mined <= flight.nonce:
                     self._look_after(flight, watch, mined)
             except CommonweightError as error:
                 watch.trouble = str(error)  # it may pass before the time is up
-            if time.monotonic() - watch.started >= self.limits.receipt_seconds:
-                raise self._not_mined(flight, watch)
+            if time.monotonic() - started >= self.limits.receipt_seconds:
+                latest = flight.hashes[-1]
+                trouble = f". Meanwhile: {watch.trouble}" if watch.trouble else ""
+                raise NotMined(
+                    latest,
+                    flight.nonce,
+                    f"transaction 0x{latest.hex()} of {self.address} (nonce {flight.nonce}) was not"
+                    f" mined within {self.limits.receipt_seconds:g} s: check whether it has been"
+                    f" before sending again{trouble}",
+                )
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
-
-    def _is_displaced(self, flight: Flight, watch: _Watch, mined: int) -> bool:
-        """Rule 5: whether the nonce has been used up by something unknown for long enough."""
-        if mined <= flight.nonce or self._pool.knows(flight):
-            watch.displaced_since = None
-            return False
-        watch.displaced_since = watch.displaced_since or time.monotonic()
-        return time.monotonic() - watch.displaced_since >= self.limits.displaced_seconds
 
     def _look_after(self, flight: Flight, watch: _Watch, mined: int) -> None:
         """Rule 4, for a flight that is not mined: first itself, then what is below it."""
@@ -279,39 +282,38 @@ class Sender:
     def _keep_offered(self, flight: Flight, watch: _Watch, head: Head, mined: int) -> None:
         """Rules 4a and 4b."""
         is_overtaken = flight.fees.most < head.base_fee + flight.fees.tip
-        is_late = time.monotonic() - watch.raised >= self.limits.bump_after_seconds
         if not self._pool.knows(flight):
-            self._offer_again(flight, watch, head, is_overtaken)
+            # 4a. Some nodes return a hash though their pool was too full for the transaction: the
+            #     first time the same is offered, then once per block with a higher tip.
+            if watch.forgotten_at is None and not is_overtaken:
+                self._pool.offer(flight, flight.fees, displaces=True)
+                watch.forgotten_at = head.number
+            elif watch.forgotten_at is None or head.number > watch.forgotten_at:
+                self._raise(flight, watch, watch.forgotten, tip_alone=True)
+                watch.forgotten += 1
+                watch.forgotten_at = head.number
             return
         watch.forgotten_at = None
+        # 4b. Only what is next can be late; the base fee is compared once per block.
+        is_late = time.monotonic() - watch.raised >= self.limits.bump_after_seconds
         if (is_late and mined == flight.nonce) or (
             is_overtaken and watch.overtaken_at < head.number
         ):
             watch.overtaken_at = head.number
             self._raise(flight, watch)
 
-    def _offer_again(self, flight: Flight, watch: _Watch, head: Head, is_overtaken: bool) -> None:
-        """Rule 4a. Some nodes return a hash though their pool was too full for the transaction."""
-        if watch.forgotten_at is None and not is_overtaken:
-            self._pool.offer(flight, flight.fees, displaces=True)
-        elif watch.forgotten_at is None or head.number > watch.forgotten_at:
-            self._raise(flight, watch, watch.forgotten, tip_alone=True)
-            watch.forgotten += 1
-        else:
-            return
-        watch.forgotten_at = head.number
-
     def _raise(
         self, flight: Flight, watch: _Watch, step: int = 0, *, tip_alone: bool = False
     ) -> None:
         """Rule 4b: replace a flight with higher fees, or offer the same again at the limit."""
+        # Before the offer: if the node fails meanwhile, the next try waits its time as well.
         watch.raised = time.monotonic()
         going = self._pool.going_fees()
         fees = raise_fees(flight.fees, going, flight.ceiling, step, tip_alone=tip_alone)
         self._pool.offer(flight, fees or flight.fees, displaces=True)
 
     def _clear_the_way(self, flight: Flight, watch: _Watch, head: Head, mined: int) -> None:
-        """Rules 4c and 4d. What a call of this process waits for, that call looks after."""
+        """Rules 4c and 4d. What another call of this process waits for, that call looks after."""
         if watch.stall[0] != mined or self._is_awaited(mined):
             watch.stall = mined, head.number
         if not self._nonces.lock.acquire(blocking=False):
@@ -320,8 +322,19 @@ class Sender:
             for nonce in range(mined, flight.nonce):
                 if self._is_awaited(nonce):
                     continue
-                if self._pool.pending() == nonce and self._fill(nonce):
-                    continue
+                # 4c. By the node's count a hole; some nodes do not count what waits in their pool,
+                #     and then the nonce proves to be occupied.
+                if self._pool.pending() == nonce:
+                    known, going = self._nonces.recall(nonce), self._pool.going_fees()
+                    if known is None or known.call is None:
+                        known = self._transfer_to_itself(nonce, going)
+                    fees = known.fees if known.fees.most >= going.most else going
+                    answer = self._pool.offer(known, fees, displaces=False)
+                    if answer is Answer.TAKEN_UP:
+                        self._nonces.keep(known)
+                    if answer is not Answer.OCCUPIED:
+                        continue
+                # 4d. Only the lowest: nothing above it can be mined before it.
                 if nonce == mined and head.number - watch.stall[1] >= STALLED_BLOCKS:
                     watch.stall = mined, head.number
                     self._displace(nonce, watch)
@@ -329,7 +342,7 @@ class Sender:
             self._nonces.lock.release()
 
     def _is_awaited(self, nonce: int) -> bool:
-        """Whether a call of this process waits for the nonce, over whatever connection."""
+        """Whether a call of this process waits for the nonce, over any connection."""
         with _registry_lock:
             shared = [
                 each
@@ -338,21 +351,10 @@ class Sender:
             ]
         return any(each.is_awaited(nonce) for each in shared)
 
-    def _fill(self, nonce: int) -> bool:
-        """Rule 4c. False when it is no hole: some nodes do not count what waits in their pool."""
-        known, going = self._nonces.recall(nonce), self._pool.going_fees()
-        if known is None or known.call is None:
-            known = self._transfer_to_itself(nonce, going)
-        fees = known.fees if known.fees.most >= going.most else going
-        answer = self._pool.offer(known, fees, displaces=False)
-        if answer is Answer.TAKEN_UP:
-            self._nonces.keep(known)
-        return answer is not Answer.OCCUPIED
-
     def _displace(self, nonce: int, watch: _Watch) -> None:
-        """Rule 4d."""
+        """Rule 4d: replace what holds `nonce`, or report why that is impossible."""
         known, holder = self._nonces.recall(nonce), self._pool.find_holder(nonce)
-        outcome = f"and cannot be replaced for {self._pool.limit:,} wei a unit of gas, the limit"
+        outcome = f"and cannot be replaced for {self._pool.limit:,} wei per unit of gas, the limit"
         try:
             fees = self._outbid(holder or known)
             if fees is not None:
@@ -363,6 +365,7 @@ class Sender:
                 if answer is Answer.TAKEN_UP:
                     self._nonces.keep(flight)
                     outcome = "and was replaced by a transfer of nothing"
+                # Mined meanwhile, or our own call with higher fees: nothing the owner should know.
                 if answer is Answer.NONCE_USED or (known and answer is Answer.TAKEN_UP):
                     return
         except Unavailable as error:
@@ -373,8 +376,8 @@ class Sender:
             f"nonce {nonce} of {self.address} was held by transaction {which}, {origin}, which was"
             f" not mined within {STALLED_BLOCKS} blocks {outcome}"
         )
-        if nonce not in watch.told:
-            watch.told.add(nonce)
+        if nonce not in watch.reported:
+            watch.reported.add(nonce)
             self._tell(watch.trouble)
 
     def _transfer_to_itself(self, nonce: int, fees: Fees) -> Flight:
@@ -385,32 +388,14 @@ class Sender:
         if self._report is not None:
             self._report(line)
 
-    def _not_mined(self, flight: Flight, watch: _Watch) -> NotMined:
-        latest = flight.hashes[-1]
-        trouble = f". Meanwhile: {watch.trouble}" if watch.trouble else ""
-        return NotMined(
-            latest,
-            flight.nonce,
-            f"transaction 0x{latest.hex()} of {self.address} (nonce {flight.nonce}) was not mined"
-            f" within {self.limits.receipt_seconds:g} s: look whether it was before sending again"
-            f"{trouble}",
-        )
-
     # ------------------------------------------------------------------- after
 
-    def _checked(self, call: Call, flight: Flight, mined: TxReceipt) -> Receipt:
-        receipt = _as_receipt(mined)
-        if mined["status"] == 1:
-            return receipt
-        reason = self._replay(call, flight.gas, receipt)
-        raise Reverted(
-            reason.name,
-            reason.arguments,
-            f"{reason} (transaction 0x{receipt.transaction_hash.hex()})",
-        )
-
     def _replay(self, call: Call, gas: int, receipt: Receipt) -> Reverted:
-        """Return why a mined transaction failed: run again after its block, then before it."""
+        """Return why a mined transaction failed, by running it again.
+
+        On the state after its block, then on the one before: which shows the reason depends on the
+        other transactions of the block.
+        """
         if receipt.gas_used >= gas:
             return Reverted("OutOfGas", {"gas": gas}, f"it ran out of its {gas:,} gas")
         request = self._pool.request(call)
@@ -422,7 +407,7 @@ class Sender:
             except Reverted as reason:
                 return reason
             except Unavailable:
-                continue
+                continue  # the node may not have that state any more
         return Reverted(UNKNOWN, {}, "the contract reverted, and does not when called again")
 
 

@@ -1,7 +1,7 @@
-"""A wallet: one Ethereum key that signs, and the keystore file it rests in.
+"""A wallet: one Ethereum key that signs, and the keystore file that holds it.
 
-The key never leaves the object except into an encrypted keystore (Web3 Secret Storage, scrypt).
-Keystore files belong to their owner alone (mode 0600) and are never overwritten.
+The key leaves the object only into an encrypted keystore (Web3 Secret Storage, scrypt). Keystore
+files are readable by their owner alone (mode 0600) and are never overwritten.
 """
 
 import json
@@ -41,12 +41,12 @@ class Wallet:
     def from_key(cls, key: str | bytes) -> "Wallet":
         """Return the wallet of a 32-byte key or its hex digits, for dev chains with public keys.
 
-        Misconfigured, without the key in its text, when it is not a key.
+        Raises Misconfigured, without the key in its text, for anything else.
         """
         try:
             return cls(Account.from_key(key))
         except Exception:
-            # The cause would carry the key into a traceback.
+            # Any exception, and without its cause, which would carry the key into a traceback.
             raise Misconfigured(
                 "a private key is 64 hex digits: something else was given"
             ) from None
@@ -65,10 +65,10 @@ class Wallet:
     def save_keystore(
         self, path: Path, password: str, *, work_factor: int = SCRYPT_WORK_FACTOR
     ) -> None:
-        """Write the key, encrypted by `password`, to a new file that only its owner can read.
+        """Write the key, encrypted with `password`, to a new file that only its owner can read.
 
-        The file appears whole or not at all. Misconfigured when it exists already (a key is never
-        overwritten), when the password is empty, or when the folder cannot be written to.
+        The file appears whole or not at all. Raises Misconfigured when it exists already (a key is
+        never overwritten), when the password is empty, or when the folder is not writable.
         """
         if not password:
             raise Misconfigured("a keystore needs a password: an empty one was given")
@@ -79,7 +79,7 @@ class Wallet:
 def load_keystore(path: Path, password: str) -> Wallet:
     """Return the wallet in a keystore file.
 
-    Misconfigured, in one line, when there is no such file, when others than its owner can read
+    Raises a one-line Misconfigured when there is no such file, when anyone but its owner can read
     it, when it is not a keystore, or when the password is wrong.
     """
     try:
@@ -98,7 +98,10 @@ def load_keystore(path: Path, password: str) -> Wallet:
 
 
 def keystore_address(path: Path) -> Address:
-    """Return whose key a keystore file holds, without opening it. Misconfigured as above."""
+    """Return the address of a keystore file's key, without its password.
+
+    Raises Misconfigured as `load_keystore` does.
+    """
     try:
         return Address(to_checksum_address(json.loads(_read_private(path))["address"]))
     except (ValueError, KeyError, TypeError) as error:
@@ -108,7 +111,7 @@ def keystore_address(path: Path) -> Address:
 def read_password(file: Path | None) -> str:
     """Return the password in `file`, without the newline at its end.
 
-    Misconfigured when there is no such file or nothing in it.
+    Raises Misconfigured when there is no such file or it is empty.
     """
     if file is None:
         raise Misconfigured("no password: name its file as password_file in the settings")
@@ -125,7 +128,7 @@ def read_password(file: Path | None) -> str:
 def _read_private(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            # Asked of the open file, so that it cannot be exchanged in between.
+            # Asked of the open file, so that it cannot be swapped in between.
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Misconfigured(f"{path} is not a file: a keystore was expected")
@@ -142,13 +145,18 @@ def _read_private(path: Path) -> bytes:
 def _write_new(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        # Private from the first moment: a chmod afterwards would leave a gap to read it in.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.link(part, path)  # unlike a rename, this fails when the name is taken
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name as well, which a crash could lose
+        finally:
+            os.close(folder)
     except FileExistsError as error:
         raise Misconfigured(f"{path} exists already: a key is never overwritten") from error
     except OSError as error:
@@ -156,11 +164,3 @@ def _write_new(path: Path, content: bytes) -> None:
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

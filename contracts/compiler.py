@@ -1,22 +1,24 @@
-"""Compiles contracts/src with py-solc-x into the committed contracts/artifacts/*.json.
+"""Compile contracts/src with py-solc-x into the committed contracts/artifacts/*.json.
 
     python -m contracts.compiler            # rewrite the artifacts
     python -m contracts.compiler --check    # exit 1 when they are not what the sources compile to
 
-The settings are those of contracts/foundry.toml, and no metadata goes into the bytecode, so that
-it depends on nothing but the sources and the compiler's version: tests/contracts/test_artifacts.py.
+The settings are those of contracts/foundry.toml. The bytecode contains no metadata, so that it
+depends only on the sources and the compiler's version: tests/contracts/test_artifacts.py.
 
 Reading an artifact (`load_artifact`) needs no compiler and no Node.
 """
 
 import argparse
 import json
+import posixpath
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from protocol.errors import Misconfigured
@@ -47,9 +49,9 @@ _IMPORT: Final = re.compile(r"^import\b[^;]*?\"([^\"]+)\";", re.MULTILINE)
 def load_artifact(name: str) -> Artifact:
     """Return the committed artifact of a contract, such as `Federation` (see `compile_contracts`).
 
-    Raises Misconfigured when there is none of that name.
+    Raises Misconfigured when no contract has that name.
     """
-    # Beside this package, not importlib's `contracts`: a folder of that name in the user's working
+    # Beside this file, not by importlib's `contracts`: a folder of that name in the user's working
     # directory would be found first.
     resource = CONTRACTS_DIR / "artifacts" / f"{name}.json"
     if not resource.is_file():
@@ -61,17 +63,14 @@ def load_artifact(name: str) -> Artifact:
 def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact]:
     """Return the artifact of every deployable contract in contracts_dir/src, by name.
 
-    Interfaces have no code, libraries of internal functions no interface: neither is deployed.
+    The keys of an artifact are `contractName`, `sourceName`, `abi`, `bytecode` and
+    `deployedBytecode` (hex with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero
+    here and filled in at deployment), `storageLayout` (label, slot, offset and type of each state
+    variable) and `compiler` (version and settings).
 
-    Keys of an artifact: `contractName`, `sourceName`, `abi`, `bytecode` and `deployedBytecode` (hex
-    with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at
-    deployment), `storageLayout` (label, slot, offset and type of each state variable) and
-    `compiler` (version and settings).
-
-    Raises Misconfigured when no compiler can be had or the sources do not compile.
+    Raises Misconfigured when no compiler is available or the sources do not compile.
     """
-    import solcx  # only builders of the contract need it
-    from solcx.exceptions import SolcError
+    import solcx  # of the extra `devnet`: reading an artifact must work without it
 
     request = {
         "language": "Solidity",
@@ -80,8 +79,9 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
     }
     try:
         output = solcx.compile_standard(request, solc_binary=find_solc(contracts_dir))
-    except SolcError as error:
+    except solcx.exceptions.SolcError as error:
         raise Misconfigured(f"the contracts do not compile: {error.message}") from error
+    # Interfaces have no code and libraries of internal functions no interface: neither is deployed.
     return {
         name: _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
@@ -93,24 +93,35 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
 def find_solc(contracts_dir: Path = CONTRACTS_DIR) -> Path:
     """Return a compiler of version SOLC_VERSION that py-solc-x can run.
 
-    First a native one that py-solc-x installed, then the npm compiler of contracts/package.json,
-    then a native one that py-solc-x downloads now.
-
-    Raises Misconfigured when none of them can be had, or the npm compiler is of another version.
+    Raises Misconfigured when none is available, or the npm compiler is of another version.
     """
-    import solcx
-    from solcx.exceptions import SolcInstallationError, SolcNotInstalled
+    import solcx  # of the extra `devnet`, as above
 
-    try:
+    # 1. A native one that py-solc-x has installed: it is the fastest.
+    with suppress(solcx.exceptions.SolcNotInstalled):
         return Path(solcx.install.get_executable(SOLC_VERSION))
-    except SolcNotInstalled:
-        pass
+    # 2. The npm compiler of contracts/package.json, whose version the lock file pins.
     if (contracts_dir / "node_modules" / "solc").is_dir():
-        return _npm_solc(contracts_dir)
+        wrapper = contracts_dir / "tools" / "solc"
+        command = [str(wrapper), "--version"]
+        try:
+            answer = subprocess.run(command, capture_output=True, check=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Misconfigured(f"{wrapper} does not run; it needs Node 20 or newer") from error
+        # Asked, since the folder may be older than the lock file.
+        if f"Version: {SOLC_VERSION}+" not in answer.stdout:
+            text = f"{wrapper} is not Solidity {SOLC_VERSION}: {_NPM} in {contracts_dir}"
+            raise Misconfigured(text)
+        return wrapper
+    # 3. A native one that py-solc-x downloads now.
     try:
         solcx.install_solc(SOLC_VERSION)
         return Path(solcx.install.get_executable(SOLC_VERSION))
-    except (OSError, SolcInstallationError, SolcNotInstalled) as error:
+    except (
+        OSError,
+        solcx.exceptions.SolcInstallationError,
+        solcx.exceptions.SolcNotInstalled,
+    ) as error:
         raise Misconfigured(
             f"no Solidity compiler {SOLC_VERSION}: {_NPM} in {contracts_dir}, "
             "or let py-solc-x download one"
@@ -118,7 +129,7 @@ def find_solc(contracts_dir: Path = CONTRACTS_DIR) -> Path:
 
 
 def write_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
-    """Compile, rewrite contracts_dir/artifacts and return the paths written."""
+    """Compile, rewrite contracts_dir/artifacts and return the written paths."""
     folder = contracts_dir / "artifacts"
     folder.mkdir(exist_ok=True)
     written = []
@@ -130,7 +141,7 @@ def write_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
 
 
 def stale_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
-    """Return the artifact files that are missing, left over, or not what the sources compile to."""
+    """Return the artifact files that are missing, left over or out of date."""
     folder = contracts_dir / "artifacts"
     expected = {
         folder / f"{name}.json": artifact_text(artifact)
@@ -146,19 +157,8 @@ def stale_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
 
 
 def artifact_text(artifact: Artifact) -> str:
-    """Return the one way to write an artifact: sorted keys, two spaces, newline at the end."""
+    """Return the only text of an artifact: sorted keys, two spaces, a newline at the end."""
     return json.dumps(artifact, indent=2, sort_keys=True) + "\n"
-
-
-def _npm_solc(contracts_dir: Path) -> Path:
-    wrapper = contracts_dir / "tools" / "solc"
-    try:
-        answer = subprocess.run([wrapper, "--version"], capture_output=True, check=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Misconfigured(f"{wrapper} does not run; it needs Node 20 or newer") from error
-    if f"Version: {SOLC_VERSION}+" not in answer.stdout:
-        raise Misconfigured(f"{wrapper} is not Solidity {SOLC_VERSION}: {_NPM} in {contracts_dir}")
-    return wrapper
 
 
 def _sources(contracts_dir: Path) -> dict[str, str]:
@@ -178,24 +178,16 @@ def _sources(contracts_dir: Path) -> dict[str, str]:
             sources[name] = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise Misconfigured(f"{path} is missing: {_NPM} in {contracts_dir}") from error
-        pending += [_resolve(name, imported) for imported in _IMPORT.findall(sources[name])]
+        for imported in _IMPORT.findall(sources[name]):
+            # A relative path is relative to the importer; source names are always POSIX paths.
+            if imported.startswith("."):
+                imported = posixpath.normpath(posixpath.join(posixpath.dirname(name), imported))
+            pending.append(imported)
     return sources
 
 
-def _resolve(importer: str, imported: str) -> str:
-    """Return the source name of a path as the file `importer` writes it."""
-    if not imported.startswith("."):
-        return imported
-    parts: list[str] = []
-    for part in (PurePosixPath(importer).parent / imported).parts:
-        if part == "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts)
-
-
 def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
+    # Neither node numbers of the compiler's tree nor orders of its own: `--check` compares texts.
     deployed = compiled["evm"]["deployedBytecode"]
     layout = compiled["storageLayout"]
     types = layout["types"] or {}

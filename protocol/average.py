@@ -1,4 +1,4 @@
-"""The weighted mean of integers, the same on every machine and on the chain (docs/protocol.md §7).
+"""The weighted mean of integers, identical on every machine and on the chain (docs/protocol.md §7).
 
     mean = floor((2 · Σ w·x + W) / (2 · W)),  W = Σ w,  1 ≤ w,  W < 2^31
 
@@ -23,10 +23,10 @@ _BLOCK: Final = 32_768  # values at once: an int64 block of them stays in the L2
 def weighted_mean(
     updates: Sequence[NDArray[np.int32]], weights: Sequence[int]
 ) -> NDArray[np.int32]:
-    """Return the weighted mean, rounded to the nearest integer and a tie upwards, as int32.
+    """Return the weighted mean as int32, rounded to the nearest integer, ties upwards.
 
     `updates` are int32 arrays of one shape, in either byte order, one per weight; the result has
-    that shape and native byte order. Raises Misconfigured on anything else, or on bad weights.
+    that shape and native byte order. Raises Misconfigured for anything else, or for bad weights.
     """
     _check_weights(weights)
     _check_updates(updates, len(weights))
@@ -43,33 +43,29 @@ def mean_into(
     _check_updates([*updates, target], len(weights) + 1)
     flat, sources = target.reshape(-1), [np.ravel(update) for update in updates]
     kernels = speed.kernels(target.nbytes * len(updates))
+    # The compiled loop takes one byte order for all: to mix them is legal, but nobody does.
     if kernels is not None and len({source.dtype for source in sources}) == 1:
         places = np.array([source.ctypes.data for source in sources], np.int64)
         factors, swapped = np.array(weights, np.int64), _is_swapped(sources[0])
         kernels.mean_into(places, factors, swapped, flat.view(np.uint32), _is_swapped(target))
-        return
-    sums = np.empty(min(_BLOCK, flat.size), dtype=np.int64)
-    for start in range(0, flat.size, _BLOCK):
-        part = slice(start, min(start + _BLOCK, flat.size))
-        pieces = [source[part] for source in sources]
-        _mean_plain(flat[part], pieces, weights, sums[: part.stop - start])
+    else:
+        mean_plain(flat, sources, weights)
 
 
-def _mean_plain(
-    target: NDArray[np.int32],
-    sources: Sequence[NDArray[np.int32]],
-    weights: Sequence[int],
-    sums: NDArray[np.int64],
+def mean_plain(
+    target: NDArray[np.int32], sources: Sequence[NDArray[np.int32]], weights: Sequence[int]
 ) -> None:
+    """Write the weighted mean to `target` by numpy alone; all arrays are one-dimensional."""
     total = sum(weights)
-    sums.fill(total)
-    term = np.empty_like(sums)
-    for source, weight in zip(sources, weights, strict=True):
-        term[:] = source
-        term *= 2 * weight
-        sums += term
-    sums //= 2 * total  # numpy's // rounds down, also below zero
-    target[:] = sums
+    for start in range(0, target.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        sums = np.full(target[part].size, total, np.int64)  # the half that rounding adds
+        for source, weight in zip(sources, weights, strict=True):
+            term = source[part].astype(np.int64)
+            term *= 2 * weight
+            sums += term
+        sums //= 2 * total  # numpy's // rounds down, also below zero
+        target[part] = sums
 
 
 def _is_swapped(values: NDArray[np.int32]) -> bool:
@@ -82,7 +78,7 @@ def _check_weights(weights: Sequence[int]) -> None:
     low = min(weights)
     if low < 1:
         raise Misconfigured(f"weight {low} was given, a weight is at least 1")
-    if sum(weights) > MAX_TOTAL_WEIGHT:
+    if sum(weights) > MAX_TOTAL_WEIGHT:  # beyond, a sum might overflow 64 bits
         raise Misconfigured(f"the weights add up to {sum(weights)}, the limit is 2^31 - 1")
 
 

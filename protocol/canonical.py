@@ -1,6 +1,6 @@
-"""Canonical JSON, and the documents that are stored in it: specs and manifests (§5).
+"""Canonical JSON, and the documents stored in it: specs and manifests (docs/protocol.md §5).
 
-A document is strict and frozen, and has exactly one sequence of bytes: RFC 8785.
+A document is strict and frozen, and has exactly one byte sequence: that of RFC 8785.
 """
 
 from hashlib import sha256 as _sha256
@@ -27,7 +27,8 @@ MAX_DOCUMENT_BYTES: Final = 1 << 20
 def canonical_json(value: Any) -> bytes:
     """Return the RFC 8785 bytes of a JSON value: sorted keys, no spaces, one form of number.
 
-    Raises Misconfigured for what JSON cannot hold: NaN, integers from 2^53 on, lone surrogates.
+    Raises Misconfigured for what JSON cannot hold: NaN, integers of 2^53 and above, lone
+    surrogates.
     """
     try:
         return rfc8785.dumps(value)
@@ -40,6 +41,7 @@ def sha256(data: bytes | bytearray | memoryview) -> Digest:
     return Digest(_sha256(data).digest())
 
 
+# Beyond 2^53 a double skips integers, and RFC 8785 writes numbers as JavaScript does: as doubles.
 MAX_SAFE_INTEGER = 2**53 - 1
 
 
@@ -47,6 +49,7 @@ def _checked_address(text: str) -> str:
     try:
         return parse_address(text)
     except Misconfigured as error:
+        # pydantic turns a ValueError into a fault with its place; anything else would pass through.
         raise ValueError(str(error)) from error
 
 
@@ -62,8 +65,8 @@ Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, stric
 class Part(BaseModel):
     """A frozen piece of a document: unknown fields, other types and NaN are refused.
 
-    Fields named in `LATER` came after the first documents: they are left out of the bytes while
-    they have their defaults, so that digests from before still hold.
+    Fields named in `LATER` were added after the first documents. While they have their defaults
+    they are left out of the bytes, so that existing digests stay valid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -77,10 +80,10 @@ class Part(BaseModel):
 
 
 class Document(Part):
-    """A part that is stored by itself, as one raw IPFS block of canonical JSON."""
+    """A part stored on its own, as one raw IPFS block of canonical JSON."""
 
     def to_bytes(self) -> bytes:
-        """Return the canonical JSON bytes; Misconfigured when they are more than 1 MiB."""
+        """Return the canonical JSON bytes; Misconfigured beyond 1 MiB."""
         raw = canonical_json(self.model_dump(mode="json"))
         if len(raw) > MAX_DOCUMENT_BYTES:
             raise Misconfigured(f"{len(raw):,} bytes do not fit a block of {MAX_DOCUMENT_BYTES:,}")
@@ -92,7 +95,8 @@ class Document(Part):
 
     @classmethod
     def _parse(cls, raw: bytes) -> Self:
-        """Return the document in `raw`; ValueError with one line when `raw` is not its bytes."""
+        """Return the document in `raw`; a one-line ValueError when `raw` is not its bytes."""
+        # Before parsing: the bytes are a stranger's, and the parser would take any number of them.
         if len(raw) > MAX_DOCUMENT_BYTES:
             raise ValueError(f"{len(raw):,} bytes, at most {MAX_DOCUMENT_BYTES:,} are allowed")
         try:
@@ -106,7 +110,8 @@ class Document(Part):
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return the first fault pydantic found as one line: where it is and what was expected."""
+    """Return the first fault that pydantic found, in one line: its place and what was expected."""
+    # Without the input: it may be a megabyte long.
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(step) for step in fault["loc"])
     text = f"{place}: {fault['msg']}" if place else fault["msg"]

@@ -7,7 +7,7 @@ ACCEPTED = 0
 
 
 class Check(IntEnum):
-    """What an update must pass, in this order; the number is the reason code on the chain."""
+    """The checks of an update, in order; the number is the reason code on the chain."""
 
     REACHABLE = 1
     MANIFEST = 2

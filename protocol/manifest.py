@@ -1,6 +1,7 @@
-"""The manifest: one update's or model's table of contents (docs/protocol.md §5).
+"""The manifest: the table of contents of an update or a model (docs/protocol.md §5).
 
-Canonical JSON in one raw IPFS block, so the 32-byte digest on the chain both finds and proves it.
+It is canonical JSON in one raw IPFS block, so its 32-byte digest on the chain both locates and
+proves it.
 Golden vectors: tests/vectors/manifest.json.
 """
 
@@ -30,12 +31,12 @@ def _checked_cid(text: str) -> str:
     try:
         parse_cid(text)
     except Misconfigured as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error)) from error  # pydantic reports a ValueError with its place
     return text
 
 
 class LayerEntry(Part):
-    """One layer file: where it is, and the SHA-256 of its bytes."""
+    """A layer file's CID and the SHA-256 of its bytes."""
 
     name: Name
     shape: Shape
@@ -49,7 +50,7 @@ class LayerEntry(Part):
 
 
 class Manifest(Document):
-    """An update or a model of one round of one federation: digests as hex, layers in order."""
+    """An update or a model of a federation's round: digests in hex, layers in the spec's order."""
 
     version: Literal[1] = 1
     chain_id: PositiveCount
@@ -71,4 +72,5 @@ class Manifest(Document):
         try:
             return cls._parse(raw)
         except (ValueError, Misconfigured) as error:
+            # Rejected, whatever is wrong: the bytes are the sender's, and so is the fault.
             raise Rejected(Check.MANIFEST, f"the manifest is malformed: {error}") from error

@@ -1,4 +1,4 @@
-"""A reveal as the chain recorded it: which update a participant answers for."""
+"""A reveal as recorded on the chain: the update that a participant answers for."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from protocol.types import Address, Digest
 class Reveal:
     """One participant's update of a round, named by its tree root and its manifest's digest.
 
-    `examples` is what the participant claims to have trained on. Lists of reveals are kept in the
-    order in which the participants committed: check 10 keeps the first of two equal updates.
+    `examples` is the number of examples that the participant claims to have trained on. Lists of
+    reveals are in the order of the commitments: check 10 keeps the first of two equal updates.
     """
 
     participant: Address

@@ -1,8 +1,8 @@
 """Whether an update may enter the average: checks 2 to 10 of docs/protocol.md §6.
 
-Check 1 (reachable) and check 5 (digests) belong to whoever fetches the bytes; everything here is a
-function of bytes alone, so an auditor comes to the same reason code. Any failure of the bytes or
-the manifest arrives as `Rejected`. Golden vectors: tests/vectors/norms.json.
+Checks 1 (reachable) and 5 (digests) belong to whoever fetches the bytes. Everything here is a
+function of bytes alone, so an auditor arrives at the same reason code. Any fault of the bytes or
+the manifest is raised as `Rejected`. Golden vectors: tests/vectors/norms.json.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ _SMALL: Final = 2**22  # two values up to here differ by 2^23: 65,536 such squar
 
 @dataclass(frozen=True)
 class UpdateFacts:
-    """What the pass over an accepted update found."""
+    """The results of the pass over an accepted update."""
 
     root: Digest
     norm_squared: int
@@ -62,7 +62,7 @@ def check_manifest(
     kind: Kind,
     root: Digest,
 ) -> Manifest:
-    """Return the manifest in `raw` once it passes checks 2, 3, 4 and, as to its root, 6."""
+    """Return the manifest in `raw` if it passes checks 2, 3, 4 and, for its root, 6."""
     # 2. Canonical JSON of the right fields, at most 1 MiB.
     manifest = Manifest.parse(raw)
     # 3. Made for this federation, round and spec.
@@ -75,18 +75,10 @@ def check_manifest(
     ):
         if found != expected:
             raise Rejected(Check.ROUND_AND_SPEC, f"{name} is {found}, {expected} was expected")
-    # 4. The spec's layers: names, order and shapes.
-    _check_layers(manifest, spec)
-    # 6. The root that was revealed.
-    if manifest.root_digest != root:
-        raise Rejected(Check.ROOT, f"the manifest's root is {manifest.root}, not {root.hex()}")
-    return manifest
-
-
-def _check_layers(manifest: Manifest, spec: Spec) -> None:
+    # 4. The spec's layers: number, names, order and shapes.
     if len(manifest.layers) != len(spec.layers):
-        found, expected = len(manifest.layers), len(spec.layers)
-        raise Rejected(Check.LAYERS, f"{found} layers, the spec asks for {expected}")
+        counts = f"{len(manifest.layers)} layers, the spec asks for {len(spec.layers)}"
+        raise Rejected(Check.LAYERS, counts)
     for index, (entry, layer) in enumerate(zip(manifest.layers, spec.layers, strict=True)):
         if entry.name != layer.name:
             reason = f"layer {index} is {entry.name}, the spec asks for {layer.name}"
@@ -94,6 +86,10 @@ def _check_layers(manifest: Manifest, spec: Spec) -> None:
         if entry.shape != layer.shape:
             reason = f"layer {layer.name} has shape {entry.shape}, the spec asks for {layer.shape}"
             raise Rejected(Check.LAYERS, reason)
+    # 6. The root that was revealed.
+    if manifest.root_digest != root:
+        raise Rejected(Check.ROOT, f"the manifest's root is {manifest.root}, not {root.hex()}")
+    return manifest
 
 
 def screen_update(
@@ -101,9 +97,9 @@ def screen_update(
 ) -> UpdateFacts:
     """Return the facts of an update that passes checks 6 to 9, in one pass over both streams.
 
-    The failed check with the lowest number is the one reported, so that everybody records the
-    same reason. A stream of the wrong size is Rejected(Check.DIGESTS), at once; a model stream
-    of the wrong size is Misconfigured, since that is our own copy.
+    The failed check with the lowest number is reported, so that everybody records the same reason.
+    An update of the wrong size is Rejected(Check.DIGESTS) at once; a model of the wrong size is
+    Misconfigured, since that is our own copy.
     """
     builder = TreeBuilder(spec.encoding.leaf_bytes)
     norm_squared = 0
@@ -112,6 +108,7 @@ def screen_update(
         place = 0
         for new, old in _in_step(spec, index, update, model):
             builder.update(new)
+            # A range fault is only kept: the root, check 6, is known at the end of the bytes.
             values = np.frombuffer(new, STORED)
             fault = range_fault or _find_range_fault(values, spec.layer_values(index) - place)
             if fault and not range_fault:
@@ -126,22 +123,19 @@ def screen_update(
     if range_fault:
         raise Rejected(Check.RANGE, range_fault)
     # 8. The update is no further from the model than the spec allows.
-    _check_norm(norm_squared, spec)
+    limit, fraction_bits = spec.screening.max_update_norm, spec.encoding.fraction_bits
+    if norm_squared > norm_squared_limit(limit, fraction_bits):
+        norm = norm_squared**0.5 / 2**fraction_bits
+        raise Rejected(Check.NORM, f"the update's norm is {norm:.6g}, the limit is {limit:g}")
     # 9. The update is not the model itself.
     if found == model_root:
         raise Rejected(Check.NOT_MODEL, "the update is the model itself")
     return UpdateFacts(found, norm_squared)
 
 
-def _check_norm(norm_squared: int, spec: Spec) -> None:
-    limit = spec.screening.max_update_norm
-    if norm_squared > norm_squared_limit(limit, spec.encoding.fraction_bits):
-        norm = norm_squared**0.5 / 2**spec.encoding.fraction_bits
-        raise Rejected(Check.NORM, f"the update's norm is {norm:.6g}, the limit is {limit:g}")
-
-
 def _find_range_fault(values: NDArray[np.int32], real: int) -> str | None:
-    """What is wrong with a block of which the first `real` values are not padding."""
+    """Describe the fault of a block whose first `real` values are not padding, if it has one."""
+    # Nothing but zeros: padding of choice would make a copy's root differ from the original's.
     if real < values.size and values[max(real, 0) :].any():
         return "the padding is not zero"
     if (values.view(np.uint32) == _LEAST).any():
@@ -152,23 +146,25 @@ def _find_range_fault(values: NDArray[np.int32], real: int) -> str | None:
 def norm_squared_limit(max_update_norm: float, fraction_bits: int) -> int:
     """Return floor((max_update_norm · 2^fraction_bits)²), exactly.
 
-    The norm is taken as the decimal number that stands in the spec's canonical JSON, which is the
-    shortest one that reads back as this float, and not as the float's own binary value.
+    The norm is the decimal number in the spec's canonical JSON, the shortest one that reads back as
+    this float, not the float's own binary value.
     """
     scaled = Fraction(repr(float(max_update_norm))) * 2**fraction_bits
     return int(scaled * scaled)
 
 
 def squared_distance(new: NDArray[np.int32], old: NDArray[np.int32]) -> int:
-    """Return Σ (new - old)² exactly, of at most 2^28 values in one byte order, either one."""
+    """Return Σ (new - old)² exactly, for at most 2^28 values; both arrays share a byte order."""
     kernels = speed.kernels(new.nbytes)
     if kernels is not None:
+        new, old = np.ascontiguousarray(new), np.ascontiguousarray(old)
         swapped = not new.dtype.isnative
-        above, below = kernels.squares(new.view(np.uint32), old.view(np.uint32), swapped)
+        above, below = kernels.squares(new.ctypes.data, old.ctypes.data, new.size, swapped)
         return (int(above) << 32) + int(below)
     new, old = new.astype(np.int32), old.astype(np.int32)
     low = min(int(new.min()), int(old.min()))
     high = max(int(new.max()), int(old.max()))
+    # Updates are close to the model in practice: one product in place of three.
     if low >= -_SMALL and high <= _SMALL and new.size <= _BLOCK_BYTES // STORED.itemsize:
         values = (new - old).astype(np.int64)
         return int(values @ values)
@@ -176,10 +172,10 @@ def squared_distance(new: NDArray[np.int32], old: NDArray[np.int32]) -> int:
 
 
 def sum_of_squares(values: NDArray[np.int64]) -> int:
-    """Return Σ values² exactly; |values| <= 2^32, at most 2^28 of them.
+    """Return Σ values² exactly, for |values| <= 2^32 and at most 2^28 of them.
 
-    Each value is split into high · 2^16 + low, 0 <= low < 2^16, |high| <= 2^16: the three sums
-    of products then stay within 2^60.
+    Each value is split into high · 2^16 + low with 0 <= low < 2^16 and |high| <= 2^16, so that the
+    three sums of products stay within 2^60.
     """
     high, low = values >> 16, values & 0xFFFF
     squares_high, mixed, squares_low = high @ high, high @ low, low @ low
@@ -189,10 +185,11 @@ def sum_of_squares(values: NDArray[np.int64]) -> int:
 def _in_step(
     spec: Spec, index: int, update: LayerBlocks, model: LayerBlocks
 ) -> Iterator[tuple[memoryview, memoryview]]:
-    """Yield equally long blocks of layer `index` of both; together they are the layer's size."""
+    """Yield layer `index` of both in equally long blocks, which add up to the layer's size."""
     name, size = spec.layers[index].name, spec.layer_bytes(index)
     theirs, ours = _rechunked(update(index), size), _rechunked(model(index), size)
     while True:
+        # One after the other instead of by zip: whose stream is at fault decides the error.
         try:
             new = next(theirs, None)
         except _WrongSizeError as error:
@@ -216,7 +213,7 @@ def _rechunked(blocks: Iterator[bytes], size: int) -> Iterator[memoryview]:
     seen = 0
     for block in blocks:
         seen += len(block)
-        if seen > size:
+        if seen > size:  # before it is used: an endless stream must end here
             raise _WrongSizeError(f"more than the {size:,} bytes the spec asks for")
         view = memoryview(pending + block if pending else block)
         whole = len(view) - len(view) % _BLOCK_BYTES
@@ -230,9 +227,9 @@ def _rechunked(blocks: Iterator[bytes], size: int) -> Iterator[memoryview]:
 
 
 def duplicates(roots_in_commit_order: Sequence[tuple[Address, Digest]]) -> dict[Address, Address]:
-    """Return who fails check 10: each later holder of a root, and its first holder.
+    """Return the participants that fail check 10, each with the first holder of its root.
 
-    Whoever committed first keeps its update; a commitment hides the root, so a copy comes later.
+    Whoever committed first keeps its update: a commitment hides the root, so a copy comes later.
     """
     first: dict[Digest, Address] = {}
     copies: dict[Address, Address] = {}

@@ -1,6 +1,6 @@
-"""The spec: what must be the same for everybody in a federation (docs/protocol.md §5).
+"""The spec: what must be identical for everybody in a federation (docs/protocol.md §5).
 
-Its digest is fixed in the contract. Library versions are recorded, not enforced.
+The contract fixes its digest. Library versions are recorded, not enforced.
 Golden vectors: tests/vectors/spec.json.
 """
 
@@ -29,7 +29,7 @@ class BaseModelIdentity(Part):
 
 
 class Quantization(Part):
-    """How the base model is held in memory while training."""
+    """The form of the base model in memory during training."""
 
     kind: Literal["nf4", "int8", "bf16", "none"]
     double_quantization: bool
@@ -60,14 +60,14 @@ class Encoding(Part):
 
 
 class Layer(Part):
-    """A tensor of the adapter: its key in peft's state dict, and its shape."""
+    """A tensor of the adapter: its key in peft's state dict and its shape."""
 
     name: Name
     shape: Shape
 
 
 class RoundSchedule(Part):
-    """How the learning rate falls over the rounds: half a cosine to `final_learning_rate`."""
+    """The decay of the learning rate over the rounds: half a cosine to `final_learning_rate`."""
 
     scheduler: Literal["cosine"]
     rounds: PositiveCount
@@ -75,10 +75,10 @@ class RoundSchedule(Part):
 
 
 class Training(Part):
-    """What a participant does in one round.
+    """A participant's training in one round.
 
     `proximal_mu` is FedProx's μ (arXiv:1812.06127). `padding_side` and `gradient_checkpointing`
-    change memory and rounding only.
+    affect only memory and rounding.
     """
 
     LATER: ClassVar = frozenset(
@@ -97,23 +97,24 @@ class Training(Part):
     gradient_checkpointing: bool = False
 
     def learning_rate_in(self, round_id: int) -> float:
-        """Return the learning rate that round `round_id`, counted from 1, begins with."""
+        """Return the initial learning rate of round `round_id`, counted from 1."""
         schedule = self.over_rounds
         if schedule is None:
             return self.learning_rate
+        # Rounds past the schedule keep the final rate: the cosine would rise again.
         progress = min((round_id - 1) / schedule.rounds, 1.0)
         span = self.learning_rate - schedule.final_learning_rate
         return schedule.final_learning_rate + span * (1 + cos(pi * progress)) / 2
 
 
 class Screening(Part):
-    """Limits an update must keep (docs/protocol.md §6)."""
+    """The limits of an update (docs/protocol.md §6)."""
 
     max_update_norm: PositiveFloat
 
 
 class Spec(Document):
-    """Everything a federation fixes before its first round; sizes below follow from it."""
+    """Everything a federation fixes before its first round, and the sizes that follow from it."""
 
     LATER: ClassVar = frozenset({"template"})
 
@@ -132,6 +133,7 @@ class Spec(Document):
 
     @model_validator(mode="after")
     def _layers_are_sorted_and_few_enough(self) -> Self:
+        # One order for all: leaves are numbered across the layers.
         for first, second in pairwise(self.layers):
             if first.name >= second.name:
                 raise ValueError(f"layers must be sorted by name: {second.name} after {first.name}")
@@ -141,10 +143,11 @@ class Spec(Document):
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """Return the spec in canonical JSON bytes; Misconfigured with one line otherwise."""
+        """Return the spec in canonical JSON bytes; a one-line Misconfigured otherwise."""
         try:
             return cls._parse(raw)
         except (ValueError, Misconfigured) as error:
+            # Not Rejected: the spec is the sponsor's, no participant is to blame for it.
             raise Misconfigured(f"this is not a spec: {error}") from error
 
     def layer_values(self, index: int) -> int:
@@ -176,7 +179,10 @@ class Spec(Document):
         return tree_depth(self.leaf_count)
 
     def locate_leaf(self, leaf: int) -> tuple[int, int]:
-        """Return (layer index, byte offset in its file) of `leaf`; else Misconfigured."""
+        """Return the layer index of `leaf` and its byte offset in that layer's file.
+
+        Raises Misconfigured when there is no such leaf.
+        """
         first = 0
         for index in range(len(self.layers)):
             leaves = self.layer_leaves(index)

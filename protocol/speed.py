@@ -1,33 +1,30 @@
-"""Whether the compiled inner loops of `protocol.kernels` are there and worth their second.
+"""The switch between the loops of `protocol.compiled` and plain numpy and hashlib.
 
-numba is optional (extra `fast`). Loading it and its cached code takes about a second, and
-compiling on the very first use some fifteen, so a process loads it only once it has much to do.
-Which of the ways did the work never shows in a single bit.
+numba is optional (extra `fast`). Compiling the loops takes many seconds and must not happen while a
+round waits, so `python -m protocol.compiled.warm_up`, a part of `make setup`, compiles them into
+numba's cache and records beside it whether they are faster on this CPU. Without that record, or
+with one of another CPU, version of numba or source, the loops stay off. Which of the two did the
+work never shows in a single bit.
 """
 
-import hashlib
-import time
-from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Final
 
-import numpy as np
-
+# Loading numba and the cached loops takes about a second, which less work would not win back.
 WORTH_LOADING_BYTES: Final = 256 << 20
 
-_SAMPLE_BYTES: Final = 1 << 18
 _asked = 0
 
 
 def kernels(size: int) -> ModuleType | None:
-    """Return `protocol.kernels` for work on `size` bytes, or None: do it with numpy and hashlib.
+    """Return the compiled loops for work on `size` bytes, or None: use numpy and hashlib.
 
     The bytes of all calls in this process are added up; `load` does not wait for them.
     """
     global _asked
-    _asked += size  # a lost addition of another thread does no harm
+    _asked += size  # no lock: an addition lost between threads only puts the loading off
     return load() if _asked >= WORTH_LOADING_BYTES else None
 
 
@@ -45,38 +42,31 @@ def hashing(size: int, messages: int | None = None) -> ModuleType | None:
 
 @cache
 def load() -> ModuleType | None:
-    """Return `protocol.kernels`, or None without numba; from now on `kernels` returns the same."""
+    """Return `protocol.compiled.kernels`, ready to run, or None where the switch is off.
+
+    Once it has been called, `kernels` returns the same for any size.
+    """
     global _asked
     _asked = WORTH_LOADING_BYTES
     if find_spec("numba") is None:
         return None
-    from protocol import kernels as compiled
+    from protocol.compiled import kernels as compiled  # with numba, which is optional
+    from protocol.compiled import record
 
+    measured = record.read()
+    if measured is None or measured.mean_speedup <= 1:
+        return None
+    # From the cache, which the fingerprint in the record vouches for.
+    compiled.prepare(with_hashing=measured.break_even_lanes <= compiled.LANES)
     return compiled
 
 
 @cache
 def break_even() -> float:
-    """Return how many lanes of `protocol.kernels` are as fast as hashlib, measured here and now."""
-    compiled = load()
-    if compiled is None:
+    """Return how many messages fill enough lanes to beat hashlib; infinite with the loops off."""
+    if load() is None:
         return float("inf")
-    data = np.zeros(_SAMPLE_BYTES, np.uint8)
-    chains, places = compiled.START.copy(), np.empty(compiled.LANES, np.int64)
+    from protocol.compiled import record
 
-    def all_lanes() -> None:
-        places[:] = data.ctypes.data  # every lane reads the same bytes: only the time counts
-        compiled.advance(chains, places, _SAMPLE_BYTES // compiled.BLOCK_BYTES)
-
-    all_lanes()  # compiled here, or loaded
-    return _seconds(all_lanes) / _seconds(lambda: hashlib.sha256(data.data))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """Return the least of three times of this thread, which a busy machine does not distort."""
-    times = []
-    for _ in range(3):
-        start = time.thread_time()
-        work()
-        times.append(time.thread_time() - start)
-    return min(times)
+    measured = record.read()
+    return float("inf") if measured is None else measured.break_even_lanes

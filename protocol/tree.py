@@ -2,13 +2,14 @@
 
     leaf digest = SHA-256(0x00 ‖ leaf)      node digest = SHA-256(0x01 ‖ left ‖ right)
 
-The leaves are filled up on the right to a power of two with leaf digests of 32 zero bytes; nodes
+The leaves are padded on the right to a power of two with leaf digests of 32 zero bytes; nodes
 above those are hashed like any other. The prefixes keep a node from passing as a leaf.
 Golden vectors: tests/vectors/tree.json.
 """
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import accumulate
 from types import ModuleType
 from typing import Final, NamedTuple
 
@@ -20,9 +21,9 @@ from protocol.errors import Misconfigured
 from protocol.types import Digest
 
 ZERO: Final = Digest(bytes(32))
-"""The leaf digest of a place right of the last leaf."""
+"""The leaf digest of a place to the right of the last leaf."""
 
-MAX_DEPTH: Final = 64
+MAX_DEPTH: Final = 64  # out of reach: a spec has fewer than 2^32 leaves
 
 Bytes = bytes | bytearray | memoryview
 
@@ -37,14 +38,10 @@ def node_digest(left: Digest, right: Digest) -> Digest:
     return Digest(sha256(b"\x01" + left + right).digest())
 
 
-def _empty_subtrees() -> tuple[Digest, ...]:
-    roots = [ZERO]
-    for _ in range(MAX_DEPTH):
-        roots.append(node_digest(roots[-1], roots[-1]))
-    return tuple(roots)
-
-
-_EMPTY: Final = _empty_subtrees()  # _EMPTY[k] is the root over 2^k places without a leaf
+# _EMPTY[k] is the root over 2^k places without a leaf.
+_EMPTY: Final = tuple(
+    accumulate(range(MAX_DEPTH), lambda root, _: node_digest(root, root), initial=ZERO)
+)
 
 
 def tree_depth(leaf_count: int) -> int:
@@ -55,7 +52,7 @@ def tree_depth(leaf_count: int) -> int:
 
 
 class Subtree(NamedTuple):
-    """The root over 2^level leaves, of which the first one's number is a multiple of 2^level."""
+    """The root over 2^level leaves, the first of which has a multiple of 2^level as its number."""
 
     level: int
     root: Digest
@@ -64,8 +61,8 @@ class Subtree(NamedTuple):
 def full_subtrees(data: Bytes, leaf_bytes: int, first_leaf: int) -> list[Subtree]:
     """Return the fewest full subtrees over the leaves in `data`, in order.
 
-    `data` are whole leaves, the first of which is leaf `first_leaf` of the tree. Parts of one tree
-    can so be hashed in any order by any number of threads, then given to `TreeBuilder.append`.
+    `data` holds whole leaves, the first of which is leaf `first_leaf` of the tree. Thus threads can
+    hash parts of one tree in any order; `TreeBuilder.append` then joins them.
     """
     if len(data) % leaf_bytes:
         raise Misconfigured(f"{len(data)} bytes are not whole {leaf_bytes}-byte leaves")
@@ -73,19 +70,20 @@ def full_subtrees(data: Bytes, leaf_bytes: int, first_leaf: int) -> list[Subtree
     kernels = speed.hashing(len(view))
     if kernels is None or leaf_bytes % kernels.BLOCK_BYTES or not len(view):
         return _subtrees_plain(view, leaf_bytes, first_leaf)
-    leaves = np.frombuffer(view, np.uint8).reshape(-1, leaf_bytes)
-    digests = np.empty((len(leaves), 8), np.uint32)
-    kernels.hash_rows(leaves, 0, digests)
+    leaves = np.frombuffer(view, np.uint8)
+    digests = np.empty((len(view) // leaf_bytes, 8), np.uint32)
+    kernels.hash_rows(leaves.ctypes.data, len(digests), leaf_bytes, 0, digests)
     return subtrees_over(kernels, digests, first_leaf)
 
 
 def subtrees_over(
     kernels: ModuleType, digests: NDArray[np.uint32], first_leaf: int
 ) -> list[Subtree]:
-    """As `full_subtrees`, of leaf digests, which are overwritten; `kernels` are protocol.kernels.
+    """As `full_subtrees`, from leaf digests; `kernels` is protocol.compiled.kernels.
 
-    `digests` is C-contiguous uint32 (n, 8), 32 bytes each as they lie.
+    `digests` is C-contiguous uint32 (n, 8), 32 bytes per leaf in memory order; it is overwritten.
     """
+    # Two subtrees a level at most, one on either side.
     levels, roots = np.empty(2 * MAX_DEPTH, np.int64), np.empty((2 * MAX_DEPTH, 8), np.uint32)
     count = kernels.subtrees(digests, first_leaf, levels, roots)
     return [Subtree(int(levels[i]), Digest(roots[i].tobytes())) for i in range(count)]
@@ -94,6 +92,8 @@ def subtrees_over(
 def _subtrees_plain(data: memoryview, leaf_bytes: int, first_leaf: int) -> list[Subtree]:
     row = [leaf_digest(data[i : i + leaf_bytes]) for i in range(0, len(data), leaf_bytes)]
     place, level = first_leaf, 0
+    # A node without its sibling in `data` ends a subtree: on the left where its place is odd, on
+    # the right where its sibling would come next.
     left: list[Subtree] = []
     right: list[Subtree] = []
     while row:
@@ -108,7 +108,7 @@ def _subtrees_plain(data: memoryview, leaf_bytes: int, first_leaf: int) -> list[
 
 
 class TreeBuilder:
-    """A root out of a stream of bytes, holding one digest per level and less than one leaf.
+    """Computes a root from a stream of bytes, holding one digest per level and less than one leaf.
 
     >>> builder = TreeBuilder(leaf_bytes=1024)
     >>> builder.update(bytes(4096))
@@ -149,7 +149,8 @@ class TreeBuilder:
     def append(self, subtree: Subtree) -> None:
         """Add the next 2^level leaves, hashed elsewhere, by the root over them.
 
-        Raises Misconfigured within a leaf and where no full subtree of that size can begin.
+        Raises Misconfigured in the middle of a leaf and where no full subtree of that size can
+        begin.
         """
         level, digest = subtree
         if self._partial or self.leaf_count & ((1 << level) - 1):
@@ -162,14 +163,14 @@ class TreeBuilder:
         self.leaf_count += 1 << level
 
     def root(self) -> Digest:
-        """Return the root of what was added so far; Misconfigured without leaves or within one."""
+        """Return the root of what was added so far; Misconfigured without whole leaves."""
         if self._partial:
             raise Misconfigured(
                 f"the data ends {len(self._partial)} bytes into a leaf of {self._leaf_bytes}"
             )
         depth = tree_depth(self.leaf_count)
-        subtrees = self._subtrees.copy()
-        if self.leaf_count == 1 << depth:
+        subtrees = self._subtrees.copy()  # more leaves may follow
+        if self.leaf_count == 1 << depth:  # full: there is no empty place to join
             return subtrees[0]
         right = ZERO
         for level in range(depth):
@@ -189,7 +190,7 @@ def compute_root(blocks: Iterable[Bytes], leaf_bytes: int) -> Digest:
 
 
 def leaf_digests(blocks: Iterable[Bytes], leaf_bytes: int) -> list[Digest]:
-    """Return every leaf's digest, in order; the blocks must hold whole leaves each."""
+    """Return every leaf's digest, in order; each block must hold whole leaves."""
     digests: list[Digest] = []
     for block in blocks:
         view = memoryview(block).cast("B")
@@ -223,8 +224,8 @@ def stream_proof(
 ) -> tuple[bytes, list[Digest]]:
     """Return leaf `index` and its siblings on the way to the root, the lowest first.
 
-    The blocks must hold whole leaves each. Keeps a digest a level of each sibling's subtree and no
-    row of leaves. Misconfigured when there is no such leaf.
+    Each block must hold whole leaves. Keeps one digest per level of each sibling's subtree and no
+    row of leaves. Raises Misconfigured when there is no such leaf.
     """
     # Leaf i stands under the sibling at the level of the highest bit in which i and index differ.
     siblings = [TreeBuilder(leaf_bytes) for _ in range(MAX_DEPTH)]
@@ -244,7 +245,7 @@ def stream_proof(
 
 
 def _padded_root(builder: TreeBuilder, depth: int) -> Digest:
-    """Return the root over what was added and places without a leaf up to 2^depth."""
+    """Return the root over the added leaves and empty places up to 2^depth."""
     if not builder.leaf_count:
         return _EMPTY[depth]
     root = builder.root()
@@ -255,6 +256,7 @@ def _padded_root(builder: TreeBuilder, depth: int) -> Digest:
 
 def is_proof_valid(root: Digest, leaf_data: Bytes, index: int, proof: Sequence[Digest]) -> bool:
     """Whether `leaf_data` is leaf `index` of the tree of depth len(proof) under `root`."""
+    # Only the low bits of a larger index would count: leaf i would pass as leaf i + 2^depth.
     if not 0 <= index < 1 << len(proof):
         return False
     digest = leaf_digest(leaf_data)

@@ -1,4 +1,4 @@
-"""A type for each quantity, so that a round number is never passed where an amount belongs.
+"""A type for each quantity, so that a round number is never passed as an amount.
 
 Units and ranges: docs/protocol.md §1.
 """
@@ -10,10 +10,10 @@ from eth_utils.address import is_checksum_address
 from protocol.errors import Misconfigured
 
 Digest = NewType("Digest", bytes)
-"""32 bytes out of SHA-256 or Keccak-256."""
+"""32 bytes from SHA-256 or Keccak-256."""
 
 Address = NewType("Address", str)
-"""An Ethereum address as 0x and 40 hex digits, with its EIP-55 check in the letters' case."""
+"""An Ethereum address: 0x and 40 hex digits, with the EIP-55 checksum in the letters' case."""
 
 RoundId = NewType("RoundId", int)
 """The number of a round; the first is 1, and 0 stands for the model before any round."""
@@ -30,19 +30,20 @@ UnixTime = NewType("UnixTime", int)
 FULL_BASIS_POINTS = BasisPoints(10_000)
 
 TOKEN_DECIMALS = 18
-"""Of every token that a federation may pay in: settings and print count whole tokens."""
+"""The decimals of every token that a federation may pay in; users see whole tokens."""
 
 
 def parse_address(text: str) -> Address:
-    """Return `text` as an `Address`; Misconfigured unless it is one in its EIP-55 form."""
+    """Return `text` as an `Address`; Misconfigured unless it is in EIP-55 form."""
     if not is_checksum_address(text):
-        raise Misconfigured(f"{text!r} is not an address with its EIP-55 capitals")
+        raise Misconfigured(f"{text!r} is not an address with EIP-55 capitals")
     return Address(text)
 
 
 def parse_digest(text: str) -> Digest:
     """Return the 32 bytes of 64 lower-case hex digits, with or without 0x; else Misconfigured."""
     digits = text.removeprefix("0x")
+    # Not bytes.fromhex alone: it takes capitals and spaces, and a digest has one spelling.
     if len(digits) != 64 or any(digit not in "0123456789abcdef" for digit in digits):
         raise Misconfigured(f"{text!r} is not a digest: 64 lower-case hex digits were expected")
     return Digest(bytes.fromhex(digits))

@@ -1,4 +1,4 @@
-"""What an aggregator says of each reveal, and the hash the contract keeps (docs/protocol.md §8).
+"""An aggregator's verdict on each reveal, and the hash the contract keeps (docs/protocol.md §8).
 
 Golden vectors: tests/vectors/verdicts.json.
 """
@@ -35,14 +35,14 @@ class Verdict:
 
 
 def compute_weight(examples: int, weight_cap: int) -> int:
-    """Return min(examples, weight_cap): claiming more data than the cap gains nothing."""
+    """Return min(examples, weight_cap): to claim more data than the cap gains nothing."""
     return min(examples, weight_cap)
 
 
 def verdicts_hash(verdicts: Sequence[Verdict]) -> Digest:
     """Return keccak256(abi.encode(Verdict[])) with Verdict = (address, uint32, uint16, uint8).
 
-    The order counts: the contract takes verdicts in ascending order of participant only.
+    The order matters: the contract accepts verdicts in ascending order of participant only.
     """
     rows = [(v.participant, v.weight, v.score, v.reason) for v in verdicts]
     return Digest(keccak(encode(["(address,uint32,uint16,uint8)[]"], [rows])))

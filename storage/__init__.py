@@ -1,1 +1,1 @@
-"""Content-addressed storage: IPFS through the Kubo RPC, and a dev daemon that speaks it."""
+"""Content-addressed storage: IPFS through the Kubo RPC, layer files and their digests."""

@@ -1,4 +1,4 @@
-"""Whether there is room for a job, asked before its first byte instead of in the middle of it."""
+"""Checks of free disk and memory, before the first byte of a job instead of in its middle."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,8 @@ from protocol.errors import Misconfigured
 
 
 def check_disk(folder: Path, needed: int, purpose: str) -> int:
-    """Return the free bytes on the disk of `folder`; Misconfigured when `needed` are not there."""
+    """Return the free bytes on the disk of `folder`; Misconfigured when fewer than `needed`."""
+    # The folder may not exist yet; its nearest parent lies on the same disk.
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -21,7 +22,7 @@ def check_disk(folder: Path, needed: int, purpose: str) -> int:
 
 
 def check_memory(needed: int, purpose: str) -> int:
-    """Return the bytes of memory available; Misconfigured when `needed` are not."""
+    """Return the available bytes of memory; Misconfigured when fewer than `needed`."""
     free: int = psutil.virtual_memory().available  # without swapping
     if needed > free:
         raise Misconfigured(
@@ -31,5 +32,5 @@ def check_memory(needed: int, purpose: str) -> int:
 
 
 def bytes_in(folder: Path) -> int:
-    """Return the size of all files below `folder`: what need not be written again."""
+    """Return the size of all files below `folder`, which need not be written again."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,15 +1,16 @@
-"""Content identifiers in every spelling a daemon may answer with.
+"""Content identifiers in every spelling that a daemon may use.
 
     CIDv0   base58btc(0x12 ‖ 0x20 ‖ digest), "Qm…", always a dag-pb block
     CIDv1   multibase(0x01 ‖ codec ‖ 0x12 ‖ 0x20 ‖ digest): base32 "b…", base58btc "z…", base16 "f…"
 
-Records of the protocol hold only the one spelling of `protocol.cid`; a daemon may answer with
-another one for the same block, so answers are compared as `Cid`, never as text. Only sha2-256 is
-spoken. Golden vectors: tests/vectors/cids.json.
+The protocol's records hold only the spelling of `protocol.cid`. A daemon may answer with another
+spelling for the same block, so answers are compared as `Cid`, never as text. Only sha2-256 is
+supported. Golden vectors: tests/vectors/cids.json.
 """
 
 import hashlib
 from base64 import b32decode
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from protocol.cid import DAG_PB, RAW, format_cid
@@ -35,7 +36,7 @@ class Cid(NamedTuple):
         return format_cid(self.codec, Digest(self.digest))
 
     def to_bytes(self) -> bytes:
-        """Return the binary form that stands in a dag-pb link: 34 (v0) or 36 (v1) bytes."""
+        """Return the binary form used in dag-pb links: 34 (v0) or 36 (v1) bytes."""
         prefix = b"" if self.version == 0 else bytes((1, self.codec))
         return prefix + _SHA2_256 + self.digest
 
@@ -46,7 +47,7 @@ class Cid(NamedTuple):
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> "Cid":
-        """Return the identifier in its binary form; Misconfigured if it is none of ours."""
+        """Return the identifier in `packed`; raises Misconfigured for unsupported CIDs."""
         if len(packed) == 34 and packed.startswith(_SHA2_256):
             return cls(0, DAG_PB, packed[2:])
         if len(packed) == 36 and packed[0] == 1 and packed[2:4] == _SHA2_256:
@@ -59,36 +60,33 @@ class Cid(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Cid":
-        """Return the identifier spelled `text`; Misconfigured if it is none of ours."""
-        try:
-            return cls.from_bytes(_decode_text(text))
-        except ValueError:
-            raise Misconfigured(f"invalid cid: {text[:_MAX_TEXT]!r} cannot be decoded") from None
-
-
-def _decode_text(text: str) -> bytes:
-    """Return the bytes behind a CID's text; ValueError when it is no known spelling."""
-    if not text or len(text) > _MAX_TEXT:
-        raise ValueError("empty or too long")
-    if len(text) == 46 and text.startswith("Qm"):
-        return _from_base58(text)
-    base, letters = text[0], text[1:]
-    if base == "b" and letters == letters.lower():
-        return b32decode(letters.upper() + "=" * (-len(letters) % 8))
-    if base == "z":
-        return _from_base58(letters)
-    if base == "f" and letters == letters.lower():
-        return bytes.fromhex(letters)
-    raise ValueError("unknown multibase")
+        """Return the identifier spelled `text`; raises Misconfigured for unsupported CIDs."""
+        base, letters = text[:1], text[1:]
+        packed: bytes | None = None
+        # The length first: decoding base58 takes quadratic time, and the text is the daemon's.
+        if len(text) <= _MAX_TEXT:
+            with suppress(ValueError):  # letters outside of the alphabet
+                if len(text) == 46 and text.startswith("Qm"):  # version 0 has no multibase letter
+                    packed = _from_base58(text)
+                elif base == "b" and letters == letters.lower():
+                    packed = b32decode(letters.upper() + "=" * (-len(letters) % 8))
+                elif base == "z":
+                    packed = _from_base58(letters)
+                elif base == "f" and letters == letters.lower():
+                    packed = bytes.fromhex(letters)
+        if packed is None:
+            raise Misconfigured(f"invalid cid: {text[:_MAX_TEXT]!r} cannot be decoded")
+        return cls.from_bytes(packed)
 
 
 def to_base58(data: bytes) -> str:
-    """Return bytes in Bitcoin's base 58, as CIDv0 and peer IDs are spelled."""
+    """Return bytes in Bitcoin's base 58, the spelling of CIDv0 and peer IDs."""
     number = int.from_bytes(data, "big")
     letters = ""
     while number:
         number, index = divmod(number, 58)
         letters = _BASE58[index] + letters
+    # A number has no leading zeros: base58 spells each zero byte in front as one "1".
     zeros = len(data) - len(data.lstrip(b"\0"))
     return _BASE58[0] * zeros + letters
 

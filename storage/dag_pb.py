@@ -1,12 +1,12 @@
-"""The bytes of one dag-pb node, and of the UnixFS record inside it.
+"""The bytes of one dag-pb node and of the UnixFS record inside it.
 
     node    field 2 (repeated) link, then field 1 data: links first, as IPFS has always written it
     link    field 1 hash (binary CID), field 2 name (empty in a file), field 3 total size
     record  field 1 type (2 = file), field 2 data, field 3 file size, field 4 (repeated) block sizes
 
 https://ipld.io/specs/codecs/dag-pb/spec/ and https://specs.ipfs.tech/unixfs/. The few fields are
-written by hand: a protobuf library would be larger than this file and may order fields its own
-way, while identifiers depend on every byte. Golden vectors: tests/vectors/cids.json.
+written by hand: a protobuf library would be larger than this file and may order fields in its own
+way, but identifiers depend on every byte. Golden vectors: tests/vectors/cids.json.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,18 @@ _FILE_TYPE: Final = 2
 
 
 class NotAFile(CommonweightError):
-    """A block is what its CID names, and yet no part of a UnixFS file: no daemon can mend that."""
+    """A block matches its CID and yet is no part of a UnixFS file: no daemon can mend that."""
 
 
 class Link(NamedTuple):
-    """A node's link to a child; `total_bytes` counts every block below and including the child."""
+    """A node's link to a child; `total_bytes` counts the child's block and all blocks below it."""
 
     cid: Cid
     total_bytes: int
 
 
 class FileRecord(NamedTuple):
-    """What a UnixFS node says of the file below it: `data` comes first, then one block a link."""
+    """A UnixFS node's record of the file below it: `data` comes first, then one block per link."""
 
     data: bytes
     file_bytes: int
@@ -43,21 +43,19 @@ class FileRecord(NamedTuple):
 
 def encode_node(links: Sequence[Link], record: FileRecord) -> bytes:
     """Return the block of a UnixFS file node, byte for byte as Kubo writes it."""
-    out = bytearray()
+    # The links come before the data though their field number is higher, and an empty name is
+    # written though protobuf would leave it out: the CID depends on both.
+    node = bytearray()
     for link in links:
         cid, total = _bytes_field(1, link.cid.to_bytes()), _varint_field(3, link.total_bytes)
-        out += _bytes_field(2, cid + _bytes_field(2, b"") + total)
-    return bytes(out + _bytes_field(1, _encode_record(record)))
-
-
-def _encode_record(record: FileRecord) -> bytes:
-    out = bytearray(_varint_field(1, _FILE_TYPE))
+        node += _bytes_field(2, cid + _bytes_field(2, b"") + total)
+    content = bytearray(_varint_field(1, _FILE_TYPE))
     if record.data:
-        out += _bytes_field(2, record.data)
-    out += _varint_field(3, record.file_bytes)
+        content += _bytes_field(2, record.data)
+    content += _varint_field(3, record.file_bytes)
     for size in record.block_sizes:
-        out += _varint_field(4, size)
-    return bytes(out)
+        content += _varint_field(4, size)
+    return bytes(node + _bytes_field(1, bytes(content)))
 
 
 def decode_node(block: bytes) -> tuple[list[Link], FileRecord]:
@@ -75,15 +73,17 @@ def decode_node(block: bytes) -> tuple[list[Link], FileRecord]:
             raise NotAFile(f"a dag-pb node has an unexpected field {number}")
     if record is None:
         raise NotAFile("a dag-pb node has no UnixFS record")
+    # A reader seeks by the sizes and follows the links: both must tell of the same children.
     if len(links) != len(record.block_sizes):
         found = f"{len(links)} links and {len(record.block_sizes)} block sizes"
-        raise NotAFile(f"a UnixFS node has {found}: one size a link was expected")
+        raise NotAFile(f"a UnixFS node has {found}: one size per link was expected")
     if record.file_bytes != len(record.data) + sum(record.block_sizes):
         raise NotAFile("a UnixFS node's file size is not the sum of its parts")
     return links, record
 
 
 def _decode_link(data: bytes) -> Link:
+    # Names and unknown fields are skipped: they change no byte of the file.
     cid, total = None, 0
     for number, value in _fields(data):
         if number == 1 and isinstance(value, bytes):
@@ -109,17 +109,19 @@ def _decode_record(data: bytes) -> FileRecord:
             file_bytes = value
         elif number == 4 and isinstance(value, int):
             sizes.append(value)
+    # Type raw (0) is deprecated, but leaves of older files have it.
     if kind not in (_RAW_TYPE, _FILE_TYPE):
         raise NotAFile(f"a UnixFS node is of type {kind}: only files (2) are read")
     return FileRecord(content, len(content) if file_bytes is None else file_bytes, sizes)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield each protobuf field's number and value; NotAFile when the bytes break off."""
+    """Yield each protobuf field's number and value; NotAFile when the bytes are cut short."""
     offset = 0
     while offset < len(data):
         key, offset = _read_varint(data, offset)
         value, offset = _read_varint(data, offset)
+        # Both wire types begin with a varint: the value itself, or the length of what follows.
         if key & 7 == _VARINT:
             yield key >> 3, value
         elif key & 7 == _BYTES and value <= len(data) - offset:
@@ -131,11 +133,12 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def _read_varint(data: bytes, offset: int) -> tuple[int, int]:
     number = 0
+    # At most ten bytes: a longer one would be a number without end, in quadratic time.
     for position, byte in enumerate(data[offset : offset + _MAX_VARINT_BYTES]):
         number |= (byte & 0x7F) << (7 * position)
         if byte < 0x80:
             return number, offset + position + 1
-    raise NotAFile("a dag-pb block breaks off inside a number")
+    raise NotAFile("a dag-pb block is cut short inside a number")
 
 
 def _varint(number: int) -> bytes:

@@ -1,8 +1,8 @@
-"""SHA-256 of layer files, and the trees over them, in one pass over their bytes.
+"""SHA-256 of layer files and the trees over them, in one pass over their bytes.
 
-Updates and models are many layer files. Sixteen files are hashed side by side, one in each lane of
-a vector, and their leaves with them while they are in the registers, where that is faster than
-hashlib (`protocol.speed`).
+Updates and models consist of many layer files. Where that is faster than hashlib
+(`protocol.speed`), sixteen files are hashed side by side, one in each lane of a vector, and their
+leaves along with them while the words are in registers.
 """
 
 import hashlib
@@ -27,14 +27,13 @@ WINDOW_BYTES: Final = 1 << 19  # of one file, at a time
 
 _BLOCK_BYTES: Final = 64  # what SHA-256 takes at a time
 _LANES: Final = 16
-_LANES_FOR_LEAVES: Final = (
-    11  # with fewer files than that, leaves fill the lanes better by themselves
-)
+# With fewer files than this, leaves fill the lanes better by themselves.
+_LANES_FOR_LEAVES: Final = 11
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What the bytes of a folder of layer files hash to."""
+    """The digests of a folder of layer files."""
 
     root: Digest
     digests: tuple[Digest, ...]
@@ -46,12 +45,25 @@ def examine(spec: Spec, updates: Sequence[Sequence[Path]], threads: int = 2) -> 
 
     Raises Misconfigured when a layer file is shorter than the spec says.
     """
-    layers = [_layers(spec, paths) for paths in updates]
+    # 1. Number the leaves of each update through its layers.
     leaf_bytes = spec.encoding.leaf_bytes
-    _hash([layer for each in layers for layer in each], leaf_bytes, threads, with_leaves=True)
-    return [
-        Examined(_root(each, leaf_bytes), tuple(layer.digest for layer in each)) for each in layers
+    sizes = [spec.layer_bytes(index) for index in range(len(spec.layers))]
+    first_leaves = [int(leaf) for leaf in np.cumsum([0, *sizes]) // leaf_bytes]
+    layers = [
+        [_Layer(*of_layer) for of_layer in zip(paths, sizes, first_leaves, strict=False)]
+        for paths in updates
     ]
+    # 2. Hash all files together: the more files, the fuller the lanes.
+    _hash([layer for each in layers for layer in each], leaf_bytes, threads, with_leaves=True)
+    # 3. Join each update's subtrees, in the order of its layers.
+    examined = []
+    for each in layers:
+        builder = TreeBuilder(leaf_bytes)
+        for layer in each:
+            for subtree in layer.subtrees:
+                builder.append(subtree)
+        examined.append(Examined(builder.root(), tuple(layer.digest for layer in each)))
+    return examined
 
 
 def file_digests(paths: Sequence[Path], threads: int = 2) -> list[Digest]:
@@ -63,30 +75,13 @@ def file_digests(paths: Sequence[Path], threads: int = 2) -> list[Digest]:
 
 @dataclass
 class _Layer:
-    """A layer file, the number of its first leaf in the tree, and what was found so far."""
+    """A layer file, the number of its first leaf in the tree, and the results so far."""
 
     path: Path
     size: int
     first_leaf: int
     subtrees: list[Subtree] = field(default_factory=list)
     digest: Digest = ZERO
-
-
-def _layers(spec: Spec, paths: Sequence[Path]) -> list[_Layer]:
-    sizes = [spec.layer_bytes(index) for index in range(len(spec.layers))]
-    first_leaves = np.cumsum([0, *sizes]) // spec.encoding.leaf_bytes
-    return [
-        _Layer(path, size, int(leaf))
-        for path, size, leaf in zip(paths, sizes, first_leaves, strict=False)
-    ]
-
-
-def _root(layers: Sequence[_Layer], leaf_bytes: int) -> Digest:
-    builder = TreeBuilder(leaf_bytes)
-    for layer in layers:
-        for subtree in layer.subtrees:
-            builder.append(subtree)
-    return builder.root()
 
 
 def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leaves: bool) -> None:
@@ -97,25 +92,25 @@ def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leave
             streams = [
                 files.enter_context(_Stream(layer, leaf_bytes, with_leaves)) for layer in group
             ]
-            if compiled is None or any(n % _BLOCK_BYTES for n in sizes):
-                _one_after_the_other(streams)
-            else:
+            # The loops take whole blocks: padding within a message is left to hashlib.
+            if compiled is not None and not any(n % _BLOCK_BYTES for n in sizes):
                 _Lanes(compiled, streams).run()
+                return
+            for stream in streams:
+                stream.hash_alone()
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, _groups(layers, threads)))
-
-
-def _groups(layers: Sequence[_Layer], threads: int) -> list[list[_Layer]]:
-    """At most sixteen files each, of about one size, the largest first, as many for each thread."""
+    # Groups of at most sixteen files of about one size, as many groups for each thread: a lane is
+    # idle once its file has ended, and a thread once its groups are done.
     order = sorted(layers, key=lambda layer: -layer.size)
     turns = max(-(-len(order) // (_LANES * threads)), 1)
     size = max(-(-len(order) // (turns * threads)), 1)
-    return [order[i : i + size] for i in range(0, len(order), size)]
+    groups = [order[i : i + size] for i in range(0, len(order), size)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, groups))  # as a list, so that what a thread raises is raised here
 
 
 class _Stream(MappedFile):
-    """A layer file on its way through a hash, window by window."""
+    """A layer file that is hashed window by window."""
 
     def __init__(self, layer: _Layer, leaf_bytes: int, with_leaves: bool) -> None:
         self.window = max(WINDOW_BYTES // leaf_bytes, 1) * leaf_bytes
@@ -123,29 +118,28 @@ class _Stream(MappedFile):
         self.layer, self.with_leaves, self.leaf_bytes = layer, with_leaves, leaf_bytes
 
     def leaf(self, place: int) -> int:
-        """The number in the tree of the leaf that begins at `place`."""
+        """The number in the tree of the leaf that begins at byte `place` of the file."""
         return self.layer.first_leaf + place // self.leaf_bytes
 
+    def hash_alone(self) -> None:
+        """Hash the whole file by hashlib, and its leaves."""
+        hasher = hashlib.sha256()
+        for start in range(0, self.layer.size, self.window):
+            stop = min(start + self.window, self.layer.size)
+            hasher.update(self.data[start:stop].data)
+            self.hash_leaves(start, stop)
+            self.forget(start, stop)
+        self.layer.digest = Digest(hasher.digest())
+
     def hash_leaves(self, start: int, stop: int) -> None:
+        """Add the subtrees over the leaves from byte `start` to `stop`, if they are asked for."""
         if self.with_leaves:
             data = self.data[start:stop].data
             self.layer.subtrees += full_subtrees(data, self.leaf_bytes, self.leaf(start))
 
 
-def _one_after_the_other(streams: Sequence[_Stream]) -> None:
-    for stream in streams:
-        hasher = hashlib.sha256()
-        size = stream.layer.size
-        for start in range(0, size, stream.window):
-            stop = min(start + stream.window, size)
-            hasher.update(stream.data[start:stop].data)
-            stream.hash_leaves(start, stop)
-            stream.forget(start, stop)
-        stream.layer.digest = Digest(hasher.digest())
-
-
 class _Lanes:
-    """Hashes at most sixteen streams, the largest first, in step: lane i belongs to stream i."""
+    """Hashes at most sixteen streams in step, the largest first: lane i belongs to stream i."""
 
     def __init__(self, kernels: ModuleType, streams: Sequence[_Stream]) -> None:
         self._kernels = kernels
@@ -153,20 +147,26 @@ class _Lanes:
         self._active = list(streams)
 
     def run(self) -> None:
+        """Hash all streams to their ends."""
         place = 0
         while self._active:
+            # Up to the end of the shortest at most: a lane's message ends with a whole step.
             stop = min(place + self._active[0].window, self._active[-1].layer.size)
             self._advance(place, stop)
             for stream in self._active:
                 stream.forget(place, stop)
             while self._active and self._active[-1].layer.size == stop:
-                self._finish(self._active.pop(), len(self._active))
+                stream = self._active.pop()
+                chains = self._chains.copy()  # `finish` ends the messages of all lanes
+                self._kernels.finish(chains, stream.layer.size)
+                digest = chains[:, len(self._active)].astype(">u4").tobytes()
+                stream.layer.digest = Digest(digest)
             place = stop
 
     def _advance(self, place: int, stop: int) -> None:
         active, kernels = self._active, self._kernels
         starts = [stream.data.ctypes.data + place for stream in active]
-        starts += [starts[0]] * (_LANES - len(active))  # lanes without a stream of their own
+        starts += [starts[0]] * (_LANES - len(active))  # idle ones repeat the first
         places = np.array(starts, np.int64)
         if not active[0].with_leaves or len(active) < _LANES_FOR_LEAVES:
             kernels.advance(self._chains, places, (stop - place) // _BLOCK_BYTES)
@@ -178,8 +178,3 @@ class _Lanes:
         kernels.advance_leaves(self._chains, places, leaf_bytes, leaves)
         for stream, row in zip(active, leaves, strict=False):
             stream.layer.subtrees += subtrees_over(kernels, row, stream.leaf(place))
-
-    def _finish(self, stream: _Stream, lane: int) -> None:
-        chains = self._chains.copy()
-        self._kernels.finish(chains, stream.layer.size)
-        stream.layer.digest = Digest(chains[:, lane].astype(">u4").tobytes())

@@ -1,4 +1,4 @@
-"""Small files that survive being killed at any point: written whole or not at all."""
+"""Small files that are written whole or not at all, even if the process is killed."""
 
 import fcntl
 import json
@@ -16,12 +16,12 @@ _SYNCS_AT_ONCE: Final = 16
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Put `data` at `path` such that a reader sees the old bytes or all the new ones.
+    """Put `data` at `path` so that a reader sees the old bytes or all the new ones.
 
     The bytes are on disk before the name changes, so a crash afterwards cannot lose them.
     """
     _replace(path, data, mode, is_synced=True)
-    _sync(path.parent)
+    _sync(path.parent)  # the new name itself
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -35,6 +35,7 @@ def sync_files(paths: Sequence[Path]) -> None:
     All at once: a disk commits many in the time of one, and an adapter has hundreds of layers.
     """
     with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        # Contents before names: a name that survives a crash must not lead to an empty file.
         for _ in pool.map(_sync, paths):
             pass
         for _ in pool.map(_sync, {path.parent for path in paths}):
@@ -47,7 +48,7 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON value at `path`; Misconfigured with one line when there is none."""
+    """Return the JSON value at `path`; a one-line Misconfigured when there is none."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -57,8 +58,9 @@ def read_json(path: Path) -> Any:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Append `value` as one line; lines of several processes do not mix (one short write each)."""
+    """Append `value` as one line; lines of several processes do not mix."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # One write under O_APPEND, not a buffered file's several: the kernel places it as a whole.
     line = json.dumps(value, separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -69,11 +71,12 @@ def append_json_line(path: Path, value: Any) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone, waiting until nobody else does.
+    """Hold `folder` for this process alone, after waiting until nobody else does.
 
     The lock ends with the process, however that ends. POSIX only.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # The lock file stays: a process waiting for a removed one would hold a lock nobody else sees.
     with (folder / ".lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -81,6 +84,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, data: bytes, mode: int, *, is_synced: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: a rename is atomic only within one file system.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -90,7 +94,7 @@ def _replace(path: Path, data: bytes, mode: int, *, is_synced: bool) -> None:
             if is_synced:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # KeyboardInterrupt too: nobody else would ever remove the part
         Path(temporary).unlink(missing_ok=True)
         raise
 

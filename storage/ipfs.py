@@ -1,7 +1,7 @@
-"""The content store: puts blocks and files into IPFS, and gets back what was asked for or an error.
+"""The content store: puts blocks and files into IPFS, and returns what was asked for or an error.
 
-Every byte is hashed on arrival and there is no switch to skip it: a daemon can withhold content,
-it cannot change it. What leaves is hashed here as well, and the daemon's CID compared with ours.
+Every byte is hashed on arrival, and no switch skips it: a daemon can withhold content but cannot
+change it. Outgoing content is hashed here as well, and the daemon's CID is compared with ours.
 
     store = ContentStore("http://127.0.0.1:5001")
     cid = store.add_file(Path("00000.layer"))
@@ -36,9 +36,9 @@ MAX_BLOCK_BYTES: Final = 1 << 20
 """The largest block that every IPFS peer passes on."""
 
 SLOWEST_BYTES_PER_S: Final = 131_072
-"""A file may take `timeout_s` and this rate: 100 MB in about 13 minutes, and not a day."""
+"""A file may take `timeout_s` plus its time at this rate: 100 MB 13 minutes, and not a day."""
 
-# The layout of the DAG is spelled out, since a daemon's own defaults are its operator's to change.
+# The DAG's layout is spelled out, since an operator may change the daemon's defaults.
 _ADD_OPTIONS: Final = {
     "chunker": f"size-{CHUNK_BYTES}",
     "cid-version": "1",
@@ -59,15 +59,15 @@ _PUT_OPTIONS: Final = {
     "version": "1",
 }
 
-# ipfshttpclient passes urllib3 an argument that is on its way out; its users can do nothing.
+# ipfshttpclient passes urllib3 a deprecated argument, which its users cannot change.
 warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning)
 
 
 class Contradiction(WrongBytes):
-    """A CID names content that is not the size and SHA-256 given beside it.
+    """A CID names content that does not have the size and SHA-256 stated beside it.
 
-    The fault of whoever wrote them down together: no daemon can ever serve both, and everybody who
-    looks finds the same. A plain WrongBytes is the daemon's fault, and another may do better.
+    Whoever stated them together is at fault: no daemon can serve both, and every reader finds the
+    same. A plain WrongBytes is the daemon's fault, and another daemon may do better.
     """
 
 
@@ -75,9 +75,9 @@ class ContentStore:
     """IPFS through the RPC of one daemon; any number of threads may share it.
 
     `api_url` is http://HOST:PORT, https://HOST:PORT or a multiaddr. `timeout_s` bounds connecting
-    and every silence; fetching a file may take as long again as it would at `slowest_bytes_per_s`.
-    Misconfigured when the address is none. Every method raises Unavailable, with one line that
-    says what was asked of whom, when the daemon does not do it. Nothing is retried here.
+    and every silence; fetching a file may in addition take its time at `slowest_bytes_per_s`.
+    Raises Misconfigured for an invalid address. Every method raises Unavailable, with one line that
+    names the request and the daemon, when the daemon does not comply. Nothing is retried here.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class ContentStore:
         return self._api.url
 
     def put_block(self, data: bytes) -> Digest:
-        """Store and pin `data` as one raw block; return its SHA-256, which is all of its CID.
+        """Store and pin `data` as one raw block; return its SHA-256, from which its CID follows.
 
-        Raises Misconfigured beyond `MAX_BLOCK_BYTES`, WrongBytes if the daemon names it otherwise.
+        Raises Misconfigured beyond `MAX_BLOCK_BYTES`, WrongBytes if the daemon's CID is another.
         """
         if len(data) > MAX_BLOCK_BYTES:
             raise Misconfigured(f"a block of {len(data)} bytes: at most {MAX_BLOCK_BYTES} fit one")
@@ -119,7 +119,7 @@ class ContentStore:
     def get_block(self, digest: Digest, max_bytes: int = MAX_BLOCK_BYTES) -> bytes:
         """Return the raw block with this SHA-256.
 
-        Raises WrongBytes when what arrives is another block, or longer than `max_bytes`.
+        Raises WrongBytes when another block arrives, or more than `max_bytes`.
         """
         return self._get_verified(Cid.parse(raw_cid(digest)), max_bytes)
 
@@ -146,7 +146,7 @@ class ContentStore:
         # The content goes as a bare stream: given a file, ipfshttpclient tells the daemon its path.
         with file, self._daemon_errors(f"add {path.name}"):
             answer = self._client.add_bytes(chunks(), opts=dict(_ADD_OPTIONS))
-        if not all_sent:
+        if not all_sent:  # a daemon may answer before it has read everything
             raise Unavailable(
                 f"IPFS daemon at {self.api_url}: add {path.name}: cut it short", service="storage"
             )
@@ -162,13 +162,14 @@ class ContentStore:
     def fetch_file(self, cid: str, size: int, sha256: Digest, target: Path) -> None:
         """Write the file to `target`, which appears whole and verified or not at all.
 
-        `size` in bytes and `sha256` are checked on arrival; an answer is cut off at the first byte
+        `size` in bytes and `sha256` are checked on arrival; the answer is cut off at the first byte
         too many, and after `timeout_s` + `size` / `slowest_bytes_per_s` seconds. Raises WrongBytes,
-        or Contradiction where `cid` itself cannot be that content; Misconfigured when `cid` is no
-        CID of ours or `target` cannot be written.
+        or Contradiction where `cid` itself cannot be that content; Misconfigured for an unsupported
+        `cid` or when `target` cannot be written.
         """
         parse_cid(cid)
         try:
+            # Beside the target, so that the rename at the end is atomic.
             handle, part = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
             os.fchmod(handle, 0o644)
         except OSError as error:
@@ -184,7 +185,7 @@ class ContentStore:
             raise
 
     def is_pinned(self, cid: str) -> bool:
-        """Tell whether the daemon holds a pin of its own for this CID."""
+        """Whether the daemon holds a pin of its own for this CID."""
         parse_cid(cid)
         try:
             with self._daemon_errors(f"pin/ls {cid}"):
@@ -194,7 +195,7 @@ class ContentStore:
         return True
 
     def unpin(self, cid: str) -> None:
-        """Remove the pin, if there is one: the daemon may then forget the content."""
+        """Remove the pin, if there is one, so that the daemon may forget the content."""
         parse_cid(cid)
         try:
             with self._daemon_errors(f"pin/rm {cid}"):
@@ -203,7 +204,7 @@ class ContentStore:
             pass
 
     def id(self) -> str:
-        """Return the daemon's peer ID: a quick way to see that it is there."""
+        """Return the daemon's peer ID, a quick check that it answers."""
         with self._daemon_errors("id"):
             return str(self._client.id()["ID"])
 
@@ -228,16 +229,19 @@ class ContentStore:
     def _explain(
         self, cid: str, size: int, sha256: Digest, received: int, found: Digest, file: BinaryIO
     ) -> WrongBytes:
-        """Return the error that says whose fault it is that the content is not as expected."""
+        """Return the error that names who is at fault for unexpected content."""
         if received == size:
+            # Cutting the file anew tells a lying daemon from a CID that never was this content.
             text = f"{cid}: sha256 {found.hex()} instead of {sha256.hex()}"
             file.seek(0)
             if compute_cid(file) == cid:
                 return Contradiction(f"{text}, and it is what the CID names")
             return WrongBytes(f"{text}, from the IPFS daemon at {self.api_url}")
+        # With another length the root block alone tells: it names the file's size.
         length = "more" if received > size else f"only {received}"
         text = f"{cid}: {length} bytes arrived where {size} were expected"
         try:
+            # 2 MiB: twice what peers pass on, and an attacker may have stored a larger root.
             named: int | None = file_bytes(
                 Cid.parse(cid), lambda root: self._get_verified(root, 2 << 20)
             )
@@ -255,7 +259,7 @@ class ContentStore:
         for piece in post_stream(self._api, "block/get", {"arg": str(cid)}, limit):
             data += piece
             TRAFFIC.add(received=len(piece))
-            if len(data) > max_bytes:
+            if len(data) > max_bytes:  # counted as it arrives: a daemon may send without end
                 raise WrongBytes(
                     f"{cid}: more than {max_bytes} bytes from the IPFS daemon at {self.api_url}"
                 )
@@ -279,7 +283,7 @@ class ContentStore:
 
     @contextmanager
     def _daemon_errors(self, what: str) -> Iterator[None]:
-        """Turn whatever ipfshttpclient raises into Unavailable."""
+        """Turn any error of ipfshttpclient into Unavailable."""
         try:
             yield
         except ipfshttpclient.exceptions.ErrorResponse as error:
@@ -299,8 +303,8 @@ class ContentStore:
                 service="storage",
             ) from error
         except (ipfshttpclient.exceptions.Error, OSError, AssertionError, LookupError) as error:
-            # It asserts on answers it does not expect, and lets errors of requests (which are
-            # OSErrors) pass while it reads one.
+            # The client asserts on answers it does not expect, and while it reads one it lets
+            # errors of requests, which are OSErrors, pass.
             text = " ".join(str(error).split())[:200] or type(error).__name__
             raise Unavailable(
                 f"IPFS daemon at {self.api_url}: {what}: {text}", service="storage"
@@ -308,4 +312,4 @@ class ContentStore:
 
 
 class _NotPinned(Unavailable):
-    """The daemon says that a CID is not pinned."""
+    """The daemon reports that a CID is not pinned."""

@@ -1,9 +1,9 @@
 """A file read through the page cache, without a copy and with little memory counted against us.
 
-Reading a file that is in the page cache copies every byte; mapping it does not, and took half the
-time of averaging. Two things follow from mapping. Whoever cuts a mapped file short while it is
-read kills this process: only files of our own state folder are mapped. And pages touched count as
-this process's memory until `forget`.
+Reading a cached file copies every byte; mapping it does not, and halved the time of averaging.
+Mapping has two consequences. Whoever truncates a mapped file while it is read kills this process,
+so only files of our own state folder are mapped. And touched pages count as this process's memory
+until `forget`.
 """
 
 import mmap
@@ -24,9 +24,9 @@ HUGE_PAGE_BYTES: Final = 2 << 20
 class MappedFile:
     """The first `size` bytes of a file, as the uint8 array `data`.
 
-    `window` is about how many bytes are read before they are forgotten: where that is less than a
-    huge page, pages are mapped singly, so that touching one byte does not count as two megabytes.
-    Raises Misconfigured when the file has less than `size` bytes, or `size` is 0.
+    `window` is roughly the number of bytes read before they are forgotten: where it is less than a
+    huge page, small pages are mapped, so that touching one byte does not count as two megabytes.
+    Raises Misconfigured when the file has fewer than `size` bytes, or `size` is 0.
     """
 
     def __init__(self, path: Path, size: int, window: int = HUGE_PAGE_BYTES) -> None:
@@ -39,16 +39,16 @@ class MappedFile:
             self._map = mmap.mmap(file, size, access=mmap.ACCESS_READ)
         finally:
             os.close(file)
-        if size > window:  # else it is read at one go
+        if size > window:  # else it is read in one go
             self._map.madvise(mmap.MADV_SEQUENTIAL)
             if window < HUGE_PAGE_BYTES and hasattr(mmap, "MADV_NOHUGEPAGE"):
                 self._map.madvise(mmap.MADV_NOHUGEPAGE)
         self.data: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
 
     def forget(self, start: int, stop: int) -> None:
-        """Take the bytes from `start` to `stop` off this process's memory; they may be read again.
+        """Release the memory of the bytes from `start` to `stop`, which may be read again.
 
-        Both are rounded down to a page, so that windows in a row leave nothing behind.
+        Both are rounded down to a page, so that consecutive windows leave nothing behind.
         """
         start -= start % mmap.PAGESIZE
         if stop < len(self.data):
@@ -57,9 +57,9 @@ class MappedFile:
             self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
     def close(self) -> None:
-        """Forget all of it; arrays made of `data` must no longer be used."""
+        """Release everything; arrays made from `data` must no longer be used."""
         self.data = np.empty(0, np.uint8)
-        with suppress(BufferError):  # somebody still holds an array: it closes with that one
+        with suppress(BufferError):  # an array is still in use: the map closes with it
             self._map.close()
 
     def __enter__(self) -> Self:

@@ -1,11 +1,11 @@
-"""Files as DAGs of blocks, the way `ipfs add` cuts them: the same bytes give the same CID.
+"""Files as DAGs of blocks, cut as `ipfs add` cuts them: the same bytes give the same CID.
 
     chunks of 262,144 bytes → leaves → nodes of up to 174 links → … → one root
 
-A file of one chunk is its leaf alone: with raw leaves, a raw block whose digest is the SHA-256 of
+A file of one chunk is a single leaf: with raw leaves, a raw block whose digest is the SHA-256 of
 the content. Commonweight always imports with `ImportOptions()` (CIDv1, raw leaves), so a CID in a
-manifest can be recomputed from the content without a daemon. Pure: no I/O beyond the given stream
-or block source. Golden vectors: tests/vectors/cids.json.
+manifest can be recomputed from the content without a daemon. No I/O beyond the given stream or
+block source. Golden vectors: tests/vectors/cids.json.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +22,7 @@ MAX_DEPTH: Final = 16  # four levels of 174 links already hold 240 TB
 
 
 class Readable(Protocol):
-    """Anything read piece by piece: a binary file, a socket, one part of an upload."""
+    """Anything that is read piece by piece: a binary file, a socket, one part of an upload."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes; none at the end."""
@@ -33,8 +33,8 @@ class Readable(Protocol):
 class ImportOptions:
     """How to cut a file; every field changes the CID of content longer than a chunk.
 
-    The defaults are Commonweight's and those of `ipfs add --cid-version=1`; version 0 without raw
-    leaves is Kubo's plain `ipfs add`.
+    The defaults are those of Commonweight and of `ipfs add --cid-version=1`; version 0 without raw
+    leaves is a plain `ipfs add` of Kubo.
     """
 
     cid_version: int = 1
@@ -55,10 +55,10 @@ class _Branch(NamedTuple):
 
 
 class DagBuilder:
-    """Builds the balanced DAG of a file from its chunks, in memory for 174 links a level.
+    """Builds the balanced DAG of a file from its chunks, keeping up to 174 links per level.
 
     Call `add_chunk` for each chunk in order (all but the last of exactly `chunk_bytes`), then
-    `finish`; both return the blocks that became complete, children before parents.
+    `finish`; both return the blocks that are now complete, children before parents.
     """
 
     def __init__(self, options: ImportOptions | None = None) -> None:
@@ -66,19 +66,25 @@ class DagBuilder:
         self._levels: list[list[_Branch]] = []
 
     def add_chunk(self, chunk: bytes) -> list[Block]:
-        """Return the new leaf, and every node that was full before it."""
-        leaf, branch = self._leaf(chunk)
+        """Return the new leaf and every node that was full before it."""
+        if self._options.raw_leaves:
+            # Raw leaves exist from CIDv1 on: below a version 0 root they are version 1 as well.
+            leaf = Block(Cid.of_block(chunk, version=1, codec=RAW), chunk)
+            link = Link(leaf.cid, len(chunk))
+        else:
+            leaf, link = self._node([], FileRecord(chunk, len(chunk), []))
         blocks = [leaf]
-        self._append(branch, 0, blocks)
+        self._append(_Branch(link, len(chunk)), 0, blocks)
         return blocks
 
     def finish(self) -> tuple[list[Block], Link]:
-        """Return the remaining nodes and the link to the root: its CID, and the size of all blocks.
+        """Return the remaining nodes and the link to the root: its CID and the size of all blocks.
 
         An empty file is one empty leaf.
         """
         blocks = [] if self._levels else self.add_chunk(b"")
         level = 0
+        # Closing a level may start the one above: the root is the only branch of the last level.
         while level + 1 < len(self._levels) or len(self._levels[level]) > 1:
             self._close(level, blocks)
             level += 1
@@ -94,20 +100,12 @@ class DagBuilder:
 
     def _close(self, level: int, blocks: list[Block]) -> None:
         children = self._levels[level]
-        self._levels[level] = []
+        self._levels[level] = []  # before `_append`, which may close the level above
         sizes = [child.file_bytes for child in children]
         record = FileRecord(b"", sum(sizes), sizes)
         block, link = self._node([child.link for child in children], record)
         blocks.append(block)
         self._append(_Branch(link, record.file_bytes), level + 1, blocks)
-
-    def _leaf(self, chunk: bytes) -> tuple[Block, _Branch]:
-        if self._options.raw_leaves:
-            # Raw leaves exist from CIDv1 on: below a version 0 root they are version 1 as well.
-            block = Block(Cid.of_block(chunk, version=1, codec=RAW), chunk)
-            return block, _Branch(Link(block.cid, len(chunk)), len(chunk))
-        block, link = self._node([], FileRecord(chunk, len(chunk), []))
-        return block, _Branch(link, len(chunk))
 
     def _node(self, links: list[Link], record: FileRecord) -> tuple[Block, Link]:
         data = encode_node(links, record)
@@ -116,7 +114,7 @@ class DagBuilder:
 
 
 def read_chunks(stream: Readable, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """Yield the stream in chunks of exactly `chunk_bytes` but the last, whatever `read` returns."""
+    """Yield the stream in chunks of `chunk_bytes`, except the last, however `read` cuts it."""
     while True:
         parts, missing = [], chunk_bytes
         while missing and (part := stream.read(missing)):
@@ -155,11 +153,11 @@ def _open_block(cid: Cid, block: bytes) -> tuple[list[Link], FileRecord]:
 
 
 GetBlock = Callable[[Cid], bytes]
-"""Returns a block whose hash has been checked; raises what it likes when it has none."""
+"""Returns a block whose hash has been checked; may raise anything when it has none."""
 
 
 def file_bytes(root: Cid, get_block: GetBlock) -> int:
-    """Return the file's size in bytes as its root block gives it; NotAFile if it is no file."""
+    """Return the file's size in bytes according to its root block; NotAFile if it is no file."""
     _, record = _open_block(root, get_block(root))
     return record.file_bytes
 
@@ -167,10 +165,10 @@ def file_bytes(root: Cid, get_block: GetBlock) -> int:
 def read_file(
     root: Cid, get_block: GetBlock, offset: int = 0, length: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the file's bytes from `offset` on, at most `length` of them, a block at a time.
+    """Yield the file's bytes from `offset` on, at most `length` of them, one block at a time.
 
-    Only blocks that hold wanted bytes are fetched. Holds one block a level. NotAFile when a block
-    is no file, or sizes contradict one another, or the tree is deeper than `MAX_DEPTH`.
+    Only blocks that hold wanted bytes are fetched; one block per level is held. Raises NotAFile
+    when a block is no file, sizes contradict one another, or the tree is deeper than `MAX_DEPTH`.
     """
     stop = None if length is None else offset + length
     yield from _read(root, get_block, None, offset, stop, MAX_DEPTH)
@@ -183,6 +181,7 @@ def _read(
         raise NotAFile(f"{cid}: the file's tree is deeper than {MAX_DEPTH} levels")
     block = get_block(cid)
     links, record = _open_block(cid, block)
+    # A parent's sizes decide what is read below it: a false one would shift all that follows.
     if size is not None and record.file_bytes != size:
         raise NotAFile(f"{cid} holds {record.file_bytes} bytes where its parent says {size}")
     if data := record.data[start:stop]:

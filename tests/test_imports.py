@@ -53,5 +53,6 @@ def test_only_training_imports_torch() -> None:
 
 
 def test_protocol_does_no_input_or_output() -> None:
+    # But for protocol/compiled: it is optional, and numba keeps what it compiles on disk.
     for path in (ROOT / "protocol").glob("*.py"):
         assert not {"os", "pathlib", "socket", "requests", "web3"} & imported_packages(path)

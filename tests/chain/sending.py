@@ -39,7 +39,7 @@ def balance(w3: Web3, address: Address) -> int:
 def send_from_elsewhere(
     w3: Web3, wallet: Wallet, nonce: int, most: int = 10 * GWEI, tip: int = 1, gas: int = 21_000
 ) -> str:
-    """Send what the Sender knows nothing of, and return its hash. Fees are in wei a unit of gas."""
+    """Send what the Sender knows nothing of; return its hash. Fees are in wei per unit of gas."""
     fields: dict[str, Any] = {
         "to": Web3.to_checksum_address(wallet.address),
         "data": b"",

@@ -190,11 +190,11 @@ def test_session_is_kept_by_thread(rpc_url: str) -> None:
     provider = RpcProvider(rpc_url, 5.0)
     sessions = []
     for _ in range(2):
-        worker = threading.Thread(target=lambda: sessions.append(provider._session()))
+        worker = threading.Thread(target=lambda: sessions.append(provider._connection.session))
         worker.start()
         worker.join()
     assert sessions[0] is not sessions[1]
-    assert provider._session() is provider._session()
+    assert provider._connection.session is provider._connection.session
 
 
 # ------------------------------------------------------------------------------ limited rates

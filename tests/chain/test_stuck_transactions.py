@@ -207,7 +207,7 @@ def test_foreign_transaction_that_costs_too_much_to_replace_is_named_and_waited_
         ask(w3, "evm_mine")
     wait_for(lambda: bool(told))
     assert f"held by transaction {held}" in told[0]
-    assert "cannot be replaced for 10,000,000,000 wei a unit of gas, the limit" in told[0]
+    assert "cannot be replaced for 10,000,000,000 wei per unit of gas, the limit" in told[0]
     assert pool(w3, wallet.address)[0]["hash"] == held
     ask(w3, "evm_setBlockGasLimit", hex(30_000_000))
     mine_until_sent(w3, sender, 1, sent)
@@ -227,7 +227,7 @@ def test_what_holds_a_call_up_is_in_its_error(
         wait_for(lambda: bool(told) or sorted(pool(w3, wallet.address)) == [0, 1])
         ask(w3, "evm_mine")
     sender.limits = replace(limits, receipt_seconds=0.0)
-    with pytest.raises(NotMined, match=f"look whether .* Meanwhile: nonce 0 .* {held}"):
+    with pytest.raises(NotMined, match=f"check whether .* Meanwhile: nonce 0 .* {held}"):
         sent.result(timeout=30)
 
 

@@ -16,6 +16,7 @@ from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 from chain.fees import Fees
+from chain.pool import Pool
 from chain.reverts import UNKNOWN, Reverted
 from chain.rpc import connect
 from chain.transactions import NotMined, Receipt, Sender, SendingLimits
@@ -79,7 +80,7 @@ def test_what_reverts_when_estimated_is_not_sent(stage: Stage) -> None:
 def test_mined_failure_is_decoded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     sender = stage.outsider.sender
     before = nonce_of(sender)
-    monkeypatch.setattr(Sender, "_estimate_gas", lambda *_: 200_000)
+    monkeypatch.setattr(Pool, "estimate_gas", lambda *_: 200_000)
     with pytest.raises(Reverted, match=r"nothing is credited to .* \(transaction 0x") as caught:
         stage.outsider.withdraw()
     assert caught.value.name == "NothingToWithdraw"
@@ -88,7 +89,7 @@ def test_mined_failure_is_decoded(stage: Stage, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_failure_whose_reason_has_passed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sender, "_estimate_gas", lambda *_: 200_000)
+    monkeypatch.setattr(Pool, "estimate_gas", lambda *_: 200_000)
     monkeypatch.setattr(stage.w3.eth, "call", lambda *_: b"")
     with pytest.raises(Reverted, match="does not when called again") as caught:
         stage.outsider.withdraw()
@@ -96,7 +97,7 @@ def test_failure_whose_reason_has_passed(stage: Stage, monkeypatch: pytest.Monke
 
 
 def test_running_out_of_gas(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sender, "_estimate_gas", lambda *_: 30_000)
+    monkeypatch.setattr(Pool, "estimate_gas", lambda *_: 30_000)
     with pytest.raises(Reverted, match="it ran out of its 30,000 gas") as caught:
         stage.participants[0].join()
     assert caught.value.name == "OutOfGas"
@@ -324,7 +325,7 @@ def test_threads_share_a_pool_without_a_gap(
 def test_not_mined_in_time(idle: Sender, wallets: tuple[Wallet, ...], other: Address) -> None:
     nonce = nonce_of(idle)
     hasty = Sender(idle.w3, wallets[0], SendingLimits(receipt_seconds=0.2))
-    with pytest.raises(NotMined, match=r"nonce \d+\) was not mined within 0.2 s: look") as caught:
+    with pytest.raises(NotMined, match=r"nonce \d+\) was not mined within 0.2 s: check") as caught:
         hasty.send(other, b"", 1)
     assert caught.value.nonce == nonce
     waiting = pool(idle.w3, idle.address)[nonce]

@@ -14,6 +14,7 @@ from protocol.errors import Misconfigured
 from protocol.screening import squared_distance
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees
 from tests.protocol import reference
+from tests.protocol.compiled import compiled_kernels
 from tests.protocol.strategies import MAX
 
 
@@ -21,7 +22,7 @@ from tests.protocol.strategies import MAX
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every test here runs both ways; the compiled one needs the extra `fast`."""
     with pytest.MonkeyPatch.context() as patch:
-        compiled = speed.load() if request.param == "compiled" else None
+        compiled = compiled_kernels() if request.param == "compiled" else None
         if request.param == "compiled" and compiled is None:
             pytest.skip("numba is not installed")
         patch.setattr(speed, "kernels", lambda size: compiled)

@@ -20,6 +20,7 @@ from rounds.average import Mode, average_layers, memory_needed
 from storage.digests import examine
 from storage.layers import LayerFolder
 from tests.protocol import reference
+from tests.protocol.compiled import compiled_kernels
 from tests.protocol.strategies import MAX, make_spec
 
 FRACTION_BITS = 24
@@ -30,7 +31,7 @@ MODES: tuple[Mode, ...] = ("layerwise", "all_at_once")
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test here runs both ways; the compiled one needs the extra `fast`."""
     with pytest.MonkeyPatch.context() as patch:
-        compiled = speed.load() if request.param == "compiled" else None
+        compiled = compiled_kernels() if request.param == "compiled" else None
         if request.param == "compiled" and compiled is None:
             pytest.skip("numba is not installed")
         patch.setattr(speed, "kernels", lambda size: compiled)

@@ -15,13 +15,14 @@ from storage import digests
 from storage.digests import examine, file_digests
 from storage.layers import LayerFolder
 from storage.mapped import MappedFile
+from tests.protocol.compiled import compiled_kernels
 from tests.world import small_spec
 
 
 @pytest.fixture(params=["plain", "compiled"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test here runs both ways; the compiled one needs the extra `fast`."""
-    compiled = speed.load() if request.param == "compiled" else None
+    compiled = compiled_kernels() if request.param == "compiled" else None
     if request.param == "compiled" and compiled is None:
         pytest.skip("numba is not installed")
     monkeypatch.setattr(speed, "kernels", lambda size: compiled)

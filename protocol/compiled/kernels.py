@@ -1,11 +1,15 @@
-"""The inner loops compiled by numba: SHA-256 of many messages at once, and the mean.
+"""Inner loops compiled by numba: SHA-256 of many messages at once, the mean, and the distance.
 
-`protocol.speed` decides when they are used; without numba (extra `fast`) numpy and hashlib do the
-same work to the same bits. All release the interpreter lock, so threads over blocks help.
+All hand-written LLVM IR of this project is in this file. `protocol.speed` is the only switch that
+turns it on; with the switch off, numpy and hashlib do the same work to the same bits, which
+tests/protocol/test_speed.py proves. The loops release the interpreter lock, so threads help.
 
 SHA-256 (FIPS 180-4) cannot be split within one message. Leaves, nodes and files are many messages:
-sixteen go side by side, one in each lane of a vector. On a CPU with AVX-512 and without SHA
-instructions that is several times the speed of one after the other.
+sixteen are hashed side by side, one in each lane of a vector. On a CPU with AVX-512 and without
+SHA instructions that is several times as fast as hashing them one by one.
+
+Each loop is compiled for one signature (`prepare`). Bytes that are only read are passed
+by address (int64): as arrays, read-only and writable memory would be two signatures each.
 """
 
 from functools import reduce
@@ -24,18 +28,23 @@ _STRIP: Final = 2048  # values averaged at once: their int64 sums stay in the L1
 
 
 def _fraction_bits_of_roots(primes: list[int], root: int) -> NDArray[np.uint32]:
-    """The first 32 bits of the fractional parts of square or cube roots (FIPS 180-4 §4.2.2)."""
-    return np.array([_integer_root(p << 32 * root, root) % 2**32 for p in primes], np.uint32)
+    """The first 32 bits of the fractional parts of square or cube roots (FIPS 180-4 §4.2.2).
+
+    They are computed, since 72 constants typed by hand would be 72 chances of a slip.
+    """
+    bits = []
+    for prime in primes:
+        # floor(prime^(1/root) · 2^32) by bisection in integers: floats lack the digits.
+        value = prime << 32 * root
+        low, high = 0, 1 << (value.bit_length() // root + 1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if middle**root <= value else (low, middle)
+        bits.append(low % 2**32)
+    return np.array(bits, np.uint32)
 
 
-def _integer_root(value: int, degree: int) -> int:
-    low, high = 0, 1 << (value.bit_length() // degree + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if middle**degree <= value else (low, middle)
-    return low
-
-
+# 311 is the 64th prime: SHA-256 has a constant for each of its 64 rounds (FIPS 180-4 §4.2.2).
 _PRIMES: Final = [n for n in range(2, 312) if all(n % d for d in range(2, n))]
 _K: Final = _fraction_bits_of_roots(_PRIMES, 3)
 _START: Final = _fraction_bits_of_roots(_PRIMES[:8], 2)
@@ -68,8 +77,36 @@ def _load(typing_context: Any, places: Any, words: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places, words = _pointers(context, builder, signature, arguments)
-        for t, row in enumerate(_transposed(builder, places)):
-            builder.store(row, _row(builder, words, t), align=4)
+        # 1. Load each lane's block, and ask for the one that comes later: the hardware's own
+        #    prefetcher does not follow sixteen streams.
+        rows = []
+        hint = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            (ir.PointerType(),),
+            ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3]),
+        )
+        for lane in range(LANES):
+            address = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), lane)]))
+            rows.append(builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1))
+            ahead = builder.add(address, ir.Constant(ir.IntType(64), _AHEAD_BYTES))
+            flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]  # to read, L2, data
+            builder.call(hint, [builder.inttoptr(ahead, ir.PointerType()), *flags])
+        # 2. Transpose: interleaving rows i and i + 8 is a perfect shuffle, four of them transpose
+        #    16 x 16.
+        halves = [
+            ir.Constant(_VECTOR, [i for j in range(8) for i in (first + j, first + j + LANES)])
+            for first in (0, 8)
+        ]
+        for _ in range(4):
+            rows = [
+                builder.shuffle_vector(rows[i // 2], rows[i // 2 + 8], halves[i % 2])
+                for i in range(LANES)
+            ]
+        # 3. SHA-256 reads words big-endian; the lanes are little-endian.
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        swap = builder.module.declare_intrinsic(f"llvm.bswap.v{LANES}i32", (), kind)
+        for t, row in enumerate(rows):
+            builder.store(builder.call(swap, [row]), _row(builder, words, t), align=4)
         return context.get_dummy_value()
 
     return types.void(places, words), generate
@@ -133,34 +170,6 @@ def _constant(value: int) -> Any:
     return ir.Constant(_VECTOR, [value] * LANES)
 
 
-def _transposed(builder: Any, places: Any) -> list[Any]:
-    rows = []
-    hint = builder.module.declare_intrinsic(
-        "llvm.prefetch",
-        (ir.PointerType(),),
-        ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3]),
-    )
-    for lane in range(LANES):
-        address = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), lane)]))
-        rows.append(builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1))
-        ahead = builder.add(address, ir.Constant(ir.IntType(64), _AHEAD_BYTES))
-        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]  # to read, L2, data
-        builder.call(hint, [builder.inttoptr(ahead, ir.PointerType()), *flags])
-    # Interleaving rows i and i + 8 is a perfect shuffle; four of them transpose 16 x 16.
-    halves = [
-        ir.Constant(_VECTOR, [i for j in range(8) for i in (first + j, first + j + LANES)])
-        for first in (0, 8)
-    ]
-    for _ in range(4):
-        rows = [
-            builder.shuffle_vector(rows[i // 2], rows[i // 2 + 8], halves[i % 2])
-            for i in range(LANES)
-        ]
-    kind = ir.FunctionType(_VECTOR, [_VECTOR])
-    swap = builder.module.declare_intrinsic(f"llvm.bswap.v{LANES}i32", (), kind)
-    return [builder.call(swap, [row]) for row in rows]
-
-
 class _Rounds:
     """Emits the compression function (FIPS 180-4 §6.2.2) on vectors of one word a lane."""
 
@@ -168,6 +177,7 @@ class _Rounds:
         self.builder = builder
 
     def compress(self, chains: Any, block: Any) -> None:
+        """Add one block to the chaining values; both are pointers to rows of one word per lane."""
         build = self.builder
         before = [build.load(_row(build, chains, i), align=4) for i in range(8)]
         words = [build.load(_row(build, block, t), align=4) for t in range(16)]
@@ -180,8 +190,10 @@ class _Rounds:
             build.store(build.add(old, new), _row(build, chains, i), align=4)
 
     def round(self, state: list[Any], k: int, word: Any) -> list[Any]:
+        """Return the working variables a to h after one round (FIPS 180-4 §6.2.2, step 3)."""
         a, b, c, d, e, f, g, h = state
         build = self.builder
+        # Ch and Maj with one operation less than in FIPS 180-4 §4.1.2.
         choice = build.xor(g, build.and_(e, build.xor(f, g)))
         majority = build.or_(build.and_(a, b), build.and_(c, build.or_(a, b)))
         added = self.sum(h, build.add(word, _constant(k)), choice, self.rotated(e, 6, 11, 25))
@@ -189,6 +201,7 @@ class _Rounds:
         return [first, a, b, c, build.add(d, added), e, f, g]
 
     def extended(self, words: list[Any]) -> Any:
+        """Return the next word of the message schedule (§6.2.2, step 1)."""
         build = self.builder
         x, y = words[-15], words[-2]
         first = build.xor(self.rotated(x, 7, 18), build.lshr(x, _constant(3)))
@@ -204,6 +217,7 @@ class _Rounds:
         return reduce(build.xor, turned)
 
     def sum(self, *terms: Any) -> Any:
+        """Return the sum of the terms, modulo 2^32 in each lane."""
         return reduce(self.builder.add, terms)
 
 
@@ -214,7 +228,7 @@ def _compress(chains: Any, words: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def _end(chains: Any, first: Any, size: Any, words: Any) -> None:
-    """Take in the last block, of padding: its `first` word and the message's size in bytes."""
+    """Take in the last block, of padding: `first`, a word per lane, and the message's bytes."""
     words[:] = 0
     words[0] = first
     words[14], words[15] = np.uint32(size >> 29), np.uint32(size << 3)
@@ -262,24 +276,24 @@ def advance_leaves(chains: Any, places: Any, leaf_bytes: Any, leaves: Any) -> No
 def finish(chains: Any, size: Any) -> None:
     """End every lane's message, whole blocks of `size` bytes together: now `chains` are digests."""
     words = np.empty((16, LANES), np.uint32)
-    _end(chains, np.uint32(0x80000000), size, words)
+    _end(chains, np.full(LANES, 0x80000000, np.uint32), size, words)
 
 
 @njit(nogil=True, cache=True)
-def hash_rows(rows: Any, prefix: Any, digests: Any) -> None:
+def hash_rows(place: Any, count: Any, size: Any, prefix: Any, digests: Any) -> None:
     """Write SHA-256(prefix ‖ row) of each row to `digests`.
 
-    `rows` is C-contiguous uint8 (n, bytes), whole blocks; `prefix` is one byte; `digests` is
-    uint32 (n, 8), to be read as 32 bytes a row.
+    `place` is the address of `count` rows of `size` bytes, whole blocks, one after the other;
+    `prefix` is one byte; `digests` is uint32 (count, 8), to be read as 32 bytes per row.
     """
-    count, size = rows.shape
     words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
     chains, places = np.empty((8, LANES), np.uint32), np.empty(LANES, np.int64)
     for group in range(0, count, LANES):
         chains[:] = START
         carried[:] = np.uint32(prefix) << np.uint32(24)
         for lane in range(LANES):
-            places[lane] = rows.ctypes.data + min(group + lane, count - 1) * size
+            # The last group may be short: its spare lanes hash the last row again.
+            places[lane] = place + min(group + lane, count - 1) * size
         for _ in range(size // BLOCK_BYTES):
             _load(places, words)
             _shift(words, carried)
@@ -300,7 +314,6 @@ def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
     `protocol.tree.full_subtrees`.
     """
     count, place, level = len(row), first_leaf, 0
-    row_bytes = row.view(np.uint8)
     low, high = 0, len(levels)
     while count:
         first = place & 1
@@ -311,8 +324,10 @@ def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
             high -= 1
             levels[high], roots[high] = level, row[first + count - 1]
             count -= 1
-        pairs = row_bytes[first : first + count].reshape((count // 2, 64))
-        hash_rows(pairs, 1, row)  # in place: sixteen pairs are read before a digest is written
+        # In place: sixteen pairs are read before a digest is written.
+        pairs = np.int64(row.ctypes.data) + 32 * first
+        # As variables' types, not literals: those would be a signature of their own.
+        hash_rows(pairs, count // 2, np.int64(64), np.int64(1), row)
         count, place, level = count // 2, place >> 1, level + 1
     rest = len(levels) - high
     levels[low : low + rest], roots[low : low + rest] = levels[high:], roots[high:]
@@ -400,16 +415,48 @@ def mean_into(places: Any, weights: Any, is_swapped: Any, target: Any, is_swappe
 
 
 @njit(nogil=True, cache=True)
-def squares(new: Any, old: Any, is_swapped: Any) -> Any:
+def squares(new_place: Any, old_place: Any, count: Any, is_swapped: Any) -> Any:
     """Return high and low of Σ (new - old)² = high · 2^32 + low, exactly, of less than 2^32 values.
 
-    Both are uint32, the bits of an int32 each. A difference is below 2^32, its square below 2^64.
+    The places are the addresses of `count` int32 each. A difference is below 2^32, its square
+    below 2^64.
     """
+    new, old = carray(_pointer(new_place), (count,)), carray(_pointer(old_place), (count,))
     high, low = np.uint64(0), np.uint64(0)
-    for i in range(new.size):
+    for i in range(count):
         a, b = (_swap(new[i]), _swap(old[i])) if is_swapped else (new[i], old[i])
         distance = np.uint64(abs(np.int64(np.int32(a)) - np.int64(np.int32(b))))
         square = distance * distance
         high += square >> np.uint64(32)
         low += square & np.uint64(0xFFFFFFFF)
     return high, low
+
+
+_ROWS: Final = types.uint32[:, ::1]
+_PLACES: Final = types.int64[::1]
+# `advance` is among the first, as it is what tells whether hashing in lanes is worth compiling.
+_SIGNATURES: Final = (
+    (mean_into, (_PLACES, _PLACES, types.boolean, types.uint32[::1], types.boolean)),
+    (squares, (types.int64, types.int64, types.int64, types.boolean)),
+    (advance, (_ROWS, _PLACES, types.int64)),
+)
+_SIGNATURES_OF_HASHING: Final = (
+    (advance_leaves, (_ROWS, _PLACES, types.int64, types.uint32[:, :, ::1])),
+    (finish, (_ROWS, types.int64)),
+    (hash_rows, (types.int64, types.int64, types.int64, types.int64, _ROWS)),
+    (subtrees, (_ROWS, types.int64, _PLACES, _ROWS)),
+)
+
+
+def prepare(*, with_hashing: bool) -> None:
+    """Load the loops from numba's cache, compiling those that are not there yet.
+
+    Afterwards numba compiles nothing else for them: a call with other types fails at once instead
+    of holding up a round for seconds.
+    """
+    chosen = (*_SIGNATURES, *(_SIGNATURES_OF_HASHING if with_hashing else ()))
+    for loop, signature in chosen:
+        if not loop.signatures:
+            loop.compile(signature)
+    for loop, _ in chosen:
+        loop.disable_compile()

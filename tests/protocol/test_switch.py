@@ -1,0 +1,82 @@
+"""The compiled loops run only where they were compiled and found faster beforehand."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol import speed
+from tests.protocol.compiled import compiled_kernels
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The loops with a cache folder that holds no record, in a process that has not decided."""
+    compiled = compiled_kernels()
+    if compiled is None:
+        pytest.skip("numba is not installed")
+    from protocol.compiled import record  # needs numba
+
+    monkeypatch.setattr(record, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(speed, "_asked", 0)
+    monkeypatch.setattr(speed, "load", speed.load.__wrapped__)
+    monkeypatch.setattr(speed, "break_even", speed.break_even.__wrapped__)
+    return compiled
+
+
+def write_record(**changes: Any) -> None:
+    """Write the record of loops that are faster on this machine, but for `changes`."""
+    from protocol.compiled import record
+
+    faster = record.Measured(record.fingerprint(), mean_speedup=2.0, break_even_lanes=3.5)
+    record.write(replace(faster, **changes))
+
+
+def test_without_a_record_the_loops_stay_off(kernels: ModuleType) -> None:
+    assert speed.kernels(speed.WORTH_LOADING_BYTES) is None
+    assert speed.hashing(speed.WORTH_LOADING_BYTES) is None
+
+
+def test_a_record_turns_the_loops_on_from_the_threshold(kernels: ModuleType) -> None:
+    write_record()
+    assert speed.kernels(speed.WORTH_LOADING_BYTES - 1) is None
+    assert speed.kernels(1) is kernels
+    assert speed.hashing(1, messages=4) is kernels
+    assert speed.hashing(1, messages=3) is None
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": ["another CPU"]}, {"mean_speedup": 0.9}])
+def test_a_record_of_another_machine_or_of_slower_loops_leaves_them_off(
+    kernels: ModuleType, changes: dict[str, object]
+) -> None:
+    write_record(**changes)
+    assert speed.load() is None
+
+
+def test_a_damaged_record_leaves_the_loops_off(kernels: ModuleType, tmp_path: Path) -> None:
+    write_record()
+    (path,) = tmp_path.iterdir()
+    for content in ("", "[]", '{"fingerprint": []}'):
+        path.write_text(content)
+        assert speed.load() is None
+
+
+def test_prepared_loops_compile_nothing_else(kernels: ModuleType) -> None:
+    with pytest.raises((RuntimeError, TypeError)):
+        kernels.finish(np.zeros((8, 16), np.float64), 64)
+    assert len(kernels.finish.signatures) == 1
+
+
+def test_warming_up_writes_the_record(
+    kernels: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from protocol.compiled import record, warm_up
+
+    assert warm_up.main() == 0
+    measured = record.read()
+    assert measured is not None
+    assert min(measured.mean_speedup, measured.break_even_lanes) > 0
+    assert "compiled loops: ready" in capsys.readouterr().out
