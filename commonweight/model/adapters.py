@@ -1,12 +1,10 @@
-"""The adapter that a person means: a federation's current model, or what a manifest's CID names.
+"""Find an adapter: a federation's current model, or the one that a manifest's CID names.
 
-A CID proves its bytes and says which federation and round they are of; that a federation settled
-on them is for its contract to say, as it does for the current model.
+A CID proves its bytes, and the manifest names their federation and round. Only the contract proves
+that the federation settled on them, as it does for the current model.
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +21,7 @@ from runtime.home import federation_file, newest_run
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, fetch_model, fetch_verified
 
+# Types alone: importing training imports torch, an optional extra.
 if TYPE_CHECKING:
     from training.session import IntegerLayers
 
@@ -31,7 +30,7 @@ DEFAULT_IPFS: Final = "http://127.0.0.1:5001"
 
 @dataclass(frozen=True)
 class Place:
-    """What the user said about where things are; None where nothing was said.
+    """Where the user says things are; None where nothing was given.
 
     `federation` is a federation file or a run's folder, `ipfs_url` an IPFS daemon's RPC, `source`
     where this machine finds the base model.
@@ -45,6 +44,8 @@ class Place:
         """Return `source`, or what the participants of the run beside the federation file use."""
         if self.source is not None:
             return self.source
+        # The participants of a run lie beside its federation file, and share one base model: the
+        # spec pins it, so any of them will do.
         folder = federation_file(self.federation).parent
         settings = sorted((folder / "participants").glob("*/participant.toml"))
         if not settings:
@@ -55,6 +56,7 @@ class Place:
         """Return the content store: the one named, else the federation's, else a local daemon."""
         if self.ipfs_url is not None:
             return ContentStore(self.ipfs_url)
+        # A CID needs no federation: its bytes are verified wherever they come from.
         if self.federation is None and newest_run() is None:
             return ContentStore(DEFAULT_IPFS)
         return ContentStore(FederationLocation.load(federation_file(self.federation)).ipfs_url)
@@ -62,7 +64,7 @@ class Place:
 
 @dataclass(frozen=True)
 class FederatedAdapter:
-    """An adapter as a federation has it: integers, verified, with the spec that says what of."""
+    """A verified adapter as integers, with the spec that describes its layers."""
 
     spec: Spec
     layers: "IntegerLayers"
@@ -70,37 +72,34 @@ class FederatedAdapter:
 
 
 def current_model(place: Place) -> FederatedAdapter:
-    """Return the model that stands in the federation, verified against its contract."""
+    """Return the federation's current model, verified against its contract."""
     location = FederationLocation.load(federation_file(place.federation))
     federation, store = connect_federation(location), place.store()
     spec = Spec.parse(store.get_block(federation.terms().spec_digest))
     finished = federation.last_finalized_round()
+    # By finalized rounds: a proposed model may still be refuted.
     model = model_before(federation, RoundId(finished + 1))
     subject = Subject(location.chain_id, location.address, RoundId(finished + 1), "model")
-    with _layer_folder() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = LayerFolder(Path(name))
         fetch_model(store, model.manifest, spec, subject, model.root, folder)
         return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}")
 
 
 def adapter_at(cid: str, place: Place) -> FederatedAdapter:
-    """Return the update or model whose manifest has this CID, every byte verified against it."""
+    """Return the update or model whose manifest has this CID, verifying every byte against it."""
     digest, store = digest_of_raw_cid(cid), place.store()
     manifest = Manifest.parse(store.get_block(digest))
     spec = Spec.parse(store.get_block(parse_digest(manifest.spec)))
     about = RoundId(manifest.round)
     subject = Subject(manifest.chain_id, manifest.federation, about, manifest.kind)
-    with _layer_folder() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = LayerFolder(Path(name))
         fetch_verified(store, digest, spec, subject, manifest.root_digest, folder)
-        name = f"{manifest.kind} of round {manifest.round}"
-        return FederatedAdapter(spec, folder.read(spec), name)
+        layers = folder.read(spec)
+    return FederatedAdapter(spec, layers, f"{manifest.kind} of round {manifest.round}")
 
 
 def federated_adapter(adapter: str | None, place: Place) -> FederatedAdapter:
     """Return the adapter with the CID `adapter`, or the federation's current model without one."""
     return current_model(place) if adapter is None else adapter_at(adapter, place)
-
-
-@contextmanager
-def _layer_folder() -> Iterator[LayerFolder]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield LayerFolder(Path(folder))

@@ -1,4 +1,4 @@
-"""A federation's adapter as files that others' programs load."""
+"""Export a federation's adapter as files that other programs load."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,11 +12,12 @@ Precision = Literal["fp16", "fp32"]
 
 
 def export(adapter: FederatedAdapter, source: str, target: Path, merged: Precision | None) -> None:
-    """Write a peft adapter folder, or with `merged` a whole model with the adapter in its weights.
+    """Write a peft adapter folder or, with `merged`, a whole model with the adapter merged in.
 
     `source` is where this machine finds the base model, which must be the one that the spec pins.
-    Misconfigured when it is not, or `target` exists.
+    Raises Misconfigured when it is not, or when `target` exists.
     """
+    # Here, because torch is an optional extra and `commonweight.cli.model` imports this module.
     from training.export import save_adapter_folder, save_merged
     from training.session import find_base
 
