@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chain.location import FederationLocation
 from chain.rounds import connect_federation, model_before
 from node.settings import ParticipantSettings
 from protocol.cid import digest_of_raw_cid
+from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from protocol.manifest import Manifest
 from protocol.spec import Spec
@@ -70,11 +74,24 @@ class FederatedAdapter:
     layers: "IntegerLayers"
     name: str
 
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the layers by name, each in its shape, decoded to float32."""
+        bits = self.spec.encoding.fraction_bits
+        return {
+            layer.name: decode_values(values, bits)
+            for layer, values in zip(self.spec.layers, self.layers, strict=True)
+        }
 
-def current_model(place: Place) -> FederatedAdapter:
-    """Return the federation's current model, verified against its contract."""
-    location = FederationLocation.load(federation_file(place.federation))
-    federation, store = connect_federation(location), place.store()
+
+def fetch_global_model(
+    location: FederationLocation, store: ContentStore | None = None
+) -> FederatedAdapter:
+    """Return the federation's current model, verified against its contract.
+
+    Without `store` it is fetched from the IPFS daemon that `location` names.
+    """
+    federation = connect_federation(location)
+    store = store or ContentStore(location.ipfs_url)
     spec = Spec.parse(store.get_block(federation.terms().spec_digest))
     finished = federation.last_finalized_round()
     # By finalized rounds: a proposed model may still be refuted.
@@ -86,9 +103,9 @@ def current_model(place: Place) -> FederatedAdapter:
         return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}")
 
 
-def adapter_at(cid: str, place: Place) -> FederatedAdapter:
+def fetch_adapter(cid: str, store: ContentStore) -> FederatedAdapter:
     """Return the update or model whose manifest has this CID, verifying every byte against it."""
-    digest, store = digest_of_raw_cid(cid), place.store()
+    digest = digest_of_raw_cid(cid)
     manifest = Manifest.parse(store.get_block(digest))
     spec = Spec.parse(store.get_block(parse_digest(manifest.spec)))
     about = RoundId(manifest.round)
@@ -100,6 +117,9 @@ def adapter_at(cid: str, place: Place) -> FederatedAdapter:
     return FederatedAdapter(spec, layers, f"{manifest.kind} of round {manifest.round}")
 
 
-def federated_adapter(adapter: str | None, place: Place) -> FederatedAdapter:
-    """Return the adapter with the CID `adapter`, or the federation's current model without one."""
-    return current_model(place) if adapter is None else adapter_at(adapter, place)
+def federated_adapter(cid: str | None, place: Place) -> FederatedAdapter:
+    """Return the adapter with this CID, or the federation's current model without one."""
+    if cid is not None:
+        return fetch_adapter(cid, place.store())
+    location = FederationLocation.load(federation_file(place.federation))
+    return fetch_global_model(location, place.store())

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Literal
 
 from commonweight.model.adapters import FederatedAdapter
-from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from runtime.home import cache_folder
 
@@ -25,16 +24,11 @@ def export(adapter: FederatedAdapter, source: str, target: Path, merged: Precisi
         raise Misconfigured(f"{target} exists: choose another place")
     spec = adapter.spec
     base = find_base(spec, source, cache_folder())
-    bits = spec.encoding.fraction_bits
-    arrays = {
-        layer.name: decode_values(values, bits)
-        for layer, values in zip(spec.layers, adapter.layers, strict=True)
-    }
     if merged is not None:
-        save_merged(arrays, target, base=base.folder, spec=spec, precision=merged)
+        save_merged(adapter.arrays(), target, base=base.folder, spec=spec, precision=merged)
         return
     save_adapter_folder(
-        arrays,
+        adapter.arrays(),
         target,
         base=base.folder,
         base_name=spec.base_model.name,
