@@ -1,4 +1,4 @@
-"""What an audit came to, for people (`auditor.report`) and for programs."""
+"""Audit results, for people (`auditor.report`) and for programs (JSON)."""
 
 import platform
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from protocol.types import Address, RoundId
 
 @dataclass(frozen=True)
 class RoundFinding:
-    """A round that was audited: its history, who was asked, and its checks.
+    """An audited round: its history, who was asked, and its checks.
 
     `from_cache`: this machine recomputed it in an earlier audit, not in this one.
     """
@@ -46,6 +46,7 @@ class RoundFinding:
         """Whether every check of the round passed; None when none failed but not all were made."""
         if any(check.failed for check in self.checks):
             return False
+        # Without checks nothing is known: that must not read as a pass.
         whole = self.checks and not any(check.unchecked for check in self.checks)
         return True if whole else None
 
@@ -70,9 +71,9 @@ class RoundFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """One audit: what was looked at, when and with what, and what came of it.
+    """The results of one audit: what was audited, when, with which software, and its checks.
 
-    `challenges` says what was shown to the contract; None when nothing was to be.
+    `challenges` says what was proved to the contract; None when no challenge was asked for.
     """
 
     federation: Address
@@ -121,6 +122,7 @@ class Findings:
             "checks": [check.as_json() for check in self.checks],
             "versions": dict(self.versions),
         }
+        # The key is absent, not empty, without --challenge: "none" would mean that all was right.
         told = {} if self.challenges is None else {"challenges": list(self.challenges)}
         return record | told
 
@@ -135,7 +137,8 @@ def collect(
     version: str,
     challenges: Sequence[str] | None = None,
 ) -> Findings:
-    """Return what an audit that has run came to; `rounds` are those it was asked for."""
+    """Return the results of an audit that has run; `rounds` are those it was asked for."""
+    # By the contract's draw at the opening: whoever joined later was not asked.
     active = active_at_opening(audit.events)
     fraction = audit.terms.sampling_fraction
     found = []
@@ -152,6 +155,7 @@ def collect(
         chain_id=audit.chain_id,
         block=audit.block,
         block_hash=audit.block_hash,
+        # Without the endpoint's path, which often is a key: the page may be published.
         node=str(audit.federation.w3.provider).removeprefix("RPC connection "),
         store=audit.store.api_url,
         made_at=made_at,
@@ -172,7 +176,7 @@ def collect(
 
 
 def token_totals(accounts: Accounts) -> dict[str, int]:
-    """Return the places where tokens are, in token units; together they are what came in."""
+    """Return where the tokens are, in token units; together they are what came in."""
     return {
         "escrow": accounts.escrowed,
         "stakes": accounts.staked,

@@ -1,4 +1,4 @@
-"""Plays docker-compose.yml for real: build, two rounds, an audit from outside, down, up, a third.
+"""Play docker-compose.yml for real: build, two rounds, an audit from outside, down, up, a third.
 
     python -m scripts.compose_check
 
@@ -47,7 +47,8 @@ UID: Final = 10001  # the user of the images
 FEDERATION_FILE: Final = "/network/federation/federation.json"
 SETUP: Final = "setup"
 JOINER_DATA: Final = ROOT / "configs" / "flashcards" / "microbiology.jsonl"
-LIMIT_SECONDS: Final = 15 * 60.0
+LIMIT_SECONDS: Final = 15 * 60.0  # for the whole check
+# Two halves of one word, so that an echo of the command does not contain the word itself.
 _DONE: Final = "it-was-done"
 _TELLING: Final = '"$@" && printf "it-was-%s" done'
 _FIRST_SECONDS: Final = 300.0
@@ -98,6 +99,7 @@ class Compose:
 
     def up(self) -> None:
         """Start every service, each once those it needs are ready."""
+        # Older podman-compose knows no conditions: it would start everything at once.
         if "COMPOSE" in os.environ:
             self.run("up", "-d", "--no-build", self._first)
             deadline = time.monotonic() + _FIRST_SECONDS
@@ -337,6 +339,7 @@ def main() -> int:
     if "COMPOSE" not in os.environ and shutil.which("docker") is None:
         print("no Docker engine: set COMPOSE (and BUILD) as docs/containers.md says")
         return 2
+    # Also after a failure the containers and volumes go, or the next check would find them.
     with tempfile.TemporaryDirectory(prefix=PROJECT) as folder:
         compose = Network(Path(folder))
         try:

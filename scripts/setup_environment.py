@@ -1,4 +1,4 @@
-"""Makes a Python environment and installs into it, with uv where uv is available.
+"""Make a Python environment and install into it, with uv where it is available.
 
     python scripts/setup_environment.py .venv -c constraints.txt -e ".[train,dev]" --torch
     python scripts/setup_environment.py .slither slither-analyzer==0.11.6
@@ -51,7 +51,7 @@ OF_PIP: Final = {
 
 
 class Failed(Exception):
-    """What has to be put right before it can work, in one line."""
+    """A set-up that cannot go on; the text says in one line what to put right."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A federation as a person wants to see it: terms, money, rounds."""
+"""Show a federation: terms, money, rounds."""
 
 import sys
 from typing import Any
@@ -14,7 +14,8 @@ from protocol.types import RoundId, format_tokens
 
 
 def describe_federation(location: FederationLocation) -> dict[str, Any]:
-    """Return what the chain says of a federation, as JSON values; amounts in token units."""
+    """Return what the chain says about a federation, as JSON values; amounts in token units."""
+    # Of one block, so that counts and events agree while rounds go on.
     federation = connect_federation(location).now()
     terms, events = federation.terms(), federation.read_events()
     joined = sorted({e.participant for e in events if isinstance(e, Joined)})

@@ -65,7 +65,7 @@ def model_average(
     \b
     Example: commonweight model average ann.safetensors bob.safetensors --weights 3,1 --output mean
     """
-    # Integers, because a float weight would be rounded, differently on other machines.
+    # Integers, as in docs/protocol.md §7: the mean of integers is exact.
     try:
         numbers = [int(n) for n in weights.split(",")] if weights else [1] * len(checkpoints)
     except ValueError:
@@ -157,7 +157,7 @@ def model_export(
 
 def _typed_questions() -> Iterator[str]:
     """Yield the questions typed, one per line, until the input ends."""
-    # Only to a person: a script that pipes questions in reads stdout and stderr.
+    # A hint for a person; a pipe needs none.
     if sys.stdin.isatty():
         click.echo("One question per line; end with Ctrl-D.", err=True)
     for line in sys.stdin:

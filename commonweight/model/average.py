@@ -60,7 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in _find_files(path):
         for name, tensor in _read_header(file):
-            # Loaders would differ in which of the two they take.
+            # Nothing says which of the two counts.
             if name in tensors:
                 raise Misconfigured(f"checkpoint {path}: {name} is in two files")
             tensors[name] = tensor
