@@ -54,6 +54,7 @@ class RoundFinding:
         """The round in numbers, as a JSON object."""
         history = self.history
         proposed = history.proposed
+        # A round may be over without a proposal: then nobody was accepted.
         accepted = [v for v in proposed.verdicts if v.is_accepted] if proposed else []
         return {
             "round": history.round_id,
@@ -113,6 +114,7 @@ class Findings:
             "federation": self.federation,
             "chain_id": self.chain_id,
             "block": self.block,
+            # With its hash: after a reorganisation the number alone names another block.
             "block_hash": self.block_hash.hex(),
             "made_at": self.made_at.isoformat(timespec="seconds"),
             "failed": self.failed,
@@ -162,6 +164,7 @@ def collect(
         command=command,
         versions={
             "commonweight": version,
+            # The version does not change with every line of code; this digest does.
             "code": software_digest(),
             "python": platform.python_version(),
             "numpy": np.__version__,

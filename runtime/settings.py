@@ -40,7 +40,7 @@ class RoleSettings(Settings):
     """What every role with a wallet must know.
 
     `poll_seconds` is the time between two looks at the chain, and `confirmations` how many blocks
-    deep the others' submissions must lie before one's own step builds on them.
+    deep the others' submissions must be before this role's own step builds on them.
     """
 
     federation: Path

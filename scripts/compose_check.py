@@ -57,7 +57,7 @@ _POLL_SECONDS: Final = 2.0
 
 
 class Failed(CommonweightError):
-    """The network did not do what it should."""
+    """The network did not do what it should; the text says what was expected."""
 
 
 class Compose:
@@ -181,6 +181,7 @@ class Joiner(Compose):
 
     def __init__(self, folder: Path, address: str) -> None:
         file = write_plain("compose.participant.yml", folder, f"{PROJECT}_federation")
+        # The container runs as the owner of the wallet, which nobody else can read.
         owner = (folder / "wallet.json").stat()
         environment = {
             "KEYSTORE": str(folder / "wallet.json"),
@@ -198,7 +199,7 @@ class Joiner(Compose):
 
 
 class Check:
-    """The steps, each with the time it took."""
+    """The steps of the check, each with the time it took."""
 
     def __init__(self, compose: Network, folder: Path) -> None:
         self.compose = compose
@@ -207,7 +208,7 @@ class Check:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Say what is done, and how long it took."""
+        """Print the name of a step, and how long it took."""
         began = time.monotonic()
         print(f"{name} ...", flush=True)
         yield
@@ -228,6 +229,7 @@ class Check:
         with self.step("down, up, and the next round"):
             self.compose.down()
             self.compose.up()
+            # One more round than before: it needs the chain's, the store's and the roles' state.
             after = self.wait("the next round", lambda: self.models(location, len(before) + 1))
         if after[: len(before)] != before:
             raise Failed("the rounds from before `down` are not there any more")
@@ -285,7 +287,7 @@ class Check:
         raise Failed(f"compose exec in {name} hides that a command failed")
 
     def join(self, location: FederationLocation) -> None:
-        """Let compose.participant.yml join; Failed unless it is paid for a round."""
+        """Let compose.participant.yml join; raise Failed unless it is paid for a round."""
         wallet = roles.dev_wallet(self.folder)
         (self.folder / "data").mkdir()
         shutil.copy(JOINER_DATA, self.folder / "data" / "data.jsonl")
@@ -293,6 +295,7 @@ class Check:
             for path in (self.folder / "wallet.json", self.folder / "wallet.password"):
                 os.chown(path, UID, UID)
         sponsor = roles.connect_sponsor(location.rpc_url, location.chain_id)
+        # The sponsor of a devnet gives what a participant would have bought: ether and tokens.
         federation = connect_federation(location)
         stake = federation.terms().participant_stake
         roles.give(sponsor, connect_federation(location, sponsor.wallet), wallet.address, stake)
@@ -304,7 +307,7 @@ class Check:
             joiner.down("--volumes")
 
     def audit(self, location: FederationLocation) -> None:
-        """Audit from this machine, in a process that knows three addresses; Failed if it fails."""
+        """Audit from this machine, in a process given three addresses; Failed if the audit fails."""
         urls = ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url]
         command = [sys.executable, "-m", "commonweight", "audit", "run", location.address, *urls]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

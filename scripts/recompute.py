@@ -91,6 +91,7 @@ def average_layers(folders: list[Path], weights: list[int], leaf_bytes: int) -> 
         sizes = [path.stat().st_size for path in paths]
         if sizes != [path.stat().st_size for path in files[0]]:
             raise BadInputError(f"{folder} has not the same layer sizes as {folders[0]}")
+    # One leaf of each at a time: the files may be larger than memory.
     streams = [read_layers(paths, leaf_bytes) for paths in files]
     for leaves in zip(*streams, strict=True):
         yield average_leaf(list(leaves), weights)

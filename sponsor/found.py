@@ -55,7 +55,7 @@ def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Sp
     source = resolve_source(config.model.source, cache)
     template = config.model.template
     check_model(source.folder, template, config.training.sequence_length)
-    # 2. The spec. Layers and their order come from peft, which every participant will train with.
+    # 2. The spec. Its layers are sorted by name, so that everybody has them in the same order.
     libraries = {}
     for name in RECORDED_LIBRARIES:
         with suppress(PackageNotFoundError):

@@ -36,6 +36,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
                 "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
                 "model_root": settled[0].root.hex() if settled else None,
                 "model_cid": raw_cid(settled[0].manifest) if settled else None,
+                # By the event of the settlement, since a proposal says only what would be paid.
                 "paid": settled[0].paid if settled else 0,
             }
         )

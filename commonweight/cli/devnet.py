@@ -102,6 +102,7 @@ def devnet_fund(
     \b
     Example: commonweight devnet fund 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --tokens 500
     """
+    # All three are read first: a typing error in the tokens must not send the ether.
     to, wei, units = read_address(address), read_amount(ether), read_amount(tokens)
     held = fund(_running_devnet().rpc_url, to, wei, units, federation)
     if json_output:
@@ -195,6 +196,7 @@ def _devnet_folder() -> Path:
 
 def _running_devnet() -> daemons.Devnet:
     net = daemons.running(_devnet_folder())
+    # "Running" is both: with one of them down nothing that needs the devnet would work.
     if net is None:
         fail("the devnet is not running: start it with `commonweight devnet up`")
     return net

@@ -141,6 +141,7 @@ def leave(config: Path) -> None:
     wallet = wallet_opener(settings.keystore, settings.password_file)()
     federation = connect_wallet(settings, wallet)
     standing = federation.get_participant(wallet.address)
+    # Three states by the contract: no stake, staked, and leaving. Only the second has to leave.
     if not standing.unlock_at and not standing.stake:
         fail(f"{wallet.address} has no stake in {federation.address}")
     if not standing.unlock_at:
