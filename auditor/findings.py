@@ -35,6 +35,7 @@ class RoundFinding:
     def status(self) -> str:
         """How far the round went: finalized, abandoned, proposed, refuted or open."""
         history = self.history
+        # What ended the round comes first: a refuted proposal may have been followed by a good one.
         if history.finalized or history.abandoned:
             return "finalized" if history.finalized else "abandoned"
         if history.proposed:

@@ -5,6 +5,8 @@
 Everything else of Commonweight may move or change its name between versions.
 """
 
+# Not in commonweight/__init__.py: the program imports that, and would load all of this to print its
+# help.
 from auditor.check_result import Verified
 from auditor.replay import Audit
 from chain.federation import Federation

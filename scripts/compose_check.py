@@ -307,7 +307,7 @@ class Check:
             joiner.down("--volumes")
 
     def audit(self, location: FederationLocation) -> None:
-        """Audit from this machine, in a process given three addresses; Failed if the audit fails."""
+        """Audit from this machine, in a process given three addresses; Failed if it fails."""
         urls = ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url]
         command = [sys.executable, "-m", "commonweight", "audit", "run", location.address, *urls]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

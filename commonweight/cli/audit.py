@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from auditor.cache import AuditCache
+from auditor.cache import CONFIRMATIONS, AuditCache
 from auditor.check_result import Verified
 from auditor.disputes import challenge_open
 from auditor.findings import Findings, collect
@@ -125,7 +125,7 @@ def audit() -> None:
 @click.option(
     "--confirmations",
     type=click.IntRange(min=0),
-    default=12,
+    default=CONFIRMATIONS,
     show_default=True,
     help="Blocks on top of a round's end before it is kept as done.",
 )

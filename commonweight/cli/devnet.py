@@ -142,6 +142,7 @@ def devnet_serve(
     \b
     Example: commonweight devnet serve chain --folder ./chain
     """
+    # The fixed ports of the programs that these stand in for; `devnet up` takes free ones.
     folder = folder or _devnet_folder()
     port = _DEFAULT_PORTS[daemon] if port is None else port
     if daemon == "chain":

@@ -68,6 +68,7 @@ def federation_create(
     Example: commonweight federation create --config configs/demo.toml --keystore sponsor.json \\
                --aggregator 0x5FbDB2315678afecb367f032d93F642f64180aa3
     """
+    # Opened first: a wrong password is reported before anything is pinned or deployed.
     wallet = wallet_opener(keystore, password_file)()
     created = create_federation(output, wallet=wallet, **options)
     if json_output:
