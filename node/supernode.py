@@ -63,7 +63,7 @@ def run_supernode(
         )
     # 1. What needs no network.
     check_key(link.key)
-    # 2. The wallet, held as long as Flower runs: two processes would use the same nonces.
+    # 2. The wallet, held as long as Flower runs: two processes would do everything twice.
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
         report("starting", participant=wallet.address)

@@ -109,7 +109,7 @@ def model_chat(
     chat = open_chat(adapter, place)
     for each in _typed_questions() if one is None else [one]:
         fine_tuned, base = chat.ask(each, tokens)
-        # One object per question, at once: a program on the other end may ask the next by it.
+        # One object per question, as soon as it is answered.
         if json_output:
             answers = {"question": each, "model": chat.name}
             print_json({**answers, "fine_tuned": fine_tuned, "base": base})

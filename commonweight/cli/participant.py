@@ -46,7 +46,7 @@ def run(config: Path, running: Running) -> None:
     settings = ParticipantSettings.load(config)
     opener = wallet_opener(settings.keystore, settings.password_file)
     # The wallet is opened by the role, once it holds the lock on its state: two processes with one
-    # wallet would use the same nonces.
+    # wallet would do everything twice.
     with running_role(running, settings.name, settings) as role:
         run_participant(settings, opener, *role)
 
