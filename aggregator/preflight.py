@@ -5,10 +5,10 @@ from typing import Final
 
 from chain.records import AggregatorState
 from protocol.errors import Misconfigured
-from runtime.preflight import Finding, Preflight
+from runtime.preflight import Finding, Preflight, check_gas, check_tokens, looking
 
 PROPOSAL_GAS: Final = 1_500_000
-"""A first round of an aggregator: approve, bond, open, propose, finalize for some 50 updates."""
+"""An aggregator's first round: approve, bond, open, propose, finalize for some 50 updates."""
 
 
 class AggregatorPreflight(Preflight):
@@ -16,25 +16,29 @@ class AggregatorPreflight(Preflight):
 
     def findings(self) -> Iterator[Finding]:
         """Yield the checks in the order in which faults are best put right."""
-        yield from self._common()
-        if self._federation is not None and self.wallet is not None:
-            yield self._look("listed", self._listed)
-            yield self._look("gas", lambda: self._gas(PROPOSAL_GAS))
-            yield self._look("bond", self._bond)
-
-    def _bond(self) -> str:
-        federation = self._open_federation()
-        if federation.aggregator_state(self._address()) is AggregatorState.BONDED:
-            return "posted already"
-        return self._pays(federation.terms().aggregator_bond, "the bond is")
-
-    def _listed(self) -> str:
-        federation = self._open_federation()
-        state = federation.aggregator_state(self._address())
-        if state in (AggregatorState.UNLISTED, AggregatorState.SLASHED):
-            listed = ", ".join(federation.aggregators())
-            raise Misconfigured(
-                f"{self._address()} is {state.name.lower()}: the sponsor listed {listed}"
-            )
-        place = list(federation.aggregators()).index(self._address())
-        return "the lead" if place == 0 else f"standby number {place}"
+        yield from self.common_findings()
+        if self.federation is None or self.wallet is None:
+            return
+        federation, address = self.federation, self.wallet.address
+        # First the list, which the sponsor made at the start: without a place on it neither gas nor
+        # a bond is of any use.
+        with looking("listed") as finding:
+            state = federation.aggregator_state(address)
+            everybody = list(federation.aggregators())
+            if state in (AggregatorState.UNLISTED, AggregatorState.SLASHED):
+                raise Misconfigured(
+                    f"{address} is {state.name.lower()}: the sponsor listed {', '.join(everybody)}"
+                )
+            place = everybody.index(address)
+            finding.text = "the active aggregator" if place == 0 else f"standby number {place}"
+        yield finding
+        with looking("gas") as finding:
+            finding.text = check_gas(federation, address, PROPOSAL_GAS)
+        yield finding
+        with looking("bond") as finding:
+            if federation.aggregator_state(address) is AggregatorState.BONDED:
+                finding.text = "posted already"
+            else:
+                bond = federation.terms().aggregator_bond
+                finding.text = check_tokens(federation, address, bond, "the bond is")
+        yield finding

@@ -25,7 +25,7 @@ from runtime.settings import RoleSettings
 
 
 class AggregatorSettings(RoleSettings):
-    """What an aggregator's machine must know."""
+    """What an aggregator's machine must know, as described above."""
 
     wait_for: Path | None = None
     min_participants: Annotated[int, Field(ge=1)] = 1

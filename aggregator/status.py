@@ -1,5 +1,6 @@
 """An aggregator's state in plain words: what it does, what it earned, what is left to pay with."""
 
+from collections.abc import Callable
 from typing import Any
 
 from chain.events import AggregatorSlashed, Finalized
@@ -23,11 +24,13 @@ def aggregator_status(settings: RoleSettings) -> dict[str, Any]:
         "federation": federation.address,
         "state": state.name.lower(),
         "leads": federation.current_aggregator() == address,
+        # The contract keeps a state, not an amount: whoever is bonded has posted the whole bond.
         "bond": terms.aggregator_bond if state is AggregatorState.BONDED else 0,
         "bond_lost": sum(e.amount for e in lost),
         "earned": sum(e.fee for e in finalized),
         "credit": federation.credit_of(address),
         "escrow": federation.escrow(),
+        # Whole rounds: one opens only when all of its cost is in escrow.
         "rounds_paid_for": federation.escrow() // terms.round_cost if terms.round_cost else None,
         "rounds_left": terms.rounds - newest,
         "active_participants": federation.active_count(),
@@ -36,8 +39,8 @@ def aggregator_status(settings: RoleSettings) -> dict[str, Any]:
     }
 
 
-def print_aggregator(status: dict[str, Any], line: Any) -> None:
-    """Tell an aggregator's state through `line`, which prints one."""
+def print_aggregator(status: dict[str, Any], line: Callable[[str], object]) -> None:
+    """Print an aggregator's state through `line`, which prints one line."""
     leads = "leads" if status["leads"] else "stands by"
     line(f"aggregator   {status['aggregator']}, {status['state']}, {leads}")
     print_process(status, line)

@@ -1,4 +1,4 @@
-"""What an audit came to, for people (`auditor.report`) and for programs."""
+"""Audit results, for people (`auditor.report`) and for programs (JSON)."""
 
 import platform
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from protocol.types import Address, RoundId
 
 @dataclass(frozen=True)
 class RoundFinding:
-    """A round that was audited: its history, who was asked, and its checks.
+    """An audited round: its history, who was asked, and its checks.
 
     `from_cache`: this machine recomputed it in an earlier audit, not in this one.
     """
@@ -35,6 +35,7 @@ class RoundFinding:
     def status(self) -> str:
         """How far the round went: finalized, abandoned, proposed, refuted or open."""
         history = self.history
+        # What ended the round comes first: a refuted proposal may have been followed by a good one.
         if history.finalized or history.abandoned:
             return "finalized" if history.finalized else "abandoned"
         if history.proposed:
@@ -46,6 +47,7 @@ class RoundFinding:
         """Whether every check of the round passed; None when none failed but not all were made."""
         if any(check.failed for check in self.checks):
             return False
+        # Without checks nothing is known: that must not read as a pass.
         whole = self.checks and not any(check.unchecked for check in self.checks)
         return True if whole else None
 
@@ -53,6 +55,7 @@ class RoundFinding:
         """The round in numbers, as a JSON object."""
         history = self.history
         proposed = history.proposed
+        # A round may be over without a proposal: then nobody was accepted.
         accepted = [v for v in proposed.verdicts if v.is_accepted] if proposed else []
         return {
             "round": history.round_id,
@@ -70,9 +73,9 @@ class RoundFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """One audit: what was looked at, when and with what, and what came of it.
+    """The results of one audit: what was audited, when, with which software, and its checks.
 
-    `challenges` says what was shown to the contract; None when nothing was to be.
+    `challenges` says what was proved to the contract; None when no challenge was asked for.
     """
 
     federation: Address
@@ -112,6 +115,7 @@ class Findings:
             "federation": self.federation,
             "chain_id": self.chain_id,
             "block": self.block,
+            # With its hash: after a reorganisation the number alone names another block.
             "block_hash": self.block_hash.hex(),
             "made_at": self.made_at.isoformat(timespec="seconds"),
             "failed": self.failed,
@@ -121,6 +125,7 @@ class Findings:
             "checks": [check.as_json() for check in self.checks],
             "versions": dict(self.versions),
         }
+        # The key is absent, not empty, without --challenge: "none" would mean that all was right.
         told = {} if self.challenges is None else {"challenges": list(self.challenges)}
         return record | told
 
@@ -135,7 +140,7 @@ def collect(
     version: str,
     challenges: Sequence[str] | None = None,
 ) -> Findings:
-    """Return what an audit that has run came to; `rounds` are those it was asked for."""
+    """Return the results of an audit that has run; `rounds` are those it was asked for."""
     fraction = audit.terms.sampling_fraction
     found = []
     for history in audit.history.rounds.values():
@@ -151,12 +156,14 @@ def collect(
         chain_id=audit.chain_id,
         block=audit.block,
         block_hash=audit.block_hash,
+        # Without the endpoint's path, which often is a key: the page may be published.
         node=str(audit.federation.w3.provider).removeprefix("RPC connection "),
         store=audit.store.api_url,
         made_at=made_at,
         command=command,
         versions={
             "commonweight": version,
+            # The version does not change with every line of code; this digest does.
             "code": software_digest(),
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -171,7 +178,7 @@ def collect(
 
 
 def token_totals(accounts: Accounts) -> dict[str, int]:
-    """Return the places where tokens are, in token units; together they are what came in."""
+    """Return where the tokens are, in token units; together they are what came in."""
     return {
         "escrow": accounts.escrowed,
         "stakes": accounts.staked,

@@ -1,1 +1,1 @@
-"""Ready-made round settings and the demo data set, shipped as package data."""
+"""Ready-made configurations and the demo's data set, shipped as package data."""

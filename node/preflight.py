@@ -7,10 +7,10 @@ from typing import Final
 
 from protocol.errors import Misconfigured
 from protocol.types import format_tokens
-from runtime.preflight import Answers, Finding, Preflight
+from runtime.preflight import Answers, Finding, Preflight, check_gas, check_tokens, looking
 
 ROUND_GAS: Final = 400_000
-"""A first round of a participant: approve, join, commit, reveal, withdraw, and some to spare."""
+"""A participant's first round: approve, join, commit, reveal, withdraw, and some to spare."""
 
 
 class ParticipantPreflight(Preflight):
@@ -24,27 +24,42 @@ class ParticipantPreflight(Preflight):
 
     def findings(self) -> Iterator[Finding]:
         """Yield the checks in the order in which faults are best put right."""
-        yield from self._common()
-        if self._federation is not None and self.wallet is not None:
-            yield self._look("gas", lambda: self._gas(ROUND_GAS))
-            yield self._look("stake", self._stake)
-        yield self._look("data", self._data)
-        if self._spec is not None:
-            yield self._look("model", self._model)
-            yield self._look("memory", self._memory)
+        yield from self.common_findings()
+        if self.federation is not None and self.wallet is not None:
+            with looking("gas") as finding:
+                finding.text = check_gas(self.federation, self.wallet.address, ROUND_GAS)
+            yield finding
+            with looking("stake") as finding:
+                finding.text = self._check_stake()
+            yield finding
+        with looking("data") as finding:
+            finding.text = self._check_data()
+        yield finding
+        # Both read the spec: which base model it pins, and what training it takes up.
+        if self.spec is not None:
+            with looking("model") as finding:
+                finding.text = self._check_model()
+            yield finding
+            with looking("memory") as finding:
+                finding.text = self._check_memory()
+            yield finding
 
-    def _stake(self) -> str:
-        federation = self._open_federation()
-        terms, standing = federation.terms(), federation.get_participant(self._address())
+    def _check_stake(self) -> str:
+        assert self.federation is not None
+        assert self.wallet is not None
+        federation, address = self.federation, self.wallet.address
+        terms, standing = federation.terms(), federation.get_participant(address)
         if standing.active:
             return f"joined already, with {format_tokens(standing.stake)} tokens at stake"
         if standing.unlock_at:
             return "leaving: `commonweight participant run` would withdraw the stake"
         if federation.active_count() >= terms.max_participants:
             raise Misconfigured(f"all {terms.max_participants} seats are taken: try again later")
-        return self._pays(terms.participant_stake - standing.stake, "joining stakes")
+        # What is missing: a penalty may have left part of an earlier stake.
+        due = terms.participant_stake - standing.stake
+        return check_tokens(federation, address, due, "joining stakes")
 
-    def _data(self) -> str:
+    def _check_data(self) -> str:
         data = self.data
         if data is None or (isinstance(data, Path) and not data.is_file()):
             raise Misconfigured(f"no file {data}: expected your questions and answers")
@@ -58,13 +73,14 @@ class ParticipantPreflight(Preflight):
         suffix = f", {dropped} rows without question or answer dropped" if dropped else ""
         return f"{report.examples} examples in {data}{suffix}"
 
-    def _model(self) -> str:
-        from training.sources import describe_source, resolve_source
+    def _check_model(self) -> str:
+        from training.sources import describe_source, resolve_source  # an optional extra
 
-        assert self._spec is not None
+        assert self.spec is not None
         source = resolve_source(self.model, self.cache)
-        needs_chat = self._spec.template == "chat"
-        found, pinned = describe_source(source, needs_chat=needs_chat), self._spec.base_model
+        needs_chat = self.spec.template == "chat"
+        found, pinned = describe_source(source, needs_chat=needs_chat), self.spec.base_model
+        # One by one, so that the message names the part that differs.
         for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
             if getattr(found, part) != getattr(pinned, part):
                 raise Misconfigured(
@@ -73,12 +89,13 @@ class ParticipantPreflight(Preflight):
                 )
         return f"{pinned.name}@{pinned.revision}, byte for byte"
 
-    def _memory(self) -> str:
+    def _check_memory(self) -> str:
+        # An optional extra; what it estimates from needs no weights in memory.
         from training.memory import RUNTIME_BYTES, estimate_memory, free_memory
         from training.sources import resolve_source
 
-        assert self._spec is not None
-        spec = self._spec
+        assert self.spec is not None
+        spec = self.spec
         source = resolve_source(self.model, self.cache)
         estimate = estimate_memory(source.folder, spec.quantization, spec.lora, spec.training)
         needed, free = estimate.total + RUNTIME_BYTES, free_memory()

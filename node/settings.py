@@ -29,17 +29,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runtime.settings import RoleSettings
 
-
-def _path_unless_hub(value: object) -> object:
-    """A hub name must not be taken for a path beside the settings file."""
-    return Path(value) if isinstance(value, str) and not value.startswith("hub:") else value
-
-
-DataSource = Annotated[Path | str, BeforeValidator(_path_unless_hub)]
+# A hub name stays text: `Settings.load` makes every Path absolute, beside the settings file.
+DataSource = Annotated[
+    Path | str,
+    BeforeValidator(
+        lambda value: (
+            Path(value) if isinstance(value, str) and not value.startswith("hub:") else value
+        )
+    ),
+]
 
 
 class FieldNames(BaseModel):
-    """What a row's fields are called; without any, the known names are looked for."""
+    """What a row's fields are called; without any, well-known names are tried."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +51,7 @@ class FieldNames(BaseModel):
 
 
 class ParticipantSettings(RoleSettings):
-    """What a participant's machine must know."""
+    """What a participant's machine must know, as described above."""
 
     name: str = "participant"
     data: DataSource

@@ -1,5 +1,10 @@
-"""A participant's state in plain words: what it does, what it earned, why a round was not paid."""
+"""A participant's state in plain words: what it does, what it earned, why a round was not paid.
 
+All of it is read from the chain, at one mined block, so that it works beside a running process and
+without one.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 from chain.federation import Federation
@@ -40,8 +45,8 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
     }
 
 
-def print_participant(status: dict[str, Any], line: Any) -> None:
-    """Tell a participant's state through `line`, which prints one."""
+def print_participant(status: dict[str, Any], line: Callable[[str], object]) -> None:
+    """Print a participant's state through `line`, which prints one line."""
     line(f"participant  {status['participant']}, {status['standing']}")
     print_process(status, line)
     line(
@@ -58,7 +63,7 @@ def print_participant(status: dict[str, Any], line: Any) -> None:
 
 
 def _own_part(federation: Federation, newest: RoundId, address: Address) -> str | None:
-    """Say what the open round has of this participant, None where it has no part in it."""
+    """Return this participant's part in the open round; None when no round is open."""
     status = federation.status(newest) if newest else Status.NONE
     if status not in (Status.COMMIT, Status.REVEAL, Status.PROPOSE):
         return None
@@ -70,6 +75,7 @@ def _own_part(federation: Federation, newest: RoundId, address: Address) -> str 
         return "committed, to reveal" if status is Status.REVEAL else "committed"
     if status is not Status.COMMIT:
         return "takes no part in this round"
+    # As the contract has it: whoever joined while a round was open is not drawn for that round.
     if not standing.active or standing.joined_after_round >= newest:
         return "takes part from the next round on"
     if not federation.is_eligible(newest, address):

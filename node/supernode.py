@@ -1,6 +1,6 @@
-"""A participant's SuperNode: what can be wrong is looked at first, then Flower's program runs.
+"""A participant's SuperNode: check what can be wrong, then run Flower's program.
 
-Flower starts a process for each message, in whose log a wrong chain or keystore would show only in
+Flower starts a process for each message: a wrong chain or keystore would show only in its log, in
 the middle of a round.
 """
 
@@ -28,13 +28,16 @@ from runtime.processes import free_port, spawn_piped
 from runtime.service import Service, alone
 
 _ANSWER_SECONDS: Final = 10.0
-_END_SECONDS: Final = 4.0
+_END_SECONDS: Final = 4.0  # below runtime.service.STOP_SECONDS, when this process is ended
 _NOT_LET_IN: Final = b"Exit Code: 305"  # Flower's SUPERNODE_CONNECTION_ERROR
 
 
 @dataclass(frozen=True)
 class Link:
-    """The way to a SuperLink: HOST:PORT, who vouches for it (None: the system's list), our key."""
+    """How to reach a SuperLink: HOST:PORT, its certificate authorities, our key.
+
+    `root_certificates` is a file in PEM form; None stands for the system's list.
+    """
 
     superlink: str
     root_certificates: Path | None
@@ -49,26 +52,39 @@ def run_supernode(
     service: Service,
     report: Report,
 ) -> None:
-    """Check everything, join where that is due, and run `flower-supernode` until it ends.
+    """Check everything, join if that is due, and run `flower-supernode` until it ends.
 
-    `file` is where `settings` come from. Misconfigured in one line when something is wrong or the
-    SuperLink does not let us in; what is only unavailable is waited for.
+    `file` is where `settings` come from. Raises Misconfigured, with one line, when something is
+    wrong or the SuperLink refuses this SuperNode; what is only unavailable is waited for.
     """
     if settings.password_file is None:
         raise Misconfigured(
             f"{file} names no password_file: a SuperNode starts a process for each message, "
             "and nobody could type the password"
         )
+    # 1. What needs no network.
     check_key(link.key)
+    # 2. The wallet, held as long as Flower runs: two processes would do everything twice.
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
         report(events.Starting(participant=wallet.address))
+        # 3. Chain, contract and content store, then the SuperLink; each is waited for.
         participant = service.insist(lambda: open_participant(settings, wallet, report))
         service.insist(lambda: check_superlink(link))
+        # 4. The stake. Only then is there anything for Flower to do.
         follower = Follower(participant, settings)
         if service.insist(lambda: follower.stay_in(participant.federation.now())):
             report(events.Connecting(superlink=link.superlink))
-            _run(_command(file, link), settings.state / "flower", link)
+            trust = link.root_certificates
+            command = [
+                flower_program("flower-supernode"),
+                *("--superlink", link.superlink),
+                *(("--root-certificates", str(trust.resolve())) if trust else ()),
+                *("--auth-supernode-private-key", str(link.key.resolve())),
+                *("--port", str(free_port())),  # of its own processes: nobody else has to reach it
+                *("--node-config", f'participant="{file.resolve()}"'),
+            ]
+            _run_flower(command, settings.state / "flower", link)
 
 
 def check_key(key: Path) -> None:
@@ -80,18 +96,25 @@ def check_key(key: Path) -> None:
             f"the SuperNode's key {key} cannot be read: {error.strerror}; "
             f"`ssh-keygen -t ecdsa -b 384 -N '' -f {key}` makes one"
         ) from error
+    # As ssh does: whoever has the key can take this SuperNode's place.
     if mode & 0o077:
         raise Misconfigured(f"{key} can be read by others: run chmod 600 {key}")
 
 
 def check_superlink(link: Link) -> None:
-    """Raise Misconfigured unless the SuperLink proves to be who we mean; Unavailable when down."""
+    """Raise Misconfigured unless the SuperLink proves its identity; Unavailable when it is down."""
     host, _, port = link.superlink.rpartition(":")
-    host = host.strip("[]")
+    host = host.strip("[]")  # of an IPv6 address
     if not host or not port.isdigit():
         raise Misconfigured(f"the SuperLink {link.superlink!r} was expected to be HOST:PORT")
     voucher = link.root_certificates or "the system's list of authorities"
-    context = _context(link.root_certificates)
+    try:
+        context = ssl.create_default_context(cafile=link.root_certificates)
+    except ssl.SSLError as error:
+        raise Misconfigured(f"{voucher} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise Misconfigured(f"{voucher} cannot be read: {error.strerror}") from error
+    # In this order: a certificate error is an SSLError, and that is an OSError.
     try:
         with (
             socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS) as plain,
@@ -114,32 +137,7 @@ def check_superlink(link: Link) -> None:
         ) from error
 
 
-def _context(root_certificates: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=root_certificates)
-    except ssl.SSLError as error:
-        raise Misconfigured(f"{root_certificates} holds no certificate in PEM form") from error
-    except OSError as error:
-        raise Misconfigured(f"{root_certificates} cannot be read: {error.strerror}") from error
-
-
-def _command(file: Path, link: Link) -> list[str]:
-    trust = [] if link.root_certificates is None else ["--root-certificates", _path(link)]
-    return [
-        flower_program("flower-supernode"),
-        *("--superlink", link.superlink, *trust),
-        *("--auth-supernode-private-key", str(link.key.resolve())),
-        *("--port", str(free_port())),  # of its own processes: nobody else has to reach it
-        *("--node-config", f'participant="{file.resolve()}"'),
-    ]
-
-
-def _path(link: Link) -> str:
-    assert link.root_certificates is not None
-    return str(link.root_certificates.resolve())
-
-
-def _run(command: list[str], home: Path, link: Link) -> None:
+def _run_flower(command: list[str], home: Path, link: Link) -> None:
     """Run Flower's program to its end, with its output on stderr."""
     child = spawn_piped(command, home, flower_environment(home))
     assert child.stdout is not None
@@ -147,7 +145,17 @@ def _run(command: list[str], home: Path, link: Link) -> None:
     try:
         code = child.wait()
     finally:
-        _end(child)
+        # Also after a signal, which arrives here as an exception: nothing may go on training.
+        child.terminate()
+        try:
+            child.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        # The whole group: the SuperExec that Flower starts may outlive the SuperNode.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        # The last lines are still in the pipe, and say whether it was refused.
         seen.join(_END_SECONDS)
     if seen.was_refused:
         raise Misconfigured(
@@ -158,22 +166,11 @@ def _run(command: list[str], home: Path, link: Link) -> None:
         raise CommonweightError(f"flower-supernode ended with exit code {code}")
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the SuperNode and what it has started: its SuperExec may outlive it."""
-    child.terminate()
-    try:
-        child.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-
-
 class _Output(threading.Thread):
-    """Passes on what a program prints; `was_refused` once it says that it was not let in."""
+    """Copies what a program prints to stderr; `was_refused` once it says that it was not let in."""
 
     def __init__(self, lines: IO[bytes]) -> None:
+        # A daemon: a grandchild that keeps the pipe open must not keep this process.
         super().__init__(daemon=True)
         self.was_refused = False
         self._lines = lines

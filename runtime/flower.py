@@ -1,4 +1,4 @@
-"""Runs the Flower app in Flower's simulation engine: `flwr run` against a SuperLink of our own."""
+"""Run the Flower app in Flower's simulation engine: `flwr run` against a SuperLink of our own."""
 
 import os
 import subprocess
@@ -17,11 +17,14 @@ from storage.files import read_json, write_json
 APP: Final = Path(__file__).parent / "flower-app"
 _START_SECONDS: Final = 60.0
 _ENVIRONMENT: Final = {
+    # Nothing is sent to anybody, and nothing installed: what runs is what is installed.
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Every participant's lines, also where two say the same.
     "RAY_DEDUP_LOGS": "0",
+    # Tokenizers that have used threads warn at each fork.
     "TOKENIZERS_PARALLELISM": "false",
 }
 
@@ -30,8 +33,8 @@ class Simulation:
     """A SuperLink of our own in simulation mode; use it as a context manager.
 
     It takes seconds to come up, so it is started before it is needed: entering does not wait,
-    `run` does. Each simulated participant computes with `threads` threads. `environment` is what an
-    app of others' needs besides.
+    `run` does. Each simulated participant computes with `threads` threads. `environment` is what
+    another app needs besides.
     """
 
     def __init__(
@@ -48,11 +51,20 @@ class Simulation:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        _write_connection(self._folder, self._port)
-        self._stop_leftover()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # `flwr run` finds its SuperLink by this file, in the home that its environment names.
+        (self._folder / "config.toml").write_text(
+            '[superlink]\ndefault = "commonweight"\n\n'
+            f'[superlink.commonweight]\naddress = "127.0.0.1:{self._port}"\ninsecure = true\n'
+        )
+        # The SuperLink of an attempt that was killed; what it started ends with it.
+        known = self._folder / "superlink.json"
+        if known.exists() and is_running(pid := read_json(known)["pid"], "flower-superlink"):
+            stop(pid)
         self._spawn(
             "superlink.log",
             "flower-superlink",
+            # Without TLS, since it listens on loopback alone.
             *("--insecure", "--simulation", "--isolation", "subprocess"),
             *("--host", "127.0.0.1", "--port", str(self._port)),
             "--disable-runtime-dependency-installation",
@@ -66,6 +78,7 @@ class Simulation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # The newest first: `flwr run` follows the SuperLink.
         for child in reversed(self._children):
             stop(child.pid)
 
@@ -80,52 +93,49 @@ class Simulation:
         `run` holds aggregator/aggregator.toml and participants/0 to n-1; `processes` participants
         train at once. Unavailable when the SuperLink does not come up.
         """
-        return self.start(APP, _run_config(run), participants=participants, processes=processes)
+        settings, folders = run / "aggregator" / "aggregator.toml", run / "participants"
+        config = f"aggregator='{settings}' participants='{folders}'"
+        return self.start(APP, config, participants=participants, processes=processes)
 
     def start(
         self, app: Path, run_config: str, *, participants: int, processes: int
     ) -> subprocess.Popen[bytes]:
-        """Start any Flower app; as `run` does with ours."""
-        _wait(self._children[0], self._port, self._folder / "superlink.log")
+        """Start any Flower app, as `run` starts ours."""
+        self._await_superlink()
+        # One processor for each participant, so that `processes` of them train at a time.
+        federation = (
+            f"num-supernodes={participants} client-resources-num-cpus=1"
+            f" init-args-num-cpus={processes}"
+        )
         return self._spawn(
             "run.log",
             *("flwr", "run", str(app), "commonweight", "--stream"),
             *("--run-config", run_config),
-            *("--federation-config", _federation_config(participants, processes)),
+            *("--federation-config", federation),
         )
 
-    def _stop_leftover(self) -> None:
-        """End the SuperLink of an attempt that was killed; what it started ends with it."""
-        known = self._folder / "superlink.json"
-        if known.exists():
-            pid = read_json(known)["pid"]
-            if is_running(pid, "flower-superlink"):
-                stop(pid)
+    def _await_superlink(self) -> None:
+        log, deadline = self._folder / "superlink.log", time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._children[0].poll() is not None:
+                raise Unavailable(
+                    f"Flower's SuperLink ended while starting: see {log}", service="flower"
+                )
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/health", timeout=2):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        raise Unavailable(
+            f"Flower's SuperLink did not answer within {_START_SECONDS:.0f} s: see {log}",
+            service="flower",
+        )
 
     def _spawn(self, log: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [flower_program(program), *arguments]
         child = spawn(command, self._folder / log, environment=self._environment)
         self._children.append(child)
         return child
-
-
-def _run_config(run: Path) -> str:
-    settings, participants = run / "aggregator" / "aggregator.toml", run / "participants"
-    return f"aggregator='{settings}' participants='{participants}'"
-
-
-def _federation_config(participants: int, processes: int) -> str:
-    return (
-        f"num-supernodes={participants} client-resources-num-cpus=1 init-args-num-cpus={processes}"
-    )
-
-
-def _write_connection(folder: Path, port: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(
-        '[superlink]\ndefault = "commonweight"\n\n'
-        f'[superlink.commonweight]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    )
 
 
 def flower_environment(home: Path) -> dict[str, str]:
@@ -137,25 +147,8 @@ def flower_environment(home: Path) -> dict[str, str]:
 
 def flower_program(name: str) -> str:
     """Return the path of a program of Flower's; Misconfigured when it is not installed."""
+    # Of this environment: another on the PATH would import other versions of our packages.
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise Misconfigured(f"{name} is not installed: pip install 'commonweight[simulation]'")
     return str(path)
-
-
-def _wait(superlink: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if superlink.poll() is not None:
-            raise Unavailable(
-                f"Flower's SuperLink ended while starting: see {log}", service="flower"
-            )
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise Unavailable(
-        f"Flower's SuperLink did not answer within {_START_SECONDS:.0f} s: see {log}",
-        service="flower",
-    )

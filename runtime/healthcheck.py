@@ -1,11 +1,11 @@
-"""Whether a service answers: what the containers' health checks run.
+"""Check whether a service answers: the containers' health checks.
 
     python -m runtime.healthcheck chain   http://127.0.0.1:8545
     python -m runtime.healthcheck ipfs    http://127.0.0.1:5001
     python -m runtime.healthcheck metrics http://127.0.0.1:9464
 
-Exit code 0 when it does, 1 when it does not. It runs every few seconds, so it imports next to
-nothing.
+Exit code 0 when it does, 1 when it does not. It runs every few seconds, so it imports only the
+standard library.
 """
 
 import sys
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from typing import Final
 
-_TIMEOUT_S: Final = 4.0
+_TIMEOUT_S: Final = 4.0  # below the 5 s after which the compose files give a check up
 _CHAIN_ID: Final = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
 
 
@@ -47,13 +47,14 @@ def _ask(url: str, body: bytes | None) -> bytes | None:
         # No proxy: the service is on this machine or in this network.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(urllib.request.Request(url, body, headers), timeout=_TIMEOUT_S) as answer:
+            # The beginning is enough to recognise an answer, however long it is.
             return bytes(answer.read(4096))
     except (OSError, HTTPException, ValueError):
         return None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit code of a health check; 2 when it cannot be understood."""
+    """Return the exit code of a health check; 2 for arguments that it does not know."""
     if len(arguments) != 2 or arguments[0] not in _CHECKS:
         print(f"usage: python -m runtime.healthcheck {'|'.join(_CHECKS)} URL", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ from protocol.errors import Misconfigured
 
 def home() -> Path:
     """Return the state folder: COMMONWEIGHT_HOME, or a folder of the user's data directory."""
+    # In the data directory, not the cache: runs hold wallets and salts, which nothing can replace.
     configured = os.environ.get("COMMONWEIGHT_HOME")
     folder = Path(configured) if configured else platformdirs.user_data_path("commonweight")
     return folder.expanduser().resolve()
@@ -43,7 +44,7 @@ def next_run() -> Path:
     newest = newest_run()
     number = int(newest.name) + 1 if newest else 1
     folder = home() / "runs" / f"{number:04d}"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True)  # fails when another process has just made it
     return folder
 
 

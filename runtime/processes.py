@@ -1,4 +1,4 @@
-"""Child processes that do not outlive what they were started for."""
+"""Start child processes that do not outlive their purpose, and find ports for them."""
 
 import ctypes
 import os
@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import psutil
 
 from protocol.errors import Misconfigured
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_POLL_SECONDS: Final = 0.05
 
 
 def spawn(
@@ -25,10 +26,9 @@ def spawn(
     outlive: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` with its output in `log`, in a session and the folder of its own.
+    """Start `command` with its output in `log`, in a session of its own and the folder of the log.
 
-    The folder matters: Python looks for packages where it is started, and ours have plain names.
-    On Linux it is sent SIGTERM when this process dies, even by SIGKILL, unless it may `outlive` it.
+    On Linux it gets SIGTERM when this process dies, even by SIGKILL, unless it may `outlive` it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -51,6 +51,8 @@ def _start(
     *,
     outlive: bool,
 ) -> subprocess.Popen[bytes]:
+    # In a folder of its own: Python looks for packages where it is started, and ours have plain
+    # names. In a session of its own: Ctrl-C in the terminal does not reach it.
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -70,12 +72,24 @@ def stop(pid: int, seconds: float = 10.0) -> None:
             os.kill(pid, name)
         except ProcessLookupError:
             return
-        if _is_gone_within(pid, seconds):
-            return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                # A child of ours would stay a zombie, which still has its id, until it is waited
+                # for. Of another's process only its presence is visible.
+                if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                    return
+            except ChildProcessError:
+                try:
+                    os.kill(pid, 0)
+                except ProcessLookupError:
+                    return
+            time.sleep(_POLL_SECONDS)
 
 
 def is_running(pid: int, mark: str) -> bool:
     """Whether process `pid` runs a command line that contains `mark`."""
+    # The id alone would not do: after a restart of the machine it may be another program's.
     try:
         return mark in " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:  # no such process, or one that we may not see
@@ -84,6 +98,7 @@ def is_running(pid: int, mark: str) -> bool:
 
 def free_port() -> int:
     """Return a TCP port that nothing listens on now."""
+    # Another program may take it before the caller does.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -93,6 +108,7 @@ def free_port() -> int:
 def check_port(port: int, purpose: str) -> int:
     """Return `port` when it is free; Misconfigured otherwise."""
     with socket.socket() as probe:
+        # As servers do: the port of a daemon that has just ended is free for the next.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -101,21 +117,7 @@ def check_port(port: int, purpose: str) -> int:
     return port
 
 
-def _is_gone_within(pid: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            # Ours: take its exit status. Somebody else's: only see whether it is there.
-            if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                return True
-        except ChildProcessError:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return True
-        time.sleep(0.05)
-    return False
-
-
 def _die_with_parent() -> None:
+    # Runs in the child between fork and exec. A handler of ours would not run after a SIGKILL; the
+    # kernel's signal comes whatever ended the parent.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

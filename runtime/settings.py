@@ -30,6 +30,7 @@ class Settings(BaseModel):
             raise Misconfigured(f"settings {path}: {error}") from error
         except ValidationError as error:
             raise Misconfigured(f"settings {path}: {first_fault(error)}") from error
+        # Relative to the file, so that a folder can be moved, and `--config` given from anywhere.
         folder = path.resolve().parent
         paths = {name: value for name, value in settings if isinstance(value, Path)}
         return settings.model_copy(update={name: folder / value for name, value in paths.items()})
@@ -39,7 +40,7 @@ class RoleSettings(Settings):
     """What every role with a wallet must know.
 
     `poll_seconds` is the time between two looks at the chain, and `confirmations` how many blocks
-    deep the others' submissions must lie before one's own step builds on them.
+    deep the others' submissions must be before this role's own step builds on them.
     """
 
     federation: Path
@@ -59,7 +60,7 @@ class RoleSettings(Settings):
 
 
 def write_toml(path: Path, settings: Mapping[str, object]) -> None:
-    """Write `settings` as a TOML file, replacing what was there at once."""
+    """Write `settings` as a TOML file, atomically."""
     write_atomically(path, tomli_w.dumps(settings).encode())
 
 

@@ -1,13 +1,14 @@
-"""What a role's `status` has to tell whichever role it is: its process and the newest round.
+"""What the `status` of every role shows: its process and the newest round.
 
 Read from the chain; the state folder only adds whether the process runs and its last line.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.records import Round, Status
+from chain.records import Status
 from chain.wallet import keystore_address
 from protocol.types import Address, RoundId
 from runtime.progress import DOING
@@ -15,6 +16,7 @@ from runtime.service import is_held
 from runtime.settings import RoleSettings
 from storage.files import read_json
 
+# What the newest round waits for, whoever asks. COMMIT and REVEAL show counts instead.
 _FOR_ALL: Final = {
     Status.PROPOSE: "the aggregator screens and averages",
     Status.EXPIRED: "the aggregator is late: anybody can hand the round on",
@@ -28,48 +30,43 @@ _FOR_ALL: Final = {
 
 def open_federation(settings: RoleSettings) -> tuple[Federation, Address]:
     """Return the federation of a role's settings, at one mined block, and the role's address."""
+    # The address is in the keystore in plain text: `status` needs no password.
     location = FederationLocation.load(settings.federation)
     return connect_federation(location).now(), keystore_address(settings.keystore)
 
 
 def describe_process(settings: RoleSettings) -> dict[str, Any]:
     """Return whether the role's process runs, and its last line of progress."""
+    # A lock, not a process id: ids are used again, and the lock goes with its process.
     path = settings.state / DOING
     last = read_json(path) if path.exists() else None
     return {"running": is_held(settings.state), "last_line": last}
 
 
 def describe_round(federation: Federation, newest: RoundId, own_part: str | None) -> dict[str, Any]:
-    """Return where the newest round stands; `own_part` is what it has of this role."""
+    """Return where the newest round stands; `own_part` is this role's part in it."""
     status = federation.status(newest) if newest else Status.NONE
     facts = federation.get_round(newest) if newest else None
-    deadline = _deadline(facts, status)
+    general = "the federation is over" if federation.is_over() else _FOR_ALL.get(status)
+    deadline = counts = None
+    if facts is not None:
+        deadline = {
+            Status.COMMIT: facts.commit_deadline,
+            Status.REVEAL: facts.reveal_deadline,
+            Status.PROPOSE: facts.propose_deadline,
+            Status.CHALLENGE: facts.challenge_deadline,
+        }.get(status)
+        counts = {
+            Status.COMMIT: f"{facts.committed} of {facts.expected} committed",
+            Status.REVEAL: f"{facts.revealed} of {facts.committed} revealed",
+        }.get(status)
+    # By the chain's clock, which decides. Nothing moves a round on by itself, so 0 may last.
     left = None if deadline is None else max(0, deadline - federation.next_time())
-    over = federation.is_over()
-    general = "the federation is over" if over else _FOR_ALL.get(status)
-    counts = None
-    if facts is not None and status in (Status.COMMIT, Status.REVEAL):
-        counts = (
-            f"{facts.committed} of {facts.expected} committed"
-            if status is Status.COMMIT
-            else f"{facts.revealed} of {facts.committed} revealed"
-        )
     doing = "; ".join(text for text in (own_part, counts or general) if text)
     return {"round": newest, "phase": status.name.lower(), "seconds_left": left, "doing": doing}
 
 
-def _deadline(facts: Round | None, status: Status) -> int | None:
-    if facts is None:
-        return None
-    return {
-        Status.COMMIT: facts.commit_deadline,
-        Status.REVEAL: facts.reveal_deadline,
-        Status.PROPOSE: facts.propose_deadline,
-        Status.CHALLENGE: facts.challenge_deadline,
-    }.get(status)
-
-
-def print_process(status: dict[str, Any], line: Any) -> None:
+def print_process(status: dict[str, Any], line: Callable[[str], object]) -> None:
     """Print the process and the newest round through `line`."""
     now, last = status["now"], status["last_line"]
     left = "" if now["seconds_left"] is None else f", {duration(now['seconds_left'])} left"
@@ -82,7 +79,7 @@ def print_process(status: dict[str, Any], line: Any) -> None:
 
 
 def duration(seconds: int) -> str:
-    """Return a time as a person says it: 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    """Return `seconds` as a person says it: 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
     if seconds < 120:
         return f"{seconds} s"

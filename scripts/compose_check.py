@@ -1,4 +1,4 @@
-"""Plays docker-compose.yml for real: build, two rounds, an audit from outside, down, up, a third.
+"""Play docker-compose.yml for real: build, two rounds, an audit from outside, down, up, a third.
 
     python -m scripts.compose_check
 
@@ -46,7 +46,8 @@ UID: Final = 10001  # the user of the images
 FEDERATION_FILE: Final = "/network/federation/federation.json"
 SETUP: Final = "setup"
 JOINER_DATA: Final = ROOT / "configs" / "flashcards" / "microbiology.jsonl"
-LIMIT_SECONDS: Final = 15 * 60.0
+LIMIT_SECONDS: Final = 15 * 60.0  # for the whole check
+# Two halves of one word, so that an echo of the command does not contain the word itself.
 _DONE: Final = "it-was-done"
 _TELLING: Final = '"$@" && printf "it-was-%s" done'
 _FIRST_SECONDS: Final = 300.0
@@ -55,7 +56,7 @@ _POLL_SECONDS: Final = 2.0
 
 
 class Failed(CommonweightError):
-    """The network did not do what it should."""
+    """The network did not do what it should; the text says what was expected."""
 
 
 class Compose:
@@ -97,6 +98,7 @@ class Compose:
 
     def up(self) -> None:
         """Start every service, each once those it needs are ready."""
+        # Older podman-compose knows no conditions: it would start everything at once.
         if "COMPOSE" in os.environ:
             self.run("up", "-d", "--no-build", self._first)
             deadline = time.monotonic() + _FIRST_SECONDS
@@ -178,6 +180,7 @@ class Joiner(Compose):
 
     def __init__(self, folder: Path, address: str) -> None:
         file = write_plain("compose.participant.yml", folder, f"{PROJECT}_federation")
+        # The container runs as the owner of the wallet, which nobody else can read.
         owner = (folder / "wallet.json").stat()
         environment = {
             "KEYSTORE": str(folder / "wallet.json"),
@@ -195,7 +198,7 @@ class Joiner(Compose):
 
 
 class Check:
-    """The steps, each with the time it took."""
+    """The steps of the check, each with the time it took."""
 
     def __init__(self, compose: Network, folder: Path) -> None:
         self.compose = compose
@@ -204,7 +207,7 @@ class Check:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Say what is done, and how long it took."""
+        """Print the name of a step, and how long it took."""
         began = time.monotonic()
         print(f"{name} ...", flush=True)
         yield
@@ -225,6 +228,7 @@ class Check:
         with self.step("down, up, and the next round"):
             self.compose.down()
             self.compose.up()
+            # One more round than before: it needs the chain's, the store's and the roles' state.
             after = self.wait("the next round", lambda: self.models(location, len(before) + 1))
         if after[: len(before)] != before:
             raise Failed("the rounds from before `down` are not there any more")
@@ -282,7 +286,7 @@ class Check:
         raise Failed(f"compose exec in {name} hides that a command failed")
 
     def join(self, location: FederationLocation) -> None:
-        """Let compose.participant.yml join; Failed unless it is paid for a round."""
+        """Let compose.participant.yml join; raise Failed unless it is paid for a round."""
         wallet = roles.dev_wallet(self.folder)
         (self.folder / "data").mkdir()
         shutil.copy(JOINER_DATA, self.folder / "data" / "data.jsonl")
@@ -290,6 +294,7 @@ class Check:
             for path in (self.folder / "wallet.json", self.folder / "wallet.password"):
                 os.chown(path, UID, UID)
         sponsor = roles.connect_sponsor(location.rpc_url, location.chain_id)
+        # The sponsor of a devnet gives what a participant would have bought: ether and tokens.
         federation = connect_federation(location)
         stake = federation.terms().participant_stake
         roles.give(sponsor, connect_federation(location, sponsor.wallet), wallet.address, stake)
@@ -301,7 +306,7 @@ class Check:
             joiner.down("--volumes")
 
     def audit(self, location: FederationLocation) -> None:
-        """Audit from this machine, in a process that knows three addresses; Failed if it fails."""
+        """Audit from this machine, in a process given three addresses; Failed if it fails."""
         urls = ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url]
         command = [sys.executable, "-m", "commonweight", "audit", "run", location.address, *urls]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -336,6 +341,7 @@ def main() -> int:
     if "COMPOSE" not in os.environ and shutil.which("docker") is None:
         print("no Docker engine: set COMPOSE (and BUILD) as docs/containers.md says")
         return 2
+    # Also after a failure the containers and volumes go, or the next check would find them.
     with tempfile.TemporaryDirectory(prefix=PROJECT) as folder:
         compose = Network(Path(folder))
         try:

@@ -1,4 +1,4 @@
-"""Prints what pyproject.toml asks for, one requirement a line, without installing the project.
+"""Print what pyproject.toml requires, one requirement per line, without installing the project.
 
     python list_requirements.py [EXTRA...]      # the base dependencies, or those of the extras
 

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md, or the file given: the program's own help (`make docs`)."""
+"""Write docs/cli.md, or the file given, from the program's own help (`make docs`)."""
 
 import sys
 from pathlib import Path
@@ -21,8 +21,10 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
     title = context.command_path
     sections = [f"\n## {title}\n\n```\n{command.get_help(context).strip()}\n```\n"]
     if isinstance(command, click.Group):
-        for child in sorted(command.commands):
-            sections += _sections(command.commands[child], child, context)
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            assert found is not None
+            sections += _sections(found, child, context)
     return sections
 
 

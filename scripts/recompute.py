@@ -28,6 +28,7 @@ class BadInputError(Exception):
 
 def compute_root(leaves: Iterable[bytes]) -> bytes:
     """Return the root over the leaves (§4)."""
+    # The prefix keeps a leaf from passing for a node, and the other way round (second preimages).
     row = [hashlib.sha256(b"\x00" + leaf).digest() for leaf in leaves]
     if not row:
         raise BadInputError("no leaves: the files are empty")
@@ -46,6 +47,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 def average_leaf(leaves: list[bytes], weights: list[int]) -> bytes:
     """Return the weighted mean of the same leaf of every participant (§7)."""
+    # Integers throughout; (2s + t) // 2t rounds s/t to the nearest, halves upwards.
     total = sum(weights)
     form = f">{len(leaves[0]) // 4}i"
     means = []
@@ -81,6 +83,7 @@ def average_layers(folders: list[Path], weights: list[int], leaf_bytes: int) -> 
     """Yield the averaged leaves of all layers, in order."""
     if len(folders) != len(weights):
         raise BadInputError(f"{len(weights)} weights for {len(folders)} folders")
+    # Below 2^31 a sum of weighted 32-bit values fits 64 bits, as the contract and NumPy need.
     if min(weights) < 1 or sum(weights) >= 2**31:
         raise BadInputError("each weight must be at least 1, and all together less than 2^31")
     files = [layer_files(folder) for folder in folders]
@@ -88,6 +91,7 @@ def average_layers(folders: list[Path], weights: list[int], leaf_bytes: int) -> 
         sizes = [path.stat().st_size for path in paths]
         if sizes != [path.stat().st_size for path in files[0]]:
             raise BadInputError(f"{folder} has not the same layer sizes as {folders[0]}")
+    # One leaf of each at a time: the files may be larger than memory.
     streams = [read_layers(paths, leaf_bytes) for paths in files]
     for leaves in zip(*streams, strict=True):
         yield average_leaf(list(leaves), weights)

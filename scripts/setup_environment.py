@@ -1,4 +1,4 @@
-"""Makes a Python environment and installs into it, with uv where uv is available.
+"""Make a Python environment and install into it, with uv where it is available.
 
     python scripts/setup_environment.py .venv -c constraints.txt -e ".[train,dev]" --torch
     python scripts/setup_environment.py .slither slither-analyzer==0.11.6
@@ -12,7 +12,7 @@ pip is configured with, index, links, certificates, time-out, holds for uv too.
 
 `auto` asks PyTorch's index for the build that suits the GPU of this machine, or the lack of one,
 and takes the usual index's when it gets no answer within seconds. A backend that is named must be
-there.
+available.
 """
 
 import argparse
@@ -51,7 +51,7 @@ OF_PIP: Final = {
 
 
 class Failed(Exception):
-    """What has to be put right before it can work, in one line."""
+    """A set-up that cannot go on; the text says in one line what to put right."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Wanted:
 
 
 def set_up(wanted: Wanted) -> None:
-    """Make the environment and install into it; what is there already stays.
+    """Make the environment and install into it, keeping what is already there.
 
-    Failed when it is not possible, after the installer's own words where it has any.
+    Raises Failed when that is impossible, after the installer's own messages if it printed any.
     """
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         found = ".".join(map(str, sys.version_info[:2]))
@@ -94,7 +94,7 @@ def set_up(wanted: Wanted) -> None:
 
 
 def find_uv(wanted: Wanted) -> str | None:
-    """Return a uv that is new enough, installed into the environment if need be; None without."""
+    """Return a uv that is new enough, installing it if need be; None when there is none."""
     own = str(wanted.python.with_name("uv"))
     project = str(Path(__file__).parents[1] / ".venv" / "bin" / "uv")  # serves the others too
     for candidate in (shutil.which("uv"), own, project):

@@ -1,1 +1,1 @@
-"""The sponsor: founds a federation, funds it, and looks at it."""
+"""The sponsor: found a federation, fund it, and show it."""

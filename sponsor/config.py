@@ -13,19 +13,19 @@ from protocol.errors import Misconfigured
 from protocol.spec import Encoding, Lora, Quantization, RoundSchedule, Screening
 from protocol.types import FULL_BASIS_POINTS, TOKEN_DECIMALS, BasisPoints, TokenUnits
 
-Seconds = Annotated[int, Field(ge=0, lt=2**32)]
+Seconds = Annotated[int, Field(ge=0, lt=2**32)]  # uint32 in the contract
 Positive = Annotated[int, Field(ge=1)]
 Tokens = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are refused, since they are mostly typing errors."""
+    """A table of the file. Unknown keys are refused, since most are typing errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSection(Section):
-    """The base model and how long an answer of it may be."""
+    """The base model, and how long its answers may be."""
 
     source: str
     answer_tokens: Positive = 64
@@ -48,7 +48,7 @@ class TrainingSection(Section):
 
 
 class FieldsSection(Section):
-    """What the fields of a row are called; without any, the known names are looked for."""
+    """What the fields of a row are called; without any, well-known names are tried."""
 
     question: str | None = None
     context: str | None = None
@@ -56,7 +56,7 @@ class FieldsSection(Section):
 
 
 class PartitionSection(Section):
-    """How one data set is shared out; `field` up to `until` is an example's group."""
+    """How one data set is shared out; the part of `field` before `until` is an example's group."""
 
     kind: Literal["iid", "dirichlet", "field"] = "iid"
     field: str | None = None
@@ -74,8 +74,8 @@ class PartitionSection(Section):
 class DataSection(Section):
     """The participants' private data and the public held-out file.
 
-    Either a file for each participant by name, or one `source` to `share_among` so many; the
-    held-out set is a file, or the share `held_out_share` of that source.
+    Either one file per participant, by name, or one `source` to share among `share_among` of them;
+    the held-out set is a file, or the share `held_out_share` of that source.
     """
 
     held_out: Path | None = None
@@ -89,6 +89,7 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _is_one_form_or_the_other(self) -> Self:
+        # Half of one form would be completed by a guess, and the held-out set goes into the spec.
         if (self.source is None) != (self.share_among is None):
             raise ValueError("give source (or --data) and share_among together")
         if self.source is not None and self.participants:
@@ -108,6 +109,7 @@ class DataSection(Section):
 
     def located(self, folder: Path) -> "DataSection":
         """Return this section with its paths, relative to `folder`, made absolute."""
+        # A name on the hub is no path; everything else is relative to the file that says it.
         changes: dict[str, object] = {}
         if self.held_out is not None:
             changes["held_out"] = folder / self.held_out
@@ -146,6 +148,7 @@ class FederationSection(Section):
 
     @model_validator(mode="after")
     def _answers_fit(self) -> Self:
+        # The contract refuses both; here it costs no gas, and the message names the key.
         if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
             raise ValueError("response_seconds may be a third of challenge_seconds at most")
         if self.response_seconds and token_units(self.availability_deposit) == 0:
@@ -159,7 +162,7 @@ class FederationSection(Section):
 
 
 class AggregationSection(Section):
-    """How the aggregator computes the mean; the root is the same either way."""
+    """How the aggregator computes the mean; the root is the same in both modes."""
 
     mode: Literal["layerwise", "all_at_once"] = "layerwise"
 
@@ -187,6 +190,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
+        # docs/protocol.md §7: the sum of all weights stays below 2^31.
         if self.federation.max_participants * self.federation.weight_cap >= 2**31:
             raise ValueError("federation.max_participants * weight_cap must stay below 2^31")
         return self
@@ -195,20 +199,23 @@ class Config(Section):
     def load(cls, path: Path, data: str | None = None) -> Self:
         """Return the configuration at `path`; Misconfigured lists every mistake at once.
 
-        `data` takes the place of its `data.source`; a path in it is relative to where we are.
+        `data` replaces its `data.source`; a path there is relative to the current folder.
         """
         try:
             values = tomllib.loads(path.read_text())
             if data is not None:
                 found = data if data.startswith("hub:") else str(Path(data).resolve())
                 values["data"] = {**values.get("data", {}), "source": found}
-            config = cls.model_validate(values, strict=False)
+            config = cls.model_validate(values, strict=False)  # paths come as strings
         except OSError as error:
             raise Misconfigured(f"configuration {path}: {error.strerror}") from error
         except tomllib.TOMLDecodeError as error:
             raise Misconfigured(f"configuration {path}: {error}") from error
         except ValidationError as error:
-            raise Misconfigured(f"configuration {path}: {_all_faults(error)}") from error
+            faults = error.errors(include_url=False, include_input=False)
+            told = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults]
+            raise Misconfigured(f"configuration {path}: {'; '.join(told)}") from error
+        # Before anything is started, which takes minutes: a missing file would end it half-way.
         located = config.data.located(path.resolve().parent)
         missing = [each for each in located.local_files() if not each.is_file()]
         if missing:
@@ -218,11 +225,5 @@ class Config(Section):
 
 def token_units(tokens: float) -> TokenUnits:
     """Return an amount in whole tokens as token units, of which 10^18 are one."""
+    # By way of integers from millionths on: a float has no 18 exact digits.
     return TokenUnits(round(tokens * 10**6) * 10 ** (TOKEN_DECIMALS - 6))
-
-
-def _all_faults(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_input=False)
-    return "; ".join(
-        f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in faults
-    )

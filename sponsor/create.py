@@ -1,4 +1,4 @@
-"""A sponsor's part: create a federation and fill its escrow."""
+"""Create a federation and fill its escrow: `commonweight federation create`."""
 
 import tempfile
 from collections.abc import Sequence
@@ -30,19 +30,22 @@ def create_federation(
     ipfs_url: str,
     seed: int,
 ) -> dict[str, Any]:
-    """Create the federation of a configuration, write its place to `output` and describe it.
+    """Create the federation of a configuration, write its location to `output` and describe it.
 
-    Where `output` names it already only the escrow is filled up. Misconfigured when it names one
-    with another spec.
+    When `output` names it already, only fill up the escrow. Raises Misconfigured when `output`
+    names a federation with another spec.
     """
     loaded = Config.load(config)
+    # Everything that can be wrong is looked at before the first transaction, which costs gas.
     listed = [parse_address(each) for each in aggregators]
     paid_in = None if token is None else parse_address(token)
     sponsor = Sender(connect(rpc_url), wallet)
     store = ContentStore(ipfs_url)
-    store.id()
+    store.id()  # raises Unavailable, with the daemon's address, when it is down
     with tempfile.TemporaryDirectory(prefix="commonweight-model-") as folder:
         spec, model = found.build_spec(loaded, seed, cache_folder(), Path(folder))
+        # An earlier attempt may have ended between the contract and its escrow: deploying another
+        # one would leave that contract behind.
         if output.exists():
             location = FederationLocation.load(output)
             if connect_federation(location).terms().spec_digest != spec.digest():
@@ -51,6 +54,7 @@ def create_federation(
             location = found.deploy_unfunded(
                 loaded, spec, model, sponsor, listed, store, rpc_url, paid_in
             )
+            # Before the money moves: what is in escrow must be found again.
             write_location(output, location)
     found.fund_rounds(sponsor, location)
     federation = connect_federation(location)

@@ -1,14 +1,14 @@
-"""Starting a federation: from a configuration to a contract with an escrow and a first model.
+"""Found a federation: from a configuration to a contract with an escrow and an initial model.
 
-    build_spec        what everybody must agree on, with the base model's digests
-    deploy            the spec and the initial model pinned, the contract deployed and funded
-    add_participant   a wallet, its settings, its stake
-
-Each step looks before it acts, so that a launch that was interrupted can be run again.
+build_spec        what everybody must agree on, with the base model's digests
+deploy_unfunded   pin the spec, the held-out set and the initial model; deploy the contract
+fund_rounds       fill the escrow; run again, it adds only what is missing
+deploy            the last two
 """
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +29,7 @@ from sponsor.config import Config, token_units
 from storage.ipfs import ContentStore
 from storage.layers import NO_FEDERATION, LayerFolder, build_manifest, initial_subject, pin
 
+# Written into the spec for whoever wants to repeat a training; nothing checks them.
 RECORDED_LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "flwr")
 
 
@@ -45,13 +46,20 @@ def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Sp
 
     Reads the base model's files to hash them, but loads no weights into memory.
     """
+    # Here, because torch is an optional extra: an auditor's `federation show` needs this room too.
     from training.export import describe_layers, initial_adapter
     from training.model import check_model
     from training.sources import describe_source, resolve_source
 
+    # 1. The base model: a template or length that it cannot have is found before it is hashed.
     source = resolve_source(config.model.source, cache)
     template = config.model.template
     check_model(source.folder, template, config.training.sequence_length)
+    # 2. The spec. Its layers are sorted by name, so that everybody has them in the same order.
+    libraries = {}
+    for name in RECORDED_LIBRARIES:
+        with suppress(PackageNotFoundError):
+            libraries[name] = version(name)
     layers = describe_layers(source.folder, config.lora)
     spec = Spec(
         base_model=describe_source(source, needs_chat=template == "chat"),
@@ -63,9 +71,10 @@ def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Sp
         evaluation_digest=sha256(_held_out(config)).hex(),
         sampling_fraction=config.federation.sampling_basis_points,
         screening=config.screening,
-        libraries=_libraries(),
+        libraries=libraries,
         template=template,
     )
+    # 3. The initial model, drawn from the seed: B is zero, so it changes no answer yet.
     arrays = initial_adapter(source.folder, config.lora, seed)
     model = LayerFolder(folder)
     bits = config.encoding.fraction_bits
@@ -83,7 +92,7 @@ def deploy(
     rpc_url: str,
     token: Address | None = None,
 ) -> FederationLocation:
-    """Pin what participants need, deploy token and contract, fund every round; return its place.
+    """Pin what participants need, deploy the contract, fund every round; return its location.
 
     Without `token` a development token is deployed, with enough of it for 16 stakes or bonds.
     """
@@ -102,19 +111,34 @@ def deploy_unfunded(
     rpc_url: str,
     token: Address | None = None,
 ) -> FederationLocation:
-    """Do all of `deploy` but the funding. Misconfigured when the sponsor cannot pay for it."""
+    """Do all of `deploy` except the funding.
+
+    Raises Misconfigured when the sponsor cannot pay for the rounds.
+    """
+    # 1. Content first: once the contract is there, anybody may fetch what it names.
     chain_id = sponsor.w3.eth.chain_id
     store.put_block(spec.to_bytes())
     store.put_block(_held_out(config))
     subject = initial_subject(chain_id)
     manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
+    # 2. The token. The terms are needed for the cost before the token's address is known.
     terms = build_terms(config, spec, model.root, manifest, NO_FEDERATION)
     rounds_cost = TokenUnits(config.federation.rounds * terms.round_cost)
     if token is None:
         stakes = 16 * max(terms.participant_stake, terms.aggregator_bond)
         token = deploy_token(sponsor, TokenUnits(rounds_cost + stakes)).address
     else:
-        _check_token(sponsor, token, rounds_cost)
+        # A token of somebody else's: amounts count its units, and the sponsor must hold enough.
+        erc20 = Erc20(sponsor.w3, token)
+        if (decimals := erc20.decimals()) != TOKEN_DECIMALS:
+            raise Misconfigured(f"token {token} has {decimals} decimals, {TOKEN_DECIMALS} expected")
+        held = erc20.balance_of(sponsor.address)
+        if held < rounds_cost:
+            raise Misconfigured(
+                f"{sponsor.address} holds {held:,} units of token {token}:"
+                f" the rounds cost {rounds_cost:,}"
+            )
+    # 3. The contract.
     federation = deploy_federation(
         sponsor, build_terms(config, spec, model.root, manifest, token), aggregators
     )
@@ -134,7 +158,8 @@ def _held_out(config: Config) -> bytes:
 
 
 def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
-    """Fill the escrow up to what all rounds to come cost; return what was added."""
+    """Fill the escrow up to the cost of all rounds to come; return what was added."""
+    # Only what is missing: this is called again after an interruption.
     federation = Federation(
         sponsor.w3, location.address, sponsor, deployment_block=location.deployment_block
     )
@@ -146,21 +171,10 @@ def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
     return missing
 
 
-def _check_token(sponsor: Sender, address: Address, needed: TokenUnits) -> None:
-    token = Erc20(sponsor.w3, address)
-    if (decimals := token.decimals()) != TOKEN_DECIMALS:
-        raise Misconfigured(f"token {address} has {decimals} decimals, {TOKEN_DECIMALS} expected")
-    held = token.balance_of(sponsor.address)
-    if held < needed:
-        raise Misconfigured(
-            f"{sponsor.address} holds {held:,} units of token {address}: the rounds cost {needed:,}"
-        )
-
-
 def build_terms(
     config: Config, spec: Spec, root: Digest, manifest: Digest, token: Address
 ) -> Terms:
-    """Return the contract's terms of a configuration; amounts in token units."""
+    """Return the contract's terms for a configuration; amounts in token units."""
     section = config.federation
     return Terms(
         token=token,
@@ -188,13 +202,3 @@ def build_terms(
         unbonding_seconds=section.unbonding_seconds,
         closes_at=UnixTime(int(time.time()) + section.open_days * 86_400),
     )
-
-
-def _libraries() -> dict[str, str]:
-    found = {}
-    for name in RECORDED_LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

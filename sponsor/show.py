@@ -1,4 +1,4 @@
-"""A federation as a person wants to see it: terms, money, rounds."""
+"""Show a federation: terms, money, rounds."""
 
 import sys
 from typing import Any
@@ -13,7 +13,8 @@ from protocol.types import format_tokens
 
 
 def describe_federation(location: FederationLocation) -> dict[str, Any]:
-    """Return what the chain says of a federation, as JSON values; amounts in token units."""
+    """Return what the chain says about a federation, as JSON values; amounts in token units."""
+    # Of one block, so that counts and events agree while rounds go on.
     federation = connect_federation(location).now()
     terms, history = federation.terms(), federation.history()
     rounds = []
@@ -30,6 +31,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
                 "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
                 "model_root": settled.root.hex() if settled else None,
                 "model_cid": raw_cid(settled.manifest) if settled else None,
+                # By the event of the settlement, since a proposal says only what would be paid.
                 "paid": settled.paid if settled else 0,
             }
         )

@@ -1,33 +1,57 @@
 """The command line: `commonweight NOUN VERB`.
 
-Results go to stdout, progress to stderr; `--json` prints one object. Exit code 0 when all is well,
+Results go to stdout, progress to stderr; `--json` prints one object. The exit code is 0 on success,
 1 when a check failed or something went wrong (one line on stderr says what), 2 for a command line
-that cannot be understood. Imports that take long stand in the commands that need them.
+that cannot be parsed, and 3 when an audit could not check everything. A noun's module is imported
+when the noun is used.
 """
+
+from importlib import import_module
+from typing import Final
 
 import click
 
 from commonweight import __version__
-from commonweight.cli.aggregate import aggregate
-from commonweight.cli.aggregator import aggregator
-from commonweight.cli.audit import audit
-from commonweight.cli.demo import demo
-from commonweight.cli.devnet import devnet
-from commonweight.cli.federation import federation
-from commonweight.cli.keys import keys
-from commonweight.cli.model import model
-from commonweight.cli.participant import participant
-from commonweight.cli.profile import profile
+
+# The summaries stand here, and a test compares them with the modules: importing every module to
+# list them would import web3, pydantic and the devnet, which takes seconds.
+NOUNS: Final = {
+    "aggregator": "Lead a federation's rounds, or stand by.",
+    "audit": "Recompute what a federation did.",
+    "demo": "Play a whole federation on this machine: train, average, pay and audit.",
+    "devnet": "Run a chain and an IPFS daemon on this machine, to try things on.",
+    "federation": "Create a federation, or look at one.",
+    "keys": "Make and import wallets (Ethereum keystore files).",
+    "model": "Use a federation's model, or average checkpoints.",
+    "participant": "Take part in a federation.",
+    "profile": "Show what each phase and layer of RUN took: time, bytes, and peak memory.",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class LazyGroup(click.Group):
+    """A group whose commands are found in `commonweight.cli.NAME`, under the same name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the nouns in alphabetical order."""
+        return sorted(NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a noun and return its command; None for an unknown noun."""
+        if cmd_name not in NOUNS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the nouns and their summaries without importing their modules."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(noun, NOUNS[noun]) for noun in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="commonweight")
 def main() -> None:
     """Fine-tune one language model together, on data that never leaves its owners."""
-
-
-for noun in (
-    *(demo, devnet, federation, participant, aggregator, audit),
-    *(aggregate, model, profile, keys),
-):
-    main.add_command(noun)

@@ -1,19 +1,36 @@
 """`commonweight audit`: recompute what a federation did, and challenge what is wrong."""
 
 import shlex
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from threading import Event
+from typing import Any, Final
 
 import click
 
+from auditor.cache import CONFIRMATIONS, AuditCache
+from auditor.check_result import Verified
+from auditor.disputes import challenge_open
+from auditor.findings import Findings, collect
+from auditor.replay import Audit, ChainChanged
+from auditor.report import render
+from auditor.watch import watch
+from chain.federation import Federation
+from chain.location import FederationLocation
+from chain.rpc import connect
+from chain.wallet import Wallet
 from commonweight import __version__
 from commonweight.cli.options import (
     DEFAULT_IPFS,
     DEFAULT_RPC,
+    PATH,
     as_json,
     fail,
     federation_option,
@@ -23,17 +40,63 @@ from commonweight.cli.options import (
     wallet_options,
 )
 from protocol.errors import Unavailable
+from protocol.types import RoundId, parse_address
+from runtime.home import audit_cache_folder, federation_file
+from storage.files import write_atomically
+from storage.ipfs import ContentStore
 
-if TYPE_CHECKING:
-    from auditor.check_result import Verified
-    from auditor.findings import Findings
-    from auditor.replay import Audit
-    from chain.federation import Federation
-    from chain.wallet import Wallet
-    from protocol.types import RoundId
-    from storage.ipfs import ContentStore
-
+# Apart from 1, so that a script can tell "try again" from "somebody cheated".
 _UNCHECKED: Final = 3
+_ATTEMPTS: Final = 3  # an audit begins again when a reorganisation undid what it had read
+
+
+@dataclass(frozen=True)
+class Target:
+    """The federation to audit and the endpoints to read it from; None where nothing was given."""
+
+    address: str | None
+    federation: Path | None
+    rpc_url: str | None
+    ipfs_url: str | None
+    from_block: int
+
+    def open(self, wallet: Wallet | None = None) -> tuple[Federation, ContentStore]:
+        """Return a client of the contract, and of the store that holds its content."""
+        address, from_block = self.address, self.from_block
+        rpc_url, ipfs_url = self.rpc_url, self.ipfs_url
+        # An address alone must do: an auditor need not trust the sponsor's federation file.
+        if address is None:
+            location = FederationLocation.load(federation_file(self.federation))
+            address, from_block = location.address, location.deployment_block
+            rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
+        checked = parse_address(address)
+        w3 = connect(rpc_url or DEFAULT_RPC)
+        client = Federation(w3, checked, wallet, deployment_block=from_block)
+        return client, ContentStore(ipfs_url or DEFAULT_IPFS)
+
+
+def target_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ADDRESS and the options that locate a federation, passed on as one `target`."""
+
+    @click.argument("address", required=False)
+    @federation_option
+    @click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
+    @click.option("--ipfs", "ipfs_url", show_default=DEFAULT_IPFS, help="IPFS RPC endpoint.")
+    @click.option("--from-block", default=0, help="First block to look at, to save time.")
+    @wraps(function)
+    def wrapped(
+        *args: Any,
+        address: str | None,
+        federation: Path | None,
+        rpc_url: str | None,
+        ipfs_url: str | None,
+        from_block: int,
+        **kwargs: Any,
+    ) -> None:
+        target = Target(address, federation, rpc_url, ipfs_url, from_block)
+        function(*args, target=target, **kwargs)
+
+    return wrapped
 
 
 @click.group()
@@ -42,11 +105,7 @@ def audit() -> None:
 
 
 @audit.command("run")
-@click.argument("address", required=False)
-@federation_option
-@click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
-@click.option("--ipfs", "ipfs_url", show_default=DEFAULT_IPFS, help="IPFS RPC endpoint.")
-@click.option("--from-block", default=0, help="First block to look at, to save time.")
+@target_options
 @click.option(
     "--round",
     "rounds",
@@ -54,19 +113,19 @@ def audit() -> None:
     multiple=True,
     help="Only this round; may be given several times. Tokens are counted all the same.",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="Write an HTML page to this file.")
+@click.option("--report", type=PATH, help="Write an HTML page to this file.")
 @click.option("--challenge", is_flag=True, help="Prove what can be proved to the contract.")
 @click.option(
     "--cache",
     "cache_folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Where to keep what need not be done twice. Default: in COMMONWEIGHT_HOME.",
 )
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep anything: do it all again.")
 @click.option(
     "--confirmations",
     type=click.IntRange(min=0),
-    default=12,
+    default=CONFIRMATIONS,
     show_default=True,
     help="Blocks on top of a round's end before it is kept as done.",
 )
@@ -74,11 +133,7 @@ def audit() -> None:
 @as_json
 @plain_failures
 def audit_run(
-    address: str | None,
-    federation: Path | None,
-    rpc_url: str | None,
-    ipfs_url: str | None,
-    from_block: int,
+    target: Target,
     rounds: tuple[int, ...],
     report: Path | None,
     challenge: bool,
@@ -93,7 +148,7 @@ def audit_run(
 
     Prints one line per check with its section of docs/protocol.md. Without ADDRESS: the federation
     of --federation. A round that passed, and whose end is deep enough in the chain, is not fetched
-    and recomputed again; an audit that was interrupted goes on where it was. With --challenge a
+    and recomputed again; an interrupted audit resumes where it was. With --challenge a
     proposal that is still open to challenge and provably wrong costs its aggregator the bond; the
     wallet pays the gas and is credited half of the bond.
 
@@ -111,34 +166,41 @@ def audit_run(
     Example: commonweight audit run 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\
                --rpc http://127.0.0.1:8545 --ipfs http://127.0.0.1:5001 --report audit.html
     """
-    from auditor.disputes import challenge_open
-    from auditor.findings import collect
-    from protocol.types import RoundId
-
+    # The password is asked for before the audit, which takes long, not after it.
     wallet = open_wallet(keystore, password_file) if challenge else None
     asked = frozenset(map(RoundId, rounds)) or None
-    with (
-        _unavailable_is_unchecked(),
-        _workplace(
-            *audited(address, federation, rpc_url, ipfs_url, from_block, wallet),
-            cache_folder,
-            no_cache,
-            confirmations,
-        ) as start,
-    ):
-        auditing, checks = _run(start, asked, lambda line: click.echo(line, err=json_output))
-        settled = challenge_open(auditing) if challenge else None
-        found = collect(
-            auditing,
-            checks,
-            rounds=asked,
-            made_at=datetime.now(UTC),
-            command=_command(auditing.federation, auditing.store, asked),
-            version=__version__,
-            challenges=settled,
-        )
+    try:
+        client, store = target.open(wallet)
+        cache = None
+        if not no_cache:
+            cache = AuditCache(cache_folder or audit_cache_folder(), client, confirmations)
+        with _layer_files(cache) as folder:
+            # With --json stdout holds one object and nothing else.
+            auditing, checks = _run_to_the_end(
+                lambda: Audit(client, store, folder, cache),
+                asked,
+                lambda line: click.echo(line, err=json_output),
+            )
+            settled = challenge_open(auditing) if challenge else None
+            found = collect(
+                auditing,
+                checks,
+                rounds=asked,
+                made_at=datetime.now(UTC),
+                command=_repeat_command(client, store, asked),
+                version=__version__,
+                challenges=settled,
+            )
+    except Unavailable as error:
+        # An endpoint that is down says nothing about the federation: this is no failed check.
+        click.echo(f"error: could not check: {error}", err=True)
+        sys.exit(_UNCHECKED)
+    # The page is written and the result printed before the exit code: they explain a failure.
     if report is not None:
-        _write_report(report, found)
+        try:
+            write_atomically(report, render(found).encode())
+        except OSError as error:
+            fail(f"report {report}: {error.strerror}")
     if json_output:
         print_json(found.as_json())
     else:
@@ -150,42 +212,26 @@ def audit_run(
 
 
 @audit.command("watch")
-@click.argument("address", required=False)
-@federation_option
-@click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
-@click.option("--ipfs", "ipfs_url", show_default=DEFAULT_IPFS, help="IPFS RPC endpoint.")
-@click.option("--from-block", default=0, help="First block to look at, to save time.")
+@target_options
 @click.option("--once", is_flag=True, help="Stop after the first proposal that was judged.")
 @wallet_options
 @plain_failures
 def audit_watch(
-    address: str | None,
-    federation: Path | None,
-    rpc_url: str | None,
-    ipfs_url: str | None,
-    from_block: int,
-    once: bool,
-    keystore: Path | None,
-    password_file: Path | None,
+    target: Target, once: bool, keystore: Path | None, password_file: Path | None
 ) -> None:
     """Follow the federation at ADDRESS and challenge wrong proposals inside their window.
 
-    Prints one line per finding and goes on until it is stopped (SIGTERM). The wallet pays the gas,
-    and a deposit for each withheld leaf that it demands, returned when nobody posts it. It is
-    credited half of the bond of an aggregator it refutes.
+    Prints one line per finding until it is stopped (SIGTERM). The wallet pays the gas, and a
+    deposit for each leaf request that it makes for withheld bytes, returned when nobody posts the
+    leaf. It is credited half of the bond of an aggregator that it refutes.
 
     \b
     Example: commonweight audit watch 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\
                --keystore wallet.json --password-file password
     """
-    import signal
-    import tempfile
-    from threading import Event
-
-    from auditor.watch import watch
-
     wallet = open_wallet(keystore, password_file)
-    client, store = audited(address, federation, rpc_url, ipfs_url, from_block, wallet)
+    client, store = target.open(wallet)
+    # A flag, not an exception: a challenge that is being sent is sent to its end.
     stopped = Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
     click.echo(f"watching {client.address} as {wallet.address}", err=True)
@@ -193,89 +239,41 @@ def audit_watch(
         watch(client, store, Path(folder), click.echo, stopped.is_set, once=once)
 
 
-def audited(
-    address: str | None,
-    federation: Path | None,
-    rpc_url: str | None,
-    ipfs_url: str | None,
-    from_block: int,
-    wallet: "Wallet | None",
-) -> "tuple[Federation, ContentStore]":
-    """Return the federation that an audit was asked for, and where its content is had."""
-    from chain.federation import Federation
-    from chain.location import FederationLocation
-    from chain.rpc import connect
-    from protocol.types import parse_address
-    from runtime.home import federation_file
-    from storage.ipfs import ContentStore
-
-    if address is None:
-        location = FederationLocation.load(federation_file(federation))
-        address, from_block = location.address, location.deployment_block
-        rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
-    checked = parse_address(address)
-    w3 = connect(rpc_url or DEFAULT_RPC)
-    client = Federation(w3, checked, wallet, deployment_block=from_block)
-    return client, ContentStore(ipfs_url or DEFAULT_IPFS)
-
-
 @contextmanager
-def _unavailable_is_unchecked() -> Iterator[None]:
-    """End the command with exit code 3 when an endpoint is down or gives up."""
-    try:
-        yield
-    except Unavailable as error:
-        click.echo(f"error: could not check: {error}", err=True)
-        sys.exit(_UNCHECKED)
-
-
-@contextmanager
-def _workplace(
-    client: "Federation",
-    store: "ContentStore",
-    cache_folder: Path | None,
-    no_cache: bool,
-    confirmations: int,
-) -> "Iterator[Callable[[], Audit]]":
-    """Yield what begins an audit, with its layer files in one place however often it begins."""
-    import tempfile
-
-    from auditor.cache import AuditCache
-    from auditor.replay import Audit
-    from runtime.home import audit_cache_folder
-
-    if no_cache:
+def _layer_files(cache: AuditCache | None) -> Iterator[Path]:
+    """Yield one folder for layer files, however often an audit begins again."""
+    if cache is None:
         with tempfile.TemporaryDirectory(prefix="commonweight-audit-") as folder:
-            yield lambda: Audit(client, store, Path(folder))
-        return
-    cache = AuditCache(cache_folder or audit_cache_folder(), client, confirmations)
-    with cache.held():
-        yield lambda: Audit(client, store, cache.files, cache)
+            yield Path(folder)
+    else:
+        # One audit at a time: two would write the same layer files.
+        with cache.held():
+            yield cache.files
 
 
-def _run(
-    start: "Callable[[], Audit]", rounds: "Collection[RoundId] | None", tell: Callable[[str], None]
-) -> "tuple[Audit, list[Verified]]":
-    """Return an audit that ran to its end, and its checks; begins again after a reorganisation."""
-    from auditor.replay import ChainChanged
-
-    for again in (True, True, False):
+def _run_to_the_end(
+    start: Callable[[], Audit], rounds: Collection[RoundId] | None, tell: Callable[[str], None]
+) -> tuple[Audit, list[Verified]]:
+    """Return a completed audit and its checks; begin again after a reorganisation."""
+    for attempt in range(1, _ATTEMPTS + 1):
         auditing, checks = start(), []
         try:
             for check in auditing.run(rounds):
                 checks.append(check)
                 tell(check.line())
         except ChainChanged as error:
-            if not again:
+            # A chain that changes under every attempt is the node's fault: say so and stop.
+            if attempt == _ATTEMPTS:
                 raise
             click.echo(f"beginning again: {error}", err=True)
         else:
             return auditing, checks
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _command(client: "Federation", store: "ContentStore", rounds: Collection[int] | None) -> str:
-    """Return the command that repeats an audit. A path of an endpoint, often a key, is not told."""
+def _repeat_command(client: Federation, store: ContentStore, rounds: Collection[int] | None) -> str:
+    """Return the command that repeats an audit, for a page that may be published."""
+    # The provider's own name leaves out the path of the endpoint, which is often a key.
     node = str(client.w3.provider).removeprefix("RPC connection ")
     words = ["commonweight", "audit", "run", client.address, "--rpc", node, "--ipfs", store.api_url]
     if client.deployment_block:
@@ -285,17 +283,8 @@ def _command(client: "Federation", store: "ContentStore", rounds: Collection[int
     return shlex.join([*words, "--no-cache"])
 
 
-def _write_report(path: Path, found: "Findings") -> None:
-    from auditor.report import render
-    from storage.files import write_atomically
-
-    try:
-        write_atomically(path, render(found).encode())
-    except OSError as error:
-        fail(f"report {path}: {error.strerror}")
-
-
-def _print_summary(found: "Findings") -> None:
+def _print_summary(found: Findings) -> None:
+    """Print what was challenged, what came from the cache, and how many checks failed."""
     for line in found.challenges or ():
         click.echo(line)
     if found.cached:

@@ -2,19 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from commonweight.cli.options import as_json, plain_failures, print_json
+from commonweight.cli.options import PATH, as_json, plain_failures, print_json
+from commonweight.demo.display import DemoView, print_result
+from commonweight.demo.run import Options, run_demo
+from sponsor.config import Config
 
-DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "demo.toml"
+DEFAULT_CONFIG: Final = Path(__file__).parents[2] / "configs" / "demo.toml"
 
 
 @click.command()
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=DEFAULT_CONFIG,
     show_default="configs/demo.toml",
     help="What to train and on which terms.",
@@ -31,16 +34,13 @@ DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "demo.toml"
 def demo(config: Path, data: str | None, json_output: bool, **options: Any) -> None:
     """Play a whole federation on this machine: train, average, pay and audit.
 
-    Killed half-way, the same command goes on where the chain stands.
+    If it is killed, the same command resumes from where the chain stands.
 
     \b
     Example: commonweight demo --config configs/tiny.toml --keep
     """
-    from commonweight.demo.display import DemoView, print_result
-    from commonweight.demo.run import Options, run_demo
-    from sponsor.config import Config
-
     loaded = Config.load(config, data)
+    # The view draws on stderr, so that stdout holds the result alone.
     with DemoView(loaded, sys.stderr) as view:
         result = run_demo(loaded, Options(**options), view.show)
     if json_output:

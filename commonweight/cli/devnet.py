@@ -1,26 +1,33 @@
 """`commonweight devnet`: a chain and an IPFS daemon on this machine, to try things on."""
 
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import click
 
+from chain.location import FederationLocation
 from commonweight.cli.options import (
     DEFAULT_IPFS,
     DEFAULT_RPC,
+    PATH,
     as_json,
     fail,
     federation_option,
     plain_failures,
     print_json,
 )
+from devnet import daemons
+from devnet.accounts import DEV_ACCOUNTS, dev_account
+from devnet.funding import fund, read_address, read_amount
+from devnet.network import prepare
+from devnet.serve import serve_chain, serve_ipfs
+from runtime.home import home
+from sponsor.config import Config
 
-if TYPE_CHECKING:
-    from devnet.daemons import Devnet
-
-_COMPOSE_CONFIG = Path(__file__).parents[2] / "configs" / "compose.toml"
-_DEFAULT_PORTS = {"chain": 8545, "ipfs": 5001}
+_COMPOSE_CONFIG: Final = Path(__file__).parents[2] / "configs" / "compose.toml"
+_DEFAULT_PORTS: Final = {"chain": 8545, "ipfs": 5001}  # those of anvil and Kubo
 
 
 @click.group()
@@ -50,15 +57,16 @@ def devnet() -> None:
 def devnet_up(json_output: bool, **options: Any) -> None:
     """Start both, with the chain and blocks of the last time, and print the funded accounts.
 
-    anvil and geth keep their chain; eth-tester's is in memory and gone once it stops. geth and
-    Kubo (`ipfs`) are programs of your own, on the PATH; `make daemons` builds both.
+    anvil and geth keep their chain; eth-tester's is in memory and is lost when it stops. geth and
+    Kubo (`ipfs`) must be on the PATH; `make daemons` builds both.
 
     \b
     Example: commonweight devnet up --block-time 1
     """
-    from devnet import daemons
-
-    _check_kinds(options["chain"], options["ipfs"])
+    # Checked here, not by click.Choice: the kinds that exist are the devnet's to say.
+    for option, known in (("chain", daemons.CHAINS), ("ipfs", daemons.IPFS)):
+        if options[option] and options[option] not in known:
+            fail(f"--{option} {options[option]}: expected {' or '.join(known)}")
     net = daemons.up(_devnet_folder(), daemons.Wanted(**options))
     _print_devnet(net, json_output, with_accounts=True)
 
@@ -67,8 +75,6 @@ def devnet_up(json_output: bool, **options: Any) -> None:
 @plain_failures
 def devnet_down() -> None:
     """Stop both; their state stays on disk."""
-    from devnet import daemons
-
     stopped = daemons.down(_devnet_folder())
     click.echo("stopped" if stopped else "the devnet was not running")
 
@@ -77,7 +83,7 @@ def devnet_down() -> None:
 @as_json
 @plain_failures
 def devnet_status(json_output: bool) -> None:
-    """Say whether both run, and where; exit 1 when they do not."""
+    """Show whether both run, and where; exit 1 when they do not."""
     _print_devnet(_running_devnet(), json_output)
 
 
@@ -96,8 +102,7 @@ def devnet_fund(
     \b
     Example: commonweight devnet fund 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --tokens 500
     """
-    from devnet.funding import fund, read_address, read_amount
-
+    # All three are read first: a typing error in the tokens must not send the ether.
     to, wei, units = read_address(address), read_amount(ether), read_amount(tokens)
     held = fund(_running_devnet().rpc_url, to, wei, units, federation)
     if json_output:
@@ -114,7 +119,7 @@ def devnet_fund(
 )
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     show_default="the devnet's",
     help="Where the chain's state or the blocks are kept.",
 )
@@ -137,8 +142,7 @@ def devnet_serve(
     \b
     Example: commonweight devnet serve chain --folder ./chain
     """
-    from devnet.serve import serve_chain, serve_ipfs
-
+    # The fixed ports of the programs that these stand in for; `devnet up` takes free ones.
     folder = folder or _devnet_folder()
     port = _DEFAULT_PORTS[daemon] if port is None else port
     if daemon == "chain":
@@ -150,14 +154,12 @@ def devnet_serve(
 @devnet.command("prepare")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=_COMPOSE_CONFIG,
     show_default="configs/compose.toml",
     help="What to train and on which terms.",
 )
-@click.option(
-    "--folder", type=click.Path(path_type=Path), required=True, help="A folder a role goes here."
-)
+@click.option("--folder", type=PATH, required=True, help="Holds a folder for each role.")
 @click.option("--rpc", "rpc_url", default=DEFAULT_RPC, show_default=True, help="A devnet's chain.")
 @click.option("--ipfs", "ipfs_url", default=DEFAULT_IPFS, show_default=True, help="IPFS RPC.")
 @as_json
@@ -167,18 +169,13 @@ def devnet_prepare(
 ) -> None:
     """Make the wallets and the federation of a network of containers, and join it.
 
-    Waits until chain and IPFS answer. Run again, it changes nothing.
+    Waits until chain and IPFS answer. Running it again changes nothing.
 
     \b
     Example: commonweight devnet prepare --folder ./network
     """
-    import signal
-
-    from chain.location import FederationLocation
-    from devnet.network import prepare
-    from sponsor.config import Config
-
-    # As the first process of a container it would be deaf to the signal.
+    # The first process of a container has no default action for SIGTERM: without a handler it
+    # would be killed only after the engine's time-out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     file = prepare(
         Config.load(config),
@@ -195,31 +192,18 @@ def devnet_prepare(
 
 
 def _devnet_folder() -> Path:
-    from runtime.home import home
-
     return home() / "devnet"
 
 
-def _running_devnet() -> "Devnet":
-    from devnet import daemons
-
+def _running_devnet() -> daemons.Devnet:
     net = daemons.running(_devnet_folder())
+    # "Running" is both: with one of them down nothing that needs the devnet would work.
     if net is None:
         fail("the devnet is not running: start it with `commonweight devnet up`")
     return net
 
 
-def _check_kinds(chain: str, ipfs: str) -> None:
-    from devnet.daemons import CHAINS, IPFS
-
-    for option, given, known in (("--chain", chain, CHAINS), ("--ipfs", ipfs, IPFS)):
-        if given and given not in known:
-            fail(f"{option} {given}: expected {' or '.join(known)}")
-
-
-def _print_devnet(net: "Devnet", json_output: bool, *, with_accounts: bool = False) -> None:
-    from devnet.accounts import DEV_ACCOUNTS, dev_account
-
+def _print_devnet(net: daemons.Devnet, json_output: bool, *, with_accounts: bool = False) -> None:
     held = [dev_account(index) for index in range(DEV_ACCOUNTS)] if with_accounts else []
     accounts = [(account.address, "0x" + bytes(account.key).hex()) for account in held]
     if json_output:
@@ -231,6 +215,6 @@ def _print_devnet(net: "Devnet", json_output: bool, *, with_accounts: bool = Fal
     click.echo(f"chain  {net.rpc_url}  ({net.chain.kind}, chain id {net.chain_id})")
     click.echo(f"ipfs   {net.ipfs_url}  ({net.ipfs.kind})")
     if accounts:
-        click.echo("\nAccounts of 10,000 ether. PUBLIC TEST KEYS, which everybody knows:")
+        click.echo("\nAccounts of 10,000 ether. PUBLIC TEST KEYS, known to everybody:")
     for address, key in accounts:
         click.echo(f"{address}  {key}")

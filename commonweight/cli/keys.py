@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from commonweight.cli.options import new_password, plain_failures
+from chain.wallet import Wallet
+from commonweight.cli.options import PATH, new_password, plain_failures
 
 
 @click.group()
@@ -13,8 +14,8 @@ def keys() -> None:
 
 
 @keys.command("new")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--password-file", type=click.Path(path_type=Path), help="Default: asked for.")
+@click.argument("file", type=PATH)
+@click.option("--password-file", type=PATH, help="Default: asked for.")
 @plain_failures
 def keys_new(file: Path, password_file: Path | None) -> None:
     """Make a new key, encrypted into FILE (mode 0600), and print its address.
@@ -22,21 +23,18 @@ def keys_new(file: Path, password_file: Path | None) -> None:
     \b
     Example: commonweight keys new wallet.json
     """
-    from chain.wallet import Wallet
-
     wallet = Wallet.create()
     wallet.save_keystore(file, new_password(password_file))
     click.echo(wallet.address)
 
 
 @keys.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--password-file", type=click.Path(path_type=Path), help="Default: asked for.")
+@click.argument("file", type=PATH)
+@click.option("--password-file", type=PATH, help="Default: asked for.")
 @plain_failures
 def keys_import(file: Path, password_file: Path | None) -> None:
     """Encrypt a private key, asked for at the prompt, into FILE; print its address."""
-    from chain.wallet import Wallet
-
+    # Only by a prompt: an argument would stay in the shell's history and show in `ps`.
     wallet = Wallet.from_key(click.prompt("Private key (hidden)", hide_input=True))
     wallet.save_keystore(file, new_password(password_file))
     click.echo(wallet.address)

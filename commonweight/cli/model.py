@@ -1,38 +1,81 @@
-"""`commonweight model`: use a federation's model."""
+"""`commonweight model`: use a federation's model, and average checkpoints without a federation."""
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec
+from typing import Any, Literal
 
 import click
 
 from commonweight.cli.options import (
+    PATH,
     as_json,
     fail,
     federation_option,
     plain_failures,
     print_json,
 )
-
-if TYPE_CHECKING:
-    from commonweight.model.chat import Chat
-
-P = ParamSpec("P")
+from commonweight.model.adapters import Place, federated_adapter
+from commonweight.model.average import average_checkpoints
+from commonweight.model.chat import open_chat
+from commonweight.model.export import export
+from protocol.errors import Misconfigured
 
 
 @click.group()
 def model() -> None:
-    """Use a federation's model."""
+    """Use a federation's model, or average checkpoints."""
 
 
-def place_options(function: Callable[P, None]) -> Callable[P, None]:
-    """Add the options that say where federation, files and base model are."""
-    source = click.option(
-        "--source", help="Where this machine finds the base model. Default: the run's."
-    )
-    ipfs = click.option("--ipfs", help="IPFS daemon's RPC. Default: the federation's.")
-    return federation_option(ipfs(source(function)))
+def place_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that locate federation, files and base model, passed on as one `place`."""
+
+    @federation_option
+    @click.option("--ipfs", help="IPFS daemon's RPC. Default: the federation's.")
+    @click.option("--source", help="Where this machine finds the base model. Default: the run's.")
+    @wraps(function)
+    def wrapped(
+        *args: Any, federation: Path | None, ipfs: str | None, source: str | None, **kwargs: Any
+    ) -> None:
+        function(*args, place=Place(federation, ipfs, source), **kwargs)
+
+    return wrapped
+
+
+@model.command("average")
+@click.argument("checkpoints", nargs=-1, required=True, type=PATH)
+@click.option("--weights", help="One positive integer per checkpoint, as 3,1. Default: all 1.")
+@click.option("--output", required=True, type=PATH, help="Folder to write.")
+@click.option("--fraction-bits", default=24, show_default=True, help="A value is n / 2^bits.")
+@as_json
+@plain_failures
+def model_average(
+    checkpoints: tuple[Path, ...],
+    weights: str | None,
+    output: Path,
+    fraction_bits: int,
+    json_output: bool,
+) -> None:
+    """Average safetensors CHECKPOINTS exactly, without training, chain or loading a model.
+
+    A checkpoint is a file, or a folder with shards and their index. Writes layer files and
+    layers.json, and prints the tree root, the same on every machine.
+
+    \b
+    Example: commonweight model average ann.safetensors bob.safetensors --weights 3,1 --output mean
+    """
+    # Integers, as in docs/protocol.md §7: the mean of integers is exact.
+    try:
+        numbers = [int(n) for n in weights.split(",")] if weights else [1] * len(checkpoints)
+    except ValueError:
+        raise Misconfigured(f"weights {weights!r}: integers as 3,1 were expected") from None
+    result = average_checkpoints(checkpoints, numbers, output, fraction_bits)
+    if json_output:
+        print_json(result)
+    else:
+        click.echo(f"root    {result['root']}")
+        click.echo(f"layers  {len(result['layers'])}, {result['bytes']:,} bytes in {output}")
 
 
 @model.command("chat")
@@ -51,32 +94,33 @@ def model_chat(
     question: str | None,
     asked: str | None,
     adapter: str | None,
+    place: Place,
     tokens: int,
     json_output: bool,
-    **place: Any,
 ) -> None:
-    """Ask the fine-tuned and the base model the same QUESTION, or many: one a line.
+    """Ask the fine-tuned and the base model the same QUESTION, or many: one per line of input.
 
     \b
     Example: commonweight model chat "What does the sinoatrial node do?"
     """
     if question is not None and asked is not None:
         fail("give the question once")
-    from commonweight.model.chat import open_chat
-
-    chat = open_chat(adapter, _place(**place))
     one = question if question is not None else asked
-    for each in _typed() if one is None else [one]:
+    chat = open_chat(adapter, place)
+    for each in _typed_questions() if one is None else [one]:
         fine_tuned, base = chat.ask(each, tokens)
+        # One object per question, as soon as it is answered.
         if json_output:
             answers = {"question": each, "model": chat.name}
             print_json({**answers, "fine_tuned": fine_tuned, "base": base})
-        else:
-            _show(chat, fine_tuned, base)
+            continue
+        for title, answer in ((f"fine-tuned ({chat.name})", fine_tuned), ("base model", base)):
+            click.secho(title, bold=True)
+            click.echo(f"  {answer}\n")
 
 
 @model.command("export")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PATH)
 @click.option(
     "--adapter", metavar="CID", help="An update's or model's manifest. Default: the current model."
 )
@@ -84,16 +128,16 @@ def model_chat(
 @click.option(
     "--merged",
     type=click.Choice(["fp16", "fp32"]),
-    help="Write the whole model, the adapter in its weights, not the adapter alone.",
+    help="Write the whole model with the adapter merged into its weights, not the adapter alone.",
 )
 @as_json
 @plain_failures
 def model_export(
     target: Path,
     adapter: str | None,
+    place: Place,
     merged: Literal["fp16", "fp32"] | None,
     json_output: bool,
-    **place: Any,
 ) -> None:
     """Write a model as the folder TARGET, which plain peft or transformers loads.
 
@@ -103,12 +147,8 @@ def model_export(
     Example: commonweight model export my-adapter
              commonweight model export my-model --merged fp16
     """
-    from commonweight.model.adapters import federated_adapter
-    from commonweight.model.export import export
-
-    where = _place(**place)
-    found = federated_adapter(adapter, where)
-    export(found, where.base_source(), target, merged)
+    found = federated_adapter(adapter, place)
+    export(found, place.base_source(), target, merged)
     kind = "model" if merged else "adapter"
     if json_output:
         print_json({"folder": str(target), "kind": kind, "of": found.name})
@@ -116,23 +156,11 @@ def model_export(
         click.echo(f"{target}  {kind} ({found.name})")
 
 
-def _place(federation: Path | None, ipfs: str | None, source: str | None) -> Any:
-    from commonweight.model.adapters import Place
-
-    return Place(federation, ipfs, source)
-
-
-def _typed() -> Iterator[str]:
-    """Yield the questions typed, one a line, until there are no more."""
+def _typed_questions() -> Iterator[str]:
+    """Yield the questions typed, one per line, until the input ends."""
+    # A hint for a person; a pipe needs none.
     if sys.stdin.isatty():
-        click.echo("One question a line; end with Ctrl-D.", err=True)
+        click.echo("One question per line; end with Ctrl-D.", err=True)
     for line in sys.stdin:
         if line.strip():
             yield line.strip()
-
-
-def _show(chat: "Chat", fine_tuned: str, base: str) -> None:
-    click.secho(f"fine-tuned ({chat.name})", bold=True)
-    click.echo(f"  {fine_tuned}\n")
-    click.secho("base model", bold=True)
-    click.echo(f"  {base}\n")

@@ -5,38 +5,44 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
+from typing import Any, Final, NoReturn, ParamSpec
 
 import click
 
+from chain.wallet import Wallet, load_keystore
 from protocol.errors import CommonweightError
-
-if TYPE_CHECKING:
-    from chain.wallet import Wallet
 
 P = ParamSpec("P")
 
-DEFAULT_RPC = "http://127.0.0.1:8545"
-DEFAULT_IPFS = "http://127.0.0.1:5001"
+DEFAULT_RPC: Final = "http://127.0.0.1:8545"  # where anvil, geth and most nodes listen
+DEFAULT_IPFS: Final = "http://127.0.0.1:5001"  # Kubo's RPC
+PATH: Final = click.Path(path_type=Path)
+
+# Which extra of pyproject.toml installs an optional module.
+_EXTRAS: Final = {
+    **dict.fromkeys(("torch", "transformers", "peft", "safetensors"), "train"),
+    **dict.fromkeys(("eth_tester", "eth", "solcx"), "devnet"),
+    "flwr": "simulation",
+}
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 federation_option = click.option(
-    "--federation",
-    type=click.Path(path_type=Path),
-    help="Federation file, or a run's folder. Default: the newest run.",
+    "--federation", type=PATH, help="Federation file, or a run's folder. Default: the newest run."
 )
 
 
 def wallet_options(function: Callable[P, None]) -> Callable[P, None]:
     """Add the options that name a wallet."""
-    path = click.Path(path_type=Path)
-    keystore = click.option("--keystore", type=path, help="Wallet that sends the challenge.")
-    password = click.option("--password-file", type=path, help="Default: asked for.")
+    keystore = click.option("--keystore", type=PATH, help="Wallet that sends the challenge.")
+    password = click.option("--password-file", type=PATH, help="Default: asked for.")
     return keystore(password(function))
 
 
 def plain_failures(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn an expected failure into one line on stderr and exit code 1."""
+    """Turn an expected failure into one line on stderr and exit code 1.
+
+    Any other exception is a fault of this program, and keeps its traceback.
+    """
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -45,7 +51,10 @@ def plain_failures(function: Callable[P, None]) -> Callable[P, None]:
         except CommonweightError as error:
             fail(str(error))
         except ModuleNotFoundError as error:
-            fail(f"{error.name} is not installed: {_install_hint(error.name or '')}")
+            # An auditor installs neither torch nor Flower, so their absence is no fault of ours.
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            package = f"'commonweight[{extra}]'" if extra else "commonweight"
+            fail(f"{error.name} is not installed: pip install {package}")
         except KeyboardInterrupt:
             fail("interrupted")
 
@@ -55,6 +64,7 @@ def plain_failures(function: Callable[P, None]) -> Callable[P, None]:
 def new_password(file: Path | None) -> str:
     """Return the password in `file`, or one typed twice."""
     if file is None:
+        # Twice, because a typing error would lock the new wallet for ever.
         typed: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return typed
     try:
@@ -63,10 +73,8 @@ def new_password(file: Path | None) -> str:
         fail(f"password file {file}: {error.strerror}")
 
 
-def open_wallet(keystore: Path | None, password_file: Path | None) -> "Wallet":
-    """Return the wallet of a keystore; its password is asked for where no file has it."""
-    from chain.wallet import load_keystore
-
+def open_wallet(keystore: Path | None, password_file: Path | None) -> Wallet:
+    """Return the wallet of a keystore, asking for its password when no file holds it."""
     if keystore is None:
         fail("a challenge is a transaction: give --keystore FILE, and --password-file FILE")
     if password_file is None:
@@ -77,13 +85,6 @@ def open_wallet(keystore: Path | None, password_file: Path | None) -> "Wallet":
 def print_json(value: Any) -> None:
     """Print a result of `--json`."""
     click.echo(json.dumps(value, indent=2))
-
-
-def _install_hint(module: str) -> str:
-    extras = {"torch": "train", "transformers": "train", "peft": "train", "flwr": "simulation"}
-    extras |= {"eth_tester": "devnet", "eth": "devnet", "solcx": "devnet"}
-    extra = extras.get(module.partition(".")[0])
-    return f"pip install 'commonweight[{extra}]'" if extra else "pip install commonweight"
 
 
 def fail(text: str) -> NoReturn:

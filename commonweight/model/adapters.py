@@ -1,20 +1,22 @@
-"""The adapter that a person means: a federation's current model, or what a manifest's CID names.
+"""Find an adapter: a federation's current model, or the one that a manifest's CID names.
 
-A CID proves its bytes and says which federation and round they are of; that a federation settled
-on them is for its contract to say, as it does for the current model.
+A CID proves its bytes, and the manifest names their federation and round. Only the contract proves
+that the federation settled on them, as it does for the current model.
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chain.federation import connect_federation
 from chain.location import FederationLocation
 from node.settings import ParticipantSettings
 from protocol.cid import digest_of_raw_cid
+from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from protocol.manifest import Manifest
 from protocol.spec import Spec
@@ -23,6 +25,7 @@ from runtime.home import federation_file, newest_run
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Published, Subject, fetch_model, fetch_update
 
+# Types alone: importing training imports torch, an optional extra.
 if TYPE_CHECKING:
     from training.session import IntegerLayers
 
@@ -31,7 +34,7 @@ DEFAULT_IPFS: Final = "http://127.0.0.1:5001"
 
 @dataclass(frozen=True)
 class Place:
-    """What the user said about where things are; None where nothing was said.
+    """Where the user says things are; None where nothing was given.
 
     `federation` is a federation file or a run's folder, `ipfs_url` an IPFS daemon's RPC, `source`
     where this machine finds the base model.
@@ -45,6 +48,8 @@ class Place:
         """Return `source`, or what the participants of the run beside the federation file use."""
         if self.source is not None:
             return self.source
+        # The participants of a run lie beside its federation file, and share one base model: the
+        # spec pins it, so any of them will do.
         folder = federation_file(self.federation).parent
         settings = sorted((folder / "participants").glob("*/participant.toml"))
         if not settings:
@@ -55,6 +60,7 @@ class Place:
         """Return the content store: the one named, else the federation's, else a local daemon."""
         if self.ipfs_url is not None:
             return ContentStore(self.ipfs_url)
+        # A CID needs no federation: its bytes are verified wherever they come from.
         if self.federation is None and newest_run() is None:
             return ContentStore(DEFAULT_IPFS)
         return ContentStore(FederationLocation.load(federation_file(self.federation)).ipfs_url)
@@ -62,45 +68,57 @@ class Place:
 
 @dataclass(frozen=True)
 class FederatedAdapter:
-    """An adapter as a federation has it: integers, verified, with the spec that says what of."""
+    """A verified adapter as integers, with the spec that describes its layers."""
 
     spec: Spec
     layers: "IntegerLayers"
     name: str
 
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the layers by name, each in its shape, decoded to float32."""
+        bits = self.spec.encoding.fraction_bits
+        return {
+            layer.name: decode_values(values, bits)
+            for layer, values in zip(self.spec.layers, self.layers, strict=True)
+        }
 
-def current_model(place: Place) -> FederatedAdapter:
-    """Return the model that stands in the federation, verified against its contract."""
-    location = FederationLocation.load(federation_file(place.federation))
-    federation, store = connect_federation(location).now(), place.store()
+
+def fetch_global_model(
+    location: FederationLocation, store: ContentStore | None = None
+) -> FederatedAdapter:
+    """Return the federation's current model, verified against its contract.
+
+    Without `store` it is fetched from the IPFS daemon that `location` names.
+    """
+    federation = connect_federation(location).now()
+    store = store or ContentStore(location.ipfs_url)
     spec = Spec.parse(store.get_block(federation.terms().spec_digest))
     finished = federation.last_finalized_round()
-    model = federation.current_model()
+    model = federation.current_model()  # of a finalized round: a proposed one may be refuted yet
     subject = Subject(location.chain_id, location.address, RoundId(finished + 1), "model")
-    with _layer_folder() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = LayerFolder(Path(name))
         fetch_model(store, Published(spec, subject, model.root, model.manifest), folder)
         return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}")
 
 
-def adapter_at(cid: str, place: Place) -> FederatedAdapter:
-    """Return the update or model whose manifest has this CID, every byte verified against it."""
-    digest, store = digest_of_raw_cid(cid), place.store()
+def fetch_adapter(cid: str, store: ContentStore) -> FederatedAdapter:
+    """Return the update or model whose manifest has this CID, verifying every byte against it."""
+    digest = digest_of_raw_cid(cid)
     manifest = Manifest.parse(store.get_block(digest))
     spec = Spec.parse(store.get_block(parse_digest(manifest.spec)))
     about = RoundId(manifest.round)
     subject = Subject(manifest.chain_id, manifest.federation, about, manifest.kind)
-    with _layer_folder() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = LayerFolder(Path(name))
         fetch_update(store, Published(spec, subject, manifest.root_digest, digest), folder)
-        name = f"{manifest.kind} of round {manifest.round}"
-        return FederatedAdapter(spec, folder.read(spec), name)
+        layers = folder.read(spec)
+    return FederatedAdapter(spec, layers, f"{manifest.kind} of round {manifest.round}")
 
 
-def federated_adapter(adapter: str | None, place: Place) -> FederatedAdapter:
-    """Return the adapter with the CID `adapter`, or the federation's current model without one."""
-    return current_model(place) if adapter is None else adapter_at(adapter, place)
-
-
-@contextmanager
-def _layer_folder() -> Iterator[LayerFolder]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield LayerFolder(Path(folder))
+def federated_adapter(cid: str | None, place: Place) -> FederatedAdapter:
+    """Return the adapter with this CID, or the federation's current model without one."""
+    if cid is not None:
+        return fetch_adapter(cid, place.store())
+    location = FederationLocation.load(federation_file(place.federation))
+    return fetch_global_model(location, place.store())

@@ -1,14 +1,16 @@
-"""Averaging whole checkpoints without a federation: `commonweight aggregate`.
+"""Average whole checkpoints without a federation: `commonweight model average`.
 
 A checkpoint is a .safetensors file, a folder with model.safetensors.index.json and its shards, or a
 folder with one .safetensors file. Tensors are read through the file's own header, block by block:
-no model is loaded, and memory is a few blocks whatever the size. Format: safetensors' README.
+no model is loaded, and memory is a few blocks whatever the size. The format is that of safetensors'
+README; its package is not needed.
 """
 
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +25,11 @@ from protocol.tree import TreeBuilder
 from storage.capacity import check_disk
 from storage.files import write_json
 
-_BLOCK_VALUES: Final = 1 << 15
+_BLOCK_VALUES: Final = 1 << 15  # 128 KiB of float32 for each checkpoint
 _MAX_HEADER_BYTES: Final = 100 << 20  # safetensors' own limit
+# Bytes of a value, and the type that NumPy reads it as: NumPy has no bfloat16.
 _SIZES: Final = {"F16": 2, "BF16": 2, "F32": 4}
+_READ_AS: Final = {"F16": "<f2", "BF16": "<u2", "F32": "<f4"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,8 @@ class Tensor:
     def values(self, start: int, count: int) -> NDArray[np.floating[Any]]:
         """Return `count` values from `start` on, as float16 or float32."""
         size = _SIZES[self.dtype]
-        kind = {"F16": "<f2", "BF16": "<u2", "F32": "<f4"}[self.dtype]
-        raw: NDArray[Any] = np.fromfile(
-            self.path, kind, count=count, offset=self.offset + start * size
-        )
+        place = self.offset + start * size
+        raw: NDArray[Any] = np.fromfile(self.path, _READ_AS[self.dtype], count=count, offset=place)
         if self.dtype != "BF16":
             return raw
         # A bfloat16 is the upper half of the float32 of the same value.
@@ -56,8 +58,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises Misconfigured, with one line, for what is no checkpoint of float tensors.
     """
     tensors: dict[str, Tensor] = {}
-    for file in _files(path):
+    for file in _find_files(path):
         for name, tensor in _read_header(file):
+            # Nothing says which of the two counts.
             if name in tensors:
                 raise Misconfigured(f"checkpoint {path}: {name} is in two files")
             tensors[name] = tensor
@@ -66,64 +69,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def aggregate(
+def average_checkpoints(
     paths: Sequence[Path],
     weights: Sequence[int],
     output: Path,
     fraction_bits: int = 24,
     leaf_values: int = LEAF_VALUES,
 ) -> dict[str, Any]:
-    """Write the weighted mean as layer files and layers.json to `output`; return what was done.
+    """Write the weighted mean as layer files and layers.json to `output`, and describe it.
 
     Layers are the tensors, sorted by name, in the encoding of docs/protocol.md §2 and §3; the mean
     is that of §7, and `root` the tree root of §4. Raises Misconfigured when the checkpoints differ
-    in names or shapes, or the disk is too small, and Rejected for a value that cannot be encoded.
+    in names or shapes or the disk is too small, and Rejected for a value that cannot be encoded.
     """
+    # 1. The headers of all checkpoints, before anything is written.
     if len(weights) != len(paths):
         raise Misconfigured(f"{len(paths)} checkpoints and {len(weights)} weights were given")
     checkpoints = [read_checkpoint(path) for path in paths]
-    names = _common_names(paths, checkpoints)
-    shapes = [checkpoints[0][name].shape for name in names]
-    size = sum(padded_bytes(shape, leaf_values) for shape in shapes)
-    check_disk(output, size, f"the mean of {len(paths)} checkpoints")
-    output.mkdir(parents=True, exist_ok=True)
-    builder = TreeBuilder(leaf_values * STORED.itemsize)
-    for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
-        sources = [checkpoint[name] for checkpoint in checkpoints]
-        padding = padded_bytes(shape, leaf_values) - prod(shape) * STORED.itemsize
-        with (output / f"{index:05d}.layer").open("wb") as file:
-            for block in _mean_blocks(name, sources, weights, fraction_bits):
-                file.write(block)
-                builder.update(block)
-            file.write(bytes(padding))
-            builder.update(bytes(padding))
-    layers = [{"name": n, "shape": list(s)} for n, s in zip(names, shapes, strict=True)]
-    result = {
-        "root": builder.root().hex(),
-        "bytes": size,
-        "fraction_bits": fraction_bits,
-        "leaf_values": leaf_values,
-        "weights": list(weights),
-        "layers": layers,
-    }
-    write_json(output / "layers.json", result)
-    return result
-
-
-def _mean_blocks(
-    name: str, sources: Sequence[Tensor], weights: Sequence[int], fraction_bits: int
-) -> Iterator[bytes]:
-    count = prod(sources[0].shape)
-    for start in range(0, count, _BLOCK_VALUES):
-        here = min(_BLOCK_VALUES, count - start)
-        try:
-            blocks = [encode_values(s.values(start, here), fraction_bits) for s in sources]
-        except Rejected as error:
-            raise Rejected(error.check, f"{name}, from value {start} on: {error.reason}") from None
-        yield weighted_mean(blocks, weights).astype(STORED).tobytes()
-
-
-def _common_names(paths: Sequence[Path], checkpoints: Sequence[dict[str, Tensor]]) -> list[str]:
     first = checkpoints[0]
     for path, other in zip(paths, checkpoints, strict=True):
         if odd := sorted(first.keys() ^ other.keys()):
@@ -133,15 +95,61 @@ def _common_names(paths: Sequence[Path], checkpoints: Sequence[dict[str, Tensor]
                 raise Misconfigured(
                     f"{name} has shape {tensor.shape} in {path}, {first[name].shape} in {paths[0]}"
                 )
-    return sorted(first)
+    # Sorted: the order in a file is its writer's choice, and the root depends on the order.
+    shapes = {name: first[name].shape for name in sorted(first)}
+    # 2. Room on the disk: a mean is as large as a checkpoint in float32.
+    size = sum(padded_bytes(shape, leaf_values) for shape in shapes.values())
+    check_disk(output, size, f"the mean of {len(paths)} checkpoints")
+    output.mkdir(parents=True, exist_ok=True)
+    # 3. The mean, layer by layer, hashed as it is written.
+    builder = TreeBuilder(leaf_values * STORED.itemsize)
+    for index, (name, shape) in enumerate(shapes.items()):
+        sources = [checkpoint[name] for checkpoint in checkpoints]
+        padding = bytes(padded_bytes(shape, leaf_values) - prod(shape) * STORED.itemsize)
+        with (output / f"{index:05d}.layer").open("wb") as file:
+            blocks = _mean_blocks(name, sources, weights, fraction_bits)
+            for block in chain(blocks, [padding]):
+                file.write(block)
+                builder.update(block)
+    # 4. layers.json, last: a folder that has it is complete.
+    result = {
+        "root": builder.root().hex(),
+        "bytes": size,
+        "fraction_bits": fraction_bits,
+        "leaf_values": leaf_values,
+        "weights": list(weights),
+        "layers": [{"name": name, "shape": list(shape)} for name, shape in shapes.items()],
+    }
+    write_json(output / "layers.json", result)
+    return result
 
 
-def _files(path: Path) -> list[Path]:
+def _mean_blocks(
+    name: str, sources: Sequence[Tensor], weights: Sequence[int], fraction_bits: int
+) -> Iterator[bytes]:
+    """Yield a tensor's weighted mean in blocks of stored integers."""
+    count = prod(sources[0].shape)
+    for start in range(0, count, _BLOCK_VALUES):
+        here = min(_BLOCK_VALUES, count - start)
+        try:
+            blocks = [encode_values(s.values(start, here), fraction_bits) for s in sources]
+        except Rejected as error:
+            # The encoder counts within a block, so the message names the block's first value.
+            raise Rejected(error.check, f"{name}, from value {start} on: {error.reason}") from None
+        yield weighted_mean(blocks, weights).astype(STORED).tobytes()
+
+
+def _find_files(path: Path) -> list[Path]:
+    """Return the .safetensors files of a checkpoint: itself, the shards of its index, or the one.
+
+    A shard outside the folder is refused: an index is a stranger's file.
+    """
     if path.is_file():
         return [path]
     index = path / "model.safetensors.index.json"
     if not index.exists():
         found = sorted(path.glob("*.safetensors"))
+        # Without an index several files may be shards or other models: nothing says which.
         if len(found) != 1:
             raise Misconfigured(f"checkpoint {path}: {len(found)} .safetensors files and no index")
         return found
@@ -150,36 +158,38 @@ def _files(path: Path) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Misconfigured(f"checkpoint index {index} cannot be read: {error}") from error
     for shard in shards:
+        # A name with a folder in it could lead to any file of this machine.
         if not isinstance(shard, str) or Path(shard).name != shard or not (path / shard).is_file():
             raise Misconfigured(f"checkpoint index {index}: no file {shard!r} beside it")
     return [path / shard for shard in sorted(shards)]
 
 
 def _read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of one file; the header is 8 bytes of length and that many of JSON."""
+    """Yield the tensors of one file; the header is 8 bytes of length and that many of JSON.
+
+    Every offset is checked against the file: it comes from whoever wrote the checkpoint.
+    """
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            # Before reading: the length of a file that is no checkpoint may be any number.
             if length > _MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {length:,} bytes")
             header = json.loads(file.read(length))
-            end = os.fstat(file.fileno()).st_size
+            available = os.fstat(file.fileno()).st_size - 8 - length
         for name, entry in header.items():
-            if name != "__metadata__":
-                yield name, _tensor(path, entry, 8 + length, end)
+            if name == "__metadata__":
+                continue
+            dtype, shape = str(entry["dtype"]), tuple(int(size) for size in entry["shape"])
+            start, stop = (int(offset) for offset in entry["data_offsets"])
+            if dtype not in _SIZES:
+                raise ValueError(f"a tensor is {dtype}, F16, BF16 or F32 was expected")
+            if min(shape, default=1) < 1 or start < 0 or stop > available:
+                raise ValueError(f"shape {shape} at {start} to {stop} is not in the file")
+            if prod(shape) * _SIZES[dtype] != stop - start:
+                raise ValueError(f"shape {shape} does not take {stop - start} bytes")
+            yield name, Tensor(path, dtype, shape, 8 + length + start)
     except OSError as error:
         raise Misconfigured(f"checkpoint {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Misconfigured(f"{path} is not a safetensors file: {error}") from error
-
-
-def _tensor(path: Path, entry: dict[str, Any], data: int, end: int) -> Tensor:
-    dtype, shape = str(entry["dtype"]), tuple(int(size) for size in entry["shape"])
-    start, stop = (int(offset) for offset in entry["data_offsets"])
-    if dtype not in _SIZES:
-        raise ValueError(f"a tensor is {dtype}, F16, BF16 or F32 was expected")
-    if min(shape, default=1) < 1 or start < 0 or data + stop > end:
-        raise ValueError(f"shape {shape} at {start} to {stop} is not in the file")
-    if prod(shape) * _SIZES[dtype] != stop - start:
-        raise ValueError(f"shape {shape} does not take {stop - start} bytes")
-    return Tensor(path, dtype, shape, data + start)

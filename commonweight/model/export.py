@@ -1,10 +1,9 @@
-"""A federation's adapter as files that others' programs load."""
+"""Export a federation's adapter as files that other programs load."""
 
 from pathlib import Path
 from typing import Literal
 
 from commonweight.model.adapters import FederatedAdapter
-from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from runtime.home import cache_folder
 
@@ -12,11 +11,12 @@ Precision = Literal["fp16", "fp32"]
 
 
 def export(adapter: FederatedAdapter, source: str, target: Path, merged: Precision | None) -> None:
-    """Write a peft adapter folder, or with `merged` a whole model with the adapter in its weights.
+    """Write a peft adapter folder or, with `merged`, a whole model with the adapter merged in.
 
     `source` is where this machine finds the base model, which must be the one that the spec pins.
-    Misconfigured when it is not, or `target` exists.
+    Raises Misconfigured when it is not, or when `target` exists.
     """
+    # Here, because torch is an optional extra and `commonweight.cli.model` imports this module.
     from training.export import save_adapter_folder, save_merged
     from training.session import find_base
 
@@ -24,16 +24,11 @@ def export(adapter: FederatedAdapter, source: str, target: Path, merged: Precisi
         raise Misconfigured(f"{target} exists: choose another place")
     spec = adapter.spec
     base = find_base(spec, source, cache_folder())
-    bits = spec.encoding.fraction_bits
-    arrays = {
-        layer.name: decode_values(values, bits)
-        for layer, values in zip(spec.layers, adapter.layers, strict=True)
-    }
     if merged is not None:
-        save_merged(arrays, target, base=base.folder, spec=spec, precision=merged)
+        save_merged(adapter.arrays(), target, base=base.folder, spec=spec, precision=merged)
         return
     save_adapter_folder(
-        arrays,
+        adapter.arrays(),
         target,
         base=base.folder,
         base_name=spec.base_model.name,

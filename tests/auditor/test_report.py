@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import aggregator as module
+from auditor import report
 from auditor.check_result import Verified, printable
 from auditor.findings import Findings, collect
-from auditor.markup import element, page
 from auditor.replay import Audit
 from auditor.report import render
 from chain.records import Status
@@ -163,10 +163,20 @@ def test_a_line_of_an_audit_is_one_line(text: str) -> None:
     assert len(line.splitlines()) == 1
 
 
-def test_attributes_cannot_be_left(findings: Findings) -> None:
-    made = page("t", element("p", "x", title='"><script>', class_="a b"))
-    assert_harmless(made)
-    assert "script" not in Reading(made).tags
+def test_attributes_cannot_be_left(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(report._ENVIRONMENT.filters, "cid", lambda digest: '"><script>')
+    template = report._ENVIRONMENT.get_template("audit.html")
+    monkeypatch.setattr(report, "_TEMPLATE", template)
+    reading = assert_harmless(render(findings))
+    assert '"><script>' in reading.text
+    assert "script" not in reading.tags
+
+
+def test_no_value_is_marked_safe() -> None:
+    folder = Path(report.__file__).parent
+    for file in (folder / "templates" / "audit.html", folder / "report.py"):
+        text = file.read_text()
+        assert not re.search(r"\|\s*safe|autoescape false|Markup\(", text), file
 
 
 # ---------------------------------------------------------------------- as the program does it

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from chain.location import FederationLocation
-from commonweight.model.adapters import Place, adapter_at, current_model, federated_adapter
+from commonweight.model.adapters import Place, federated_adapter, fetch_adapter
 from protocol.cid import raw_cid
 from protocol.errors import Misconfigured
 from runtime.settings import write_location
+from storage.ipfs import ContentStore
 from tests.world import World
 
 
@@ -28,7 +29,7 @@ def test_the_current_model_and_its_cid_are_the_same_adapter(tmp_path: Path) -> N
                 ipfs_url=world.daemon.url,
             ),
         )
-        current = current_model(Place(federation=file))
+        current = federated_adapter(None, Place(federation=file))
         cid = raw_cid(world.client().current_model().manifest)
         # By its CID it needs no chain, only a daemon.
         found = federated_adapter(cid, Place(ipfs_url=world.daemon.url))
@@ -40,7 +41,7 @@ def test_the_current_model_and_its_cid_are_the_same_adapter(tmp_path: Path) -> N
 
 def test_what_is_no_cid_is_told_before_anything_is_asked() -> None:
     with pytest.raises(Misconfigured, match="is not a CIDv1"):
-        adapter_at("./nowhere", Place(ipfs_url="http://127.0.0.1:9"))
+        fetch_adapter("./nowhere", ContentStore("http://127.0.0.1:9"))
 
 
 def test_without_a_run_the_base_model_must_be_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`commonweight aggregate`: the mean of checkpoints is the naive one, whatever they lie in."""
+"""`commonweight model average`: the mean of checkpoints is the naive one, whatever they lie in."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from commonweight.model import average as checkpoints
-from commonweight.model.average import aggregate
+from commonweight.model.average import average_checkpoints
 from protocol.errors import Misconfigured, Rejected
 from tests.protocol import reference
 
@@ -79,7 +79,7 @@ def test_every_float_type_and_shards_give_the_naive_mean(
 
     expected = expected_file(sources, [5, 1, 2])
     for last in (paths[2], shards):
-        result = aggregate([*paths[:2], last], [5, 1, 2], tmp_path / "out")
+        result = average_checkpoints([*paths[:2], last], [5, 1, 2], tmp_path / "out")
         files = sorted((tmp_path / "out").glob("*.layer"))
         assert b"".join(file.read_bytes() for file in files) == expected
         assert result["root"] == reference.root(expected, 1024).hex()
@@ -89,7 +89,8 @@ def test_every_float_type_and_shards_give_the_naive_mean(
 def test_the_command_prints_the_root(tmp_path: Path) -> None:
     paths = [str(write(tmp_path / f"{i}.safetensors", as_kind(drawn(i), "F32"))) for i in (1, 2)]
     arguments = [
-        "aggregate",
+        "model",
+        "average",
         *paths,
         "--weights",
         "3,1",
@@ -124,9 +125,9 @@ def test_wrong_checkpoints_are_told_in_one_line(tmp_path: Path) -> None:
     ):
         (tmp_path / "more.safetensors").touch()
         with pytest.raises(Misconfigured, match=line):
-            aggregate([good, path], [1, 1], tmp_path / "out")
+            average_checkpoints([good, path], [1, 1], tmp_path / "out")
     with pytest.raises(Misconfigured, match="2 checkpoints and 1 weights"):
-        aggregate([good, good], [1], tmp_path / "out")
+        average_checkpoints([good, good], [1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -135,4 +136,4 @@ def test_a_value_that_cannot_be_encoded_is_named(tmp_path: Path) -> None:
     values["head"][2, 1] = np.nan
     path = write(tmp_path / "nan.safetensors", as_kind(values, "F32"))
     with pytest.raises(Rejected, match="head, from value 0 on: value 7 is nan"):
-        aggregate([path], [1], tmp_path / "out")
+        average_checkpoints([path], [1], tmp_path / "out")

@@ -4,9 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from commonweight.cli import NOUNS, main
 from tests.commonweight.program import TINY, Program
+
+HEAVY = {"torch", "transformers", "peft", "flwr", "ray", "eth_tester", "eth", "solcx"}
 
 
 @pytest.fixture
@@ -67,15 +71,37 @@ def test_keys_are_made_and_kept_from_others(program: Program, tmp_path: Path) ->
 
 def test_the_audit_needs_nothing_heavy() -> None:
     """What `pip install .` gives must be enough: no torch, no Flower, no dev chain."""
+    assert not HEAVY & loaded_by("audit", "run", "--help")
+
+
+@pytest.mark.parametrize("noun", [noun for noun in NOUNS if noun != "audit"])
+def test_no_noun_imports_what_only_training_needs(noun: str) -> None:
+    assert not HEAVY & loaded_by(noun, "--help")
+
+
+def test_help_lists_the_nouns_without_importing_them() -> None:
+    loaded = loaded_by("--help")
+    assert not {"web3", "pydantic", "numpy", "commonweight.cli.options"} & loaded
+
+
+def test_the_summaries_listed_are_the_nouns_own() -> None:
+    context = click.Context(main)
+    for noun, summary in NOUNS.items():
+        command = main.get_command(context, noun)
+        assert command is not None
+        assert command.name == noun
+        assert command.get_short_help_str(limit=1000) == summary
+    assert main.get_command(context, "aggregate") is None
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Return the modules that a command line imports, in a process of its own."""
     code = (
         "import sys\n"
         "from click.testing import CliRunner\n"
         "from commonweight.cli import main\n"
-        "assert CliRunner().invoke(main, ['audit', 'run', '--help']).exit_code == 0\n"
-        "light = set(sys.modules)\n"
-        "import auditor.replay, sponsor.show\n"
-        "heavy = {'torch', 'transformers', 'peft', 'flwr', 'ray', 'eth_tester', 'eth', 'solcx'}\n"
-        "print(sorted(heavy & set(sys.modules)), 'web3' in light)\n"
+        f"assert CliRunner().invoke(main, {list(arguments)!r}).exit_code == 0\n"
+        "print(*sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] False"
+    return set(done.stdout.split())

@@ -162,7 +162,9 @@ def test_an_aggregator_must_be_listed(
     own = {name: given[name] for name in ("rpc", "ipfs", "address")}
     folder = network.folder / "aggregator"
     listed = {"keystore": folder / "wallet.json", "password-file": folder / "wallet.password"}
-    assert "the lead" in line_of(init(tmp_path, {**own, **listed}, noun="aggregator"), "listed")
+    assert "the active aggregator" in line_of(
+        init(tmp_path, {**own, **listed}, noun="aggregator"), "listed"
+    )
     status = run("aggregator", "status", "--config", tmp_path / "aggregator.toml")
     assert "listed, leads" in status
     assert "3 rounds to come, escrow for 3" in status
