@@ -27,11 +27,13 @@ import numpy as np
 
 import auditor
 import chain
+import contracts
+import ethereum
 import profiling
 import protocol
 import rounds
 import storage
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from chain.event_log import ReadUpTo, block_hash
 from chain.events import EVENT_TYPES, FederationEvent
 from chain.federation import Federation
@@ -123,12 +125,14 @@ class AuditCache:
 
     # ------------------------------------------------------------------ checks
 
-    def read_round(self, history: RoundHistory, before: Model) -> list[Verified] | None:
+    def read_round(self, history: RoundHistory, before: Model) -> list[CheckResult] | None:
         """Return the checks of a round that passed before, None when it is to be recomputed."""
         record = self._read(self._round_path(history.round_id), self._round_key(history, before))
         return None if record is None else [_verified(each) for each in record["checks"]]
 
-    def write_round(self, history: RoundHistory, before: Model, checks: Sequence[Verified]) -> None:
+    def write_round(
+        self, history: RoundHistory, before: Model, checks: Sequence[CheckResult]
+    ) -> None:
         """Keep the checks of a finalized round, all of which passed."""
         assert history.finalized is not None
         assert all(check.passed for check in checks)
@@ -138,12 +142,12 @@ class AuditCache:
         }
         self._write(self._round_path(history.round_id), record)
 
-    def read_model(self, model: Model) -> Verified | None:
+    def read_model(self, model: Model) -> CheckResult | None:
         """Return the check of the initial model that it passed before, None if it did not."""
         record = self._read(self._model_path(), self._model_key(model))
         return None if record is None else _verified(record["check"])
 
-    def write_model(self, model: Model, check: Verified) -> None:
+    def write_model(self, model: Model, check: CheckResult) -> None:
         """Keep the check of the initial model, which passed."""
         assert check.passed
         record = {"key": self._model_key(model), "check": asdict(check)}
@@ -207,7 +211,7 @@ def software_digest() -> str:
     A version number would say less: a fault that is corrected in a working copy does not change it.
     """
     hasher = hashlib.sha256(f"{platform.python_version()} {np.__version__}".encode())
-    for package in (auditor, chain, profiling, protocol, rounds, storage):
+    for package in (auditor, chain, contracts, ethereum, profiling, protocol, rounds, storage):
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             hasher.update(f"{package.__name__}/{path.relative_to(root)}\0".encode())
@@ -224,8 +228,8 @@ def _event_of_json(fields: dict[str, Any]) -> FederationEvent:
     return _TYPES[named.pop("event")].model_validate_json(json.dumps(named))
 
 
-def _verified(fields: dict[str, Any]) -> Verified:
-    return Verified(**fields)
+def _verified(fields: dict[str, Any]) -> CheckResult:
+    return CheckResult(**fields)
 
 
 def _digest(text: str) -> str:

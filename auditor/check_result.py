@@ -10,7 +10,7 @@ from storage.ipfs import Contradiction
 
 
 @dataclass(frozen=True)
-class Verified:
+class CheckResult:
     """A claim that was checked: by which section of docs/protocol.md, for which round, and how.
 
     `round_id` is None for what concerns the whole federation. `passed` is None when it could not be
@@ -28,7 +28,7 @@ class Verified:
     @classmethod
     def refused(
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
-    ) -> "Verified":
+    ) -> "CheckResult":
         """Return a check that ended in an error: failed, unless another try may end otherwise."""
         may_pass = isinstance(error, Unavailable) and not isinstance(error, Contradiction)
         return cls(section, round_id, claim, None if may_pass else False, str(error))

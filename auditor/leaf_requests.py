@@ -21,7 +21,7 @@ from auditor.replay import Audit
 from auditor.search import compute_digests_root, narrow
 from chain.events import AvailabilityChallenged, Proposed
 from chain.federation import Federation
-from chain.reverts import Reverted
+from contracts.reverts import Reverted
 from protocol.errors import Misconfigured
 from protocol.reveal import Reveal
 from protocol.types import Digest

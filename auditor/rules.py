@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from chain.history import RoundHistory
 from chain.records import Terms
 from protocol.checks import Check
@@ -13,17 +13,17 @@ from protocol.verdict import Verdict
 from rounds.screen import Screened
 
 
-def check_eligible(terms: Terms, history: RoundHistory) -> Verified:
+def check_eligible(terms: Terms, history: RoundHistory) -> CheckResult:
     """Return whether the seed drew everybody who committed."""
     seed, fraction = history.opened.seed, terms.sampling_fraction
     strangers = [
         e.participant for e in history.committed if not is_eligible(seed, e.participant, fraction)
     ]
     claim = f"the seed drew all {len(history.committed)} participants that committed"
-    return Verified("§8", history.round_id, claim, not strangers, ", ".join(strangers))
+    return CheckResult("§8", history.round_id, claim, not strangers, ", ".join(strangers))
 
 
-def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Verified]:
+def check_commitments(federation: Address, history: RoundHistory) -> Iterator[CheckResult]:
     """Yield whether each reveal opens its commitment."""
     committed = {e.participant: e.commitment for e in history.committed}
     for e in history.revealed:
@@ -33,20 +33,20 @@ def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Ve
         # The contract keeps the first 31 bytes.
         is_same = opened[:31] == committed.get(e.participant, Digest(b""))[:31]
         claim = f"{e.participant} revealed what it committed to"
-        yield Verified("§8", e.round, claim, is_same, f"update {e.root.hex()}")
+        yield CheckResult("§8", e.round, claim, is_same, f"update {e.root.hex()}")
 
 
-def tell_refuted(history: RoundHistory) -> Iterator[Verified]:
+def tell_refuted(history: RoundHistory) -> Iterator[CheckResult]:
     """Yield each proposal that was refuted: a fact, not a failure."""
     for event in history.refuted:
         claim = f"a proposal of {event.aggregator} was refuted and is void"
         detail = f"model {event.root.hex()}, by {event.challenger}"
-        yield Verified("§11", history.round_id, claim, True, detail)
+        yield CheckResult("§11", history.round_id, claim, True, detail)
 
 
 def check_verdicts(
     round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
-) -> Iterator[Verified]:
+) -> Iterator[CheckResult]:
     """Yield whether each verdict proposed is the one that we come to.
 
     Where the bytes of an update that was judged by them cannot be had here, nothing is known of it.
@@ -57,16 +57,16 @@ def check_verdicts(
         mine = ours.get(verdict.participant)
         if mine is None:
             claim = f"{verdict.participant} has a verdict without a reveal"
-            yield Verified("§6", round_id, claim, False, "")
+            yield CheckResult("§6", round_id, claim, False, "")
             continue
         claim = f"{verdict.participant} was rightly {_said(verdict)}"
         if verdict.participant in unseen:
-            yield Verified("§6", round_id, claim, None, mine.reason)
+            yield CheckResult("§6", round_id, claim, None, mine.reason)
             continue
         detail = f"root {mine.reveal.root.hex()}" if mine.verdict.is_accepted else mine.reason
         if mine.verdict != verdict:
             detail = f"it should have been {_said(mine.verdict)}. {detail}"
-        yield Verified("§6", round_id, claim, mine.verdict == verdict, detail)
+        yield CheckResult("§6", round_id, claim, mine.verdict == verdict, detail)
 
 
 def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> list[Address]:
@@ -75,7 +75,7 @@ def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> li
     return [v.participant for v in proposed if v.participant in ours if v.reason != Check.REACHABLE]
 
 
-def check_payouts(terms: Terms, history: RoundHistory) -> Verified:
+def check_payouts(terms: Terms, history: RoundHistory) -> CheckResult:
     """Return whether a finalized round paid what its verdicts ask for."""
     assert history.proposed is not None
     assert history.finalized is not None
@@ -87,7 +87,7 @@ def check_payouts(terms: Terms, history: RoundHistory) -> Verified:
     is_right = paid == due and history.finalized.fee == fee
     claim = f"{len(paid)} participants were paid by weight, and the aggregator its fee"
     detail = f"{sum(paid.values()) + history.finalized.fee:,} token units"
-    return Verified("§9", history.round_id, claim, is_right, detail)
+    return CheckResult("§9", history.round_id, claim, is_right, detail)
 
 
 def _said(verdict: Verdict) -> str:

@@ -7,7 +7,7 @@
 Reads are of the latest mined block. `now` gives a client whose reads, counts and logs are all of
 one block; single reads take `block`. Nothing is read at "pending" but the time of the next block:
 what waits in the pool may be replaced, and is no ground for a decision. Writes wait for the receipt
-and raise `chain.reverts.Reverted` with the contract's error, sent or not.
+and raise `contracts.reverts.Reverted` with the contract's error, sent or not.
 What each call does and asks for is written in contracts/src/Federation.sol; docs/protocol.md gives
 the digests.
 """
@@ -25,23 +25,22 @@ from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, re
 from chain.history import History
 from chain.location import FederationLocation
 from chain.records import (
-    AggregatorState,
     AvailabilityRequest,
     Leaf,
     Model,
     OpenedUpdate,
     Participant,
     Round,
-    Status,
     Submission,
     Terms,
 )
-from chain.reverts import Reverted, known_errors
-from chain.rpc import connect, plain_errors
 from chain.token import Erc20
-from chain.transactions import Receipt, Sender, SendingLimits
-from chain.wallet import Wallet
 from contracts.compiler import load_artifact
+from contracts.enums import AggregatorState, Status
+from contracts.reverts import Reverted, known_errors
+from ethereum.rpc import connect, plain_errors
+from ethereum.transactions import Receipt, Sender, SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, WrongBytes
 from protocol.reveal import Reveal
 from protocol.tree import is_proof_valid
@@ -444,7 +443,7 @@ def connect_federation(
 ) -> Federation:
     """Return the federation at `location`, after checking that the RPC serves its chain.
 
-    `limits`, `journal` and `report` are the sender's, see chain/transactions.py.
+    `limits`, `journal` and `report` are the sender's, see ethereum/transactions.py.
     """
     w3 = connect(location.rpc_url, chain_id=location.chain_id)
     sender = None if wallet is None else Sender(w3, wallet, limits, journal, report)

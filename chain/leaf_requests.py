@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from chain.events import AvailabilityChallenged, FederationEvent
 from chain.federation import Federation
 from chain.history import LeafRequests
-from chain.reverts import Reverted
+from contracts.reverts import Reverted
 
 # Still in time for an answer; or somebody was faster.
 _NOTHING_TO_SETTLE = frozenset({"LeafNotLate", "NotDemanded"})

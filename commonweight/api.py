@@ -7,13 +7,13 @@ Everything else of Commonweight may move or change its name between versions.
 
 # Not in commonweight/__init__.py: the program imports that, and would load all of this to print its
 # help.
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.wallet import Wallet, load_keystore
 from commonweight.model.adapters import FederatedAdapter, fetch_adapter, fetch_global_model
 from commonweight.model.average import average_checkpoints
+from ethereum.wallet import Wallet, load_keystore
 from node.participant import Participant, TrainedUpdate, Trainer
 from protocol.encoding import decode_values, encode_values
 from protocol.errors import CommonweightError, Misconfigured, Rejected, Unavailable
@@ -25,6 +25,7 @@ from storage.layers import LayerFolder
 
 __all__ = [
     "Audit",
+    "CheckResult",
     "CommonweightError",
     "ContentStore",
     "FederatedAdapter",
@@ -40,7 +41,6 @@ __all__ = [
     "TrainedUpdate",
     "Trainer",
     "Unavailable",
-    "Verified",
     "Wallet",
     "average_checkpoints",
     "connect_federation",

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.records import Status
-from chain.wallet import keystore_address
+from contracts.enums import Status
+from ethereum.wallet import keystore_address
 from protocol.types import Address, RoundId
 from runtime.progress import DOING
 from runtime.service import is_held

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"protocol", "contracts", "profiling", "chain", "storage", "training"}
+GROUND = {"protocol", "contracts", "ethereum", "profiling", "chain", "storage", "training"}
 SHARED = {*GROUND, "rounds", "runtime"}
 MAY_IMPORT = {
     "protocol": set(),
     "contracts": {"protocol"},
     "profiling": {"protocol"},
-    "chain": {"protocol", "contracts"},
+    "ethereum": {"protocol", "contracts"},
+    "chain": {"protocol", "contracts", "ethereum"},
     "storage": {"protocol", "profiling"},
     "training": {"protocol"},
     "rounds": GROUND - {"training"},

@@ -18,19 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.aggregator import Aggregator
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.deploy import deploy_federation, deploy_token
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.records import Status, Terms
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
+from chain.records import Terms
+from contracts.enums import Status
 from devnet.accounts import dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.tester import connect_tester
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from node.participant import Participant, TrainedUpdate
 from protocol.cid import raw_cid
 from protocol.encoding import encode_values
@@ -41,7 +42,7 @@ from runtime.events import Event
 from storage.cid import Cid
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
-from tests.chain.anvil import shared_anvil
+from tests.ethereum.anvil import shared_anvil
 
 TOKEN = 10**18
 SHAPES = {"a.lora_A.weight": (4, 24), "a.lora_B.weight": (24, 4), "b.lora_A.weight": (3, 7)}
@@ -261,7 +262,7 @@ class World:
             if r["phase"] == "rejected"
         }
 
-    def audit(self) -> list[Verified]:
+    def audit(self) -> list[CheckResult]:
         """Audit from the chain and IPFS alone."""
         folder = self.folder / f"audit-{len(list(self.folder.glob('audit-*')))}"
         return list(Audit(self.client(), ContentStore(self.daemon.url), folder).run())

@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 
 from auditor.cache import CONFIRMATIONS, AuditCache
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.disputes import challenge_open
 from auditor.findings import Findings, collect
 from auditor.replay import Audit, ChainChanged
@@ -24,8 +24,6 @@ from auditor.report import render
 from auditor.watch import watch
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.rpc import connect
-from chain.wallet import Wallet
 from commonweight import __version__
 from commonweight.cli.options import (
     DEFAULT_IPFS,
@@ -39,6 +37,8 @@ from commonweight.cli.options import (
     print_json,
     wallet_options,
 )
+from ethereum.rpc import connect
+from ethereum.wallet import Wallet
 from protocol.errors import Unavailable
 from protocol.types import RoundId, parse_address
 from runtime.home import audit_cache_folder, federation_file
@@ -253,7 +253,7 @@ def _layer_files(cache: AuditCache | None) -> Iterator[Path]:
 
 def _run_to_the_end(
     start: Callable[[], Audit], rounds: Collection[RoundId] | None, tell: Callable[[str], None]
-) -> tuple[Audit, list[Verified]]:
+) -> tuple[Audit, list[CheckResult]]:
     """Return a completed audit and its checks; begin again after a reorganisation."""
     for attempt in range(1, _ATTEMPTS + 1):
         auditing, checks = start(), []

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from chain.wallet import Wallet
 from commonweight.cli.options import PATH, new_password, plain_failures
+from ethereum.wallet import Wallet
 
 
 @click.group()

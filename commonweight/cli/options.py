@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, ParamSpec
 
 import click
 
-from chain.wallet import Wallet, load_keystore
+from ethereum.wallet import Wallet, load_keystore
 from protocol.errors import CommonweightError
 
 P = ParamSpec("P")

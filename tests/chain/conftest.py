@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 from web3 import Web3
 
-from chain.rpc import connect
-from chain.wallet import Wallet
 from devnet.accounts import dev_keys
 from devnet.tester import connect_tester
-from tests.chain.anvil import running_anvil
+from ethereum.rpc import connect
+from ethereum.wallet import Wallet
 from tests.chain.stage import Stage, make_stage, undone
+from tests.ethereum.anvil import running_anvil
 
 
 @pytest.fixture(scope="session")

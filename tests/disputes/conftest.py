@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.anvil import shared_anvil
 from tests.disputes.lies import TERMS
+from tests.ethereum.anvil import shared_anvil
 from tests.world import World
 
 

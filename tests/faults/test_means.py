@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chain.rpc import connect
+from ethereum.rpc import connect
 from protocol.errors import Unavailable
-from tests.chain.anvil import shared_anvil
+from tests.ethereum.anvil import shared_anvil
 from tests.faults import disk
 from tests.faults.hosts import Host, can_make_hosts
 from tests.faults.lines import RpcLine

@@ -18,20 +18,20 @@ from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from chain.fees import Fees
-from chain.nonces import MOST_PENDING, Call, Flight, Nonces
-from chain.pool import MOST_GAS
-from chain.refusals import Refusal, read_refusal
-from chain.rpc import connect
-from chain.transactions import NotMined, Receipt, Sender, SendingLimits
-from chain.wallet import Wallet
 from devnet.accounts import dev_account
+from ethereum.fees import Fees
+from ethereum.nonces import MOST_PENDING, Call, Flight, Nonces
+from ethereum.pool import MOST_GAS
+from ethereum.refusals import Refusal, read_refusal
+from ethereum.rpc import connect
+from ethereum.transactions import NotMined, Receipt, Sender, SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address
-from tests.chain.anvil import needs_anvil, running_anvil
-from tests.chain.relay import Request, relayed
-from tests.chain.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for
 from tests.chain.stage import ask
+from tests.ethereum.anvil import needs_anvil, running_anvil
+from tests.ethereum.relay import Request, relayed
+from tests.ethereum.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for
 
 # Nothing here happens because time has passed.
 PATIENT = SendingLimits(receipt_seconds=60.0, bump_after_seconds=600.0, displaced_seconds=0.2)

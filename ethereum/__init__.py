@@ -1,0 +1,1 @@
+"""An Ethereum node and the wallets that use it: bounded requests, transactions that get mined."""
