@@ -9,8 +9,8 @@ README; its package is not needed.
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +18,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.average import weighted_mean
 from protocol.encoding import LEAF_VALUES, STORED, encode_values, padded_bytes
 from protocol.errors import Misconfigured, Rejected
-from protocol.tree import TreeBuilder
+from rounds.average import Layout, write_mean
 from storage.capacity import check_disk
 from storage.files import write_json
+from storage.layers import LayerFolder
 
-_BLOCK_VALUES: Final = 1 << 15  # 128 KiB of float32 for each checkpoint
 _MAX_HEADER_BYTES: Final = 100 << 20  # safetensors' own limit
 # Bytes of a value, and the type that NumPy reads it as: NumPy has no bfloat16.
 _SIZES: Final = {"F16": 2, "BF16": 2, "F32": 4}
@@ -101,19 +100,17 @@ def average_checkpoints(
     size = sum(padded_bytes(shape, leaf_values) for shape in shapes.values())
     check_disk(output, size, f"the mean of {len(paths)} checkpoints")
     output.mkdir(parents=True, exist_ok=True)
-    # 3. The mean, layer by layer, hashed as it is written.
-    builder = TreeBuilder(leaf_values * STORED.itemsize)
-    for index, (name, shape) in enumerate(shapes.items()):
-        sources = [checkpoint[name] for checkpoint in checkpoints]
-        padding = bytes(padded_bytes(shape, leaf_values) - prod(shape) * STORED.itemsize)
-        with (output / f"{index:05d}.layer").open("wb") as file:
-            blocks = _mean_blocks(name, sources, weights, fraction_bits)
-            for block in chain(blocks, [padding]):
-                file.write(block)
-                builder.update(block)
+    # 3. The mean, by the same stream as a round's: in slabs, hashed as they are written.
+    sizes = tuple(padded_bytes(shape, leaf_values) for shape in shapes.values())
+    layout = Layout(sizes, leaf_values * STORED.itemsize)
+    sources = [
+        _Encoded(tuple((name, checkpoint[name]) for name in shapes), fraction_bits)
+        for checkpoint in checkpoints
+    ]
+    root = write_mean(layout, sources, weights, LayerFolder(output))
     # 4. layers.json, last: a folder that has it is complete.
     result = {
-        "root": builder.root().hex(),
+        "root": root.hex(),
         "bytes": size,
         "fraction_bits": fraction_bits,
         "leaf_values": leaf_values,
@@ -124,19 +121,40 @@ def average_checkpoints(
     return result
 
 
-def _mean_blocks(
-    name: str, sources: Sequence[Tensor], weights: Sequence[int], fraction_bits: int
-) -> Iterator[bytes]:
-    """Yield a tensor's weighted mean in blocks of stored integers."""
-    count = prod(sources[0].shape)
-    for start in range(0, count, _BLOCK_VALUES):
-        here = min(_BLOCK_VALUES, count - start)
+@dataclass(frozen=True)
+class _Encoded:
+    """A checkpoint as a source of stored integers: encoded while it is read."""
+
+    tensors: tuple[tuple[str, Tensor], ...]
+    fraction_bits: int
+
+    def open(self, index: int, size: int, window: int) -> AbstractContextManager["_EncodedTensor"]:
+        """Open one tensor."""
+        return nullcontext(_EncodedTensor(*self.tensors[index], self.fraction_bits))
+
+
+@dataclass(frozen=True)
+class _EncodedTensor:
+    name: str
+    tensor: Tensor
+    fraction_bits: int
+
+    def values(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return a slab's integers; those past the tensor's end are padding."""
+        first, last = start // STORED.itemsize, stop // STORED.itemsize
+        real = max(min(last, prod(self.tensor.shape)) - first, 0)
+        padded = np.zeros(last - first, np.int32)
         try:
-            blocks = [encode_values(s.values(start, here), fraction_bits) for s in sources]
+            padded[:real] = encode_values(self.tensor.values(first, real), self.fraction_bits)
         except Rejected as error:
-            # The encoder counts within a block, so the message names the block's first value.
-            raise Rejected(error.check, f"{name}, from value {start} on: {error.reason}") from None
-        yield weighted_mean(blocks, weights).astype(STORED).tobytes()
+            # The encoder counts within a slab, so the message names the slab's first value.
+            raise Rejected(
+                error.check, f"{self.name}, from value {first} on: {error.reason}"
+            ) from None
+        return padded
+
+    def forget(self, start: int, stop: int) -> None:
+        """Nothing is kept."""
 
 
 def _find_files(path: Path) -> list[Path]:

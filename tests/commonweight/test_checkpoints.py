@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from commonweight.model import average as checkpoints
 from commonweight.model.average import average_checkpoints
 from protocol.errors import Misconfigured, Rejected
+from rounds import average
 from tests.protocol import reference
 
 KINDS = {"F16": "<f2", "F32": "<f4", "BF16": "<u2"}
@@ -63,7 +63,8 @@ def expected_file(sources: list[dict[str, NDArray[np.float32]]], weights: list[i
 def test_every_float_type_and_shards_give_the_naive_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "_BLOCK_VALUES", 64)
+    monkeypatch.setattr(average, "INPUT_BYTES", 1)  # a leaf at a time
+    monkeypatch.setattr(average, "_LEAST_SLAB_BYTES", 1)
     sources = [drawn(seed) for seed in range(3)]
     paths = [
         write(tmp_path / f"{k}.safetensors", as_kind(s, k))
