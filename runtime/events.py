@@ -354,10 +354,10 @@ class Opened(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplacedIdleLead(Event):
+class ReplacedIdleAggregator(Event):
     """The active aggregator opened no round in time; `lead` takes its place."""
 
-    phase = "replaced an idle lead"
+    phase = "replaced an idle aggregator"
     lead: Address
 
 

@@ -55,7 +55,7 @@ def test_the_first_wrong_leaf_is_the_one_proved(world: World) -> None:
 def test_a_lead_that_was_refuted_waits_while_the_standby_plays_on(world: World) -> None:
     round_id = CHALLENGED["off by one"](world)
     challenge_open(auditing(world))
-    assert not world.aggregator.is_leading()
+    assert not world.aggregator.is_active()
     with pytest.raises(Reverted, match="is not the aggregator"):
         world.aggregator.propose(round_id)
     finish(world, round_id)
