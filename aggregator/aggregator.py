@@ -222,8 +222,8 @@ class Aggregator:
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
         told = self.federation.history().round(round_id)
-        # Again: `propose` may have been cut off before it penalized everybody, and nobody comes back
-        # to a round that was settled.
+        # Again: `propose` may have been cut off before it penalized everybody, and no aggregator
+        # comes back to a round that was settled.
         self._penalize(told)
         if told.proposed is None:
             raise Misconfigured(f"no model was proposed for round {round_id}")
