@@ -84,7 +84,10 @@ def test_a_watcher_goes_on_from_round_to_round(world: World) -> None:
         assert second == 2
         world.commit_and_reveal(second)
         watcher.wait_until(
-            lambda: f"the lead passed from {world.aggregator_wallet.address}" in watcher.told()
+            lambda: (
+                f"active aggregator changed from {world.aggregator_wallet.address}"
+                in watcher.told()
+            )
         )
         world.stand_by().propose(second)
         words = "round 2: verdicts and model are as the contract would have them"
