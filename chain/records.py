@@ -1,4 +1,4 @@
-"""What the federation contract stores and returns, with a type for each quantity.
+"""What the federation contract stores and returns, with one type per quantity.
 
 Fields stand in the order of the contract's structs (contracts/src/IFederation.sol); a test compares
 their names with the ABI. Amounts are token units, times are Unix seconds.
@@ -11,9 +11,12 @@ from typing import Any, Self
 from protocol.reveal import Reveal
 from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 
+# The numbers are those of the contract's enums. A round's status is not stored: it follows from the
+# facts and the time, so that no transaction is needed when a deadline passes.
+
 
 class Status(IntEnum):
-    """Where a round stands, derived by the contract from its facts and the block's time."""
+    """A round's status, which the contract derives from its facts and the block's time."""
 
     NONE = 0
     COMMIT = 1
@@ -53,7 +56,7 @@ class AggregatorState(IntEnum):
 
 
 class RequestState(IntEnum):
-    """Whether a leaf is demanded, or was posted; NONE before, and after a demand was settled."""
+    """Whether a leaf is requested or was posted; NONE before, and after a request was settled."""
 
     NONE = 0
     OPEN = 1
@@ -62,9 +65,9 @@ class RequestState(IntEnum):
 
 @dataclass(frozen=True)
 class Terms:
-    """What the sponsor fixed at deployment and nobody can change.
+    """The terms that the sponsor fixed at deployment and nobody can change.
 
-    `response_seconds` is 0 when no leaf can be demanded.
+    `response_seconds` is 0 when no leaf can be requested.
     """
 
     token: Address
@@ -95,6 +98,7 @@ class Terms:
     @property
     def round_cost(self) -> TokenUnits:
         """What the escrow must hold before a round opens: its reward and the aggregator's fee."""
+        # In full, although shares are rounded down and an empty round earns no fee.
         return TokenUnits(self.round_reward + self.aggregator_fee)
 
     def to_abi(self) -> tuple[Any, ...]:
@@ -107,8 +111,8 @@ class Round:
     """The facts of a round, all zero when it was not opened.
 
     `challenge_deadline` is 0 until a model is proposed; `expected` counts the participants that
-    were active when the round opened. `open_requests` counts the leaves of the standing proposal
-    that are demanded and not posted, `proposals` the proposals so far: all but the last were
+    were active when the round opened. `open_requests` counts the requested leaves of the standing
+    proposal that are not posted yet, `proposals` the proposals so far: all but the last were
     refuted.
     """
 
@@ -129,7 +133,7 @@ class Round:
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the round of the contract's values, in its order."""
+        """Return the round from the contract's values, in its order."""
         facts = list(values)
         facts[7] = Outcome(facts[7])
         return cls(*facts)
@@ -140,14 +144,18 @@ class Round:
         return self.outcome is not Outcome.OPEN
 
     def status_at(self, time: UnixTime) -> Status:
-        """Return where the round stands in a block of that time: `status` of the contract."""
+        """Return the round's status in a block of that time, as the contract's `status` does."""
+        # In the contract's order, case by case; a test compares the two for every kind of round.
         if self.commit_deadline == 0:
             return Status.NONE
         if self.is_ended:
             return Status.FINALIZED if self.outcome is Outcome.FINALIZED else Status.ABANDONED
+        # The earlier deadlines no longer matter. Open leaf requests hold the round until somebody
+        # settles them, even after the challenge deadline.
         if self.challenge_deadline != 0:
             is_open = time < self.challenge_deadline or self.open_requests != 0
             return Status.CHALLENGE if is_open else Status.SETTLEABLE
+        # A phase ends early once everybody has acted; with nobody expected it never begins.
         if self.committed < self.expected and time < self.commit_deadline:
             return Status.COMMIT
         if self.revealed < self.committed and time < self.reveal_deadline:
@@ -157,17 +165,20 @@ class Round:
 
 @dataclass(frozen=True)
 class Submission:
-    """A participant's submission: the first 31 bytes of its commitment, then of its update digest.
+    """The first 31 bytes of a participant's commitment or, after the reveal, its update digest.
 
     `digest` is 31 zero bytes when there is none. See `protocol.commitment`.
     """
+
+    # 31 bytes and a state fit into one storage slot (docs/decisions/0002-submission-in-one-
+    # slot.md).
 
     digest: bytes
     state: SubmissionState
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the submission of the contract's values, in its order."""
+        """Return the submission from the contract's values, in its order."""
         return cls(values[0], SubmissionState(values[1]))
 
 
@@ -185,16 +196,16 @@ class Participant:
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the standing of the contract's values, in its order."""
+        """Return the standing from the contract's values, in its order."""
         return cls(*values)
 
 
 @dataclass(frozen=True)
 class AvailabilityRequest:
-    """A demand to post a leaf, all zero when there is none.
+    """A leaf request, all zero when there is none.
 
-    It is about proposal `proposal` of its round, counted from 1, and void once that was refuted.
-    The leaf can be posted before `deadline`.
+    It is about proposal number `proposal` of its round, counted from 1, and void once that was
+    refuted. The leaf can be posted before `deadline`.
     """
 
     challenger: Address
@@ -205,7 +216,7 @@ class AvailabilityRequest:
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the request of the contract's values, in its order."""
+        """Return the request from the contract's values, in its order."""
         challenger, deadline, round_id, proposal, state = values
         return cls(challenger, deadline, round_id, proposal, RequestState(state))
 
@@ -220,7 +231,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf's bytes and its siblings on the way up to a root, the lowest first."""
+    """A leaf's bytes and its proof: the siblings up to the root, the lowest first."""
 
     values: bytes
     proof: tuple[Digest, ...]
@@ -232,7 +243,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class OpenedUpdate:
-    """What an accepted participant revealed, with one leaf of it."""
+    """An accepted participant's reveal, with one leaf of its update."""
 
     reveal: Reveal
     leaf: Leaf
