@@ -16,9 +16,7 @@ from protocol.types import Address, RoundId, UnixTime
 
 Phase = Literal[Status.COMMIT, Status.REVEAL]
 
-_RECENT_BLOCKS: Final = (
-    8  # enough to see the block time of a chain, few enough to read at the start
-)
+_RECENT_BLOCKS: Final = 8
 
 
 def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: int = 0) -> bool:
