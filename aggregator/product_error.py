@@ -42,7 +42,12 @@ def product_error(
 
     Takes memory for a block of each update, and two squares of (updates x rank) float64 values.
     """
-    pairs = _adapted_weights(spec)
+    numbers = {layer.name: index for index, layer in enumerate(spec.layers)}
+    pairs = {}  # layer numbers of A and B, by adapted weight
+    for layer, index in numbers.items():
+        partner = numbers.get(layer.replace(".lora_A.", ".lora_B."))
+        if ".lora_A." in layer and partner is not None:
+            pairs[layer.partition(".lora_A.")[0]] = (index, partner)
     if not pairs:
         return None
     shares = np.array(weights, np.float64) / sum(weights)
@@ -85,17 +90,6 @@ def _gram_matrices(factors: Sequence[NDArray[np.number]], shares: Floats) -> tup
             flat = part.reshape(len(part), size)
             total += flat.T @ flat
     return deviations, values
-
-
-def _adapted_weights(spec: Spec) -> dict[str, tuple[int, int]]:
-    """Return the layer numbers of A and B by adapted weight, for weights that have both."""
-    numbers = {layer.name: index for index, layer in enumerate(spec.layers)}
-    found = {}
-    for name, index in numbers.items():
-        partner = numbers.get(name.replace(".lora_A.", ".lora_B."))
-        if ".lora_A." in name and partner is not None:
-            found[name.partition(".lora_A.")[0]] = (index, partner)
-    return found
 
 
 def _layer(spec: Spec, update: LayerFolder, index: int) -> NDArray[np.int32]:

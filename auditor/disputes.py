@@ -152,22 +152,18 @@ def settle_requests(federation: Federation, requests: LeafRequests) -> Iterator[
 
 def challenge_open(audit: Audit) -> list[str]:
     """Judge the newest round if its challenge window is open; return the results as lines."""
-    # A new look at the chain: `audit` may have taken long, and its window may have closed.
+    where = ""
     try:
-        return _challenge_open(Audit(audit.federation, audit.store, audit.folder, audit.cache))
+        # A new look at the chain: `audit` may have taken long, and its window may have closed.
+        fresh = Audit(audit.federation, audit.store, audit.folder, audit.cache)
+        newest = max(fresh.history.rounds, default=RoundId(0))
+        if not newest or fresh.federation.status(newest) is not Status.CHALLENGE:
+            return ["no proposal is open to challenge"]
+        open_requests = fresh.history.rounds[newest].open_requests
+        settled = list(settle_requests(fresh.federation, open_requests))
+        if settled:  # the history that was read is out of date now
+            return settled
+        where = f"round {newest}: "
+        return [line for line, _ in judge(fresh, fresh.context(newest))]
     except CommonweightError as error:
-        return [f"cannot judge now: {error}"]
-
-
-def _challenge_open(audit: Audit) -> list[str]:
-    newest = max(audit.history.rounds, default=RoundId(0))
-    if not newest or audit.federation.status(newest) is not Status.CHALLENGE:
-        return ["no proposal is open to challenge"]
-    open_requests = audit.history.rounds[newest].open_requests
-    settled = list(settle_requests(audit.federation, open_requests))
-    if settled:  # the history that this audit has read is out of date now
-        return settled
-    try:
-        return [line for line, _ in judge(audit, audit.context(newest))]
-    except CommonweightError as error:
-        return [f"round {newest}: cannot judge now: {error}"]
+        return [f"{where}cannot judge now: {error}"]

@@ -155,9 +155,14 @@ def build_manifest(
 
     `digests` are the SHA-256 of its layer files, if known.
     """
+
+    def cid_of(path: Path) -> str:
+        with path.open("rb") as file:
+            return compute_cid(file)
+
     paths = folder.paths(spec)
     with ThreadPoolExecutor(_HASHES_AT_ONCE) as pool:
-        cids = list(pool.map(_file_cid, paths))
+        cids = list(pool.map(cid_of, paths))
     known = file_digests(paths) if digests is None else digests
     entries = [
         LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest.hex())
@@ -192,11 +197,12 @@ class Pinning:
 
     def begin(self, index: int) -> None:
         """Start pinning the file of layer `index`, which must be complete."""
-        self._cids[index] = self._pool.submit(self._add, index)
 
-    def _add(self, index: int) -> str:
-        with self._span.layer(index):
-            return self._store.add_file(self._folder.layer_path(index))
+        def add() -> str:
+            with self._span.layer(index):
+                return self._store.add_file(self._folder.layer_path(index))
+
+        self._cids[index] = self._pool.submit(add)
 
     def finish(self, manifest: Manifest) -> Digest:
         """Wait for every layer file, add the manifest, and return the manifest's digest.
@@ -326,8 +332,3 @@ def _check_manifest(raw: bytes, subject: Subject, published: Published) -> Manif
         kind=subject.kind,
         root=published.root,
     )
-
-
-def _file_cid(path: Path) -> str:
-    with path.open("rb") as file:
-        return compute_cid(file)

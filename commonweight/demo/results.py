@@ -21,7 +21,7 @@ from eth_utils.address import to_checksum_address
 
 from chain.events import RoundEvent
 from chain.federation import Federation, connect_federation
-from chain.history import History, RoundHistory
+from chain.history import RoundHistory
 from chain.location import FederationLocation
 from node.settings import ParticipantSettings
 from protocol.cid import raw_cid
@@ -38,6 +38,12 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     lines = list(progress(run))
     evaluated = [line.event for line in lines if isinstance(line.event, Evaluated)]
     losses = {each.round: each.loss for each in evaluated}
+    paid: Counter[str] = Counter()
+    for told in history.rounds.values():
+        for event in told.paid:
+            paid[event.participant] += event.amount
+        if told.finalized is not None and told.finalized.fee:
+            paid[told.finalized.aggregator] += told.finalized.fee
     return {
         "federation": location.address,
         "seed": seed,
@@ -50,7 +56,7 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
         "data": {
             line.who: line.event.facts() for line in lines if isinstance(line.event, DataRead)
         },
-        "paid": _paid(history),
+        "paid": dict(paid),
         "names": names(run),
     }
 
@@ -170,13 +176,3 @@ def _reported(lines: list[Line], round_id: RoundId) -> dict[str, Any]:
 
 def _time(federation: Federation, event: RoundEvent) -> int:
     return int(federation.w3.eth.get_block(event.block_number)["timestamp"])
-
-
-def _paid(history: History) -> dict[str, int]:
-    paid: Counter[str] = Counter()
-    for told in history.rounds.values():
-        for event in told.paid:
-            paid[event.participant] += event.amount
-        if told.finalized is not None and told.finalized.fee:
-            paid[told.finalized.aggregator] += told.finalized.fee
-    return dict(paid)

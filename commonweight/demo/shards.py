@@ -15,7 +15,6 @@ from storage.files import write_atomically
 from training.examples import (
     Example,
     Fields,
-    Loaded,
     example_lines,
     load,
     read_examples,
@@ -72,19 +71,16 @@ def _share_out(data: DataSection, seed: int, files: dict[str, Path], held_out: P
         # Copies of public examples are left out too: training on them would spoil the evaluation.
         held = {text_digest(loaded.examples[number]) for number in public}
         numbers = [n for n, each in enumerate(loaded.examples) if text_digest(each) not in held]
-    parts = _parts(data, loaded, numbers, seed)
+    participants, groups = len(data.names), [loaded.groups[number] for number in numbers]
+    parts: Parts
+    if partition.kind == "iid":
+        parts = partition_iid(len(numbers), participants, seed)
+    elif partition.kind == "field":
+        parts = partition_by_group(groups, participants)
+    else:
+        parts = partition_dirichlet(groups, participants, partition.alpha, seed, partition.smallest)
     for file, part in zip(files.values(), parts, strict=True):
         _write(file, [loaded.examples[numbers[index]] for index in part])
-
-
-def _parts(data: DataSection, loaded: Loaded, numbers: Sequence[int], seed: int) -> Parts:
-    partition, participants = data.partition, len(data.names)
-    groups = [loaded.groups[number] for number in numbers]
-    if partition.kind == "iid":
-        return partition_iid(len(numbers), participants, seed)
-    if partition.kind == "field":
-        return partition_by_group(groups, participants)
-    return partition_dirichlet(groups, participants, partition.alpha, seed, partition.smallest)
 
 
 def _write(file: Path, examples: Sequence[Example]) -> None:
