@@ -78,6 +78,7 @@ def reveal(message: Message, context: Context) -> Message:
     federation = participant.federation
     confirmations = _settings(_settings_path(context)).confirmations
     state = federation.get_submission(round_id, participant.address).state
+    # Until mined blocks have ended the phase, others could commit to a copy of what is revealed.
     if state is SubmissionState.COMMITTED:
         half = federation.terms().reveal_seconds // 2
         deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)

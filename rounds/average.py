@@ -89,6 +89,7 @@ class Source(Protocol):
 
 class _MappedValues(MappedFile):
     def values(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return a view of the mapped bytes; nothing is copied."""
         return self.data[start:stop].view(STORED)
 
 
@@ -121,6 +122,7 @@ def stream_mean(
     memory = _Memory(step)
 
     def average(opened: Sequence[Values], slab: Slab) -> T:
+        """Average one slab into this thread's memory and return what `work` makes of it."""
         with span.layer(slab.layer) as meter:
             meter.add(read=(slab.stop - slab.start) * len(opened))
             mean = memory.mean[: (slab.stop - slab.start) // STORED.itemsize]
@@ -133,6 +135,7 @@ def stream_mean(
     pending: deque[tuple[Slab, ExitStack, Future[T]]] = deque()
 
     def oldest() -> tuple[Slab, T]:
+        """Wait for the oldest slab, close its layer's files after the last one, and return it."""
         slab, files, future = pending.popleft()
         result = future.result()
         # Slabs end in order here, so nothing reads this layer any more.
@@ -212,6 +215,7 @@ def write_mean(
     target.path.mkdir(parents=True, exist_ok=True)
 
     def write(slab: Slab, mean: NDArray[np.int32]) -> list[Subtree]:
+        """Write a slab's mean to its file and return its subtrees."""
         # In the thread that averaged the slab, while it is in that core's cache.
         data = mean.view(np.uint8).data
         write_slab(layout, target, slab, data)

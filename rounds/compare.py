@@ -53,6 +53,7 @@ def first_wrong_value(
     """
 
     def compare(slab: Slab, mean: NDArray[np.int32]) -> WrongValue | None:
+        """Return the first wrong value of one slab."""
         found = _read(model, slab.layer, slab.start, mean.size)
         wrong = np.flatnonzero(mean != found)
         if not wrong.size:

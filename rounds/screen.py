@@ -51,6 +51,7 @@ def screen(
     span = current()  # the span belongs to this thread, not to those that screen
 
     def decide(reveal: Reveal) -> Screened:
+        """Run checks 1 to 9, which concern one update alone."""
         folder = context.update_folder(reveal.participant)
         try:
             # 1. The bytes are reachable. 2. to 4. The manifest is well-formed, of this round and

@@ -65,6 +65,7 @@ def app_report(progress: Path | None, state: Path, who: str) -> Report:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one JSON object."""
         entry = {"time": _time(record), "level": record.levelname.lower()}
         line: Line | None = getattr(record, "line", None)
         if line is not None:
@@ -76,6 +77,7 @@ class _Json(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of text."""
         line: Line | None = getattr(record, "line", None)
         head = f"{_time(record)} {record.levelname:<7}"
         if line is None:

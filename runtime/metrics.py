@@ -64,6 +64,7 @@ class _Bytes:
     """IPFS traffic, read at each request, since bytes move without an event."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the bytes sent and received so far."""
         family = CounterMetricFamily(
             "commonweight_ipfs_bytes", "Content sent to and received from IPFS.", labels=["way"]
         )
@@ -76,6 +77,7 @@ class _Phases:
     """The times that `commonweight profile` shows, of this process alone."""
 
     def collect(self) -> Iterator[SummaryMetricFamily]:
+        """Yield the number and the total seconds of each phase so far."""
         family = SummaryMetricFamily(
             "commonweight_phase_seconds", "Time taken by a phase.", labels=["phase"]
         )

@@ -123,6 +123,7 @@ def stopping_on_signals(service: Service, seconds: float = STOP_SECONDS) -> Iter
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        """Stop the service, and leave the block from wherever the main thread is."""
         service.stop()
         raise Stop
 
@@ -149,6 +150,7 @@ def _watching_for_signals(seconds: float) -> Iterator[None]:
     left = threading.Event()
 
     def watch() -> None:
+        """Read signal numbers until the pipe is closed; end the process after a fatal one."""
         while number := os.read(reader, 1):
             if number[0] in _SIGNALS and not left.wait(seconds):
                 # Not sys.exit, which only ends this thread. 0: a stop on request is no failure.
