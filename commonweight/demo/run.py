@@ -98,9 +98,12 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         endpoints = wait_for_devnet()
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
         follower = _Follower(progress, on_line)
-        while not follower.follow():
-            # Once more after Flower has ended: its last lines may say that all went well.
-            if flwr.poll() is not None and not follower.follow():
+        while True:
+            # Asked before the lines are read: the last of them may say that all went well.
+            has_ended = flwr.poll() is not None
+            if follower.follow():
+                break
+            if has_ended:
                 raise Unavailable(
                     f"Flower's run ended early: see {run / 'flower' / 'run.log'}", service="flower"
                 )
