@@ -119,7 +119,7 @@ def test_without_demands_in_the_terms_withheld_bytes_are_reported(tmp_path: Path
         round_id = withheld_model(world)
         lines = watched(world, looks=3)
         assert any("the proposed model is the weighted mean" in line for line in lines), lines
-        words = "nothing to show to the contract, and the terms let nobody request leaves"
+        words = "nothing to show to the contract, and the terms do not allow leaf requests"
         assert any(words in line for line in lines), lines
         world.travel(WINDOW)
         assert world.settle(round_id) is Status.FINALIZED
