@@ -114,7 +114,7 @@ def test_an_update_wrongly_rejected_is_reported(world: World) -> None:
     assert_bonded(world)
 
 
-def test_without_demands_in_the_terms_withheld_bytes_are_reported(tmp_path: Path) -> None:
+def test_without_leaf_requests_in_the_terms_withheld_bytes_are_reported(tmp_path: Path) -> None:
     with World(tmp_path, challenge_seconds=WINDOW) as world:
         round_id = withheld_model(world)
         lines = watched(world, looks=3)
