@@ -28,8 +28,9 @@ from aggregator.responder import Held, Responder
 from chain.federation import Federation
 from chain.history import RoundHistory
 from chain.phases import await_end
-from chain.records import AggregatorState, Model, Status, SubmissionState
-from chain.reverts import Reverted
+from chain.records import Model
+from contracts.enums import AggregatorState, Status, SubmissionState
+from contracts.reverts import Reverted
 from profiling.recorder import Recorder
 from protocol.errors import Misconfigured
 from protocol.spec import Spec

@@ -12,9 +12,9 @@ from aggregator.settings import AggregatorSettings
 from chain.federation import connect_federation
 from chain.location import FederationLocation
 from chain.phases import check_confirmations, is_settled
-from chain.records import AggregatorState, Status
-from chain.transactions import SendingLimits
-from chain.wallet import Wallet
+from contracts.enums import AggregatorState, Status
+from ethereum.transactions import SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime import events

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from chain.records import AggregatorState
+from contracts.enums import AggregatorState
 from protocol.errors import Misconfigured
 from runtime.preflight import Finding, Preflight
 

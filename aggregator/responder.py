@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chain.federation import Federation
 from chain.leaf_requests import settle_unanswered
 from chain.records import Leaf
-from chain.reverts import Reverted
+from contracts.reverts import Reverted
 from protocol.errors import CommonweightError, Rejected, Unavailable
 from protocol.spec import Spec
 from protocol.tree import is_proof_valid

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from aggregator.aggregator import Aggregator
 from aggregator.leader import open_aggregator
 from aggregator.settings import AggregatorSettings
-from chain.wallet import load_keystore, read_password
+from ethereum.wallet import load_keystore, read_password
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId
 from runtime import events

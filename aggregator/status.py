@@ -3,7 +3,7 @@
 from typing import Any
 
 from chain.events import AggregatorSlashed, Finalized
-from chain.records import AggregatorState
+from contracts.enums import AggregatorState
 from protocol.types import format_tokens
 from runtime.settings import RoleSettings
 from runtime.status import describe_process, describe_round, open_federation, print_process

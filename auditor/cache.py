@@ -31,7 +31,7 @@ import profiling
 import protocol
 import rounds
 import storage
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from chain.event_log import ReadUpTo, block_hash
 from chain.events import EVENT_TYPES, FederationEvent
 from chain.federation import Federation
@@ -128,12 +128,14 @@ class AuditCache:
 
     # ------------------------------------------------------------------ checks
 
-    def read_round(self, history: RoundHistory, before: Model) -> list[Verified] | None:
+    def read_round(self, history: RoundHistory, before: Model) -> list[CheckResult] | None:
         """Return the checks of a round that passed before; None when it has to be recomputed."""
         record = self._read(self._round_path(history.round_id), self._round_key(history, before))
         return None if record is None else [_verified(each) for each in record["checks"]]
 
-    def write_round(self, history: RoundHistory, before: Model, checks: Sequence[Verified]) -> None:
+    def write_round(
+        self, history: RoundHistory, before: Model, checks: Sequence[CheckResult]
+    ) -> None:
         """Cache the checks of a finalized round, all of which passed."""
         assert history.finalized is not None
         assert all(check.passed for check in checks)
@@ -143,12 +145,12 @@ class AuditCache:
         }
         self._write(self._round_path(history.round_id), record)
 
-    def read_model(self, model: Model) -> Verified | None:
+    def read_model(self, model: Model) -> CheckResult | None:
         """Return the initial model's check if it passed before, or None."""
         record = self._read(self._model_path(), self._model_key(model))
         return None if record is None else _verified(record["check"])
 
-    def write_model(self, model: Model, check: Verified) -> None:
+    def write_model(self, model: Model, check: CheckResult) -> None:
         """Cache the check of the initial model, which passed."""
         assert check.passed
         record = {"key": self._model_key(model), "check": asdict(check)}
@@ -224,8 +226,8 @@ def _event_as_json(event: FederationEvent) -> dict[str, Any]:
     return {"event": type(event).__name__, **event.model_dump(mode="json")}
 
 
-def _verified(fields: dict[str, Any]) -> Verified:
-    return Verified(**fields)
+def _verified(fields: dict[str, Any]) -> CheckResult:
+    return CheckResult(**fields)
 
 
 def _digest(text: str) -> str:

@@ -10,7 +10,7 @@ from storage.ipfs import Contradiction
 
 
 @dataclass(frozen=True)
-class Verified:
+class CheckResult:
     """A claim that was checked, with its section of docs/protocol.md, its round and the result.
 
     `round_id` is None when the claim is about the whole federation. `passed` is None when it could
@@ -28,7 +28,7 @@ class Verified:
     @classmethod
     def refused(
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
-    ) -> "Verified":
+    ) -> "CheckResult":
         """Return a check that ended in an error: unchecked if another try may pass, else failed."""
         # A contradiction is unavailability that no other try ends: the manifest lies about its own
         # files, and that is its author's fault.

@@ -18,9 +18,9 @@ from chain.events import DepositReturned, ProposalRefuted, Proposed
 from chain.federation import Federation
 from chain.history import LeafRequests
 from chain.leaf_requests import settle_unanswered
-from chain.records import Status
-from chain.reverts import Reverted
-from chain.transactions import Receipt
+from contracts.enums import Status
+from contracts.reverts import Reverted
+from ethereum.transactions import Receipt
 from protocol.errors import CommonweightError, Unavailable
 from protocol.reveal import Reveal
 from protocol.types import RoundId

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from auditor.cache import software_digest
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.accounts import Accounts
 from chain.history import RoundHistory
@@ -28,7 +28,7 @@ class RoundFinding:
 
     history: RoundHistory
     asked: frozenset[Address]
-    checks: tuple[Verified, ...]
+    checks: tuple[CheckResult, ...]
     from_cache: bool
 
     @property
@@ -86,7 +86,7 @@ class Findings:
     versions: Mapping[str, str]
     terms: Terms
     spec: Spec | None
-    checks: tuple[Verified, ...]
+    checks: tuple[CheckResult, ...]
     rounds: tuple[RoundFinding, ...]
     accounts: Accounts
     challenges: tuple[str, ...] | None = None
@@ -127,7 +127,7 @@ class Findings:
 
 def collect(
     audit: Audit,
-    checks: Sequence[Verified],
+    checks: Sequence[CheckResult],
     *,
     rounds: Collection[RoundId] | None,
     made_at: datetime,

@@ -20,7 +20,7 @@ from auditor.averaged import Averaged, Posted, WrongLeaf
 from auditor.replay import Audit
 from auditor.search import compute_digests_root, narrow
 from chain.events import AvailabilityChallenged, Proposed
-from chain.reverts import Reverted
+from contracts.reverts import Reverted
 from protocol.errors import Misconfigured
 from protocol.types import Digest
 from rounds.context import RoundContext

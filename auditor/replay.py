@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from auditor.cache import AuditCache
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.downloads import Downloads
 from auditor.rules import (
     check_commitments,
@@ -29,7 +29,7 @@ from chain.event_log import MissingLogs, block_hash
 from chain.federation import Federation
 from chain.history import History, RoundHistory
 from chain.records import Model
-from chain.rpc import plain_errors
+from ethereum.rpc import plain_errors
 from protocol.checks import Check
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
@@ -82,7 +82,7 @@ class Audit:
             federation.event_log.begin_with(*known)
         self._look()
 
-    def run(self, rounds: Collection[RoundId] | None = None) -> Iterator[Verified]:
+    def run(self, rounds: Collection[RoundId] | None = None) -> Iterator[CheckResult]:
         """Yield every check as it is made, in the order of the rounds.
 
         With `rounds`, check the spec, each of these rounds with its model before, and the tokens,
@@ -115,7 +115,7 @@ class Audit:
                 held = error
         if isinstance(held, Unavailable):
             claim = "the contract holds and owes what its events say"
-            yield Verified.refused("§9", None, claim, held)
+            yield CheckResult.refused("§9", None, claim, held)
         else:
             yield from check_tokens(self.history.accounts, held)
 
@@ -226,7 +226,7 @@ class Audit:
             if rounds is None or round_id in rounds
         ]
 
-    def _check_rounds(self, plan: Sequence[RoundContext]) -> Iterator[Verified]:
+    def _check_rounds(self, plan: Sequence[RoundContext]) -> Iterator[CheckResult]:
         """Recompute the rounds that are not in the cache, while the next updates are fetched."""
         kept = [
             self.cache.read_round(each.told, each.model) if self.cache else None for each in plan
@@ -247,7 +247,7 @@ class Audit:
                 yield check
             self._finish(context, made)
 
-    def _finish(self, context: RoundContext, checks: Sequence[Verified]) -> None:
+    def _finish(self, context: RoundContext, checks: Sequence[CheckResult]) -> None:
         """Cache the result of a round that cannot change any more, and drop the round's files."""
         finalized = context.told.finalized
         screened = self._screened.get((context.round_id, context.model), [])
@@ -263,12 +263,12 @@ class Audit:
             self.cache.write_round(context.told, context.model, checks)
         self._downloads.drop(context, Model(finalized.root, finalized.manifest))
 
-    def _check_spec(self) -> tuple[Verified, Spec | None]:
+    def _check_spec(self) -> tuple[CheckResult, Spec | None]:
         section, claim = "§5", "the spec is the one the contract pins"
         try:
             spec = self.spec()
         except CommonweightError as error:
-            return Verified.refused(section, None, claim, error), None
+            return CheckResult.refused(section, None, claim, error), None
         leaf_values = spec.encoding.leaf_values
         found = (spec.leaf_count, spec.tree_depth, leaf_values, spec.sampling_fraction)
         terms = self.terms
@@ -279,17 +279,19 @@ class Audit:
                 f"leaves, depth, values per leaf and sampling are {found}, the contract's are"
                 f" {fixed}"
             )
-        return Verified(section, None, claim, found == fixed, detail), spec
+        return CheckResult(section, None, claim, found == fixed, detail), spec
 
-    def _check_held_out(self, spec: Spec) -> Verified:
+    def _check_held_out(self, spec: Spec) -> CheckResult:
         claim = "the held-out set is the one the spec pins"
         try:
             data = self.store.get_block(parse_digest(spec.evaluation_digest))
         except CommonweightError as error:
-            return Verified.refused("§5", None, claim, error)
-        return Verified("§5", None, claim, True, f"{spec.evaluation_digest}, {len(data):,} bytes")
+            return CheckResult.refused("§5", None, claim, error)
+        return CheckResult(
+            "§5", None, claim, True, f"{spec.evaluation_digest}, {len(data):,} bytes"
+        )
 
-    def check_round(self, context: RoundContext) -> Iterator[Verified]:
+    def check_round(self, context: RoundContext) -> Iterator[CheckResult]:
         """Yield the checks of one round; without a proposal or settlement, those that are possible.
 
         Numbered like docs/protocol.md: commitments (§8), model (§4), verdicts (§6), average (§7),
@@ -335,7 +337,7 @@ class Audit:
 
     def _check_average(
         self, context: RoundContext, proposed: Model, screened: Sequence[Screened]
-    ) -> Verified:
+    ) -> CheckResult:
         assert context.told.proposed is not None
         accepted = [s for s in screened if s.verdict.is_accepted]
         round_id = context.round_id
@@ -345,28 +347,30 @@ class Audit:
         if unseen:
             claim = "the proposed model is the weighted mean of the updates it accepts"
             detail = f"bytes of {len(unseen)} updates are missing here"
-            return Verified("§7", round_id, claim, None, detail)
+            return CheckResult("§7", round_id, claim, None, detail)
         if not accepted:
             claim = "without an accepted update the model stayed as it was"
-            return Verified("§7", round_id, claim, proposed == context.model, proposed.root.hex())
+            return CheckResult(
+                "§7", round_id, claim, proposed == context.model, proposed.root.hex()
+            )
         claim = f"the proposed model is the weighted mean of {len(accepted)} updates"
         try:
             model = self.fetch_model(context, proposed)
         except CommonweightError as error:
-            return Verified.refused("§7", round_id, claim, error)
+            return CheckResult.refused("§7", round_id, claim, error)
         weights = [s.verdict.weight for s in accepted]
         wrong = first_wrong_value(context.spec, [s.folder for s in accepted], weights, model)
         detail = f"model {proposed.root.hex()}" if wrong is None else str(wrong)
-        return Verified("§7", round_id, claim, wrong is None, detail, wrong)
+        return CheckResult("§7", round_id, claim, wrong is None, detail, wrong)
 
-    def _check_model(self, context: RoundContext, model: Model, claim: str) -> Verified:
+    def _check_model(self, context: RoundContext, model: Model, claim: str) -> CheckResult:
         try:
             self.fetch_model(context, model)
         except CommonweightError as error:
-            return Verified.refused("§4", None, claim, error)
-        return Verified("§4", None, claim, True, model.root.hex())
+            return CheckResult.refused("§4", None, claim, error)
+        return CheckResult("§4", None, claim, True, model.root.hex())
 
-    def _check_initial_model(self, spec: Spec) -> Verified:
+    def _check_initial_model(self, spec: Spec) -> CheckResult:
         # As a participant of the first round finds it, whether that round was opened or not.
         first = RoundHistory(RoundId(1))
         model = History().model_before(first.round_id, self.terms)

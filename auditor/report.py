@@ -9,7 +9,7 @@ everything but our own markup is escaped (`auditor.markup`).
 from datetime import UTC
 from typing import Final
 
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.findings import Findings, RoundFinding, token_totals
 from auditor.markup import Html, element, facts, joined, page, table
 from protocol.checks import Check
@@ -72,7 +72,7 @@ def _cached(findings: Findings) -> str | None:
     )
 
 
-def _wrong(findings: Findings) -> list[Verified]:
+def _wrong(findings: Findings) -> list[CheckResult]:
     return [check for check in findings.checks if check.wrong_value is not None]
 
 
@@ -195,7 +195,7 @@ def _verdict(verdict: Verdict | None) -> object:
     return element("span", f"rejected by check {verdict.reason} ({name})", class_="bad")
 
 
-def _checks(checks: list[Verified]) -> Html:
+def _checks(checks: list[CheckResult]) -> Html:
     header = [("section", "short"), ("result", "short"), ("claim", ""), ("recomputed", "")]
     rows: list[list[object]] = [
         [

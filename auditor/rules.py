@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from chain.history import RoundHistory
 from chain.records import Terms
 from protocol.checks import Check
@@ -13,17 +13,17 @@ from protocol.verdict import Verdict
 from rounds.screen import Screened
 
 
-def check_eligible(terms: Terms, history: RoundHistory) -> Verified:
+def check_eligible(terms: Terms, history: RoundHistory) -> CheckResult:
     """Check that the seed drew everybody who committed."""
     seed, fraction = history.opened.seed, terms.sampling_fraction
     strangers = [
         e.participant for e in history.committed if not is_eligible(seed, e.participant, fraction)
     ]
     claim = f"the seed drew all {len(history.committed)} participants that committed"
-    return Verified("§8", history.round_id, claim, not strangers, ", ".join(strangers))
+    return CheckResult("§8", history.round_id, claim, not strangers, ", ".join(strangers))
 
 
-def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Verified]:
+def check_commitments(federation: Address, history: RoundHistory) -> Iterator[CheckResult]:
     """Check that each reveal opens its commitment."""
     # The contract has checked it, but these logs come from a node that may lie.
     committed = {e.participant: e.commitment for e in history.committed}
@@ -34,20 +34,20 @@ def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Ve
         # The contract stores the first 31 bytes, so that a submission fits into one slot.
         is_same = opened[:31] == committed.get(e.participant, Digest(b""))[:31]
         claim = f"{e.participant} revealed what it committed to"
-        yield Verified("§8", e.round, claim, is_same, f"update {e.root.hex()}")
+        yield CheckResult("§8", e.round, claim, is_same, f"update {e.root.hex()}")
 
 
-def report_refuted(history: RoundHistory) -> Iterator[Verified]:
+def report_refuted(history: RoundHistory) -> Iterator[CheckResult]:
     """Yield each refuted proposal as a check that passed: the contract has settled it."""
     for event in history.refuted:
         claim = f"a proposal of {event.aggregator} was refuted and is void"
         detail = f"model {event.root.hex()}, by {event.challenger}"
-        yield Verified("§11", history.round_id, claim, True, detail)
+        yield CheckResult("§11", history.round_id, claim, True, detail)
 
 
 def check_verdicts(
     round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
-) -> Iterator[Verified]:
+) -> Iterator[CheckResult]:
     """Check that each proposed verdict is the one that we come to.
 
     A verdict on bytes that are not available here stays unchecked.
@@ -58,16 +58,16 @@ def check_verdicts(
         mine = ours.get(verdict.participant)
         if mine is None:
             claim = f"{verdict.participant} has a verdict without a reveal"
-            yield Verified("§6", round_id, claim, False, "")
+            yield CheckResult("§6", round_id, claim, False, "")
             continue
         claim = f"{verdict.participant} was rightly {_said(verdict)}"
         if verdict.participant in unseen:
-            yield Verified("§6", round_id, claim, None, mine.reason)
+            yield CheckResult("§6", round_id, claim, None, mine.reason)
             continue
         detail = f"root {mine.reveal.root.hex()}" if mine.verdict.is_accepted else mine.reason
         if mine.verdict != verdict:
             detail = f"it should have been {_said(mine.verdict)}. {detail}"
-        yield Verified("§6", round_id, claim, mine.verdict == verdict, detail)
+        yield CheckResult("§6", round_id, claim, mine.verdict == verdict, detail)
 
 
 def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> list[Address]:
@@ -76,7 +76,7 @@ def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> li
     return [v.participant for v in proposed if v.participant in ours if v.reason != Check.REACHABLE]
 
 
-def check_payouts(terms: Terms, history: RoundHistory) -> Verified:
+def check_payouts(terms: Terms, history: RoundHistory) -> CheckResult:
     """Check that a finalized round paid what its verdicts call for."""
     assert history.proposed is not None
     assert history.finalized is not None
@@ -89,7 +89,7 @@ def check_payouts(terms: Terms, history: RoundHistory) -> Verified:
     is_right = paid == due and history.finalized.fee == fee
     claim = f"{len(paid)} participants were paid by weight, and the aggregator its fee"
     detail = f"{sum(paid.values()) + history.finalized.fee:,} token units"
-    return Verified("§9", history.round_id, claim, is_right, detail)
+    return CheckResult("§9", history.round_id, claim, is_right, detail)
 
 
 def _said(verdict: Verdict) -> str:

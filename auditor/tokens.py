@@ -6,7 +6,7 @@ in = credited + escrowed + staked + bonded + deposited + withdrawn
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from chain.accounts import Accounts
 from chain.federation import Federation
 from protocol.types import Address
@@ -44,17 +44,17 @@ def read_holdings(federation: Federation, accounts: Accounts, block: int) -> Hol
     )
 
 
-def check_tokens(accounts: Accounts, holdings: Holdings) -> Iterator[Verified]:
+def check_tokens(accounts: Accounts, holdings: Holdings) -> Iterator[CheckResult]:
     """Check that the events add up, and that contract and token agree with them."""
     claim = "tokens in = credited + escrowed + staked + bonded + deposited + withdrawn"
     adds_up = accounts.received == accounts.held + accounts.withdrawn
-    yield Verified("§9", None, claim, adds_up, f"{accounts.received:,} token units came in")
+    yield CheckResult("§9", None, claim, adds_up, f"{accounts.received:,} token units came in")
     # At least: tokens that somebody sends to the contract directly stay there for ever.
     claim = "the contract holds what its events say"
     detail = f"{holdings.balance:,} token units, {accounts.held:,} by the events"
-    yield Verified("§9", None, claim, holdings.balance >= accounts.held, detail)
+    yield CheckResult("§9", None, claim, holdings.balance >= accounts.held, detail)
     claim = (
         f"escrow, deposits and the credit of {len(accounts.credited)} accounts are as the events"
         " say"
     )
-    yield Verified("§9", None, claim, holdings.agree_with(accounts), "")
+    yield CheckResult("§9", None, claim, holdings.agree_with(accounts), "")

@@ -17,7 +17,7 @@ from auditor.replay import Audit
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.records import Status
+from contracts.enums import Status
 from protocol.errors import CommonweightError
 from protocol.types import Address
 from storage.ipfs import ContentStore

@@ -33,7 +33,8 @@ import numpy as np
 from auditor.replay import Audit
 from chain.events import Committed, Created, FederationEvent, Proposed, Revealed, RoundOpened
 from chain.federation import Federation
-from chain.records import Outcome, Round, Terms
+from chain.records import Round, Terms
+from contracts.enums import Outcome
 from protocol.average import weighted_mean
 from protocol.commitment import compute_commitment
 from protocol.encoding import STORED

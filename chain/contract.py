@@ -10,9 +10,9 @@ from web3 import Web3
 from web3.contract import Contract
 from web3.exceptions import MismatchedABI, Web3ValidationError
 
-from chain.rpc import plain_errors
-from chain.transactions import Receipt, Sender
 from contracts.compiler import load_artifact
+from ethereum.rpc import plain_errors
+from ethereum.transactions import Receipt, Sender
 from protocol.errors import Misconfigured
 from protocol.types import Address
 

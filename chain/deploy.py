@@ -7,10 +7,10 @@ from web3 import Web3
 
 from chain.federation import Federation
 from chain.records import Terms
-from chain.rpc import plain_errors
 from chain.token import Erc20
-from chain.transactions import Receipt, Sender
 from contracts.compiler import load_artifact
+from ethereum.rpc import plain_errors
+from ethereum.transactions import Receipt, Sender
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address, TokenUnits
 

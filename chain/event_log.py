@@ -13,8 +13,9 @@ from web3 import Web3
 
 from chain.events import FederationEvent, read_events
 from chain.history import History, RoundHistory
-from chain.records import Outcome, Round
-from chain.rpc import plain_errors
+from chain.records import Round
+from contracts.enums import Outcome
+from ethereum.rpc import plain_errors
 from protocol.errors import Unavailable
 from protocol.types import Address, RoundId, TokenUnits
 

@@ -25,9 +25,9 @@ from web3.contract.base_contract import BaseContractEvent
 from web3.exceptions import InvalidEventABI, LogTopicError, MismatchedABI, Web3RPCError
 from web3.types import FilterParams, LogReceipt
 
-from chain.names import snake_case
-from chain.rpc import RateLimited, TimedOut, error_message, plain_errors
 from contracts.compiler import load_artifact
+from contracts.names import snake_case
+from ethereum.rpc import RateLimited, TimedOut, error_message, plain_errors
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import Verdict

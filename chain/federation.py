@@ -7,7 +7,7 @@
 Reads are of the latest mined block. `now` returns a client whose reads, counts and logs are all of
 one block; single reads take `block`. Only the time of the next block is read at "pending", since a
 transaction in the pool may still be replaced (docs/decisions/0012-decisions-on-mined-blocks.md).
-Writes wait for the receipt and raise `chain.reverts.Reverted` with the contract's error, sent or
+Writes wait for the receipt and raise `contracts.reverts.Reverted` with the contract's error, sent or
 not. contracts/src/Federation.sol documents what each call does and requires, docs/protocol.md the
 digests.
 """
@@ -25,23 +25,22 @@ from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, re
 from chain.history import History
 from chain.location import FederationLocation
 from chain.records import (
-    AggregatorState,
     AvailabilityRequest,
     Leaf,
     Model,
     OpenedUpdate,
     Participant,
     Round,
-    Status,
     Submission,
     Terms,
 )
-from chain.reverts import Reverted, known_errors
-from chain.rpc import connect, plain_errors
 from chain.token import Erc20
-from chain.transactions import Receipt, Sender, SendingLimits
-from chain.wallet import Wallet
 from contracts.compiler import load_artifact
+from contracts.enums import AggregatorState, Status
+from contracts.reverts import Reverted, known_errors
+from ethereum.rpc import connect, plain_errors
+from ethereum.transactions import Receipt, Sender, SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, WrongBytes
 from protocol.reveal import Reveal
 from protocol.tree import is_proof_valid
@@ -105,7 +104,7 @@ class Federation(ContractClient):
     def next_time(self) -> UnixTime:
         """Return the time that the node expects of the next block, to compare deadlines with."""
         # The latest block may be old on a chain that mines only on demand. Where a node does not
-        # serve "pending", the connection supplies a block (chain/rpc.py).
+        # serve "pending", the connection supplies a block (ethereum/rpc.py).
         with plain_errors():
             return UnixTime(self.w3.eth.get_block("pending")["timestamp"])
 
@@ -437,7 +436,7 @@ def connect_federation(
 ) -> Federation:
     """Return the federation at `location`, after checking that the RPC serves its chain.
 
-    `limits`, `journal` and `report` are the sender's, see chain/transactions.py.
+    `limits`, `journal` and `report` are the sender's, see ethereum/transactions.py.
     """
     w3 = connect(location.rpc_url, chain_id=location.chain_id)
     sender = None if wallet is None else Sender(w3, wallet, limits, journal, report)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from chain.events import AvailabilityChallenged, FederationEvent
 from chain.federation import Federation
 from chain.history import LeafRequests
-from chain.reverts import Reverted
+from contracts.reverts import Reverted
 
 # In this order: an answer may still come in time; somebody else has settled or answered it.
 _NOTHING_TO_SETTLE = frozenset({"LeafNotLate", "NotDemanded"})

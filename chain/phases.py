@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 from chain.events import FederationEvent
 from chain.federation import Federation
-from chain.records import Status
-from chain.rpc import plain_errors
+from contracts.enums import Status
+from ethereum.rpc import plain_errors
 from protocol.errors import Misconfigured
 from protocol.types import Address, RoundId, UnixTime
 

@@ -3,8 +3,8 @@
 from web3 import Web3
 
 from chain.contract import ContractClient
-from chain.transactions import Receipt, Sender
-from chain.wallet import Wallet
+from ethereum.transactions import Receipt, Sender
+from ethereum.wallet import Wallet
 from protocol.types import Address, TokenUnits
 
 
@@ -12,7 +12,7 @@ class Erc20(ContractClient):
     """The token at `address`. Without a wallet it can only be read.
 
     Reads are of the latest block or of `block`; writes wait for the receipt and raise as
-    `chain.transactions.Sender.send` does.
+    `ethereum.transactions.Sender.send` does.
     """
 
     def __init__(self, w3: Web3, address: Address, wallet: Wallet | Sender | None = None) -> None:

@@ -17,9 +17,9 @@ from typing import Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.transactions import Sender
 from devnet import roles
 from devnet.accounts import CHAIN_ID
+from ethereum.transactions import Sender
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import TokenUnits
 from runtime.healthcheck import is_chain, is_ipfs

@@ -13,10 +13,10 @@ from typing import Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.records import AggregatorState
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet, load_keystore
+from contracts.enums import AggregatorState
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet, load_keystore
 from protocol.types import Address, TokenUnits
 from rounds.average import Mode
 from runtime.settings import write_toml

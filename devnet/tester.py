@@ -39,7 +39,7 @@ _MOST_BYTES: Final = 2_000_000  # of a request; anvil's limit
 
 
 def connect_tester() -> Web3:
-    """Return a connection, like `chain.rpc.connect`'s, to a new chain in this process."""
+    """Return a connection, like `ethereum.rpc.connect`'s, to a new chain in this process."""
     w3 = Web3(_InProcess(TesterChain()), middleware=[(AttributeDictMiddleware, "attrdict")])
     w3.ens = None
     return w3

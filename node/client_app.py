@@ -20,8 +20,8 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.clientapp import ClientApp
 
 from chain.phases import await_end
-from chain.records import Status, SubmissionState
-from chain.wallet import load_keystore, read_password
+from contracts.enums import Status, SubmissionState
+from ethereum.wallet import load_keystore, read_password
 from node.follower import open_participant
 from node.participant import Participant, Prepared
 from node.settings import ParticipantSettings

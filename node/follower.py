@@ -18,10 +18,10 @@ from typing import Final
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from chain.phases import check_confirmations, has_ended, is_settled
-from chain.records import Status, SubmissionState
-from chain.reverts import Reverted
-from chain.transactions import SendingLimits
-from chain.wallet import Wallet
+from contracts.enums import Status, SubmissionState
+from contracts.reverts import Reverted
+from ethereum.transactions import SendingLimits
+from ethereum.wallet import Wallet
 from node.participant import Participant
 from node.results import Standing, round_results, standing_of
 from node.settings import ParticipantSettings

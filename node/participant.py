@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chain.federation import Federation
-from chain.records import SubmissionState
-from chain.reverts import Reverted
+from contracts.enums import SubmissionState
+from contracts.reverts import Reverted
 from profiling.recorder import Recorder
 from protocol.commitment import compute_commitment
 from protocol.errors import CommonweightError

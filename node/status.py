@@ -3,7 +3,7 @@
 from typing import Any
 
 from chain.federation import Federation
-from chain.records import Status, SubmissionState
+from contracts.enums import Status, SubmissionState
 from node.results import round_results, standing_of
 from protocol.types import Address, RoundId, format_tokens
 from runtime.settings import RoleSettings

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from chain.wallet import Wallet
+from ethereum.wallet import Wallet
 from node.follower import Follower, open_participant
 from node.settings import ParticipantSettings
 from protocol.errors import CommonweightError, Misconfigured, Unavailable

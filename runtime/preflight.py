@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from chain.deploy import find_deployment_block
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.rpc import connect, plain_errors
-from chain.wallet import Wallet, load_keystore
+from ethereum.rpc import connect, plain_errors
+from ethereum.wallet import Wallet, load_keystore
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
 from protocol.types import Address, format_tokens, parse_address

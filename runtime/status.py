@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.records import Round, Status
-from chain.wallet import keystore_address
+from chain.records import Round
+from contracts.enums import Status
+from ethereum.wallet import keystore_address
 from protocol.types import Address, RoundId
 from runtime.progress import DOING
 from runtime.service import is_held

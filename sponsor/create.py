@@ -7,9 +7,9 @@ from typing import Any
 
 from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.types import format_tokens, parse_address
 from runtime.home import cache_folder

@@ -19,7 +19,7 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import Terms
 from chain.token import Erc20
-from chain.transactions import Sender
+from ethereum.transactions import Sender
 from protocol.canonical import sha256
 from protocol.encoding import encode_values
 from protocol.errors import Misconfigured

@@ -18,19 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.aggregator import Aggregator
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.deploy import deploy_federation, deploy_token
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.records import Status, Terms
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
+from chain.records import Terms
+from contracts.enums import Status
 from devnet.accounts import dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.tester import connect_tester
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from node.participant import Participant, TrainedUpdate
 from protocol.cid import raw_cid
 from protocol.encoding import encode_values
@@ -261,7 +262,7 @@ class World:
             if r["phase"] == "rejected"
         }
 
-    def audit(self) -> list[Verified]:
+    def audit(self) -> list[CheckResult]:
         """Audit from the chain and IPFS alone."""
         folder = self.folder / f"audit-{len(list(self.folder.glob('audit-*')))}"
         return list(Audit(self.client(), ContentStore(self.daemon.url), folder).run())

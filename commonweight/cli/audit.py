@@ -25,11 +25,11 @@ from commonweight.cli.options import (
 from protocol.errors import Unavailable
 
 if TYPE_CHECKING:
-    from auditor.check_result import Verified
+    from auditor.check_result import CheckResult
     from auditor.findings import Findings
     from auditor.replay import Audit
     from chain.federation import Federation
-    from chain.wallet import Wallet
+    from ethereum.wallet import Wallet
     from protocol.types import RoundId
     from storage.ipfs import ContentStore
 
@@ -204,7 +204,7 @@ def audited(
     """Return the federation that an audit was asked for, and where its content is had."""
     from chain.federation import Federation
     from chain.location import FederationLocation
-    from chain.rpc import connect
+    from ethereum.rpc import connect
     from protocol.types import parse_address
     from runtime.home import federation_file
     from storage.ipfs import ContentStore
@@ -255,7 +255,7 @@ def _workplace(
 
 def _run(
     start: "Callable[[], Audit]", rounds: "Collection[RoundId] | None", tell: Callable[[str], None]
-) -> "tuple[Audit, list[Verified]]":
+) -> "tuple[Audit, list[CheckResult]]":
     """Return an audit that ran to its end, and its checks; begins again after a reorganisation."""
     from auditor.replay import ChainChanged
 

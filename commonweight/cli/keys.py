@@ -22,7 +22,7 @@ def keys_new(file: Path, password_file: Path | None) -> None:
     \b
     Example: commonweight keys new wallet.json
     """
-    from chain.wallet import Wallet
+    from ethereum.wallet import Wallet
 
     wallet = Wallet.create()
     wallet.save_keystore(file, new_password(password_file))
@@ -35,7 +35,7 @@ def keys_new(file: Path, password_file: Path | None) -> None:
 @plain_failures
 def keys_import(file: Path, password_file: Path | None) -> None:
     """Encrypt a private key, asked for at the prompt, into FILE; print its address."""
-    from chain.wallet import Wallet
+    from ethereum.wallet import Wallet
 
     wallet = Wallet.from_key(click.prompt("Private key (hidden)", hide_input=True))
     wallet.save_keystore(file, new_password(password_file))

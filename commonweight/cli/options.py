@@ -12,7 +12,7 @@ import click
 from protocol.errors import CommonweightError
 
 if TYPE_CHECKING:
-    from chain.wallet import Wallet
+    from ethereum.wallet import Wallet
 
 P = ParamSpec("P")
 
@@ -65,7 +65,7 @@ def new_password(file: Path | None) -> str:
 
 def open_wallet(keystore: Path | None, password_file: Path | None) -> "Wallet":
     """Return the wallet of a keystore; its password is asked for where no file has it."""
-    from chain.wallet import load_keystore
+    from ethereum.wallet import load_keystore
 
     if keystore is None:
         fail("a challenge is a transaction: give --keystore FILE, and --password-file FILE")

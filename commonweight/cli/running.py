@@ -13,7 +13,7 @@ import click
 from protocol.errors import CommonweightError, Misconfigured
 
 if TYPE_CHECKING:
-    from chain.wallet import Wallet
+    from ethereum.wallet import Wallet
     from runtime.events import Report
     from runtime.service import Service
     from runtime.settings import RoleSettings
@@ -102,7 +102,7 @@ def wallet_opener(keystore: Path, password_file: Path | None) -> Callable[[], "W
     """Return a function that opens the keystore, with a password from the file or typed."""
 
     def open_wallet() -> "Wallet":
-        from chain.wallet import load_keystore, read_password
+        from ethereum.wallet import load_keystore, read_password
 
         if password_file is not None:
             return load_keystore(keystore, read_password(password_file))

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from chain.location import FederationLocation
-from chain.wallet import Wallet
 from commonweight.demo import results
 from commonweight.demo.shards import prepare_data
 from devnet import daemons, roles
 from devnet.accounts import CHAIN_ID
+from ethereum.wallet import Wallet
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec

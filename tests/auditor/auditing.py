@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from auditor.cache import AuditCache
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from protocol.types import Digest, RoundId
 from storage.ipfs import ContentStore
@@ -53,10 +53,10 @@ class Audited:
         self.cache = AuditCache(folder, client, confirmations)
         with self.cache.held():
             self.audit = Audit(client, self.store, self.cache.files, self.cache)
-            self.lines: list[Verified] = list(self.audit.run(rounds))
+            self.lines: list[CheckResult] = list(self.audit.run(rounds))
 
     @property
-    def failed(self) -> list[Verified]:
+    def failed(self) -> list[CheckResult]:
         return [line for line in self.lines if not line.passed]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from auditor.check_result import Verified
-from chain.records import Status
+from auditor.check_result import CheckResult
+from contracts.enums import Status
 from tests.world import World
 
 
@@ -18,7 +18,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="package")
-def fresh(played: World) -> list[Verified]:
+def fresh(played: World) -> list[CheckResult]:
     """What an audit without a cache finds."""
     lines = played.audit()
     assert all(line.passed for line in lines)

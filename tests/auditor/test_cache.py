@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from aggregator import aggregator as module
 from auditor.cache import AuditCache
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain import events as ev
-from chain.records import Status
+from contracts.enums import Status
 from protocol.checks import Check
 from protocol.errors import Misconfigured
 from protocol.manifest import Manifest
@@ -50,7 +50,7 @@ def bent(data: bytes, place: int, amount: int) -> bytes:
 
 
 def test_what_is_done_is_neither_fetched_nor_recomputed_again(
-    played: World, fresh: list[Verified], tmp_path: Path
+    played: World, fresh: list[CheckResult], tmp_path: Path
 ) -> None:
     first = Audited(played, tmp_path)
     # The initial model, three updates and a model a round.
@@ -67,7 +67,7 @@ def test_what_is_done_is_neither_fetched_nor_recomputed_again(
 
 
 def test_a_round_that_is_not_deep_enough_is_recomputed_from_the_bytes_at_hand(
-    played: World, fresh: list[Verified], tmp_path: Path
+    played: World, fresh: list[CheckResult], tmp_path: Path
 ) -> None:
     Audited(played, tmp_path, confirmations=1000)
     again = Audited(played, tmp_path, confirmations=1000)
@@ -76,7 +76,7 @@ def test_a_round_that_is_not_deep_enough_is_recomputed_from_the_bytes_at_hand(
     assert again.lines == fresh
 
 
-def test_one_round_alone(played: World, fresh: list[Verified], tmp_path: Path) -> None:
+def test_one_round_alone(played: World, fresh: list[CheckResult], tmp_path: Path) -> None:
     only = Audited(played, tmp_path, rounds={RoundId(2)})
     # The model before it, three updates, the model after it.
     assert only.store.fetched == LAYERS * 5
@@ -136,7 +136,7 @@ def kept(played: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @QUICK
 @given(which=st.integers(0, 100), place=st.integers(0, 10**6), amount=st.integers(0, 255))
 def test_a_damaged_record_is_made_again(
-    which: int, place: int, amount: int, played: World, fresh: list[Verified], kept: Path
+    which: int, place: int, amount: int, played: World, fresh: list[CheckResult], kept: Path
 ) -> None:
     records = sorted(kept.rglob("*.json"))
     assert len(records) == 4  # events, the initial model, two rounds
@@ -158,7 +158,7 @@ def test_a_damaged_layer_file_is_fetched_again(
     place: int,
     amount: int,
     played: World,
-    fresh: list[Verified],
+    fresh: list[CheckResult],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("damaged")

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 from eth_utils.crypto import keccak
 
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit, ChainChanged
 from auditor.watch import Watcher
 from chain.federation import Federation
-from chain.records import Status
-from chain.rpc import connect
 from commonweight.cli import main
+from contracts.enums import Status
+from ethereum.rpc import connect
 from tests.chain.scripted_node import Reply, Request, forward, refusal, scripted_node
 from tests.chain.stage import ask
 from tests.world import World
@@ -184,7 +184,7 @@ def test_no_state_is_read_once_the_checks_begin(played: World, tmp_path: Path) -
         return GONE if is_gone and block_of_call(request) else forward(played.rpc_url, request)
 
     with client_through(played, bend) as client:
-        lines: list[Verified] = []
+        lines: list[CheckResult] = []
         for line in Audit(client, played.store, tmp_path).run():
             is_gone = True
             lines.append(line)
@@ -199,7 +199,7 @@ def test_a_node_that_goes_away_takes_nothing_but_the_tokens(played: World, tmp_p
         return Reply(b"", 503) if is_gone else forward(played.rpc_url, request)
 
     with client_through(played, bend) as client:
-        lines: list[Verified] = []
+        lines: list[CheckResult] = []
         for line in Audit(client, played.store, tmp_path).run():
             is_gone = True
             lines.append(line)
@@ -208,7 +208,7 @@ def test_a_node_that_goes_away_takes_nothing_but_the_tokens(played: World, tmp_p
 
 
 def test_a_block_whose_state_is_gone_is_left_for_a_newer_one(
-    played: World, fresh: list[Verified], tmp_path: Path
+    played: World, fresh: list[CheckResult], tmp_path: Path
 ) -> None:
     """Reading the logs took longer than the node keeps the state of the block that was latest."""
     head = played.w3.eth.block_number
@@ -275,7 +275,7 @@ def test_a_reorganisation_that_undoes_nothing_is_no_matter(tmp_path: Path) -> No
         world.travel(10)
         audit = Audit(world.client(), world.store, tmp_path / "audit")
         before = audit.block_hash
-        lines: list[Verified] = []
+        lines: list[CheckResult] = []
         for line in audit.run():
             if not lines:
                 ask(world.w3, "evm_revert", snapshot)
@@ -292,7 +292,7 @@ def undo_a_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     left = [snapshot]
     real = Audit._check_held_out
 
-    def meanwhile(audit: Audit, spec: Any) -> Verified:
+    def meanwhile(audit: Audit, spec: Any) -> CheckResult:
         if left:
             ask(world.w3, "evm_revert", left.pop())
             world.travel(3000)

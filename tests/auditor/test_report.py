@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import aggregator as module
-from auditor.check_result import Verified, printable
+from auditor.check_result import CheckResult, printable
 from auditor.findings import Findings, collect
 from auditor.markup import element, page
 from auditor.replay import Audit
 from auditor.report import render
-from chain.records import Status
 from commonweight.cli import main
+from contracts.enums import Status
 from protocol.cid import raw_cid
 from protocol.types import RoundId
 from tests.disputes.lies import off_by_one
@@ -136,7 +136,7 @@ def test_everything_is_on_the_page(findings: Findings, played: World) -> None:
 def test_what_strangers_write_stays_text(findings: Findings, hostile: str) -> None:
     assert findings.spec is not None
     base = findings.spec.base_model.model_copy(update={"name": hostile, "revision": hostile})
-    checks = (Verified("§6", RoundId(1), hostile, False, hostile), *findings.checks)
+    checks = (CheckResult("§6", RoundId(1), hostile, False, hostile), *findings.checks)
     rounds = tuple(dataclasses.replace(r, checks=checks[:1]) for r in findings.rounds)
     bent = dataclasses.replace(
         findings,
@@ -158,7 +158,7 @@ def test_what_strangers_write_stays_text(findings: Findings, hostile: str) -> No
 
 @given(text=HOSTILE)
 def test_a_line_of_an_audit_is_one_line(text: str) -> None:
-    line = Verified("§6", None, text, False, text).line()
+    line = CheckResult("§6", None, text, False, text).line()
     assert line.isprintable()
     assert len(line.splitlines()) == 1
 

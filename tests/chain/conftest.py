@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from web3 import Web3
 
-from chain.rpc import connect
-from chain.wallet import Wallet
 from devnet.accounts import dev_keys
 from devnet.tester import connect_tester
+from ethereum.rpc import connect
+from ethereum.wallet import Wallet
 from tests.chain.anvil import running_anvil
 from tests.chain.stage import Stage, make_stage, undone
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from web3 import Web3
 
-from chain.transactions import Receipt
-from chain.wallet import Wallet
+from ethereum.transactions import Receipt
+from ethereum.wallet import Wallet
 from protocol.types import Address
 
 GWEI = 10**9

@@ -9,10 +9,11 @@ from web3 import Web3
 
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation, OpenedRound
-from chain.records import AggregatorState, Leaf, Terms
+from chain.records import Leaf, Terms
 from chain.token import Erc20
-from chain.transactions import Sender
-from chain.wallet import Wallet
+from contracts.enums import AggregatorState
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.commitment import compute_commitment
 from protocol.tree import compute_proof, compute_root, leaf_digests
 from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime

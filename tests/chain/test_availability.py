@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from chain.events import AvailabilityChallenged, DepositReturned, LeafPosted, ProposalRefuted
-from chain.records import AggregatorState, AvailabilityRequest, Leaf, RequestState, Status
-from chain.reverts import Reverted
-from chain.wallet import Wallet
+from chain.records import AvailabilityRequest, Leaf
+from contracts.enums import AggregatorState, RequestState, Status
+from contracts.reverts import Reverted
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, WrongBytes
 from protocol.reveal import Reveal
 from protocol.tree import compute_proof, compute_root, leaf_digest, node_digest

@@ -11,11 +11,11 @@ from web3 import Web3
 from chain import events as ev
 from chain.deploy import deploy_federation
 from chain.events import EVENT_TYPES, FederationEvent, events_in, read_events
-from chain.names import snake_case
-from chain.rpc import connect
-from chain.transactions import Receipt, Sender
-from chain.wallet import Wallet
 from contracts.compiler import load_artifact
+from contracts.names import snake_case
+from ethereum.rpc import connect
+from ethereum.transactions import Receipt, Sender
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.reveal import Reveal
 from protocol.types import Address, RoundId
@@ -343,7 +343,7 @@ def test_pages_grow_again_after_a_stretch_of_many_logs() -> None:
 
 
 def test_a_limited_rate_leaves_the_page_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.rpc._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("ethereum.rpc._FIRST_PAUSE_S", 0.001)
     left = [refusal(-32005, "rate limit exceeded")] * 8 + [Reply(b"", 429)] * 2
 
     def refuse(first: int, size: int) -> Reply | None:

@@ -11,25 +11,14 @@ import chain.federation
 from chain.deploy import deploy_federation
 from chain.events import AggregatorReplaced, AggregatorSlashed, Withdrawn
 from chain.federation import Federation
-from chain.names import snake_case
-from chain.records import (
-    AggregatorState,
-    AvailabilityRequest,
-    Leaf,
-    Model,
-    Outcome,
-    Participant,
-    Round,
-    Status,
-    Submission,
-    SubmissionState,
-    Terms,
-)
-from chain.reverts import Reverted
+from chain.records import AvailabilityRequest, Leaf, Model, Participant, Round, Submission, Terms
 from chain.token import Erc20
-from chain.transactions import Sender
-from chain.wallet import Wallet
 from contracts.compiler import load_artifact
+from contracts.enums import AggregatorState, Outcome, Status, SubmissionState
+from contracts.names import snake_case
+from contracts.reverts import Reverted
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.commitment import compute_update_digest, is_eligible
 from protocol.errors import Misconfigured
 from protocol.payout import compute_payouts

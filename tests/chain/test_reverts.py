@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.deploy import deploy_federation
-from chain.records import AggregatorState, Status, SubmissionState
-from chain.revert_texts import TEXTS
-from chain.reverts import UNKNOWN, Reverted, decode_revert
-from chain.transactions import Sender
-from chain.wallet import Wallet
 from contracts.compiler import load_artifact
+from contracts.enums import AggregatorState, Status, SubmissionState
+from contracts.revert_texts import TEXTS
+from contracts.reverts import UNKNOWN, Reverted, decode_revert
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.types import Address, RoundId, TokenUnits
 from protocol.verdict import Verdict
 from tests.chain.stage import (

@@ -14,9 +14,9 @@ from eth_abi.abi import encode
 from web3 import Web3
 
 from chain.federation import Federation
-from chain.reverts import Reverted
-from chain.rpc import RateLimited, RpcProvider, TimedOut, connect, plain_errors
-from chain.wallet import Wallet
+from contracts.reverts import Reverted
+from ethereum.rpc import RateLimited, RpcProvider, TimedOut, connect, plain_errors
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address
 from tests.chain.scripted_node import Reply, Request, refusal, result, scripted_node
@@ -232,7 +232,7 @@ def test_retry_after_is_kept() -> None:
 
 @pytest.mark.parametrize("refused", TOO_FAST, ids=lambda reply: str(reply.body))
 def test_patience_ends(refused: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.rpc._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("ethereum.rpc._FIRST_PAUSE_S", 0.01)
     with scripted_node(lambda request: refused) as node:
         with pytest.raises(RateLimited, match=r"limits the rate of requests .*try again later"):
             connect(node.url, patience_s=2.0)
@@ -272,7 +272,7 @@ def test_an_answer_that_drips_ends(dripping: Literal["all", "body"]) -> None:
 
 
 def test_an_answer_that_is_too_large_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.rpc.MAX_ANSWER_BYTES", 1_000)
+    monkeypatch.setattr("ethereum.rpc.MAX_ANSWER_BYTES", 1_000)
     with scripted_node(lambda request: Reply(b" " * 980 + b'{"result": "0x7"}')) as node:
         assert connect(node.url).eth.chain_id == 7
     reply = Reply(b" " * 1_000 + b'{"result": "0x7"}')

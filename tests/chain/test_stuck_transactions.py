@@ -18,14 +18,14 @@ from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from chain.fees import Fees
-from chain.nonces import MOST_PENDING, Call, Flight, Nonces
-from chain.pool import MOST_GAS
-from chain.refusals import Refusal, read_refusal
-from chain.rpc import connect
-from chain.transactions import NotMined, Receipt, Sender, SendingLimits
-from chain.wallet import Wallet
 from devnet.accounts import dev_account
+from ethereum.fees import Fees
+from ethereum.nonces import MOST_PENDING, Call, Flight, Nonces
+from ethereum.pool import MOST_GAS
+from ethereum.refusals import Refusal, read_refusal
+from ethereum.rpc import connect
+from ethereum.transactions import NotMined, Receipt, Sender, SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address
 from tests.chain.anvil import needs_anvil, running_anvil

@@ -15,11 +15,11 @@ import pytest
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
-from chain.fees import Fees
-from chain.reverts import UNKNOWN, Reverted
-from chain.rpc import connect
-from chain.transactions import NotMined, Receipt, Sender, SendingLimits
-from chain.wallet import Wallet
+from contracts.reverts import UNKNOWN, Reverted
+from ethereum.fees import Fees
+from ethereum.rpc import connect
+from ethereum.transactions import NotMined, Receipt, Sender, SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address, RoundId
 from tests.chain.anvil import needs_anvil, running_anvil
@@ -131,7 +131,7 @@ def test_node_that_lags_behind(
     sender: Sender, other: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the same fees the same call under the same nonce is a transaction that is mined."""
-    monkeypatch.setattr("chain.pool.going_fees", lambda *_: Fees(1, 10**10))
+    monkeypatch.setattr("ethereum.pool.going_fees", lambda *_: Fees(1, 10**10))
     sender.send(other, b"", 1)
     counted = sender.w3.eth.get_transaction_count
     lags = iter([1, 1])  # "nonce too low", twice

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from chain.wallet import SCRYPT_WORK_FACTOR, Wallet, load_keystore
+from ethereum.wallet import SCRYPT_WORK_FACTOR, Wallet, load_keystore
 from protocol.errors import Misconfigured
 
 # The first account of the mnemonic that Hardhat and Foundry document.

@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.wallet import Wallet
 from devnet import daemons, roles
+from ethereum.wallet import Wallet
 from runtime.settings import write_location
 from sponsor import found
 from sponsor.config import Config

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from chain.location import FederationLocation
-from chain.wallet import Wallet
 from devnet.funding import fund, read_address, read_amount
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
 from runtime.settings import write_location
 from tests.world import TOKEN, World

@@ -12,9 +12,9 @@ from web3 import Web3
 
 from chain.federation import connect_federation
 from chain.location import FederationLocation
-from chain.wallet import load_keystore
 from commonweight.cli.devnet import devnet_prepare
 from devnet.network import prepare
+from ethereum.wallet import load_keystore
 from protocol.errors import Misconfigured
 from runtime import healthcheck
 from runtime.processes import free_port

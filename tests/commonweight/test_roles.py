@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from chain.token import Erc20
-from chain.wallet import Wallet
 from commonweight.cli import main
 from devnet.accounts import dev_account
+from ethereum.wallet import Wallet
 from protocol.types import Address, TokenUnits
 from runtime.processes import free_port
 from runtime.settings import write_location

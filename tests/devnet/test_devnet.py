@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from web3 import Web3
 
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
 from devnet import anvil, daemons
 from devnet.accounts import DEV_ACCOUNTS, dev_account
 from devnet.daemons import Devnet, Wanted
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from tests.chain.probe import ABI, CODE
 

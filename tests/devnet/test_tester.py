@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from web3 import Web3
 
-from chain.reverts import UNKNOWN, Reverted
-from chain.rpc import connect, plain_errors
-from chain.transactions import Sender
-from chain.wallet import Wallet
+from contracts.reverts import UNKNOWN, Reverted
 from devnet.accounts import DEV_ACCOUNTS, dev_account
 from devnet.tester import connect_tester
+from ethereum.rpc import connect, plain_errors
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from tests.chain.anvil import running_tester
 from tests.chain.probe import ABI, CODE
 from tests.chain.stage import ask, now, undone

@@ -18,7 +18,7 @@ import pytest
 from aggregator import aggregator as module
 from auditor.disputes import find_fault
 from auditor.replay import Audit
-from chain.records import AggregatorState, Status
+from contracts.enums import AggregatorState, Status
 from protocol.checks import Check
 from protocol.encoding import STORED
 from protocol.manifest import Manifest

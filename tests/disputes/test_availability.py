@@ -13,10 +13,11 @@ from auditor.disputes import challenge, challenge_open, find_fault
 from auditor.watch import watch
 from chain.events import AvailabilityChallenged, LeafPosted
 from chain.federation import Federation
-from chain.records import Leaf, RequestState, Status
-from chain.reverts import Reverted
-from chain.wallet import Wallet
+from chain.records import Leaf
+from contracts.enums import RequestState, Status
+from contracts.reverts import Reverted
 from devnet.accounts import dev_account
+from ethereum.wallet import Wallet
 from protocol.spec import Spec
 from protocol.tree import is_proof_valid
 from protocol.types import Digest, RoundId, TokenUnits

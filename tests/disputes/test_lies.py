@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from auditor.disputes import challenge_open
 from auditor.watch import watch
-from chain.records import AggregatorState, Status
-from chain.reverts import Reverted
 from commonweight.cli import main
+from contracts.enums import AggregatorState, Status
+from contracts.reverts import Reverted
 from storage.ipfs import ContentStore
 from tests.disputes.lies import (
     CHALLENGED,

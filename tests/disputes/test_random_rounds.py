@@ -17,13 +17,14 @@ import pytest
 from auditor.averaged import Averaged, Part
 from chain.deploy import deploy_federation, deploy_token
 from chain.federation import Federation
-from chain.records import Status, Terms
-from chain.reverts import Reverted
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
+from chain.records import Terms
 from contracts.compiler import load_artifact
+from contracts.enums import Status
+from contracts.reverts import Reverted
 from devnet.accounts import dev_account
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.commitment import compute_commitment
 from protocol.reveal import Reveal
 from protocol.spec import Spec

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chain.events import AvailabilityChallenged
-from chain.records import AggregatorState
+from contracts.enums import AggregatorState
 from protocol.types import RoundId
 from tests.disputes.lies import (
     CHALLENGED,

@@ -15,8 +15,8 @@ from chain.events import (
     Revealed,
     RoundOpened,
 )
-from chain.records import AggregatorState, Status
 from chain.token import Erc20
+from contracts.enums import AggregatorState, Status
 from protocol.commitment import compute_commitment
 from protocol.types import Digest, RoundId, parse_digest
 from storage.files import read_json

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from chain.federation import Federation
-from chain.records import AggregatorState, Status, SubmissionState
+from contracts.enums import AggregatorState, Status, SubmissionState
 from protocol.types import RoundId
 from tests.faults.founding import WALLETS
 from tests.faults.schedule import LEAD, Schedule

@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from chain.wallet import Wallet
 from devnet.accounts import dev_account
 from devnet.anvil import KEPT
+from ethereum.wallet import Wallet
 from protocol.types import Address
 from tests.chain.anvil import running_anvil
 from tests.faults.schedule import CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule

@@ -25,11 +25,11 @@ import chain.federation
 import node.follower
 import runtime.progress
 import runtime.service
-from chain.rpc import connect
-from chain.transactions import SendingLimits
 from commonweight.cli import main
 from devnet.anvil import anvil
 from devnet.ipfs.daemon import DevIpfsDaemon
+from ethereum.rpc import connect
+from ethereum.transactions import SendingLimits
 from runtime.events import Event
 from storage.ipfs import ContentStore
 from tests.faults.hosts import enter

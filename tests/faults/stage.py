@@ -23,8 +23,8 @@ from typing import Any, Final, Self, TypeVar
 
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.records import AggregatorState
-from chain.rpc import connect
+from contracts.enums import AggregatorState
+from ethereum.rpc import connect
 from protocol.errors import CommonweightError
 from runtime.processes import free_port
 from runtime.settings import write_location

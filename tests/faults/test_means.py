@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chain.rpc import connect
+from ethereum.rpc import connect
 from protocol.errors import Unavailable
 from tests.chain.anvil import shared_anvil
 from tests.faults import disk

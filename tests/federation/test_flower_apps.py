@@ -13,7 +13,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from aggregator.server_app import evaluate
 from aggregator.server_app import main as lead
 from chain.location import FederationLocation
-from chain.records import SubmissionState
+from contracts.enums import SubmissionState
 from node.client_app import app
 from protocol.errors import Misconfigured
 from protocol.types import RoundId

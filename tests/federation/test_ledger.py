@@ -10,7 +10,7 @@ from aggregator.aggregator import Aggregator
 from aggregator.leader import Leader
 from aggregator.settings import AggregatorSettings
 from chain.events import Committed, Joined, Paid, Penalized, Proposed, Revealed
-from chain.records import AggregatorState, Status, SubmissionState
+from contracts.enums import AggregatorState, Status, SubmissionState
 from node.follower import Follower
 from node.participant import Participant
 from node.results import Outcome, RoundResult, Standing, round_results, standing_of

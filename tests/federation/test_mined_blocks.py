@@ -16,9 +16,9 @@ from eth_utils.address import to_checksum_address
 from chain.events import Committed, FederationEvent, Proposed, RoundOpened, read_events
 from chain.federation import Federation
 from chain.phases import check_confirmations, has_ended, is_settled
-from chain.records import Status, SubmissionState
-from chain.rpc import connect
-from chain.transactions import NotMined, Sender, SendingLimits
+from contracts.enums import Status, SubmissionState
+from ethereum.rpc import connect
+from ethereum.transactions import NotMined, Sender, SendingLimits
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address, RoundId
 from tests.chain.anvil import running_anvil

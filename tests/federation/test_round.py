@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from aggregator import aggregator as module
-from chain.records import Status, SubmissionState
-from chain.reverts import Reverted
+from contracts.enums import Status, SubmissionState
+from contracts.reverts import Reverted
 from node.participant import TrainedUpdate
 from protocol.canonical import canonical_json, sha256
 from protocol.checks import Check

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from aggregator.aggregator import Aggregator
-from chain.records import AggregatorState, Status
-from chain.reverts import Reverted
+from contracts.enums import AggregatorState, Status
+from contracts.reverts import Reverted
 from protocol.errors import Misconfigured
 from tests.world import TOKEN, World
 

@@ -12,8 +12,8 @@ from chain.events import (
     Penalized,
     ProposalRefuted,
 )
-from chain.records import AggregatorState
 from chain.token import Erc20
+from contracts.enums import AggregatorState
 from devnet.accounts import dev_account
 from node.results import Outcome, RoundResult, round_results
 from protocol.types import Address, RoundId

@@ -9,9 +9,9 @@ import numpy as np
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.wallet import Wallet
 from devnet import roles
 from devnet.accounts import CHAIN_ID
+from ethereum.wallet import Wallet
 from protocol.canonical import sha256
 from protocol.types import TokenUnits
 from runtime.settings import write_location, write_toml

@@ -13,8 +13,8 @@ from typing import Any
 
 from web3 import Web3
 
-from chain.rpc import connect
 from devnet.geth import geth
+from ethereum.rpc import connect
 from runtime.healthcheck import is_chain
 from runtime.processes import free_port
 from tests.real.daemon import Daemon

@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 
 from chain.events import RoundOpened
 from chain.federation import Federation
-from chain.records import Status
-from chain.rpc import connect
+from contracts.enums import Status
+from ethereum.rpc import connect
 from protocol.errors import CommonweightError
 from protocol.types import RoundId
 from runtime.processes import spawn

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from chain.events import Revealed
-from chain.records import Status
+from contracts.enums import Status
 from protocol.errors import CommonweightError
 from tests.real.daemon import Daemon
 from tests.real.founding import AGGREGATOR, AUDITOR, MEMBERS

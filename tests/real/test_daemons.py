@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from web3.exceptions import Web3RPCError
 
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
 from devnet.accounts import CHAIN_ID, DEV_BALANCE_WEI, dev_account
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.cid import raw_cid
 from protocol.types import Address
 from storage.ipfs import ContentStore

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from chain.rpc import connect
-from chain.transactions import Sender
-from chain.wallet import Wallet
 from devnet import daemons
 from devnet.accounts import dev_account
 from devnet.daemons import Wanted
+from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.types import Address
 from storage.ipfs import ContentStore

@@ -13,9 +13,9 @@ import pytest
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.wallet import Wallet
 from devnet import roles
 from devnet.accounts import CHAIN_ID
+from ethereum.wallet import Wallet
 from node.results import Outcome, round_results
 from protocol.types import TokenUnits
 from runtime.processes import spawn

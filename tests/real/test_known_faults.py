@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from chain.events import Revealed
-from chain.records import Status
+from contracts.enums import Status
 from node.participant import Participant
 from node.results import Outcome, round_results
 from protocol.cid import raw_cid

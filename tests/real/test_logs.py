@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import pytest
 
-from auditor.check_result import Verified
+from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.events import Created, read_events
 from chain.federation import Federation
-from chain.records import Status
-from chain.rpc import RpcProvider, connect
+from contracts.enums import Status
+from ethereum.rpc import RpcProvider, connect
 from protocol.errors import Unavailable
 from tests.real.geth import running_geth
 from tests.world import World
@@ -60,7 +60,7 @@ def test_audits_outlast_the_state_of_the_block_they_began_at(tmp_path: Path) -> 
         assert world.client().status(round_id) is Status.FINALIZED
         begun = Audit(world.client(), world.store, tmp_path / "begun")
         run = begun.run()
-        lines: list[Verified] = [next(run)]
+        lines: list[CheckResult] = [next(run)]
         only_looked = Audit(world.client(), world.store, tmp_path / "looked")
         first_block = only_looked.block
         wait_until(lambda: is_state_gone(world.client(), first_block))

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from web3 import Web3
 
-from chain.pool import MOST_GAS
-from chain.rpc import connect
-from chain.transactions import Sender, SendingLimits
-from chain.wallet import Wallet
 from devnet.accounts import dev_account
+from ethereum.pool import MOST_GAS
+from ethereum.rpc import connect
+from ethereum.transactions import Sender, SendingLimits
+from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address
 from tests.chain.sending import GWEI, balance, count, send_from_elsewhere, start, wait_for

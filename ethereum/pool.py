@@ -17,11 +17,11 @@ from web3.exceptions import (
 )
 from web3.types import Nonce, RPCEndpoint, TxParams, TxReceipt, Wei
 
-from chain.fees import Fees, Head, going_fees, lower_fees, raise_fees, read_head
-from chain.nonces import Call, Flight, Nonces
-from chain.refusals import Refusal, read_refusal
-from chain.rpc import error_message, plain_errors
-from chain.wallet import Wallet
+from ethereum.fees import Fees, Head, going_fees, lower_fees, raise_fees, read_head
+from ethereum.nonces import Call, Flight, Nonces
+from ethereum.refusals import Refusal, read_refusal
+from ethereum.rpc import error_message, plain_errors
+from ethereum.wallet import Wallet
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.types import Digest
 

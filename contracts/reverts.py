@@ -22,10 +22,10 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from web3.exceptions import ContractLogicError, Web3RPCError
 
-from chain.names import snake_case
-from chain.records import AggregatorState, Outcome, RequestState, Status, SubmissionState
-from chain.revert_texts import PANICS, describe
 from contracts.compiler import load_artifact
+from contracts.enums import AggregatorState, Outcome, RequestState, Status, SubmissionState
+from contracts.names import snake_case
+from contracts.revert_texts import PANICS, describe
 from protocol.errors import CommonweightError
 
 UNKNOWN = "Unknown"

@@ -4,7 +4,7 @@
 - It limits the rate of requests, in HTTP or in JSON-RPC: the request waits and is sent again, up to
   a limit in time; then RateLimited, which is Unavailable too.
 - It refuses the address or key (other HTTP 4xx), or serves another chain: Misconfigured.
-- A contract reverts: chain.reverts.Reverted, with the contract's own error decoded.
+- A contract reverts: contracts.reverts.Reverted, with the contract's own error decoded.
 
 Every answer has a limit in bytes and in seconds. What a node does not know at "pending" it is asked
 at "latest".
@@ -40,8 +40,8 @@ from web3.middleware import AttributeDictMiddleware, ExtraDataToPOAMiddleware
 from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from chain.on_time import TimedAdapter, deadline
-from chain.reverts import decode_revert, find_revert_data
+from contracts.reverts import decode_revert, find_revert_data
+from ethereum.on_time import TimedAdapter, deadline
 from protocol.errors import Misconfigured, Unavailable
 
 DEFAULT_TIMEOUT_S = 15.0
@@ -105,7 +105,7 @@ def connect(
             service="chain",
         )
     provider = RpcProvider(rpc_url, timeout_s, patience_s)
-    # Neither ENS names nor web3's own gas and fee guesses: addresses are digits, chain.transactions
+    # Neither ENS names nor web3's own gas and fee guesses: addresses are digits, ethereum.transactions
     # sets gas and fees. Clique, BSC, Polygon and QBFT chains sign in a block's extraData, which
     # web3 refuses beyond 32 bytes under that name.
     w3 = Web3(

@@ -3,10 +3,10 @@
 The rules:
 1. A call that reverts when estimated is not sent. Gas is the estimate and a fifth, at most 2^24.
 2. Transactions of one wallet over one connection take their nonces under one lock, from what is
-   mined and what is in flight here (chain/nonces.py). When a nonce proves used up or occupied,
+   mined and what is in flight here (ethereum/nonces.py). When a nonce proves used up or occupied,
    another is tried.
-3. Fees are EIP-1559's (chain/fees.py). Where a pool wants more they rise within the limit, where a
-   node caps them they fall (chain/pool.py).
+3. Fees are EIP-1559's (ethereum/fees.py). Where a pool wants more they rise within the limit, where a
+   node caps them they fall (ethereum/pool.py).
 4. While a call waits, every look, at least one a block, takes care that it can be mined:
    a. What the node has forgotten is offered again, from the next block on with higher fees.
    b. What the base fee has overtaken, or what is next and not mined in time, is replaced under the
@@ -30,12 +30,12 @@ from weakref import WeakValueDictionary
 from web3 import Web3
 from web3.types import LogReceipt, TxReceipt
 
-from chain.fees import Fees, Head, raise_fees
-from chain.nonces import Call, Flight, Nonces
-from chain.pool import Answer, Holder, Pool
-from chain.reverts import UNKNOWN, Reverted
-from chain.rpc import plain_errors
-from chain.wallet import Wallet
+from contracts.reverts import UNKNOWN, Reverted
+from ethereum.fees import Fees, Head, raise_fees
+from ethereum.nonces import Call, Flight, Nonces
+from ethereum.pool import Answer, Holder, Pool
+from ethereum.rpc import plain_errors
+from ethereum.wallet import Wallet
 from protocol.errors import CommonweightError, Unavailable
 from protocol.types import Address, Digest
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from chain.fees import Fees
+from ethereum.fees import Fees
 from protocol.errors import Unavailable
 from protocol.types import Address, Digest
 

@@ -12,7 +12,7 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 from web3.types import RPCEndpoint
 
-from chain.rpc import plain_errors
+from ethereum.rpc import plain_errors
 from protocol.errors import Misconfigured, Unavailable
 
 # Pools ask for 10% more to replace a transaction, some for 25% or 100%: each step goes on from what
