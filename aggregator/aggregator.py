@@ -1,19 +1,20 @@
 """The aggregator's part in a federation: open a round, screen, average, propose, settle.
 
-Every step first reads from mined blocks what has happened, so that an aggregator that was killed
-continues where the chain stands, and a second one can take over:
+Every step first reads from mined blocks what has happened. An aggregator that was killed therefore
+continues where the chain stands, and a standby can take over at any point:
 
-    next_round   the open round, or a new one; a standby waits for it, or takes the lead
-    propose      once no reveal can come any more: screen every revealed update, average the
-                 accepted ones, publish the model
-    respond      in the challenge window: answer the leaf requests about our proposal
-    settle       finalize after the challenge window
-    play         all of a round, asking participants to act through `ask`
+    next_round   return the open round or open one; a standby waits, or becomes active
+    propose      once no further reveal is possible, screen every revealed update, average the
+                 accepted ones and publish the model
+    respond      during the challenge window, answer leaf requests about our proposal
+    settle       finalize the round after the challenge window
+    play         run a whole round, asking participants to act through `ask`
 
-A standby plays along: it proposes once the lead is late or was refuted (docs/protocol.md §11).
+A standby follows every round. It proposes once the active aggregator is late or was refuted
+(docs/protocol.md §11).
 
-`ask` is how a driver reaches participants (Flower messages, function calls in a test). It decides
-nothing: whether somebody committed or revealed is read from the chain afterwards.
+`ask` is how a driver reaches participants: Flower messages, or function calls in a test. It decides
+nothing; whether somebody committed or revealed is read from the chain afterwards.
 """
 
 import time
@@ -41,18 +42,19 @@ from runtime import events
 from runtime.events import Report, ignore
 from storage.capacity import bytes_in, check_disk, check_memory
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Pinning, build_manifest, fetch_model, fetch_update
+from storage.layers import Pinning, build_manifest, fetch_model, fetch_update
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
 _POLL_SECONDS: Final = 0.25
-# The lead has time left, has just opened a round, or is we by now.
+# In this order: the active aggregator still has time; it has just opened a round; this aggregator
+# has become active itself, with no other standby behind it.
 _NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
 class Aggregator:
-    """One aggregator's wallet and store, at work for one federation."""
+    """One aggregator, with its wallet and content store, in one federation."""
 
     def __init__(
         self,
@@ -67,11 +69,13 @@ class Aggregator:
         self.store = store
         self.workspace = workspace
         self.report = report
-        self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between two looks
-        self.confirmations = 0  # blocks under the reveals before they are screened
+        self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between polls
+        self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
         self.terms = federation.terms()
         self.address = federation.sender.address
         self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
+        # The contract only has the spec's digest. Were its own lengths different from the spec's,
+        # no proof of a leaf would fit, so no leaf request could be answered and the bond would go.
         found = (self.terms.leaf_count, self.terms.tree_depth, self.terms.leaf_values)
         expected = (self.spec.leaf_count, self.spec.tree_depth, self.spec.encoding.leaf_values)
         if found != expected:
@@ -85,8 +89,8 @@ class Aggregator:
     def next_round(self) -> RoundId | None:
         """Return the open round, or open one; None once the federation is over.
 
-        A standby waits until the lead has opened one, and becomes the lead when that takes too
-        long. Misconfigured for an aggregator that is not listed, or no longer after a slash.
+        A standby waits for the active aggregator to open a round, and takes its place when that
+        takes too long. Raises Misconfigured for an aggregator that is not listed or was slashed.
         """
         federation = self.federation
         while True:
@@ -96,15 +100,28 @@ class Aggregator:
                 return newest
             if now.is_over():
                 return None
+            # A standby bonds before it is needed: the contract skips those that have not.
             self.bond()
-            self._check_standing()
-            if not self.is_leading():
+            state = self.bond_state()
+            if state is not AggregatorState.BONDED:
+                raise Misconfigured(
+                    f"{self.address} cannot aggregate here: it is {state.name.lower()}"
+                )
+            if not self.is_active():
                 self._take_over()
-            elif (opened := self._open_round()) is not None:
-                return opened
+                continue
+            try:
+                opened = federation.open_round()
+            except Reverted:
+                # A standby may have taken over between our read and our transaction.
+                if self.is_active():
+                    raise
+                continue
+            self.report(events.Opened(round=opened.round_id, gas=opened.receipt.gas_used))
+            return opened.round_id
 
     def bond(self) -> None:
-        """Post the bond where that is still missing; a standby does it before it is needed."""
+        """Post the bond if it is missing."""
         if self.bond_state() is AggregatorState.LISTED:
             self.federation.bond()
 
@@ -112,36 +129,43 @@ class Aggregator:
         """Whether this aggregator is listed, bonded or slashed."""
         return self.federation.aggregator_state(self.address)
 
-    def play(self, round_id: RoundId, ask: Ask) -> Status:
+    def play(self, round_id: RoundId, ask: Ask) -> Status:  # noqa: C901 - one case per status
         """Bring the round to its end and return its final status."""
         while (status := self.federation.status(round_id)) < Status.FINALIZED:
             try:
-                self._step(round_id, status, ask)
+                match status:
+                    case Status.COMMIT:
+                        self._ask(ask, "commit", round_id, status)
+                    case Status.REVEAL:
+                        self._ask(ask, "reveal", round_id, status)
+                    case Status.PROPOSE if self.is_active():
+                        self.propose(round_id)
+                    case Status.PROPOSE:
+                        self.wait()
+                    case Status.CHALLENGE:
+                        self.respond(round_id)
+                        self.wait()
+                    case Status.SETTLEABLE:
+                        self.settle(round_id)
+                    case Status.EXPIRED:
+                        self._hand_on(round_id)
+                    case _:
+                        raise Misconfigured(f"round {round_id} was never opened")
             except Reverted:
-                # Somebody else pushed the round on since we looked: look again.
+                # Anybody may settle, abandon or hand on a round, so somebody else may have done it
+                # since the status was read. Only a refusal in an unchanged round is a failure.
                 if self.federation.status(round_id) is status:
                     raise
         return status
 
-    def is_leading(self) -> bool:
-        """Whether this aggregator is the one to propose: a refuted or late one no longer is."""
+    def is_active(self) -> bool:
+        """Whether this is the active aggregator; one that was refuted or late no longer is."""
         return self.federation.current_aggregator() == self.address
 
-    def _open_round(self) -> RoundId | None:
-        """Open a round; None when the lead was handed on just before."""
-        try:
-            opened = self.federation.open_round()
-        except Reverted:
-            if self.is_leading():
-                raise
-            return None
-        self.report(events.Opened(round=opened.round_id, gas=opened.receipt.gas_used))
-        return opened.round_id
-
     def _take_over(self) -> None:
-        """Hand the lead on from an aggregator that opens no round, or wait until that is allowed.
+        """Replace an active aggregator that opens no round, or wait until that is allowed.
 
-        The contract decides both when, and which of several standbys is next.
+        The contract decides when, and which of several standbys is next.
         """
         try:
             self.federation.replace_aggregator()
@@ -150,40 +174,18 @@ class Aggregator:
                 raise
             self.wait()
         else:
-            self.report(events.ReplacedIdleLead(lead=self.federation.current_aggregator()))
-
-    def _check_standing(self) -> None:
-        state = self.bond_state()
-        if state is not AggregatorState.BONDED:
-            raise Misconfigured(f"{self.address} cannot aggregate here: it is {state.name.lower()}")
-
-    def _step(self, round_id: RoundId, status: Status, ask: Ask) -> None:
-        match status:
-            case Status.COMMIT:
-                self._ask(ask, "commit", round_id, status)
-            case Status.REVEAL:
-                self._ask(ask, "reveal", round_id, status)
-            case Status.PROPOSE if self.is_leading():
-                self.propose(round_id)
-            case Status.PROPOSE:
-                self.wait()
-            case Status.CHALLENGE:
-                self.respond(round_id)
-                self.wait()
-            case Status.SETTLEABLE:
-                self.settle(round_id)
-            case Status.EXPIRED:
-                self._push_on(round_id)
-            case _:
-                raise Misconfigured(f"round {round_id} was never opened")
+            # Not necessarily this one: another standby may stand before it in the list.
+            active = self.federation.current_aggregator()
+            self.report(events.ReplacedIdleAggregator(lead=active))
 
     def propose(self, round_id: RoundId) -> list[Screened]:
         """Screen the revealed updates, average the accepted ones, publish and propose the model.
 
-        With no update accepted the model stays as it is. Unrevealed commitments are penalized.
+        If no update is accepted, the model stays as it is. Unrevealed commitments are penalized.
         """
-        # 1. Wait until mined blocks show that no reveal can be added. Half of the phase decides on
-        # a chain that stands still: a proposal that comes too late costs the bond.
+        # 1. Wait until mined blocks show that no reveal can be added: a proposal without a verdict
+        # on every reveal is refused. A chain that has stopped mining never shows it, and a late
+        # proposal costs the bond, so after half of the phase the deadline decides.
         half = self.terms.propose_seconds // 2
         deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
         now = await_end(
@@ -197,20 +199,22 @@ class Aggregator:
             model = context.fetch_model()
         with self.recorder.phase("verify", round_id):
             screened = screen(context, model, partial(self._report_screened, round_id))
-        # 3. Average what was accepted; it is pinned before the chain names it.
+        # 3. Average what was accepted. It is pinned before the chain names it, since from then on
+        # anybody may request a leaf of it.
         proposed = self._publish(context, [s for s in screened if s.verdict.is_accepted])
-        # 4. Propose: from here on the bond vouches for the model and for every verdict.
+        # 4. Propose. From here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
             receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
         self.report(
             events.Proposed(round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex())
         )
+        # 5. Penalize last: the proposal has a deadline, a penalty has none.
         self._penalize(self.federation.history().round(round_id))
         return screened
 
     def respond(self, round_id: RoundId) -> None:
-        """Answer the leaf requests about a proposal of ours; settle requests that are late."""
+        """Answer leaf requests about our own proposal; settle requests that are overdue."""
         now = self.federation.now()
         if self._responder.is_due(round_id, now.head):
             context = self._context(now, round_id)
@@ -219,14 +223,16 @@ class Aggregator:
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
         told = self.federation.history().round(round_id)
-        self._penalize(told)  # whom the proposal's own turn did not get to
+        # Again: `propose` may have been cut off before it penalized everybody, and no aggregator
+        # comes back to a round that was settled.
+        self._penalize(told)
         if told.proposed is None:
             raise Misconfigured(f"no model was proposed for round {round_id}")
         receipt = self.federation.finalize(round_id, told.proposed.verdicts)
         self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
 
-    def _push_on(self, round_id: RoundId) -> None:
-        """Hand an expired round to a bonded standby, or end it when there is none."""
+    def _hand_on(self, round_id: RoundId) -> None:
+        """Hand an expired round to a bonded standby, or abandon it when there is none."""
         try:
             self.federation.replace_aggregator()
         except Reverted as error:
@@ -240,8 +246,11 @@ class Aggregator:
         return RoundContext.at(now, self.store, self.spec, workspace, round_id)
 
     def _check_capacity(self, context: RoundContext) -> None:
-        """Announce what the round takes; raises Misconfigured when this machine lacks it."""
-        # The model before, every update, the model after. What is there already is overwritten.
+        """Report the disk and memory that the round needs; Misconfigured when they are missing.
+
+        Checked before anything is fetched: a disk that fills up in mid-round may cost the bond.
+        """
+        # The model before, every update, the model after. Files that exist are overwritten.
         updates = len(context.reveals)
         missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(context.folder), 0)
         memory = memory_needed(self.spec, updates, self.mode)
@@ -257,7 +266,7 @@ class Aggregator:
         )
 
     def _publish(self, context: RoundContext, accepted: list[Screened]) -> Model:
-        """Average and pin; return the new model, the old one when nothing was accepted."""
+        """Average and pin; return the new model, or the old one when nothing was accepted."""
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model
@@ -269,29 +278,28 @@ class Aggregator:
                 root = average_layers(
                     self.spec, updates, weights, target, mode=self.mode, on_layer=pinning.begin
                 )
-            self._report_product_error(round_id, updates, weights)
+            # While the last layers are still being pinned. Nothing is decided from it.
+            error = product_error(self.spec, updates, weights)
+            if error is not None:
+                weight = max(error.by_weight, key=lambda name: error.by_weight[name])
+                self.report(
+                    events.AggregationError(
+                        round=round_id,
+                        total=error.total,
+                        largest=error.by_weight[weight],
+                        weight=weight,
+                    )
+                )
             with self.recorder.phase("hash", round_id) as span:
                 span.add(read=self.spec.total_bytes)
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
             return Model(root=root, manifest=pinning.finish(manifest))
 
-    def _report_product_error(
-        self, round_id: RoundId, updates: list[LayerFolder], weights: list[int]
-    ) -> None:
-        error = product_error(self.spec, updates, weights)
-        if error is not None:
-            weight = max(error.by_weight, key=lambda name: error.by_weight[name])
-            self.report(
-                events.AggregationError(
-                    round=round_id,
-                    total=error.total,
-                    largest=error.by_weight[weight],
-                    weight=weight,
-                )
-            )
-
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
-        """Return the model we proposed and the updates it averages, by root; nothing of others."""
+        """Return the model we proposed and the updates it averages, by root.
+
+        Empty for another aggregator's proposal: its bond is at stake there, not ours.
+        """
         proposed = context.told.proposed
         if proposed is None or proposed.aggregator != self.address:
             return {}
@@ -309,15 +317,16 @@ class Aggregator:
         return held
 
     def _penalize(self, told: RoundHistory) -> None:
-        """Take the penalty for every commitment that was not revealed, unless it is taken."""
+        """Penalize every commitment that was not revealed, unless that was done already."""
         for participant in told.unrevealed:
             try:
                 self.federation.penalize(told.round_id, participant)
             except Reverted:
+                # Anybody may penalize, and another aggregator may have done so since we looked.
                 submission = self.federation.get_submission(told.round_id, participant)
                 if submission.state is not SubmissionState.PENALIZED:
                     raise
-                continue  # by another aggregator, since we looked
+                continue
             self.report(events.Penalized(round=told.round_id, participant=participant))
 
     def _ask(
@@ -326,6 +335,7 @@ class Aggregator:
         asking = events.AskingToCommit if action == "commit" else events.AskingToReveal
         self.report(asking(round=round_id))
         ask(action, round_id)
+        # Whoever acted did so on chain by now. The others may come back before the deadline.
         again_at = time.monotonic() + _ASK_AGAIN_SECONDS
         while time.monotonic() < again_at and self.federation.status(round_id) is status:
             self.wait()

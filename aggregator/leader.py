@@ -1,7 +1,7 @@
-"""An aggregator driven by deadlines alone: participants follow the contract by themselves.
+"""An aggregator driven by deadlines alone; participants follow the contract by themselves.
 
-The rounds are the aggregator's. What is added here is what a process left running needs: it waits
-for enough participants, asks nobody, and looks again after a fault.
+`aggregator.aggregator` plays the rounds. This module adds what an unattended process needs: it
+waits for enough participants, sends no messages, and tries again after a fault.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,11 @@ def run_aggregator(
     service: Service,
     report: Report,
 ) -> None:
-    """Play the federation's rounds until it is over.
+    """Play the federation's rounds until it is over, waiting for services that are unavailable.
 
-    Misconfigured when the settings are wrong or another process has the wallet; what is only
-    unavailable is waited for.
+    Raises Misconfigured when the settings are wrong or another process uses the wallet.
     """
+    # Locked before the password is asked for: two processes with one wallet would clash.
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
         report(events.Starting(aggregator=wallet.address))
@@ -45,7 +45,10 @@ def run_aggregator(
 
 
 def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report) -> Aggregator:
-    """Return the aggregator of these settings. Misconfigured or Unavailable, in one line."""
+    """Return the aggregator that the settings describe.
+
+    Raises Misconfigured, or Unavailable when the chain or the content store does not answer.
+    """
     location = FederationLocation.load(settings.federation)
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
     journal = settings.state / f"transactions-{wallet.address}.json"
@@ -66,6 +69,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         settings.mode,
     )
     aggregator.confirmations = settings.confirmations
+    # The list is fixed at deployment: waiting would not help.
     if aggregator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(
             f"{wallet.address} is not an aggregator of {aggregator.federation.address}: "
@@ -75,7 +79,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
 
 
 class Leader:
-    """Plays round after round, as the lead or standing by."""
+    """Plays round after round, as the active aggregator or a standby."""
 
     def __init__(
         self, aggregator: Aggregator, settings: AggregatorSettings, service: Service
@@ -84,19 +88,21 @@ class Leader:
         self.federation = aggregator.federation
         self.settings = settings
         self.service = service
-        self._has_told = False
+        self._has_reported_waiting = False
 
     def step(self) -> bool:
-        """Play one round to its end, or wait for participants; False once all is over."""
+        """Play one round to its end, or wait for participants; False once all is done."""
         if self.federation.is_over():
             return self._finish()
-        self._withdraw(max(1, self._units(self.settings.withdraw_at)))
+        # Between rounds: a withdrawal must not delay a step that has a deadline.
+        self._withdraw(int(self.settings.withdraw_at * 10 ** self.federation.token.decimals()))
         if self.aggregator.bond_state() is AggregatorState.SLASHED:
             self.aggregator.report(
                 events.Out(reason="the bond was taken: see the federation's events")
             )
             return False
         self.aggregator.bond()
+        # A round opened too early would end early: the contract expects only those it finds active.
         if self._lacks_participants():
             return True
         round_id = self.aggregator.next_round()
@@ -107,40 +113,39 @@ class Leader:
         return True
 
     def _await_phase_end(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
-        """Wait until all have acted, or the phase's time is up."""
+        """Wait until everybody has acted or the phase's deadline has passed."""
         while self.federation.status(round_id) is _PHASES[action]:
             self.service.pause()
 
     def _lacks_participants(self) -> bool:
-        """Whether no round is open and too few have joined for one; said once."""
+        """Whether no round is open and too few participants have joined; reported once."""
         now = self.federation.now()
         newest = now.round_count()
         if newest and not now.get_round(newest).is_ended:
             return False
         active, wanted = now.active_count(), self.settings.min_participants
         lacks = active < wanted and not now.is_over()
-        if lacks and not self._has_told:
+        if lacks and not self._has_reported_waiting:
             self.aggregator.report(events.WaitingForParticipants(active=active, wanted=wanted))
-        self._has_told = lacks
+        self._has_reported_waiting = lacks  # again, should participants leave later
         return lacks
 
     def _finish(self) -> bool:
-        """Take the bond and what is due back, once the last round's end is final; False then."""
+        """Take back the bond and withdraw, once the end of the last round is final; False then."""
+        # A reorganisation could undo the last settlement, which then has to be sent again.
         depth, seconds = self.settings.confirmations, self.aggregator.terms.propose_seconds // 2
         if not is_settled(self.federation, depth, seconds):
             return True
         if self.aggregator.bond_state() is AggregatorState.BONDED:
             receipt = self.federation.unbond()
             self.aggregator.report(events.Unbonded(gas=receipt.gas_used))
-        self._withdraw(1)
+        self._withdraw()
         self.aggregator.report(events.Finished())
         return False
 
-    def _withdraw(self, at_least: int) -> None:
+    def _withdraw(self, at_least: int = 0) -> None:
+        """Withdraw the credit if it is at least so many token units, and not zero."""
         amount = self.federation.credit_of(self.aggregator.address)
-        if amount >= at_least:
+        if amount and amount >= at_least:
             receipt = self.federation.withdraw()
             self.aggregator.report(events.Withdrew(amount=amount, gas=receipt.gas_used))
-
-    def _units(self, tokens: float) -> int:
-        return int(tokens * 10 ** self.federation.token.decimals())

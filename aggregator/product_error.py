@@ -1,13 +1,13 @@
-"""How far averaging A and B one by one is from averaging what they mean, the product BA.
+"""How far averaging A and B separately is from averaging their product BA.
 
 A participant's adapter adds B·A to a weight. The mean of the products is not the product of the
 means; with weights p that sum to 1, and mean(X) = Σ p·X,
 
     mean(B·A) = mean(B)·mean(A) + mean((B less mean(B)) · (A less mean(A)))
 
-and the error told is the Frobenius norm of the last term over that of mean(B·A). It is 0 where all
-participants have the same A, as in mode `ffa` (arXiv:2403.12313). No matrix of the size of a weight
-is formed: |X·Y|² is the sum over the Gram matrices XᵀX and Y·Yᵀ, multiplied entry by entry.
+and the reported error is the Frobenius norm of the last term divided by that of mean(B·A). It is 0
+when all participants have the same A, as in mode `ffa` (arXiv:2403.12313). No matrix as large as a
+weight is formed: |X·Y|² is the sum over the Gram matrices XᵀX and Y·Yᵀ, multiplied entry by entry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from storage.layers import LayerFolder
 
 Floats = NDArray[np.float64]
 
-_BLOCK_VALUES: Final = 1 << 16  # of each update, in memory at a time
+_BLOCK_VALUES: Final = 1 << 16  # of each update, held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,14 @@ def product_error(
 ) -> ProductError | None:
     """Return the error of averaging these updates; None when no weight has both A and B.
 
-    Memory is a block of each update, and two squares of (updates x rank) float64 values.
+    Takes memory for a block of each update, and two squares of (updates x rank) float64 values.
     """
-    pairs = _adapted_weights(spec)
+    numbers = {layer.name: index for index, layer in enumerate(spec.layers)}
+    pairs = {}  # layer numbers of A and B, by adapted weight
+    for layer, index in numbers.items():
+        partner = numbers.get(layer.replace(".lora_A.", ".lora_B."))
+        if ".lora_A." in layer and partner is not None:
+            pairs[layer.partition(".lora_A.")[0]] = (index, partner)
     if not pairs:
         return None
     shares = np.array(weights, np.float64) / sum(weights)
@@ -67,18 +72,18 @@ def squared_error_and_norm(
     factor = np.repeat(shares, a[0].shape[1])
     products = np.outer(factor, factor)
     error = float((products * a_deviations * b_deviations).sum())
-    # Rounding can make it negative where the true value is 0.
+    # Rounding can make the error negative where its true value is 0.
     return max(error, 0.0), float((products * a_values * b_values).sum())
 
 
 def _gram_matrices(factors: Sequence[NDArray[np.number]], shares: Floats) -> tuple[Floats, Floats]:
-    """Return the Gram matrices of all columns side by side: less their mean, and as they are."""
+    """Return two Gram matrices of all columns side by side: of deviations, and of values."""
     length, rank = factors[0].shape
     size = len(factors) * rank
     deviations, values = np.zeros((size, size)), np.zeros((size, size))
     step = max(1, _BLOCK_VALUES // rank)
     for start in range(0, length, step):
-        # (rows, participants, rank)
+        # (rows, participants, rank). In float64: integers of 32 bits would overflow when squared.
         block = np.stack([each[start : start + step] for each in factors], axis=1, dtype=np.float64)
         difference = block - np.tensordot(shares, block, (0, 1))[:, None, :]
         for total, part in ((deviations, difference), (values, block)):
@@ -87,20 +92,9 @@ def _gram_matrices(factors: Sequence[NDArray[np.number]], shares: Floats) -> tup
     return deviations, values
 
 
-def _adapted_weights(spec: Spec) -> dict[str, tuple[int, int]]:
-    """Return, by name of the adapted weight, the numbers of its layers A and B, if it has both."""
-    numbers = {layer.name: index for index, layer in enumerate(spec.layers)}
-    found = {}
-    for name, index in numbers.items():
-        partner = numbers.get(name.replace(".lora_A.", ".lora_B."))
-        if ".lora_A." in name and partner is not None:
-            found[name.partition(".lora_A.")[0]] = (index, partner)
-    return found
-
-
 def _layer(spec: Spec, update: LayerFolder, index: int) -> NDArray[np.int32]:
     path: Path = update.layer_path(index)
-    # As integers: the unit cancels in the ratio. What follows the shape is padding.
+    # Stored integers will do, since the quantum cancels in the ratio. Padding follows the shape.
     return np.memmap(path, STORED, mode="r", shape=spec.layers[index].shape)
 
 

@@ -1,7 +1,7 @@
-"""The Flower ServerApp: the aggregator's round, with Flower messages as the way to say "now".
+"""The Flower ServerApp: the aggregator's rounds, with Flower messages that ask nodes to act.
 
-Messages carry a round's number and no tensor. A lost reply changes nothing, since the aggregator
-reads from the chain who acted. Its settings are the file `aggregator` of the run's config.
+Messages carry a round number and no tensors. A lost reply changes nothing, since the aggregator
+reads from the chain who acted. The run's config names the settings file as `aggregator`.
 """
 
 import time
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from aggregator.aggregator import Aggregator
@@ -27,14 +27,18 @@ from storage.files import locked, write_json
 app = ServerApp()
 
 _POLL_SECONDS: Final = 0.1
-_WAIT_SECONDS: Final = 30.0  # for the first SuperNode, and for a withdrawal nobody depends on
+_WAIT_SECONDS: Final = 30.0  # for the first SuperNode, and for withdrawals, on which nobody waits
 _EVALUATION_SECONDS: Final = 600.0
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Play every round that the federation still has, from wherever the chain stands."""
-    settings = AggregatorSettings.load(_settings_path(context))
+    """Play the federation's remaining rounds from wherever the chain stands."""
+    path = str(context.run_config.get("aggregator", ""))
+    if not path:
+        raise Misconfigured("no aggregator: set aggregator=PATH in the run's config")
+    settings = AggregatorSettings.load(Path(path))
+    # The demo starts Flower, which takes seconds, while it is still deploying the contract.
     while settings.wait_for is not None and not settings.wait_for.exists():
         time.sleep(_POLL_SECONDS)
     report = app_report(settings.progress, settings.state, "aggregator")
@@ -45,25 +49,26 @@ def main(grid: Grid, context: Context) -> None:
             _await_participants(aggregator, settings.min_participants)
             play_rounds(grid, aggregator, report)
     except CommonweightError as error:
+        # Flower logs the exception for its own operator; the role's log needs a line too.
         report(events.Failed(reason=str(error)))
         raise
     report(events.Finished())
 
 
 def _await_participants(aggregator: Aggregator, wanted: int) -> None:
-    """Wait until enough have joined for a first round."""
-    has_told = False
+    """Wait until enough participants have joined for a first round."""
+    has_reported = False
     while (active := aggregator.federation.active_count()) < wanted:
         if aggregator.federation.is_over():
             return
-        if not has_told:
+        if not has_reported:
             aggregator.report(events.WaitingForParticipants(active=active, wanted=wanted))
-        has_told = True
+        has_reported = True
         aggregator.wait()
 
 
 def play_rounds(grid: Grid, aggregator: Aggregator, report: Report) -> None:
-    """Open, play and evaluate round after round; then let everybody withdraw."""
+    """Open, play and evaluate round after round, then ask every node to withdraw."""
     evaluate(grid, aggregator, report)
     while (round_id := aggregator.next_round()) is not None:
         aggregator.play(round_id, partial(_ask, grid, aggregator))
@@ -72,11 +77,11 @@ def play_rounds(grid: Grid, aggregator: Aggregator, report: Report) -> None:
 
 
 def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
-    """Report the held-out loss of the current model; each node computes it on a share.
+    """Report the held-out loss of the current model, of which each node computes a share.
 
-    The mean is weighted by answer tokens, so it is the loss on the whole set. Without an answer
-    from every node nothing is reported: a part of the set would be another figure. What was
-    evaluated before a restart is not evaluated again.
+    The mean is weighted by answer tokens, so it equals the loss on the whole set. Nothing is
+    reported unless every node answers, since the loss on part of the set is not comparable.
+    A model that was evaluated before a restart is not evaluated again.
     """
     finished = aggregator.federation.last_finalized_round()
     known = aggregator.workspace / aggregator.federation.address / f"loss-{finished:04d}.json"
@@ -89,8 +94,8 @@ def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
     ]
     report(events.Evaluating(round=finished))
     replies = _collect(grid, messages, _EVALUATION_SECONDS)
-    _tell_refusals(replies, report)
-    metrics = [_metrics(reply) for reply in replies if reply.has_content()]
+    _report_refusals(replies, report)
+    metrics = [r.content.metric_records["metrics"] for r in replies if r.has_content()]
     if len(metrics) < len(nodes):
         report(events.NotEvaluated(round=finished, answered=len(metrics), asked=len(nodes)))
         return
@@ -105,13 +110,14 @@ def _ask(
 ) -> None:
     facts = aggregator.federation.get_round(round_id)
     deadline = facts.commit_deadline if action == "commit" else facts.reveal_deadline
+    # No longer than the phase: then the next one is due, whoever has answered.
     seconds = max(deadline - time.time(), 1.0)
     replies = _exchange(grid, f"train.{action}", {"round": round_id}, seconds)
-    _tell_refusals(replies, aggregator.report)
+    _report_refusals(replies, aggregator.report)
 
 
-def _tell_refusals(replies: Iterable[Message], report: Report) -> None:
-    """Tell what the SuperNodes say that did not do as asked. The chain knows who acted."""
+def _report_refusals(replies: Iterable[Message], report: Report) -> None:
+    """Report the errors of SuperNodes. They inform only: the chain shows who acted."""
     for reply in replies:
         if reply.has_error():
             report(events.Refused(node=reply.metadata.src_node_id, reason=reply.error.reason))
@@ -138,7 +144,7 @@ def _message(node: int, kind: str, **config: int) -> Message:
 
 
 def _collect(grid: Grid, messages: Iterable[Message], seconds: float) -> list[Message]:
-    # As grid.send_and_receive does, which looks for replies every three seconds only.
+    # Instead of grid.send_and_receive, which polls for replies only every three seconds.
     waiting = set(grid.push_messages(messages))
     replies: list[Message] = []
     give_up = time.monotonic() + seconds
@@ -148,14 +154,3 @@ def _collect(grid: Grid, messages: Iterable[Message], seconds: float) -> list[Me
             replies.append(reply)
         time.sleep(_POLL_SECONDS)
     return replies
-
-
-def _metrics(reply: Message) -> MetricRecord:
-    return reply.content.metric_records["metrics"]
-
-
-def _settings_path(context: Context) -> Path:
-    path = str(context.run_config.get("aggregator", ""))
-    if not path:
-        raise Misconfigured("no aggregator: set aggregator=PATH in the run's config")
-    return Path(path)

@@ -1,7 +1,7 @@
-"""What a proposal averages, and the model it proposes, as far as their bytes can be had."""
+"""The updates that a proposal averages and the model it proposes, as far as they are available."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -28,7 +28,7 @@ _NOTHING: Final[Posted] = {}
 
 @dataclass(frozen=True)
 class Part:
-    """An accepted update. Without a folder its bytes cannot be had, for the `reason` given."""
+    """An accepted update. Without a folder its bytes are unavailable, for the `reason` given."""
 
     reveal: Reveal
     weight: int
@@ -40,7 +40,7 @@ class Part:
 class Averaged:
     """A proposed model and the updates it should be the mean of, in the order of the verdicts.
 
-    `model` is None when the bytes under `root` cannot be had, for the `reason` given.
+    `model` is None when the bytes under `root` are unavailable, for the `reason` given.
     """
 
     spec: Spec
@@ -51,28 +51,28 @@ class Averaged:
 
     @property
     def missing(self) -> list[str]:
-        """Why bytes cannot be had, a line each; empty when all are there."""
+        """Why bytes are unavailable, one line per update or model; empty if none are missing."""
         lines = [f"update of {u.reveal.participant}: {u.reason}" for u in self.updates if u.reason]
         return [*lines, f"model: {self.reason}"] if self.model is None else lines
 
     def first_wrong_leaf(self) -> int | None:
-        """Return the first leaf of the model that is not the mean, None when all are.
+        """Return the first leaf of the model that is not the mean, or None.
 
-        Unavailable when anything is missing.
+        Raises Unavailable when an update or the model is missing.
         """
         weights = [update.weight for update in self.updates]
         wrong = first_wrong_value(self.spec, self._folders(), weights, _there(self.model))
         return None if wrong is None else wrong.leaf
 
     def mean_leaf_digests(self) -> list[Digest]:
-        """Return the leaf digests of the mean; Unavailable when an update is missing."""
+        """Return the leaf digests of the mean; raises Unavailable when an update is missing."""
         weights = [update.weight for update in self.updates]
         return mean_leaf_digests(self.spec, self._folders(), weights)
 
     def open(self, leaf: int, posted: Posted = _NOTHING) -> tuple[tuple[OpenedUpdate, ...], Leaf]:
         """Return one leaf of every update and of the model, with their proofs.
 
-        What is missing is taken from `posted`; Unavailable when it is not there either.
+        A missing leaf is taken from `posted`; raises Unavailable when it is not there either.
         """
 
         def opened(root: Digest, folder: LayerFolder | None) -> Leaf:
@@ -95,7 +95,7 @@ class Averaged:
 
 @dataclass(frozen=True)
 class WrongLeaf:
-    """A leaf of a proposed model that is not the mean, with all that shows it to the contract."""
+    """A leaf of a proposed model that is not the mean, with all the contract needs to verify it."""
 
     proposed: Proposed
     leaf: int
@@ -107,9 +107,9 @@ class WrongLeaf:
 
 
 def fetch_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
-    """Return what a round's standing proposal averages, None when it accepts nothing.
+    """Return what a round's standing proposal averages; None when it accepts nothing.
 
-    Raises Unavailable or Rejected when not even the model before is available.
+    Raises Unavailable or Rejected when the model that the round starts from is not available.
     """
     proposed = context.told.proposed
     accepted = [verdict for verdict in proposed.verdicts if verdict.is_accepted] if proposed else []
@@ -119,27 +119,24 @@ def fetch_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
     updates = []
     for verdict in accepted:
         found = screened[verdict.participant]
-        # A later check's failure leaves bytes whose root is the one revealed.
+        # An update that we would reject by a check after the root is still what the proposal
+        # averages: its bytes hash to the root that was revealed, so they prove a wrong mean.
         is_there = found.verdict.is_accepted or found.verdict.reason > Check.ROOT
         folder = found.folder if is_there else None
         updates.append(Part(found.reveal, verdict.weight, folder, "" if is_there else found.reason))
-    model, reason = _fetch_proposed(audit, context, Model(proposed.root, proposed.manifest))
-    return Averaged(context.spec, proposed.root, tuple(updates), model, reason)
-
-
-def _fetch_proposed(
-    audit: Audit, context: RoundContext, proposed: Model
-) -> tuple[LayerFolder | None, str]:
-    """Return the proposed model's layers; None, and why, when they are unavailable."""
-    if proposed.root == context.model.root:  # its bytes are here, whatever the manifest says
-        return audit.fetch_model(context, context.model), ""
+    # A model with the root of the one before has its bytes, whatever the new manifest says.
+    is_same = proposed.root == context.model.root
+    model = context.model if is_same else Model(proposed.root, proposed.manifest)
+    averaged = Averaged(context.spec, proposed.root, tuple(updates), None)
     try:
-        return audit.fetch_model(context, proposed), ""
+        return replace(averaged, model=audit.fetch_model(context, model))
     except (Unavailable, Rejected) as error:
-        return None, str(error)
+        if is_same:
+            raise
+        return replace(averaged, reason=str(error))
 
 
 def _there(folder: LayerFolder | None) -> LayerFolder:
     if folder is None:
-        raise Unavailable("bytes that a proof needs cannot be had")
+        raise Unavailable("bytes that a proof needs are unavailable")
     return folder

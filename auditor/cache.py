@@ -1,16 +1,16 @@
-"""What an audit need not do twice, kept on the auditor's own disk.
+"""Results that an audit need not compute twice, kept on the auditor's own disk.
 
     FOLDER/31337-0x5FbDB2315678afecb367f032d93F642f64180aa3/
-      events-9f86d081884c7d65.json      the events up to a block, as one node told them
-      initial-model.json, round-0001.json, …     what passed: its checks
-      files/                            layer files of the rounds that are not done yet
+      events-9f86d081884c7d65.json      the events up to a block, as one node reported them
+      initial-model.json, round-0001.json, …     checks that passed
+      files/                            layer files of rounds that are not done yet
 
-- A layer file is hashed whenever it is taken from here, exactly as one that was just fetched.
-- A record begins with the SHA-256 of the rest and carries all that it depends on. One that does not
-  match in either is as good as none: it costs the time to do the work again.
-- The events' record counts only while the chain still has the block that it names.
+- A layer file from here is hashed like one that was just fetched.
+- A record begins with the SHA-256 of the rest and carries all that it depends on. If either does
+  not match, the record is ignored and the work is done again.
+- The record of events counts only while the chain still has the block that it names.
 
-What is trusted is this disk: whoever can write to it can make up a record. `--no-cache` reads none.
+The disk is trusted: whoever can write to it can forge a record. `--no-cache` reads none.
 """
 
 import hashlib
@@ -44,13 +44,13 @@ from protocol.types import RoundId
 from storage.files import locked, write_atomically
 
 CONFIRMATIONS: Final = 12
-"""A block with so many on top of it is not expected to go away; if it does, that is noticed."""
+"""Blocks on top of one that is not expected to be reorganised away; if it is, that is noticed."""
 
 _TYPES: Final = {each.__name__: each for each in EVENT_TYPES}
 
 
 class AuditCache:
-    """The cache of one federation, below `folder`, which other federations may share."""
+    """The cache of one federation, below `folder`, which federations may share."""
 
     def __init__(
         self, folder: Path, federation: Federation, confirmations: int = CONFIRMATIONS
@@ -67,9 +67,9 @@ class AuditCache:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the cache for one audit alone, waiting while another one of the federation runs.
+        """Hold the cache for one audit, waiting while another audit of the federation runs.
 
-        Misconfigured when the folder cannot be written.
+        Raises Misconfigured when the folder cannot be written.
         """
         try:
             with locked(self.folder):
@@ -80,24 +80,29 @@ class AuditCache:
             raise Misconfigured(f"cache {self.folder}: {error.strerror or error}") from error
 
     def is_settled(self, block: int, head: int) -> bool:
-        """Whether `block` is so deep below `head` that what it says may be kept."""
+        """Whether `block` is so deep below `head` that its contents may be cached."""
         return block + self._confirmations <= head
 
     # ------------------------------------------------------------------ events
 
     def known_events(self) -> tuple[list[FederationEvent], ReadUpTo] | None:
-        """Return the events on record and up to where they go, None when there is no record."""
+        """Return the cached events and the block up to which they go; None without a record."""
         record = self._read(self._events_path(), self._events_key())
         if record is None:
             return None
-        events = [_event_of_json(each) for each in record["events"]]
+        # Through JSON, where bytes are hex: Python values would be taken for raw bytes.
+        events = [
+            _TYPES[each.pop("event")].model_validate_json(json.dumps(each))
+            for each in record["events"]
+        ]
         found = bytes.fromhex(record["block_hash"])
         return events, ReadUpTo(record["to_block"], found, len(events))
 
     def keep_events(self, events: Sequence[FederationEvent], to_block: int, to_hash: bytes) -> None:
-        """Keep those events that are deep enough; the contract's numbers agree with all of them."""
+        """Cache the events that are deep enough; the contract's counts agree with all of them."""
         w3, settled = self._federation.w3, to_block - self._confirmations
         found = block_hash(w3, settled) if settled >= 0 else None
+        # Events of a block that is gone meanwhile may not belong to the block that is named here.
         if found is None or block_hash(w3, to_block) != to_hash:
             return
         kept = [event for event in events if event.block_number <= settled]
@@ -115,8 +120,8 @@ class AuditCache:
         return self.folder / f"events-{_digest(str(self._federation.w3.provider))[:16]}.json"
 
     def _events_key(self) -> dict[str, Any]:
-        # A block's hash does not prove its logs to us, so what one node told is not held to be
-        # what another one tells.
+        # A block's hash does not prove its logs to us, so events from one node are not taken for
+        # those of another.
         return {
             **self._key(),
             "node": str(self._federation.w3.provider),
@@ -126,14 +131,14 @@ class AuditCache:
     # ------------------------------------------------------------------ checks
 
     def read_round(self, history: RoundHistory, before: Model) -> list[CheckResult] | None:
-        """Return the checks of a round that passed before, None when it is to be recomputed."""
+        """Return the checks of a round that passed before; None when it has to be recomputed."""
         record = self._read(self._round_path(history.round_id), self._round_key(history, before))
         return None if record is None else [_verified(each) for each in record["checks"]]
 
     def write_round(
         self, history: RoundHistory, before: Model, checks: Sequence[CheckResult]
     ) -> None:
-        """Keep the checks of a finalized round, all of which passed."""
+        """Cache the checks of a finalized round, all of which passed."""
         assert history.finalized is not None
         assert all(check.passed for check in checks)
         record = {
@@ -143,12 +148,12 @@ class AuditCache:
         self._write(self._round_path(history.round_id), record)
 
     def read_model(self, model: Model) -> CheckResult | None:
-        """Return the check of the initial model that it passed before, None if it did not."""
+        """Return the initial model's check if it passed before, or None."""
         record = self._read(self._model_path(), self._model_key(model))
         return None if record is None else _verified(record["check"])
 
     def write_model(self, model: Model, check: CheckResult) -> None:
-        """Keep the check of the initial model, which passed."""
+        """Cache the check of the initial model, which passed."""
         assert check.passed
         record = {"key": self._model_key(model), "check": asdict(check)}
         self._write(self._model_path(), record)
@@ -163,7 +168,8 @@ class AuditCache:
         return self.folder / f"round-{round_id:04d}.json"
 
     def _round_key(self, history: RoundHistory, before: Model) -> dict[str, Any]:
-        """All that the checks of a round follow from; block hashes are in its events."""
+        """Return all that the checks of a round depend on."""
+        # Events carry block hashes: after a reorganisation the same round has another key.
         told = [_event_as_json(event) for event in history.events]
         finalized = history.finalized
         return {
@@ -193,11 +199,12 @@ class AuditCache:
 
     @staticmethod
     def _read(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the record at `path` if it is whole and of this `key`."""
+        """Return the record at `path` if it is intact and has this `key`."""
         try:
             digest, _, body = path.read_bytes().partition(b"\n")
         except OSError:
             return None
+        # Damaged on disk. The record only saves time, so this is no error.
         if hashlib.sha256(body).hexdigest().encode() != digest:
             return None
         record: dict[str, Any] = json.loads(body)
@@ -206,10 +213,8 @@ class AuditCache:
 
 @cache
 def software_digest() -> str:
-    """Return the SHA-256 of all code that an audit's result depends on: it need not be asked twice.
-
-    A version number would say less: a fault that is corrected in a working copy does not change it.
-    """
+    """Return the SHA-256 of all code that an audit's result depends on."""
+    # Not the version number, which a fault corrected in a working copy would not change.
     hasher = hashlib.sha256(f"{platform.python_version()} {np.__version__}".encode())
     for package in (auditor, chain, contracts, ethereum, profiling, protocol, rounds, storage):
         root = Path(str(package.__file__)).parent
@@ -221,11 +226,6 @@ def software_digest() -> str:
 
 def _event_as_json(event: FederationEvent) -> dict[str, Any]:
     return {"event": type(event).__name__, **event.model_dump(mode="json")}
-
-
-def _event_of_json(fields: dict[str, Any]) -> FederationEvent:
-    named = dict(fields)
-    return _TYPES[named.pop("event")].model_validate_json(json.dumps(named))
 
 
 def _verified(fields: dict[str, Any]) -> CheckResult:

@@ -1,4 +1,4 @@
-"""One line of an audit."""
+"""The result of one check of an audit."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from storage.ipfs import Contradiction
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A claim that was checked: by which section of docs/protocol.md, for which round, and how.
+    """A claim that was checked, with its section of docs/protocol.md, its round and the result.
 
-    `round_id` is None for what concerns the whole federation. `passed` is None when it could not be
-    checked: bytes are missing, or the node gave up. `detail` is what was recomputed, what is wrong
-    or what is missing; `wrong_value` is the value that a proposed model has wrong first.
+    `round_id` is None when the claim is about the whole federation. `passed` is None when it could
+    not be checked because bytes are missing or the node failed. `detail` says what was recomputed,
+    is wrong or is missing; `wrong_value` is the first wrong value of a proposed model.
     """
 
     section: str
@@ -29,7 +29,9 @@ class CheckResult:
     def refused(
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
     ) -> "CheckResult":
-        """Return a check that ended in an error: failed, unless another try may end otherwise."""
+        """Return a check that ended in an error: unchecked if another try may pass, else failed."""
+        # A contradiction is unavailability that no other try ends: the manifest lies about its own
+        # files, and that is its author's fault.
         may_pass = isinstance(error, Unavailable) and not isinstance(error, Contradiction)
         return cls(section, round_id, claim, None if may_pass else False, str(error))
 
@@ -44,7 +46,7 @@ class CheckResult:
         return self.passed is None
 
     def line(self) -> str:
-        """The check as a line of text."""
+        """Return the check as a line of text."""
         where = "federation" if self.round_id is None else f"round {self.round_id}"
         mark = "FAIL" if self.failed else "??  " if self.unchecked else "ok  "
         detail = f": {self.detail}" if self.detail else ""
@@ -53,14 +55,12 @@ class CheckResult:
         return printable(f"{mark}  {self.section:<4} {where:<10}  {self.claim}{detail}")
 
     def as_json(self) -> dict[str, Any]:
-        """The check as a JSON object."""
+        """Return the check as a JSON object."""
         return asdict(self)
 
 
 def printable(text: str) -> str:
-    """Return `text` with a visible escape for what is no plain character.
-
-    Details quote what manifests and daemons say: it must not move a terminal's cursor, nor turn
-    the direction in which a line is read.
-    """
+    """Return `text` with every character that is not printable escaped."""
+    # Details quote manifests and daemons, which others write. Their text must not move a terminal's
+    # cursor, nor reverse the direction in which a line is read.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,11 +1,11 @@
-"""Shows the contract what is wrong with a proposal (docs/protocol.md §11).
+"""Proves a faulty proposal wrong to the contract (docs/protocol.md §11).
 
     audit = Audit(federation, store, folder)
     for line, is_final in judge(audit, audit.context(round_id)): ...
 
-A fault is one verdict or one leaf; where bytes are withheld, the leaf has to be requested first
-(`auditor.leaf_requests`). What the contract cannot settle, an update wrongly rejected, is the
-audit's to report.
+A fault is one verdict or one leaf. If bytes are withheld, the leaf has to be requested first
+(`auditor.leaf_requests`). A wrongly rejected update is nothing that the contract can settle; the
+audit only reports it.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from rounds.context import RoundContext
 
 @dataclass(frozen=True)
 class WrongVerdict:
-    """An accepted update whose proposed weight or score is not what the rules give it."""
+    """An accepted update whose proposed weight or score breaks the rules."""
 
     proposed: Proposed
     index: int
@@ -45,18 +45,21 @@ Fault = WrongVerdict | WrongLeaf
 
 
 def find_fault(audit: Audit, context: RoundContext) -> Fault | Withheld | None:
-    """Return what is provably wrong with a round's standing proposal, None when nothing is.
+    """Return a provable fault of a round's standing proposal; None when there is none.
 
-    The mean is taken of the updates that the proposal accepts, with its weights: that is what the
-    contract recomputes. Raises Unavailable or Rejected when not even the model before is available.
+    The mean is that of the updates the proposal accepts, with its weights, since this is what the
+    contract recomputes. Raises Unavailable or Rejected when the model that the round starts from is
+    not available.
     """
     proposed = context.told.proposed
     if proposed is None:
         return None
     reveals = {reveal.participant: reveal for reveal in context.reveals}
+    # Verdicts first: they follow from the events alone, so no withheld bytes can hide a wrong one.
     for index, verdict in enumerate(proposed.verdicts):
         if not verdict.is_accepted:
             continue
+        # The contract accepts verdicts on reveals only. So the log is missing, not the reveal.
         if verdict.participant not in reveals:
             raise Unavailable(
                 f"the node does not have all logs: none says what {verdict.participant} revealed"
@@ -74,7 +77,7 @@ def find_fault(audit: Audit, context: RoundContext) -> Fault | Withheld | None:
 
 
 def challenge(federation: Federation, fault: Fault) -> Receipt:
-    """Prove the fault to the contract. Raises Reverted when it is none, or no longer matters."""
+    """Prove the fault to the contract. Raises Reverted when it is none or the proposal is gone."""
     proposed = fault.proposed
     if isinstance(fault, WrongVerdict):
         return federation.challenge_verdict(
@@ -88,42 +91,42 @@ def challenge(federation: Federation, fault: Fault) -> Receipt:
 def judge(
     audit: Audit, context: RoundContext, *, may_request: bool = True
 ) -> Iterator[tuple[str, bool]]:
-    """Do what can be done about a round's standing proposal in its challenge window.
+    """Judge a round's standing proposal in its challenge window, and challenge or request leaves.
 
-    Yields lines, and with each whether it is the last word. Raises as `find_fault` does.
+    Yields lines, each with whether it is the final result. Raises like `find_fault`.
     """
     fault, round_id = find_fault(audit, context), context.round_id
-    if isinstance(fault, Withheld):
-        yield f"round {round_id}: bytes cannot be had: {fault}", False
-        if audit.terms.response_seconds == 0:
-            why = "the terms let nobody request leaves"
-            yield f"round {round_id}: nothing to show to the contract, and {why}", False
-        elif may_request:
-            yield from _pursue(audit, context, fault)
-    elif fault is None:
+    if fault is None:
         yield f"round {round_id}: verdicts and model are as the contract would have them", True
-    else:
+        return
+    if not isinstance(fault, Withheld):
         yield settle(audit.federation, fault), True
-
-
-def _pursue(audit: Audit, context: RoundContext, withheld: Withheld) -> Iterator[tuple[str, bool]]:
-    """Request what is withheld, or challenge what was posted."""
-    match next_step(audit, context, withheld):
+        return
+    # Never final while bytes are missing: they may turn up, or be posted, before the window closes.
+    yield f"round {round_id}: bytes are unavailable: {fault}", False
+    if audit.terms.response_seconds == 0:
+        why = "the terms do not allow leaf requests"
+        yield f"round {round_id}: nothing to show to the contract, and {why}", False
+        return
+    if not may_request:
+        return
+    match next_step(audit, context, fault):
         case Wanted() as wanted:
-            for line in request(audit, context, withheld, wanted):
+            for line in request(audit, context, fault, wanted):
                 yield line, False
-        case WrongLeaf() as fault:
-            yield settle(audit.federation, fault), True
+        case WrongLeaf() as wrong:
+            yield settle(audit.federation, wrong), True
         case Answered() as answered:
-            yield f"round {context.round_id}: {answered}", True
+            yield f"round {round_id}: {answered}", True
 
 
 def settle(federation: Federation, fault: Fault) -> str:
-    """Challenge and return what came of it as a line; somebody may have been faster."""
+    """Challenge the proposal and return the outcome as one line."""
     round_id = fault.proposed.round
     try:
         receipt = challenge(federation, fault)
     except Reverted as error:
+        # Not a failure of this auditor: somebody else may have proved a fault first.
         return f"round {round_id}: {fault}, but the challenge was refused: {error}"
     (told,) = [e for e in federation.events_in(receipt) if isinstance(e, ProposalRefuted)]
     return (
@@ -134,7 +137,7 @@ def settle(federation: Federation, fault: Fault) -> str:
 
 
 def settle_requests(federation: Federation, requests: LeafRequests) -> Iterator[str]:
-    """Settle leaf requests that are late or void; yield one line per outcome."""
+    """Settle leaf requests that are overdue or void; yield one line per outcome."""
     for late, events in settle_unanswered(federation, requests):
         where = f"round {late.round}: leaf {late.leaf}"
         for event in events:
@@ -148,25 +151,19 @@ def settle_requests(federation: Federation, requests: LeafRequests) -> Iterator[
 
 
 def challenge_open(audit: Audit) -> list[str]:
-    """Judge the newest round if it can be challenged now; return lines on what came of it.
-
-    Looks at the chain as it is by now: `audit` may have taken long.
-    """
+    """Judge the newest round if its challenge window is open; return the results as lines."""
+    where = ""
     try:
-        return _challenge_open(Audit(audit.federation, audit.store, audit.folder, audit.cache))
+        # A new look at the chain: `audit` may have taken long, and its window may have closed.
+        fresh = Audit(audit.federation, audit.store, audit.folder, audit.cache)
+        newest = max(fresh.history.rounds, default=RoundId(0))
+        if not newest or fresh.federation.status(newest) is not Status.CHALLENGE:
+            return ["no proposal is open to challenge"]
+        open_requests = fresh.history.rounds[newest].open_requests
+        settled = list(settle_requests(fresh.federation, open_requests))
+        if settled:  # the history that was read is out of date now
+            return settled
+        where = f"round {newest}: "
+        return [line for line, _ in judge(fresh, fresh.context(newest))]
     except CommonweightError as error:
-        return [f"cannot judge now: {error}"]
-
-
-def _challenge_open(audit: Audit) -> list[str]:
-    newest = max(audit.history.rounds, default=RoundId(0))
-    if not newest or audit.federation.status(newest) is not Status.CHALLENGE:
-        return ["no proposal is open to challenge"]
-    open_requests = audit.history.rounds[newest].open_requests
-    settled = list(settle_requests(audit.federation, open_requests))
-    if settled:
-        return settled
-    try:
-        return [line for line, _ in judge(audit, audit.context(newest))]
-    except CommonweightError as error:
-        return [f"round {newest}: cannot judge now: {error}"]
+        return [f"{where}cannot judge now: {error}"]

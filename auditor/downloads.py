@@ -1,6 +1,6 @@
-"""Fetches and verifies the layer files of an audit, several at once and ahead of the recomputing.
+"""Fetches and verifies the layer files of an audit, several at once and ahead of their use.
 
-A peer that is dead or slow holds up one of the slots until its time is over, and nobody else.
+A dead or slow peer holds up one download until its timeout, and no other.
 """
 
 import shutil
@@ -17,11 +17,12 @@ from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Published, fetch_model, fetch_update
 
 UPDATES_AT_ONCE: Final = 16
-_MODELS_AT_ONCE: Final = 2  # the one before a round and the one after it; updates do not hold them
+# The model before a round and the one after it. A pool of their own: updates must not delay them.
+_MODELS_AT_ONCE: Final = 2
 
 
 class Downloads:
-    """The files of one federation; to be used by one thread."""
+    """The downloads of one federation; not thread-safe."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
@@ -31,7 +32,7 @@ class Downloads:
         self._models: dict[Model, tuple[RoundId, Future[LayerFolder]]] = {}
 
     def begin_updates(self, context: RoundContext) -> None:
-        """Start to fetch every update revealed in a round, unless that was started already."""
+        """Start fetching every update revealed in a round, unless that was started already."""
         for reveal in context.reveals:
             folder = context.update_folder(reveal.participant)
             if folder.path not in self._updates:
@@ -40,16 +41,17 @@ class Downloads:
                 )
 
     def fetch_update(self, store: ContentStore, update: Published, folder: LayerFolder) -> Manifest:
-        """Do as `storage.layers.fetch_update`: wait for what was begun, else fetch it now."""
+        """Fetch like `storage.layers.fetch_update`, or wait for a download that was started."""
         begun = self._updates.get(folder.path)
         return fetch_update(store, update, folder) if begun is None else begun.result()
 
     def begin_model(self, context: RoundContext, model: Model) -> Future[LayerFolder]:
-        """Start to fetch and hash the model before a round, or one proposed for it."""
+        """Start fetching and hashing the model before a round, or one proposed for it."""
         is_before = model == context.model
         published = context.model_before() if is_before else context.model_after(model)
         before = published.subject.round_id
-        # A manifest from before one round is from before every later one.
+        # One download serves several rounds: a manifest made before one round was made before
+        # every later one too. For an earlier round it has to be checked again.
         earliest, known = self._models.get(model, (before, None))
         if known is not None and earliest <= before:
             return known
@@ -59,15 +61,15 @@ class Downloads:
         return begun
 
     def fetch_model(self, context: RoundContext, model: Model) -> LayerFolder:
-        """Return a model's layer files, its root recomputed; raises as `storage.fetch_model`."""
+        """Return a model's verified layer files; raises like `storage.layers.fetch_model`."""
         try:
             return self.begin_model(context, model).result()
         except CommonweightError:
-            self._models.pop(model, None)  # it may be available another time
+            self._models.pop(model, None)  # it may be available the next time
             raise
 
     def drop(self, context: RoundContext, model: Model) -> None:
-        """Remove a round's updates, and every model but `model`."""
+        """Remove a round's updates, and every model except `model`, which the next starts from."""
         shutil.rmtree(context.folder, ignore_errors=True)
         kept = context.model_folder(model).path
         for folder in kept.parent.glob("*"):

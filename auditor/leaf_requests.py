@@ -1,15 +1,15 @@
-"""Requests leaves of what a proposal withholds on the chain (docs/protocol.md §11).
+"""Requests leaves that a proposal withholds, on the chain (docs/protocol.md §11).
 
-Without the bytes of the model, or of an accepted update, there is nothing to challenge. But a leaf
-of them can be requested: it is posted in time, or the aggregator loses its bond.
+Without the bytes of the model or of an accepted update there is nothing to challenge. But anybody
+can request a leaf of them, which must be posted in time, or the aggregator loses its bond.
 
-- Of a model whose updates are all there, the right tree is known. When its root is another than the
+- If all updates are available, the right tree of the model is known. If its root differs from the
   proposed one, a few leaves lead to a wrong one (`auditor.search`), which is then challenged.
-- When the root is the same, the average is right and only its bytes are withheld; when an update is
-  withheld, the right tree cannot be known. Then one leaf, drawn by chance, is requested under each
-  root whose bytes are missing: an aggregator that does not have them itself is caught.
+- If the root is the same, the average is right and only its bytes are withheld. If an update is
+  withheld, the right tree cannot be known. In both cases one leaf, drawn at random, is requested
+  under each root whose bytes are missing: an aggregator that does not have them itself is caught.
 
-How far this has come is read from the chain's events: a watcher that starts anew goes on with it.
+Progress is read from the chain's events, so a watcher that was restarted continues the search.
 """
 
 import secrets
@@ -20,17 +20,15 @@ from auditor.averaged import Averaged, Posted, WrongLeaf
 from auditor.replay import Audit
 from auditor.search import compute_digests_root, narrow
 from chain.events import AvailabilityChallenged, Proposed
-from chain.federation import Federation
 from contracts.reverts import Reverted
 from protocol.errors import Misconfigured
-from protocol.reveal import Reveal
 from protocol.types import Digest
 from rounds.context import RoundContext
 
 
 @dataclass(frozen=True)
 class Withheld:
-    """A proposal that accepts or proposes bytes which are unavailable."""
+    """A proposal whose model, or an update it accepts, is unavailable."""
 
     proposed: Proposed
     averaged: Averaged
@@ -49,7 +47,7 @@ class Withheld:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A leaf that the chain should have under each of `roots`, and what it is wanted for."""
+    """A leaf to request under each of `roots`, and the reason for the request."""
 
     leaf: int
     roots: tuple[Digest, ...]
@@ -58,7 +56,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Answered:
-    """The leaf that was requested was posted, and is not wrong."""
+    """The requested leaf was posted and is right."""
 
     leaf: int
     reason: str
@@ -70,8 +68,8 @@ class Answered:
 def next_step(
     audit: Audit, context: RoundContext, withheld: Withheld
 ) -> WrongLeaf | Wanted | Answered:
-    """Return what there is to do now about a proposal of which something is withheld."""
-    # Of all rounds: a leaf stays posted for good, whatever it was posted for.
+    """Return the next step against a proposal that withholds bytes."""
+    # Of all rounds: a posted leaf stays public, whichever request it answered.
     posted = {
         (event.root, event.leaf): audit.federation.posted_leaf(event)
         for event in audit.history.posted_leaves
@@ -92,7 +90,7 @@ def _search(
     requested: Sequence[AvailabilityChallenged],
     ours: Sequence[Digest],
 ) -> WrongLeaf | Wanted:
-    """Return a wrong leaf of the model once one was posted, else the next one to see."""
+    """Return a wrong leaf of the model once one was posted, else the next leaf to request."""
     root = withheld.proposed.root
     theirs = {leaf: opened for (under, leaf), opened in posted.items() if under == root}
     suspects = narrow(ours, theirs)
@@ -100,7 +98,8 @@ def _search(
         opened = withheld.averaged.open(suspects[0], posted)
         return WrongLeaf(withheld.proposed, suspects[0], *opened)
     waiting = [event.leaf for event in requested if event.root == root and event.leaf in suspects]
-    # By chance, lest the aggregator puts its fault where the search would come last.
+    # Only one at a time, since each answer narrows the search and each request costs a deposit.
+    # Drawn at random, or the aggregator could put its fault where the search comes last.
     leaf = waiting[0] if waiting else secrets.choice(suspects)
     reason = f"its root is not that of the average, one of {len(suspects)} leaves is wrong"
     return Wanted(leaf, (root,), reason)
@@ -109,7 +108,9 @@ def _search(
 def _sample(
     withheld: Withheld, posted: Posted, requested: Sequence[AvailabilityChallenged], reason: str
 ) -> WrongLeaf | Wanted | Answered:
-    """Return one leaf to see under every withheld root, and whether it is right once it is seen."""
+    """Return one leaf to request under every withheld root; once it was posted, judge it."""
+    # The leaf of an earlier request stays the one: it is compared across all roots, and a watcher
+    # that was restarted must not pay for a second one.
     drawn = [event.leaf for event in requested if event.root in withheld.roots]
     leaf = drawn[0] if drawn else secrets.randbelow(withheld.averaged.spec.leaf_count)
     missing = tuple(root for root in withheld.roots if (root, leaf) not in posted)
@@ -124,42 +125,32 @@ def _sample(
 def request(
     audit: Audit, context: RoundContext, withheld: Withheld, wanted: Wanted
 ) -> Iterator[str]:
-    """Request what is wanted where that is not done yet; yield one line per leaf, or why not.
+    """Request the wanted leaf under each root where that was not done yet; yield one line each.
 
-    The wallet pays a deposit for each.
+    The wallet pays a deposit per request.
     """
-    proposed = withheld.proposed
+    federation, proposed = audit.federation, withheld.proposed
+    reveals = {update.reveal.root: update.reveal for update in withheld.averaged.updates}
     pending = {(event.root, event.leaf) for event in context.told.requested}
     for root in wanted.roots:
         if (root, wanted.leaf) in pending:
             continue
-        whose = _name(withheld, root)
+        reveal = None if root == proposed.root else reveals[root]
+        whose = "the model" if reveal is None else f"the update of {reveal.participant}"
         try:
-            _send_request(audit.federation, withheld, root, wanted.leaf)
+            if reveal is None:
+                federation.challenge_model_availability(proposed.round, wanted.leaf)
+            else:
+                judged = [verdict.participant for verdict in proposed.verdicts]
+                index = judged.index(reveal.participant)
+                federation.challenge_update_availability(
+                    proposed.round, wanted.leaf, index, proposed.verdicts, reveal
+                )
         except (Reverted, Misconfigured) as error:
+            # Too late, or no tokens for the deposit. The other roots may still be requested.
             yield f"round {proposed.round}: no leaf of {whose} can be requested: {error}"
             continue
         yield (
             f"round {proposed.round}: requested leaf {wanted.leaf} of {whose}, to be posted within"
             f" {audit.terms.response_seconds} s: {wanted.reason}"
         )
-
-
-def _send_request(federation: Federation, withheld: Withheld, root: Digest, leaf: int) -> None:
-    proposed = withheld.proposed
-    if root == proposed.root:
-        federation.challenge_model_availability(proposed.round, leaf)
-        return
-    reveal = _reveal(withheld, root)
-    index = [verdict.participant for verdict in proposed.verdicts].index(reveal.participant)
-    federation.challenge_update_availability(proposed.round, leaf, index, proposed.verdicts, reveal)
-
-
-def _name(withheld: Withheld, root: Digest) -> str:
-    if root == withheld.proposed.root:
-        return "the model"
-    return f"the update of {_reveal(withheld, root).participant}"
-
-
-def _reveal(withheld: Withheld, root: Digest) -> Reveal:
-    return next(u.reveal for u in withheld.averaged.updates if u.reveal.root == root)

@@ -1,7 +1,7 @@
 """Rebuilds a federation's rounds from the chain and IPFS alone (docs/protocol.md §10).
 
-Nothing the aggregator says is believed: updates are fetched and hashed again, screening is decided
-again, the mean and the payouts are computed again, and the tokens are counted.
+Nothing is taken on the aggregator's word: updates are fetched and hashed again, screened again, the
+mean and the payouts are recomputed, and the tokens are counted.
 
     for check in Audit(federation, store, folder).run():
         print(check.line())
@@ -21,7 +21,7 @@ from auditor.rules import (
     check_eligible,
     check_payouts,
     check_verdicts,
-    tell_refuted,
+    report_refuted,
     unreachable,
 )
 from auditor.tokens import Holdings, check_tokens, read_holdings
@@ -40,21 +40,21 @@ from rounds.screen import Screened, screen
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 
-_PAUSES_S: Final = (1.0, 2.0, 4.0)
+_PAUSES_S: Final = (1.0, 2.0, 4.0)  # a node's log index may be some blocks behind its head
 
 
 class ChainChanged(Unavailable):
-    """The chain went another way below the block that an audit looks at: begin again."""
+    """A reorganisation replaced the block that an audit reads: run the audit again."""
 
 
 class Audit:
-    """One federation under audit, at one block; layer files are kept in `folder` while it runs.
+    """An audit of one federation at one block; layer files are kept in `folder` while it runs.
 
-    With a cache, which must be held, rounds that are done are not done again; without one
-    everything is. After `run`, `from_cache` says which rounds were not, and `found_spec` the spec.
+    With a cache, which must be held, rounds that passed before are not recomputed. After `run`,
+    `from_cache` has those rounds, and `found_spec` the spec.
 
-    A full node keeps the state of about 128 blocks. So all state is read when the audit begins, at
-    the block up to which the events were read; where that took too long, once more at a newer one.
+    A full node keeps the state of about 128 blocks. All state is therefore read at the start, at
+    the block up to which the events were read; if that took too long, once more at a newer block.
     Raises Unavailable when the node does not answer, or lacks logs that the contract counts.
     """
 
@@ -85,27 +85,33 @@ class Audit:
     def run(self, rounds: Collection[RoundId] | None = None) -> Iterator[CheckResult]:
         """Yield every check as it is made, in the order of the rounds.
 
-        With `rounds` only of those: the spec, each round and the model before it, and the tokens,
-        which can only be counted as a whole. Raises Misconfigured when one of them was not opened,
-        and ChainChanged when a reorganisation undid what was checked.
+        With `rounds`, check the spec, each of these rounds with its model before, and the tokens,
+        which can only be counted as a whole. Raises Misconfigured when a round was not opened, and
+        ChainChanged when a reorganisation undid what was checked.
         """
+        # 1. Read all state first: the node may have dropped it by the time the rounds are done.
         held = self._read_holdings()
         plan = self._plan(rounds)
+        # 2. Check the spec. Without it no byte of an update can be judged.
         spec_check, spec = self._check_spec()
         self.found_spec = spec
         yield spec_check
         if spec is None:
             return
+        # 3. Check the held-out set and the initial model.
         yield self._check_held_out(spec)
         if rounds is None:
             yield self._check_initial_model(spec)
+        # 4. Recompute the rounds, which may take hours.
         yield from self._check_rounds([self._context(spec, *entry) for entry in plan])
+        # 5. Count the tokens, at a block that is still on the chain.
         if block_hash(self.federation.w3, self.block) != self.block_hash:
             try:
                 held = self._look_again(plan)
             except ChainChanged:
                 raise
             except Unavailable as error:
+                # The rounds were checked all the same; only the tokens stay unchecked.
                 held = error
         if isinstance(held, Unavailable):
             claim = "the contract holds and owes what its events say"
@@ -116,17 +122,18 @@ class Audit:
     # -------------------------------------------------------------- the chain
 
     def _look(self) -> None:
-        """Read the history up to a block that is the latest."""
+        """Read the history up to the latest block."""
         block = self._head()
         for pause in (*_PAUSES_S, None):
             try:
                 now = self.federation.at(block)
                 found = block_hash(now.w3, block)
                 self.history = now.history()
+                # Logs are asked for by number: a reorganisation in between would mix two branches.
                 if found is None or block_hash(now.w3, block) != found:
                     raise ChainChanged(f"the chain has another block {block} than a moment ago")
             except MissingLogs:
-                # The index of a node's logs may catch up with this very block.
+                # The same block again: the node's log index may catch up with it.
                 self.federation.event_log.forget()
                 if pause is None:
                     raise
@@ -135,16 +142,16 @@ class Audit:
                 if pause is None:
                     raise
                 time.sleep(pause)
-                block = self._head()
+                block = self._head()  # the node may have dropped the state of the older one
             else:
                 self.block, self.block_hash = block, found
                 return
         raise AssertionError("the last try returns or raises")
 
     def _read_holdings(self) -> Holdings | Unavailable:
-        """Return what the contract holds at this audit's block, or why that cannot be known.
+        """Return what the contract holds at this audit's block, or why it is unavailable.
 
-        Looks again at a newer block when the node has forgotten this one's state meanwhile.
+        Moves on to a newer block when the node has dropped this one's state meanwhile.
         """
         for pause in (*_PAUSES_S, None):
             accounts = self.history.accounts
@@ -157,7 +164,7 @@ class Audit:
                     )
             except Unavailable as error:
                 if pause is None:
-                    return error
+                    return error  # not raised: the rounds can be checked without it
                 if isinstance(error, MissingLogs):
                     self.federation.event_log.forget()
                 time.sleep(pause)
@@ -169,13 +176,15 @@ class Audit:
         raise AssertionError("the last try returns")
 
     def _look_again(self, plan: Sequence[tuple[RoundHistory, Model]]) -> Holdings | Unavailable:
-        """Look at another block after a reorganisation, and return what is held there.
+        """Move to another block after a reorganisation, and return what the contract holds there.
 
-        Raises ChainChanged unless the rounds that were checked are there as they were.
+        Raises ChainChanged unless the rounds that were checked are unchanged there.
         """
         gone = self.block
         self._look()
         held = self._read_holdings()
+        # Events carry block hashes, so a round that was mined again elsewhere counts as another
+        # one.
         now = {told.round_id: (told, before) for told, before in self._plan(None)}
         if any(now.get(told.round_id) != (told, before) for told, before in plan):
             raise ChainChanged(
@@ -191,11 +200,11 @@ class Audit:
     # ------------------------------------------------------------- the rounds
 
     def spec(self) -> Spec:
-        """Return the spec that the contract pins; raises Unavailable or Rejected without it."""
+        """Return the spec that the contract pins; raises Unavailable or Rejected."""
         return Spec.parse(self.store.get_block(self.terms.spec_digest))
 
     def context(self, round_id: RoundId) -> RoundContext:
-        """Return a round to work on; raises Misconfigured when it was not opened."""
+        """Return a round's context; raises Misconfigured when the round was not opened."""
         (entry,) = self._plan({round_id})
         return self._context(self.spec(), *entry)
 
@@ -204,10 +213,10 @@ class Audit:
         return RoundContext(*place, spec, self.store, self.folder, told, before)
 
     def _plan(self, rounds: Collection[RoundId] | None) -> list[tuple[RoundHistory, Model]]:
-        """Return the rounds to look at, each with the model before it."""
+        """Return the rounds to check, each with the model before it."""
         told = sorted(self.history.rounds.items())
         for _, each in told:
-            _ = each.opened  # Unavailable when there is no log of it
+            _ = each.opened  # raises Unavailable now, not in the middle of the audit
         missing = sorted(set(rounds or ()) - self.history.rounds.keys())
         if missing:
             raise Misconfigured(f"round {missing[0]} was not opened before block {self.block}")
@@ -218,7 +227,7 @@ class Audit:
         ]
 
     def _check_rounds(self, plan: Sequence[RoundContext]) -> Iterator[CheckResult]:
-        """Recompute the rounds that are not in the cache, the next one's updates on their way."""
+        """Recompute the rounds that are not in the cache, while the next updates are fetched."""
         kept = [
             self.cache.read_round(each.told, each.model) if self.cache else None for each in plan
         ]
@@ -239,20 +248,18 @@ class Audit:
             self._finish(context, made)
 
     def _finish(self, context: RoundContext, checks: Sequence[CheckResult]) -> None:
-        """Keep the result of a round that can never be another one, and drop its files.
-
-        A round in which an update was unavailable is looked at again next time: a rejection for
-        that reason is right or wrong depending on when one looks (docs/protocol.md §6).
-        """
+        """Cache the result of a round that cannot change any more, and drop the round's files."""
         finalized = context.told.finalized
         screened = self._screened.get((context.round_id, context.model), [])
         if finalized is None or not all(check.passed for check in checks):
             return
+        # Checked again next time: whether an update was unavailable depends on when one looks
+        # (docs/protocol.md §6).
         if any(s.verdict.reason == Check.REACHABLE for s in screened):
             return
         if self.cache is not None:
             if not self.cache.is_settled(finalized.block_number, self.block):
-                return
+                return  # and the files stay, to be hashed instead of fetched next time
             self.cache.write_round(context.told, context.model, checks)
         self._downloads.drop(context, Model(finalized.root, finalized.manifest))
 
@@ -285,11 +292,15 @@ class Audit:
         )
 
     def check_round(self, context: RoundContext) -> Iterator[CheckResult]:
-        """Yield the checks of one round, those that are possible before it is finalized too."""
+        """Yield the checks of one round; without a proposal or settlement, those that are possible.
+
+        Numbered like docs/protocol.md: commitments (§8), model (§4), verdicts (§6), average (§7),
+        payouts (§9).
+        """
         told, round_id = context.told, context.round_id
         yield check_eligible(self.terms, told)
         yield from check_commitments(self.federation.address, told)
-        yield from tell_refuted(told)
+        yield from report_refuted(told)
         if told.proposed is None:
             return
         self._downloads.begin_updates(context)
@@ -300,7 +311,7 @@ class Audit:
         check = self._check_model(context, context.model, claim)
         yield dataclasses.replace(check, round_id=round_id)
         if not check.passed:
-            return
+            return  # checks 8 and 9 compare updates with this model
         screened = self.screen(context)
         yield from check_verdicts(round_id, told.proposed.verdicts, screened)
         yield self._check_average(context, proposed, screened)
@@ -308,10 +319,8 @@ class Audit:
             yield check_payouts(self.terms, told)
 
     def screen(self, context: RoundContext) -> list[Screened]:
-        """Return our own decision on each reveal; raises when the model before is unavailable.
-
-        A round is screened once; whoever asks again gets the same decisions.
-        """
+        """Return our own decision on each reveal; raises when the model before is unavailable."""
+        # Screened once: verdicts, average and disputes must be judged by the same decisions.
         known = self._screened.get((context.round_id, context.model))
         if known is None:
             model = self.fetch_model(context, context.model)
@@ -320,9 +329,9 @@ class Audit:
         return known
 
     def fetch_model(self, context: RoundContext, model: Model) -> LayerFolder:
-        """Return the files of the model before a round or of one proposed for it, root recomputed.
+        """Return the files of the model before a round, or of one proposed for it, verified.
 
-        Raises as `storage.layers.fetch_model`.
+        Raises like `storage.layers.fetch_model`.
         """
         return self._downloads.fetch_model(context, model)
 
@@ -334,6 +343,7 @@ class Audit:
         round_id = context.round_id
         averaged = [v for v in context.told.proposed.verdicts if v.is_accepted]
         unseen = unreachable(averaged, screened)
+        # Only accepted updates count: one that was rejected is not in the mean, whatever it holds.
         if unseen:
             claim = "the proposed model is the weighted mean of the updates it accepts"
             detail = f"bytes of {len(unseen)} updates are missing here"
@@ -361,7 +371,7 @@ class Audit:
         return CheckResult("§4", None, claim, True, model.root.hex())
 
     def _check_initial_model(self, spec: Spec) -> CheckResult:
-        # As whoever starts the first round would find it, whether that was opened or not.
+        # As a participant of the first round finds it, whether that round was opened or not.
         first = RoundHistory(RoundId(1))
         model = History().model_before(first.round_id, self.terms)
         known = self.cache.read_model(model) if self.cache else None

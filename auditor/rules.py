@@ -1,4 +1,4 @@
-"""What a round's events alone must fulfil, and our verdicts against those proposed."""
+"""Rules that a round's events must meet, and our verdicts compared with those proposed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ from rounds.screen import Screened
 
 
 def check_eligible(terms: Terms, history: RoundHistory) -> CheckResult:
-    """Return whether the seed drew everybody who committed."""
+    """Check that the seed drew everybody who committed."""
     seed, fraction = history.opened.seed, terms.sampling_fraction
     strangers = [
         e.participant for e in history.committed if not is_eligible(seed, e.participant, fraction)
@@ -24,20 +24,21 @@ def check_eligible(terms: Terms, history: RoundHistory) -> CheckResult:
 
 
 def check_commitments(federation: Address, history: RoundHistory) -> Iterator[CheckResult]:
-    """Yield whether each reveal opens its commitment."""
+    """Check that each reveal opens its commitment."""
+    # The contract has checked it, but these logs come from a node that may lie.
     committed = {e.participant: e.commitment for e in history.committed}
     for e in history.revealed:
         opened = compute_commitment(
             federation, e.round, e.participant, e.root, e.manifest, e.examples, e.salt
         )
-        # The contract keeps the first 31 bytes.
+        # The contract stores the first 31 bytes, so that a submission fits into one slot.
         is_same = opened[:31] == committed.get(e.participant, Digest(b""))[:31]
         claim = f"{e.participant} revealed what it committed to"
         yield CheckResult("§8", e.round, claim, is_same, f"update {e.root.hex()}")
 
 
-def tell_refuted(history: RoundHistory) -> Iterator[CheckResult]:
-    """Yield each proposal that was refuted: a fact, not a failure."""
+def report_refuted(history: RoundHistory) -> Iterator[CheckResult]:
+    """Yield each refuted proposal as a check that passed: the contract has settled it."""
     for event in history.refuted:
         claim = f"a proposal of {event.aggregator} was refuted and is void"
         detail = f"model {event.root.hex()}, by {event.challenger}"
@@ -47,9 +48,9 @@ def tell_refuted(history: RoundHistory) -> Iterator[CheckResult]:
 def check_verdicts(
     round_id: RoundId, proposed: Sequence[Verdict], screened: Sequence[Screened]
 ) -> Iterator[CheckResult]:
-    """Yield whether each verdict proposed is the one that we come to.
+    """Check that each proposed verdict is the one that we come to.
 
-    Where the bytes of an update that was judged by them cannot be had here, nothing is known of it.
+    A verdict on bytes that are not available here stays unchecked.
     """
     unseen = unreachable(proposed, screened)
     ours: dict[Address, Screened] = {s.verdict.participant: s for s in screened}
@@ -70,20 +71,21 @@ def check_verdicts(
 
 
 def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> list[Address]:
-    """Return whose update the proposal judged by its bytes, while we cannot reach them."""
+    """Return whose update the proposal judged by its bytes, which are not available here."""
     ours = {s.verdict.participant for s in screened if s.verdict.reason == Check.REACHABLE}
     return [v.participant for v in proposed if v.participant in ours if v.reason != Check.REACHABLE]
 
 
 def check_payouts(terms: Terms, history: RoundHistory) -> CheckResult:
-    """Return whether a finalized round paid what its verdicts ask for."""
+    """Check that a finalized round paid what its verdicts call for."""
     assert history.proposed is not None
     assert history.finalized is not None
     expected = compute_payouts(terms.round_reward, history.proposed.verdicts)
+    # No event is emitted for a share that rounds down to nothing.
     due = {who: amount for who, amount in expected.items() if amount}
     paid = {e.participant: e.amount for e in history.paid}
     shares = sum(v.weight * v.score for v in history.proposed.verdicts)
-    fee = terms.aggregator_fee if shares else 0
+    fee = terms.aggregator_fee if shares else 0  # an empty round earns none
     is_right = paid == due and history.finalized.fee == fee
     claim = f"{len(paid)} participants were paid by weight, and the aggregator its fee"
     detail = f"{sum(paid.values()) + history.finalized.fee:,} token units"

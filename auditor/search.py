@@ -1,10 +1,10 @@
-"""Finds a wrong leaf in a tree that nobody has, by asking for a few of its leaves (§11).
+"""Finds a wrong leaf in a tree that is not available, by requesting a few of its leaves (§11).
 
-A leaf that was posted comes with the digests of its siblings. Where the lowest of them that differs
-from our own tree's stands, the subtree below it holds a wrong leaf, and a leaf asked for there
-cannot again come to differ at that level or above: after depth + 1 leaves one of them is wrong.
+A posted leaf comes with the digests of its siblings. The subtree below the lowest sibling that
+differs from our own tree holds a wrong leaf. A leaf requested in that subtree can only differ from
+ours at a lower level, so one of the first depth + 1 leaves is wrong.
 
-    suspects = narrow(ours, posted)     # ask for any of them, until it was posted and is one
+    suspects = narrow(ours, posted)     # request any of them until one leaf is left, and posted
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from protocol.types import Digest
 
 
 def compute_digests_root(digests: Sequence[Digest]) -> Digest:
-    """Return the root over leaves of which only the digests are known."""
+    """Return the root over leaves whose digests are known."""
     builder = TreeBuilder(leaf_bytes=1)
     for digest in digests:
         builder.add_leaf(digest)
@@ -23,12 +23,13 @@ def compute_digests_root(digests: Sequence[Digest]) -> Digest:
 
 
 def narrow(ours: Sequence[Digest], posted: Mapping[int, Leaf]) -> range:
-    """Return the fewest leaves of a wrong tree that are known to hold a wrong one.
+    """Return the smallest known range of leaves that contains a wrong one.
 
-    `ours` are the leaf digests that the tree should have; its root is another. `posted` are leaves
-    of the tree by number, with valid proofs; siblings that stand for no leaf are right. A range of
-    one leaf that was posted is a wrong leaf itself; no other leaf in the range was posted.
+    `ours` are the leaf digests that the tree should have; its root differs. `posted` are leaves of
+    the tree by number, with valid proofs; siblings that stand for no leaf are right. If the only
+    leaf of the range was posted, it is wrong; otherwise no leaf of the range was posted.
     """
+    # Every leaf gives a range of its own. The smallest is taken, whatever the order of the answers.
     found = range(len(ours))
     for index, leaf in posted.items():
         if leaf_digest(leaf.values) != ours[index]:
@@ -38,8 +39,10 @@ def narrow(ours: Sequence[Digest], posted: Mapping[int, Leaf]) -> range:
 
 
 def _below_lowest_difference(ours: Sequence[Digest], index: int, proof: Sequence[Digest]) -> range:
-    """Return the leaves below the lowest sibling of leaf `index` that is not as in our tree."""
+    """Return the leaves below the lowest sibling of leaf `index` that differs from our tree's."""
     siblings = zip(proof, compute_proof(ours, index), strict=True)
+    # There is one: the leaf is right and the root is not, so the paths differ somewhere.
     level = next(level for level, (theirs, right) in enumerate(siblings) if theirs != right)
     first = min((index >> level ^ 1) << level, len(ours) - 1)
+    # The last subtree is cut short where the number of leaves is not a power of two.
     return range(first, min(first + (1 << level), len(ours)))

@@ -14,7 +14,7 @@ from protocol.types import Address
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the contract and the token say at one block, in token units."""
+    """Balances at one block according to the contract and the token, in token units."""
 
     block: int
     balance: int
@@ -23,18 +23,17 @@ class Holdings:
     credited: Mapping[Address, int]
 
     def agree_with(self, accounts: Accounts) -> bool:
-        """Whether the contract's own numbers are those of its events.
-
-        Its code is this version's, which books what it emits: when they differ, events are missing.
-        """
+        """Whether the contract's own numbers are those of its events."""
+        # The contract's code was compared with ours, which emits all that it books. So numbers that
+        # differ do not show a theft: they show that the node is missing events.
         told = (accounts.escrowed, accounts.deposited, dict(accounts.credited))
         return (self.escrow, self.deposits, self.credited) == told
 
 
 def read_holdings(federation: Federation, accounts: Accounts, block: int) -> Holdings:
-    """Return what is held at `block`; the credit of those accounts that events name.
+    """Return the balances at `block`, with the credit of every account that the events name.
 
-    Unavailable when the node no longer has the state of `block`.
+    Raises Unavailable when the node no longer has the state of `block`.
     """
     return Holdings(
         block,
@@ -46,10 +45,11 @@ def read_holdings(federation: Federation, accounts: Accounts, block: int) -> Hol
 
 
 def check_tokens(accounts: Accounts, holdings: Holdings) -> Iterator[CheckResult]:
-    """Yield whether the events add up, and whether contract and token agree with them."""
+    """Check that the events add up, and that contract and token agree with them."""
     claim = "tokens in = credited + escrowed + staked + bonded + deposited + withdrawn"
     adds_up = accounts.received == accounts.held + accounts.withdrawn
     yield CheckResult("§9", None, claim, adds_up, f"{accounts.received:,} token units came in")
+    # At least: tokens that somebody sends to the contract directly stay there for ever.
     claim = "the contract holds what its events say"
     detail = f"{holdings.balance:,} token units, {accounts.held:,} by the events"
     yield CheckResult("§9", None, claim, holdings.balance >= accounts.held, detail)

@@ -1,8 +1,8 @@
-"""Watches a federation and has each proposal judged inside its challenge window (§11).
+"""Watches a federation and judges each proposal inside its challenge window (§11).
 
     watch(federation, store, folder, print, stopped.is_set)
 
-Nothing is kept on disk: a watcher that starts anew reads from the chain how far things are.
+Nothing is kept on disk: a watcher that was restarted reads the state of affairs from the chain.
 """
 
 import re
@@ -23,8 +23,9 @@ from protocol.types import Address
 from storage.ipfs import ContentStore
 
 _POLL_SECONDS: Final = 0.5
-_AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that could not be had
-_NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")  # told once, not again with every block
+_AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that were unavailable
+# Errors that differ only in numbers count as one, or each new block would report them again.
+_NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 def watch(
@@ -36,10 +37,10 @@ def watch(
     *,
     once: bool = False,
 ) -> None:
-    """Judge each proposal in its challenge window, challenge the wrong ones, until stopped.
+    """Judge each proposal in its challenge window and challenge the wrong ones, until stopped.
 
-    `report` hears one line a finding. With `once`, returns after the first proposal that was
-    judged, or whose window closed over what could only be reported.
+    `report` is called with one line per finding. With `once`, return after the first proposal that
+    was judged, or whose window closed before it could be.
     """
     watcher = Watcher(federation, store, workspace, report)
     while not is_stopped():
@@ -51,7 +52,7 @@ def watch(
 
 @dataclass
 class _Pending:
-    """A proposal that is not judged yet: how often it was tried, and when it is worth it again."""
+    """A proposal not judged yet: the number of tries, the time of the next, the events it saw."""
 
     proposed: Proposed
     tries: int = 0
@@ -60,9 +61,9 @@ class _Pending:
 
 
 class Watcher:
-    """Looks at one federation's newest round again and again.
+    """Polls one federation's newest round.
 
-    `judged` are the keys of proposals of which the last word was said.
+    `judged` are the keys of proposals on which a final result was reported.
     """
 
     def __init__(
@@ -77,64 +78,71 @@ class Watcher:
         self.workspace = workspace
         self.report = report
         self.judged: set[object] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._active: Address | None = None
         self._pending: _Pending | None = None
 
     def look(self) -> None:
-        """Do what there is to do now. A node that is down is told of, and may come back."""
+        """Do what is due now; a failure is reported and does not end the watch."""
+        # A watcher that gave up on a node that is down would miss the window once it is back.
         try:
             self._look()
         except CommonweightError as error:
             line = f"cannot judge now, trying again: {error}"
-            self._tell(line, _NUMBER.sub("#", line))
+            self._report(line, _NUMBER.sub("#", line))
 
     def _look(self) -> None:
-        # State and logs of one mined block; what waits in a pool may never come.
+        # State and logs of one mined block: what waits in the pool may never be mined.
         now = self.federation.now()
-        active = self._tell_active(now)
+        before, active = self._active, now.current_aggregator()
+        self._active = active
+        if before not in (None, active):
+            self.report(f"the active aggregator changed from {before} to {active}")
         newest = now.round_count()
         if not newest:
             return
         told = now.history().round(newest)
         settled = list(settle_requests(self.federation, told.open_requests))
         for line in settled:
-            self._tell(line)
+            self._report(line)
         if settled:
-            return  # this history is of before it
+            return  # the history was read before the settlement, which may have refuted a proposal
         status = now.status(newest, now.head)
         if status is Status.EXPIRED:
-            self._tell(f"round {newest}: {active} is late, anybody may hand the round on")
-        self._tell_refuted(told)
+            self._report(f"round {newest}: {active} is late, anybody may hand the round on")
+        self._report_refuted(told)
         standing = told.proposed if status is Status.CHALLENGE else None
         self._close(standing)
         if standing is None or standing.key in self.judged:
             return
         self._pending = self._pending or _Pending(standing)
+        # New events may be the answer to a request. Without any, bytes may turn up with time.
         if len(told.events) != self._pending.events or time.monotonic() >= self._pending.again_at:
             self._pending.events = len(told.events)
             self._pending.again_at = time.monotonic() + _AGAIN_SECONDS
             self._judge(self._pending)
 
     def _judge(self, pending: _Pending) -> None:
-        """Judge a proposal; ask for bytes twice before a deposit is spent on requesting them."""
+        """Judge a proposal; bytes are fetched twice before a deposit is spent on a leaf request."""
+        # A new audit for each try: it reads one block, and remembers downloads that failed.
         audit = Audit(self.federation, self.store, self.workspace)
         context = audit.context(pending.proposed.round)
         standing = context.told.proposed
         if standing is None or standing.key != pending.proposed.key:
             return  # refuted meanwhile, or in another block after a reorganisation
+        # Only at the first try: what cannot be settled on chain is reported here, once.
         if not pending.tries:
             for check in audit.check_round(context):
                 if not check.passed:
-                    self._tell(check.line())
+                    self._report(check.line())
         for line, is_final in judge(audit, context, may_request=pending.tries > 0):
-            self._tell(line)
+            self._report(line)
             if is_final:
                 self.judged.add(pending.proposed.key)
         pending.tries += 1
 
     def _close(self, standing: Proposed | None) -> None:
-        """Have done with a proposal that is no longer open to challenge, judged or not."""
+        """Drop the pending proposal if it is no longer open to challenge, judged or not."""
         pending = self._pending
         if pending is None or (standing is not None and standing.key == pending.proposed.key):
             return
@@ -142,24 +150,20 @@ class Watcher:
         if standing is not None and standing.root == pending.proposed.root:
             return  # a reorganisation put it into another block
         if pending.proposed.key not in self.judged:
-            self._tell(f"round {pending.proposed.round}: the proposal can no longer be challenged")
+            line = f"round {pending.proposed.round}: the proposal can no longer be challenged"
+            self._report(line)
             self.judged.add(pending.proposed.key)
 
-    def _tell_active(self, now: Federation) -> Address:
-        """Return the active aggregator; report when it is another one than at the last look."""
-        before, self._active = self._active, now.current_aggregator()
-        if before not in (None, self._active):
-            self.report(f"the lead passed from {before} to {self._active}")
-        return self._active
-
-    def _tell_refuted(self, told: RoundHistory) -> None:
+    def _report_refuted(self, told: RoundHistory) -> None:
         for event in told.refuted:
             words = f"{event.aggregator} was refuted"
-            if not any(words in line for line in self._told):
+            # Our own challenge has reported it with its transaction already.
+            if not any(words in line for line in self._reported):
                 reward = f"{event.reward:,} token units to {event.challenger}"
-                self._tell(f"round {told.round_id}: {words}, {reward}")
+                self._report(f"round {told.round_id}: {words}, {reward}")
 
-    def _tell(self, line: str, key: str | None = None) -> None:
-        if (key or line) not in self._told:  # what is tried again is not told again
+    def _report(self, line: str, key: str | None = None) -> None:
+        """Report a line, unless one with the same `key` was reported: most steps are repeated."""
+        if (key or line) not in self._reported:
             self.report(line)
-        self._told.add(key or line)
+        self._reported.add(key or line)

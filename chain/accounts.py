@@ -1,4 +1,4 @@
-"""Where a federation's tokens are, by its events alone (docs/protocol.md §9).
+"""Where a federation's tokens are, computed from its events alone (docs/protocol.md §9).
 
 in = credited + escrowed + staked + bonded + deposited + withdrawn
 """
@@ -29,7 +29,7 @@ from protocol.types import Address
 
 @dataclass
 class Accounts:
-    """Where every token unit is, by the events alone; a leaf request takes `deposit`."""
+    """Balances in token units; a leaf request takes `deposit`."""
 
     deposit: int = 0
     received: int = 0
@@ -42,12 +42,13 @@ class Accounts:
 
     @property
     def held(self) -> int:
-        """What the contract holds by these accounts."""
+        """What the contract should hold."""
         locked = self.staked + self.bonded + self.deposited
         return self.escrowed + locked + self.credited.total()
 
-    def book(self, event: FederationEvent) -> None:  # noqa: C901 - one case an event
+    def book(self, event: FederationEvent) -> None:  # noqa: C901 - one case per event
         """Book one event."""
+        # Each case moves an amount from one account to another, or in or out, as the contract does.
         match event:
             case Funded():
                 self.received += event.amount
@@ -65,6 +66,7 @@ class Accounts:
                 self.escrowed -= event.amount
                 self.credited[event.participant] += event.amount
             case Finalized():
+                # The fee alone: `paid` includes the shares, which have Paid events of their own.
                 self.escrowed -= event.fee
                 self.credited[event.aggregator] += event.fee
             case Penalized():
@@ -74,9 +76,11 @@ class Accounts:
                 self.bonded -= event.amount
                 self.escrowed += event.amount
             case ProposalRefuted():
+                # From the escrow: AggregatorSlashed has moved the whole bond there just before.
                 self.escrowed -= event.reward
                 self.credited[event.challenger] += event.reward
             case AvailabilityChallenged():
+                # Its event has no amount: every request takes the deposit of the terms.
                 self.received += self.deposit
                 self.deposited += self.deposit
             case LeafPosted():

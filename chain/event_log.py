@@ -1,7 +1,7 @@
-"""A federation's events as one node tells them: read once, extended block by block, and complete.
+"""A federation's events from one node: read once, extended block by block, checked for gaps.
 
-A node whose index of logs is behind, or that cuts answers short, gives fewer logs without a word.
-The contract's own counts, read at the block up to which the events go, show it.
+A node whose log index is behind, or that truncates answers, returns fewer logs without an error.
+Comparing them with the contract's own counts at the same block reveals that.
 """
 
 import threading
@@ -19,12 +19,13 @@ from ethereum.rpc import plain_errors
 from protocol.errors import Unavailable
 from protocol.types import Address, RoundId, TokenUnits
 
-# Deeper ones are read again from the deployment on; Ethereum finalizes after two epochs of 32.
+# After a deeper reorganisation, events are read again from the deployment on. Ethereum finalizes
+# after two epochs of 32 blocks.
 _REORGANISATION_BLOCKS: Final = 128
 
 
 class MissingLogs(Unavailable):
-    """The node does not have all logs of a block: the same question may be answered later."""
+    """The node does not have all logs of a block; it may have them later."""
 
     service = "chain"
 
@@ -41,7 +42,7 @@ class Counts(Protocol):
 
 @dataclass(frozen=True)
 class ReadUpTo:
-    """The events up to a block: as many as `count`, the first ones."""
+    """The first `count` events are those up to `block`."""
 
     block: int
     block_hash: bytes
@@ -49,9 +50,9 @@ class ReadUpTo:
 
 
 class EventLog:
-    """The events of one federation from one node; safe to share between threads.
+    """The events of one federation from one node; thread-safe.
 
-    `deposit` is what a leaf request takes (`Terms.availability_deposit`).
+    `deposit` is the deposit of a leaf request (`Terms.availability_deposit`).
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class EventLog:
         self._w3 = w3
         self._address = address
         self._deposit = deposit
+        # Held while reading too: two threads would read the same blocks and append them twice.
         self._lock = threading.Lock()
         self._events: list[FederationEvent] = []
         self._reads: list[ReadUpTo] = []
@@ -69,28 +71,29 @@ class EventLog:
 
     @property
     def last_read(self) -> ReadUpTo | None:
-        """Up to where the events were read last."""
+        """The block up to which events were read last."""
         return self._reads[-1] if self._reads else None
 
     def begin_with(self, events: Sequence[FederationEvent], read: ReadUpTo) -> None:
-        """Take over events that an earlier process read from this node, and compared."""
+        """Take over events that an earlier process read from this node and compared."""
         with self._lock:
             self._forget()
             self._events, self._reads = list(events), [read]
+            # Only rounds that have ended: what an open one had then says nothing of now.
             ended = History.fold(events, self._deposit).rounds.values()
             self._complete = {told.round_id for told in ended if told.ended}
 
     def forget(self) -> None:
-        """Read everything again, from the deployment on, when asked next."""
+        """Forget all events, so that the next call reads them again from the deployment on."""
         with self._lock:
             self._forget()
 
     def up_to(self, block: int, counts: Counts) -> History:
-        """Return the history up to `block`, of which `counts` has the state.
+        """Return the history up to `block`, whose state `counts` can read.
 
-        Asks for the logs of new blocks only; after a reorganisation, from the last block on that is
-        still on the chain. Raises MissingLogs when there are fewer than the contract counts, and
-        Unavailable when the node no longer has the state, or the chain changes meanwhile.
+        Asks for the logs of new blocks only; after a reorganisation, from the last block that is
+        still on the chain. Raises MissingLogs when there are fewer logs than the contract counts,
+        and Unavailable when the node no longer has the state, or the chain changes meanwhile.
         """
         with self._lock:
             self._forget_what_is_gone(block)
@@ -104,22 +107,21 @@ class EventLog:
                     f"the Ethereum RPC does not have its own block {block}", service="chain"
                 )
             told = read_events(self._w3, self._address, first, block) if first <= block else []
-            # Logs are asked for by number: on a chain that went another way meanwhile some are of
-            # the one branch and some of the other.
+            # Logs are asked for by number: a reorganisation meanwhile would mix two branches.
             if block_hash(self._w3, block) != before:
                 raise Unavailable(
                     f"the chain has another block {block} than a moment ago", service="chain"
                 )
-            # Without new events the old history is as good; it is never changed, a caller keeps it.
+            # Callers keep a history, so it is never changed. Without new events it is used again.
             history = self._history
             if told or history is None:
                 history = History.fold([*self._events, *told], self._deposit)
             try:
                 check_complete(history, counts, block, self._complete)
             except MissingLogs:
-                raise  # what was read is not kept: the same question may get a longer answer
+                raise  # the events are not kept: the same question may get a longer answer
             except Unavailable:
-                # Only the state is gone. The logs are read on from here, and compared later.
+                # Only the state is gone. The logs are good, and are compared with a later state.
                 self._keep(history.events, block, before)
                 self._history = None
                 raise
@@ -135,7 +137,8 @@ class EventLog:
             del self._reads[:-_REORGANISATION_BLOCKS]
 
     def _forget_what_is_gone(self, block: int) -> None:
-        """Go back to the last block that was read and is on the chain, `block` at most."""
+        """Go back to the last block that was read and is still on the chain, at most `block`."""
+        # From the newest backwards: without a reorganisation this asks for one header.
         kept = len(self._reads)
         while kept and (
             self._reads[kept - 1].block > block
@@ -153,7 +156,7 @@ class EventLog:
 
 
 def block_hash(w3: Web3, block: int) -> bytes | None:
-    """Return the hash of a block, None when the node does not have it."""
+    """Return the hash of a block; None when the node does not have it."""
     try:
         with plain_errors():
             return bytes(w3.eth.get_block(block)["hash"])
@@ -166,8 +169,8 @@ def check_complete(
 ) -> None:
     """Raise MissingLogs unless a history has all that the federation emitted up to `block`.
 
-    The contract counts what concerns rounds; those of `complete` are not compared again.
-    Unavailable when the node no longer has the state of `block`.
+    Compares the rounds that are not in `complete` with the contract's counts. Raises Unavailable
+    when the node no longer has the state of `block`.
     """
     if history.created is None:
         raise MissingLogs(
@@ -187,7 +190,7 @@ def check_complete(
 
 
 def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
-    standing = bool(counted.challenge_deadline)
+    standing = bool(counted.challenge_deadline)  # the contract clears it when one is refuted
     compared = {
         "openings": (int(told.opened_by is not None), int(bool(counted.commit_deadline))),
         "commitments": (len(told.committed), counted.committed),
@@ -207,7 +210,7 @@ def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
     for what, (found, expected) in compared.items():
         if found != expected:
             raise MissingLogs(
-                f"the node does not have all logs of block {block}: they tell of {found} {what} in"
+                f"the node does not have all logs of block {block}: they show {found} {what} in"
                 f" round {told.round_id}, the contract counts {expected}"
             )
     # The contract does not count payments; their sum stands in the settlement itself.
@@ -215,6 +218,6 @@ def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
         paid = told.finalized.fee + sum(event.amount for event in told.paid)
         if paid != told.finalized.paid:
             raise MissingLogs(
-                f"the node does not have all logs of block {block}: they tell of {paid:,} token"
+                f"the node does not have all logs of block {block}: they show {paid:,} token"
                 f" units paid in round {told.round_id}, {told.finalized.paid:,} were"
             )

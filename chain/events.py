@@ -1,11 +1,11 @@
-"""What the federation has told: every event as a frozen record, in the order of the chain.
+"""A federation's events: one frozen record per log, in chain order.
 
     for event in read_events(w3, address, from_block=deployed):
         match event:
             case Revealed(): print(event.round, event.participant, event.root.hex())
 
-Each carries where it stands: block number and hash, transaction hash, log index. `event.key` names
-it for good: after a reorganisation the same log has another block hash. As JSON, bytes are hex.
+Each record carries its place: block number and hash, transaction hash, log index. `event.key` is
+unique: after a reorganisation the same log has another block hash. In JSON, bytes are hex.
 """
 
 import re
@@ -34,20 +34,24 @@ from protocol.verdict import Verdict
 
 PAGE_BLOCKS: Final = 2_000
 _PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
-_FIRST_PATIENCE: Final = 16  # pages
+_FIRST_PATIENCE: Final = 16  # pages before a limit is tested again
 _LAST_PATIENCE: Final = 256
 
-# How geth, erigon, nethermind, besu, reth and hosted nodes say that a page is too large. The last
-# two lines are limits that a smaller page cannot meet: the node is behind, or busy with its index.
+# Nodes have no common error code for a page that is too large. These are the words of geth, erigon,
+# nethermind, besu, reth and hosted nodes.
 _TOO_MUCH: Final = re.compile(
     r"range|max(imum)?\b|limit|too (many|large|big|wide|long)|size|more than|exceed"
     r"|time ?out|timed out|deadline",
     re.IGNORECASE,
 )
+# The same words also occur in errors that no smaller page avoids: the node is behind, or still
+# building its index. These are raised, and the same page is asked for again.
 _NOT_THERE: Final = re.compile(
     r"beyond|head block|future|not found|unknown block|not available|log index|invalid block range",
     re.IGNORECASE,
 )
+# A range of blocks ("0x1, 0x2" or "1 to 2") or a number of blocks ("10,000", "10k") in an error.
+# HTTP status codes are numbers too.
 _PAIR: Final = re.compile(r"\b(0x[0-9a-f]+|\d+)\W{1,3}(?:to\W)?(0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
 _COUNT: Final = re.compile(r"(?<!HTTP )(?<![\w.])(\d[\d,_]*)(k?)(?![\w])", re.IGNORECASE)
 
@@ -57,6 +61,7 @@ Bytes32 = Annotated[Digest, Field(min_length=32, max_length=32)]
 class FederationEvent(BaseModel):
     """One log of a federation."""
 
+    # Extra fields are forbidden: a field that this version does not know would be lost in silence.
     model_config = ConfigDict(
         frozen=True, extra="forbid", ser_json_bytes="hex", val_json_bytes="hex"
     )
@@ -68,7 +73,7 @@ class FederationEvent(BaseModel):
 
     @property
     def key(self) -> tuple[Digest, int]:
-        """Block hash and log index: no other log has both."""
+        """Block hash and log index, which together identify a log."""
         return self.block_hash, self.log_index
 
 
@@ -79,7 +84,7 @@ class RoundEvent(FederationEvent):
 
 
 class Created(FederationEvent):
-    """The federation exists."""
+    """The federation was deployed."""
 
     sponsor: Address
     spec_digest: Bytes32
@@ -96,7 +101,7 @@ class Funded(FederationEvent):
 
 
 class Refunded(FederationEvent):
-    """What was never spent was credited to the sponsor."""
+    """The escrow that was never spent was credited to the sponsor."""
 
     sponsor: Address
     amount: TokenUnits
@@ -124,7 +129,7 @@ class AggregatorSlashed(RoundEvent):
 
 
 class ProposalRefuted(RoundEvent):
-    """A proposal was shown to be wrong and is void.
+    """A proposal was proved wrong and is void.
 
     `reward` went from the escrow to the challenger, after the AggregatorSlashed of the same
     transaction brought the whole bond there.
@@ -137,7 +142,7 @@ class ProposalRefuted(RoundEvent):
 
 
 class AvailabilityChallenged(RoundEvent):
-    """Leaf `leaf` under `root` must be posted before `deadline`; the deposit was taken."""
+    """A leaf request: leaf `leaf` under `root` must be posted before `deadline`."""
 
     challenger: Address
     root: Bytes32
@@ -146,10 +151,13 @@ class AvailabilityChallenged(RoundEvent):
 
 
 class LeafPosted(RoundEvent):
-    """A leaf that was demanded is public; the deposit was credited to the responder.
+    """A leaf request was answered; its deposit was credited to the responder.
 
-    `values` are its bytes, `proof` its siblings on the way up to `root`: the contract checked them.
+    `values` are the leaf's bytes, `proof` its siblings up to `root`, checked by the contract.
     """
+
+    # In the event and not only in calldata: an answer sent through a contract could otherwise be
+    # read by tracing nodes alone (docs/decisions/0007-availability.md).
 
     responder: Address
     root: Bytes32
@@ -159,7 +167,7 @@ class LeafPosted(RoundEvent):
 
 
 class DepositReturned(RoundEvent):
-    """A deposit was credited back: nobody posted the leaf, or the proposal no longer stands."""
+    """A deposit was returned: nobody posted the leaf, or the proposal no longer stands."""
 
     challenger: Address
     root: Bytes32
@@ -175,7 +183,7 @@ class AggregatorReplaced(RoundEvent):
 
 
 class Joined(FederationEvent):
-    """A participant joined, came back, or filled its stake up by `amount`."""
+    """A participant joined, rejoined, or topped up its stake by `amount`."""
 
     participant: Address
     amount: TokenUnits
@@ -297,13 +305,15 @@ EVENT_TYPES: tuple[type[FederationEvent], ...] = (
 
 @dataclass
 class _Pages:
-    """How many blocks one node gives the logs of at once, found by asking.
+    """The number of blocks whose logs one node returns at once, found by trial.
 
-    `size` is asked for next and `worked` was answered last. `refused` is the smallest size that was
-    too large, None while there is none: growing stops below it. It is forgotten after `patience`
-    pages, as where there are fewer logs a limit on results allows more blocks; later and later
-    when it turns out to hold.
+    `size` is asked for next, `worked` was answered last, and `refused` is the smallest size that
+    was too large, if any.
     """
+
+    # Growth stops below `refused`. That limit is dropped after `patience` pages, since a limit on
+    # results allows more blocks where there are fewer logs. If it turns out to hold, the next trial
+    # comes later, or a node with a fixed limit would refuse every few pages.
 
     size: int = PAGE_BLOCKS
     worked: int = 0
@@ -313,19 +323,19 @@ class _Pages:
     is_trial: bool = False
 
     def shrink(self, asked: int, named: int | None) -> None:
-        """Learn that `asked` blocks were too many, and how many the node said it allows."""
+        """Note that `asked` blocks were too many, and how many the node says it allows."""
         if self.is_trial:
             self.patience = min(2 * self.patience, _LAST_PATIENCE)
         if self.worked >= asked:
-            self.worked = 0  # there are more logs in these blocks than in those before
+            self.worked = 0  # these blocks have more logs than those before
         self.since, self.is_trial = 0, False
         self.size = named or self.worked or asked // 2
         self.refused = self.size + 1 if named else asked
 
     def grow(self, asked: int) -> None:
-        """Learn that `asked` blocks were not too many."""
+        """Note that `asked` blocks were not too many."""
         if asked < self.size:
-            return
+            return  # the rest of a range, which says nothing about the limit
         if self.is_trial and asked > self.worked:
             self.patience, self.is_trial = _FIRST_PATIENCE, False
         self.worked = asked
@@ -338,6 +348,7 @@ class _Pages:
             self.size = max((self.size + self.refused) // 2, self.size)
 
 
+# By connection: another node has other limits. Weak, so that a closed connection is forgotten.
 _PAGES: "WeakKeyDictionary[Web3, _Pages]" = WeakKeyDictionary()
 
 
@@ -350,13 +361,12 @@ def read_events(
     *,
     round_id: RoundId | None = None,
 ) -> list[FederationEvent]:
-    """Return the federation's events from `from_block` to `to_block`, both included, in order.
+    """Return the federation's events from `from_block` to `to_block`, inclusive, in chain order.
 
-    To the latest block when `to_block` is None; only of one round when `round_id` is given. Asks
-    for `page` blocks at a time at most. A page that the node calls too large, or is too slow with,
-    becomes smaller, and grows again: what a connection allows is remembered for the next call.
-    Unavailable when the node fails several times in a row over the same page, Misconfigured for an
-    event nobody knows.
+    Up to the latest block when `to_block` is None; of one round only when `round_id` is given. Asks
+    for at most `page` blocks at a time. A page that is too large for the node, or too slow, is
+    made smaller and grows again later; the limit is remembered per connection. Raises Unavailable
+    when the node fails several times in a row on one page, and Misconfigured for an unknown event.
     """
     if to_block is None:
         with plain_errors():
@@ -376,6 +386,7 @@ def read_events(
 
 def events_in(address: Address, logs: Iterable[LogReceipt]) -> tuple[FederationEvent, ...]:
     """Return the events among `logs` that the federation at `address` emitted, in their order."""
+    # A receipt also has the token's logs, and a node may serve logs that a reorganisation removed.
     return tuple(
         _decode(log)
         for log in logs
@@ -393,7 +404,7 @@ def _get_logs(
 ) -> Sequence[LogReceipt] | None:
     """Return the logs of a range, or None when it is too large and `pages` has shrunk.
 
-    Whatever else fails is tried again as it was.
+    After any other failure the same range is tried again.
     """
     query: FilterParams = {
         "address": to_checksum_address(address),
@@ -401,7 +412,13 @@ def _get_logs(
         "toBlock": last,
     }
     if round_id is not None:
-        query["topics"] = [_round_topics(), "0x" + round_id.to_bytes(32, "big").hex()]
+        # The round is the first indexed field of every round event.
+        about_rounds = [
+            "0x" + topic.hex()
+            for topic, (kind, _) in _declared().items()
+            if issubclass(kind, RoundEvent)
+        ]
+        query["topics"] = [about_rounds, "0x" + round_id.to_bytes(32, "big").hex()]
     asked = last - first + 1
     for pause in (*_PAUSES_S, None):
         try:
@@ -409,13 +426,13 @@ def _get_logs(
                 try:
                     return w3.eth.get_logs(query)
                 except Web3RPCError as error:
-                    told = error_message(error)
-                    if asked == 1 or _NOT_THERE.search(told) or not _TOO_MUCH.search(told):
+                    text = error_message(error)
+                    if asked == 1 or _NOT_THERE.search(text) or not _TOO_MUCH.search(text):
                         raise
-                    pages.shrink(asked, _allowed(told, first, asked))
+                    pages.shrink(asked, _allowed(text, first, asked))
                     return None
         except RateLimited:
-            raise  # the connection has waited long enough
+            raise  # the connection has waited as long as the node asked for
         except TimedOut:
             if asked == 1:
                 raise
@@ -428,41 +445,34 @@ def _get_logs(
     raise AssertionError("the last try returns or raises")
 
 
-def _allowed(told: str, first: int, asked: int) -> int | None:
-    """Return how many blocks, fewer than were `asked`, the node says it would answer, if it does.
+def _allowed(text: str, first: int, asked: int) -> int | None:
+    """Return how many blocks the node's error says it would answer; None unless below `asked`.
 
     Many nodes name a range from `first` on that is small enough, or the size of one.
     """
-    for start, end in _PAIR.findall(told):
+    for start, end in _PAIR.findall(text):
         size = int(end, 0) - int(start, 0) + 1
         if int(start, 0) == first and 0 < size < asked:
             return size
     named = [
         int(re.sub("[,_]", "", digits)) * (1000 if thousand else 1)
-        for digits, thousand in _COUNT.findall(told)
+        for digits, thousand in _COUNT.findall(text)
     ]
+    # The largest: it may be a number of results, but then a page of that many blocks shrinks again.
     return max((size for size in named if 0 < size < asked), default=None)
 
 
 @cache
 def _declared() -> dict[bytes, tuple[type[FederationEvent], BaseContractEvent]]:
-    """Return record and decoder of each event, by the hash of its signature."""
+    """Return each event's record type and decoder, by the hash of its signature."""
     contract = Web3().eth.contract(abi=load_artifact("Federation")["abi"])
     decoders = {kind: contract.events[kind.__name__]() for kind in EVENT_TYPES}
     return {bytes(HexBytes(each.topic)): (kind, each) for kind, each in decoders.items()}
 
 
-@cache
-def _round_topics() -> list[str]:
-    return [
-        "0x" + topic.hex()
-        for topic, (kind, _) in _declared().items()
-        if issubclass(kind, RoundEvent)
-    ]
-
-
 def _decode(log: LogReceipt) -> FederationEvent:
     known = _declared().get(bytes(log["topics"][0])) if log["topics"] else None
+    # Not skipped: a history with a gap would be taken for the whole one.
     if known is None:
         raise Misconfigured(
             f"{log['address']} emitted an event that this version does not know"

@@ -1,14 +1,14 @@
-"""The federation contract, one method a function: typed values out, no decision taken here.
+"""The federation contract: one method per contract function, typed results, no decisions.
 
     federation = Federation(connect(rpc_url, chain_id=31337), address, wallet)
     opened = federation.open_round()
     federation.status(opened.round_id)      # Status.COMMIT
 
-Reads are of the latest mined block. `now` gives a client whose reads, counts and logs are all of
-one block; single reads take `block`. Nothing is read at "pending" but the time of the next block:
-what waits in the pool may be replaced, and is no ground for a decision. Writes wait for the receipt
-and raise `contracts.reverts.Reverted` with the contract's error, sent or not.
-What each call does and asks for is written in contracts/src/Federation.sol; docs/protocol.md gives
+Reads are of the latest mined block. `now` returns a client whose reads, counts and logs are all of
+one block; single reads take `block`. Only the time of the next block is read at "pending", since a
+transaction in the pool may still be replaced (docs/decisions/0012-decisions-on-mined-blocks.md).
+Writes wait for the receipt and raise `contracts.reverts.Reverted` with the contract's error, sent
+or not. contracts/src/Federation.sol documents what each call does and requires, docs/protocol.md
 the digests.
 """
 
@@ -50,7 +50,7 @@ from protocol.verdict import Verdict
 
 @dataclass(frozen=True)
 class OpenedRound:
-    """A round just opened: its number, its seed and deadlines (`event`), and the receipt."""
+    """A round that was just opened; `event` has its seed and deadlines."""
 
     round_id: RoundId
     event: RoundOpened
@@ -58,10 +58,9 @@ class OpenedRound:
 
 
 class Federation(ContractClient):
-    """The federation at `address`; without a wallet it can only be read.
+    """The federation at `address`; read-only without a wallet.
 
-    Misconfigured when there is no contract at the address, or not this version's federation: its
-    code is compared with the compiled one, since a look-alike could keep the stakes.
+    Raises Misconfigured when there is no contract at the address, or not this version's federation.
     """
 
     def __init__(
@@ -77,14 +76,14 @@ class Federation(ContractClient):
         self.deployment_block = deployment_block
         _check_code(w3, self.address)
         self._terms = Terms(*self._read("terms"))
-        # Shared by all that `now` returns: each reads on from where the one before has read to.
+        # Shared by all clients that `now` returns, so that each only reads new blocks.
         self.event_log = EventLog(
             w3, self.address, deployment_block, self._terms.availability_deposit
         )
         self.token = Erc20(w3, self._terms.token, sender)
 
     def now(self) -> "Federation":
-        """Return this client with the newest mined block as `block`, the one that it reads from.
+        """Return this client pinned to the newest mined block.
 
         Its reads agree with one another and with its logs, whatever is mined or sent meanwhile.
         """
@@ -93,28 +92,26 @@ class Federation(ContractClient):
         return self.at(head)
 
     def at(self, block: int) -> "Federation":
-        """Return this client reading from `block`; a full node has the state of about 128."""
+        """Return this client pinned to `block`; a full node has the state of about 128 blocks."""
         pinned = copy(self)
         pinned.block = block
         return pinned
 
     def pinned(self) -> "Federation":
-        """Return this client if it reads one block already, else `now`."""
+        """Return this client if it is pinned to a block already, else `now`."""
         return self.now() if self.block is None else self
 
     def next_time(self) -> UnixTime:
-        """Return the time of the next block as the node expects it: what deadlines compare with.
-
-        The latest block's may be long past on a chain that mines only when there is something to
-        mine; the connection gives it where the node does not serve "pending".
-        """
+        """Return the time that the node expects of the next block, to compare deadlines with."""
+        # The latest block may be old on a chain that mines only on demand. Where a node does not
+        # serve "pending", the connection supplies a block (ethereum/rpc.py).
         with plain_errors():
             return UnixTime(self.w3.eth.get_block("pending")["timestamp"])
 
     def history(self) -> History:
-        """Return what the federation told up to the block that this client reads from.
+        """Return the federation's history up to the block that this client reads from.
 
-        Raises MissingLogs when the node's logs are fewer than what the contract counts there, and
+        Raises MissingLogs when the node returns fewer logs than the contract counts, and
         Unavailable when it no longer has that block's state or the chain changes meanwhile.
         """
         now = self.pinned()
@@ -123,7 +120,7 @@ class Federation(ContractClient):
     # ------------------------------------------------------------------- reads
 
     def terms(self) -> Terms:
-        """Return what was fixed at deployment; asked of the chain once."""
+        """Return the terms fixed at deployment, which are read once."""
         return self._terms
 
     def sponsor(self) -> Address:
@@ -131,7 +128,7 @@ class Federation(ContractClient):
         return Address(self._read("sponsor"))
 
     def round_count(self, block: int | None = None) -> RoundId:
-        """Return how many rounds were opened, which is the newest round's number; 0 when none."""
+        """Return the number of rounds opened, which is the newest round's number."""
         return RoundId(self._read("roundCount", block=block))
 
     def last_finalized_round(self, block: int | None = None) -> RoundId:
@@ -143,19 +140,19 @@ class Federation(ContractClient):
         return int(self._read("activeCount", block=block))
 
     def idle_since(self, block: int | None = None) -> UnixTime:
-        """Return when the last round ended, or the lead was handed on; meaningless in a round."""
+        """Return when the last round ended or the aggregator changed; valid between rounds."""
         return UnixTime(self._read("idleSince", block=block))
 
     def escrow(self, block: int | None = None) -> TokenUnits:
-        """Return what is set aside for rewards and fees."""
+        """Return the token units set aside for rewards and fees."""
         return TokenUnits(self._read("escrow", block=block))
 
     def deposits(self, block: int | None = None) -> TokenUnits:
-        """Return what is held for demands that are neither answered nor settled."""
+        """Return the deposits of leaf requests that are neither answered nor settled."""
         return TokenUnits(self._read("deposits", block=block))
 
     def credit_of(self, account: Address, block: int | None = None) -> TokenUnits:
-        """Return what `account` can withdraw, a stake still to be released not counted."""
+        """Return what `account` can withdraw, without a stake that is still to be released."""
         return TokenUnits(self._read("creditOf", account, block=block))
 
     def aggregators(self, block: int | None = None) -> tuple[Address, ...]:
@@ -171,7 +168,7 @@ class Federation(ContractClient):
         return Address(self._read("currentAggregator", block=block))
 
     def current_aggregator_index(self, block: int | None = None) -> int:
-        """Return the current aggregator's position in `aggregators`."""
+        """Return the active aggregator's position in `aggregators`."""
         return int(self._read("currentAggregatorIndex", block=block))
 
     def current_model(self, block: int | None = None) -> Model:
@@ -192,7 +189,7 @@ class Federation(ContractClient):
     def availability_request(
         self, root: Digest, index: int, block: int | None = None
     ) -> AvailabilityRequest:
-        """Return the demand for leaf `index` under `root`; all zero when there is none."""
+        """Return the leaf request for leaf `index` under `root`; all zero when there is none."""
         values = self._read("availabilityRequest", root, index, block=block)
         return AvailabilityRequest.from_abi(values)
 
@@ -201,13 +198,14 @@ class Federation(ContractClient):
         return Participant.from_abi(self._read("getParticipant", account, block=block))
 
     def status(self, round_id: RoundId, block: int | None = None) -> Status:
-        """Return where a round stands at the time of `block`.
+        """Return a round's status at the time of `block`, or at the time of the next block.
 
-        Without `block`, where the mined facts leave it at the time of the next block: what a
-        transaction sent now would find if no other came before it.
+        The latter is what a transaction sent now finds if no other comes before it.
         """
         if block is not None:
             return Status(self._read("status", round_id, block=block))
+        # From mined facts, not by asking the contract at "pending": a commitment in the pool would
+        # open the reveal phase, and could be replaced once the first reveal is seen there.
         facts = self.get_round(round_id)
         return facts.status_at(UnixTime(0) if facts.is_ended else self.next_time())
 
@@ -216,7 +214,7 @@ class Federation(ContractClient):
         return bool(self._read("isEligible", round_id, account, block=block))
 
     def is_over(self, block: int | None = None) -> bool:
-        """Whether no round is open and none can be opened any more; times as for `status`."""
+        """Whether no round is open and none can be opened any more; `block` as for `status`."""
         if block is not None:
             return bool(self._read("isOver", block=block))
         now = self.pinned()
@@ -228,7 +226,7 @@ class Federation(ContractClient):
     # ------------------------------------------------------------------- money
 
     def fund(self, amount: TokenUnits) -> Receipt:
-        """Add `amount` to the escrow, after approving it where that is still missing."""
+        """Add `amount` to the escrow, approving it first if necessary."""
         return self._write_paying(amount, "fund", amount)
 
     def refund(self) -> Receipt:
@@ -240,22 +238,19 @@ class Federation(ContractClient):
         return self._write("withdraw")
 
     def approve_exactly(self, amount: TokenUnits) -> Receipt:
-        """Let the federation take `amount` of the wallet's tokens: not more, not for ever."""
+        """Let the federation take exactly `amount` of the wallet's tokens, once."""
         return self.token.approve(self.address, amount)
 
     # ------------------------------------------------------------ participants
 
     def join(self) -> Receipt:
-        """Take part from the next round on: fill the stake up, after approving what is missing.
-
-        Looks before it sends: a join that would fail anyway does not approve anything.
-        """
+        """Take part from the next round on: top up the stake, approving the difference first."""
         stake = self.get_participant(self.sender.address).stake
         missing = TokenUnits(self._terms.participant_stake - stake)
         return self._write_paying(missing, "join")
 
     def leave(self) -> Receipt:
-        """Stop taking part; the stake can be withdrawn after `unbonding_seconds`."""
+        """Stop taking part; the stake is available after `unbonding_seconds`."""
         return self._write("leave")
 
     def commit(self, round_id: RoundId, commitment: Digest) -> Receipt:
@@ -265,7 +260,7 @@ class Federation(ContractClient):
     def reveal(
         self, round_id: RoundId, root: Digest, manifest: Digest, examples: int, salt: bytes
     ) -> Receipt:
-        """Reveal the update that the wallet committed to; by now it is pinned."""
+        """Reveal the update that the wallet committed to; it must be pinned already."""
         return self._write("reveal", round_id, root, manifest, examples, salt)
 
     def penalize(self, round_id: RoundId, participant: Address) -> Receipt:
@@ -275,7 +270,7 @@ class Federation(ContractClient):
     # -------------------------------------------------------------- aggregator
 
     def bond(self) -> Receipt:
-        """Post the wallet's bond, after approving it where that is still missing."""
+        """Post the wallet's bond, approving it first if necessary."""
         return self._write_paying(self._terms.aggregator_bond, "bond")
 
     def unbond(self) -> Receipt:
@@ -303,7 +298,7 @@ class Federation(ContractClient):
         return self._write("abandon", round_id)
 
     def replace_aggregator(self) -> Receipt:
-        """Hand the lead to the next bonded standby when the aggregator is late."""
+        """Make the next bonded standby active when the active aggregator is late."""
         return self._write("replaceAggregator")
 
     # ---------------------------------------------------------------- disputes
@@ -316,7 +311,7 @@ class Federation(ContractClient):
         updates: Sequence[OpenedUpdate],
         model: Leaf,
     ) -> Receipt:
-        """Show that one leaf of the proposed model is not the mean; the verdicts as proposed.
+        """Prove that one leaf of the proposed model is not the mean; the verdicts as proposed.
 
         `updates` are the accepted ones in the order of the verdicts. Reverted with LeafIsRight,
         without sending, when the leaf is right.
@@ -333,23 +328,23 @@ class Federation(ContractClient):
         updates: Sequence[OpenedUpdate],
         model: Leaf,
     ) -> None:
-        """Raise the Reverted that `challenge_average` would end in now; nothing is sent."""
+        """Raise the Reverted that `challenge_average` would raise now; nothing is sent."""
         self._read("challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model))
 
     def challenge_verdict(
         self, round_id: RoundId, index: int, verdicts: Sequence[Verdict], reveal: Reveal
     ) -> Receipt:
-        """Show that verdict `index` has a weight or score that the rules do not give it."""
+        """Prove that verdict `index` has a weight or score that breaks the rules."""
         values = (reveal.root, reveal.manifest, reveal.examples)
         return self._write("challengeVerdict", round_id, index, _rows(verdicts), *values)
 
     # ------------------------------------------------------------ availability
 
     def challenge_model_availability(self, round_id: RoundId, leaf: int) -> Receipt:
-        """Demand that a leaf of the proposed model be posted; pays the deposit, approving it first.
+        """Request a leaf of the proposed model; pays the deposit, approving it first.
 
-        Whoever posts the leaf gets the deposit. When nobody does, `settle_availability` gives it
-        back with half of the aggregator's bond.
+        Whoever posts the leaf gets the deposit. If nobody does, `settle_availability` returns it
+        together with half of the aggregator's bond.
         """
         deposit = self._terms.availability_deposit
         return self._write_paying(deposit, "challengeModelAvailability", round_id, leaf)
@@ -362,26 +357,26 @@ class Federation(ContractClient):
         verdicts: Sequence[Verdict],
         reveal: Reveal,
     ) -> Receipt:
-        """Demand a leaf of the update that verdict `index` accepts; the verdicts as proposed."""
+        """Request a leaf of the update that verdict `index` accepts; verdicts as proposed."""
         deposit = self._terms.availability_deposit
         values = (round_id, leaf, index, _rows(verdicts))
         revealed = (reveal.root, reveal.manifest, reveal.examples)
         return self._write_paying(deposit, "challengeUpdateAvailability", *values, *revealed)
 
     def post_leaf(self, root: Digest, index: int, leaf: Leaf) -> Receipt:
-        """Post a leaf that is demanded, which credits the wallet the deposit."""
+        """Post a requested leaf, for which the wallet is credited the deposit."""
         return self._write("postLeaf", root, index, leaf.to_abi())
 
     def settle_availability(self, root: Digest, index: int) -> Receipt:
-        """End a demand that nobody answered in time, or whose proposal no longer stands."""
+        """Settle a leaf request that is overdue, or whose proposal no longer stands."""
         return self._write("settleAvailability", root, index)
 
     def posted_leaf(self, event: LeafPosted) -> Leaf:
-        """Return the leaf that was posted. WrongBytes when the node's log is not what it names."""
+        """Return the leaf that was posted; raises WrongBytes when it is not one of its root."""
+        # The contract has checked the proof, but the log comes from a node that may lie.
         if not is_proof_valid(event.root, event.values, event.leaf, event.proof):
             raise WrongBytes(
-                f"the RPC told of leaf {event.leaf} under 0x{event.root.hex()}"
-                " other bytes than its",
+                f"the RPC returned wrong bytes for leaf {event.leaf} under 0x{event.root.hex()}",
                 service="chain",
             )
         return Leaf(event.values, event.proof)
@@ -389,7 +384,7 @@ class Federation(ContractClient):
     # ------------------------------------------------------------------ events
 
     def events_in(self, receipt: Receipt) -> tuple[FederationEvent, ...]:
-        """Return what the federation said in a transaction, in order."""
+        """Return the federation's events of a transaction, in order."""
         return events_in(self.address, receipt.logs)
 
     def read_events(
@@ -411,27 +406,25 @@ class Federation(ContractClient):
     # ---------------------------------------------------------------- internal
 
     def _write_paying(self, amount: TokenUnits, name: str, *values: object) -> Receipt:
-        """Send a call that takes `amount` of the wallet's tokens, approving it first if need be."""
+        """Send a call that takes `amount` of the wallet's tokens, approving it if necessary."""
         payer = self.sender.address
         if self.token.allowance(payer, self.address) < amount:
-            self._refuse_in_vain(name, values)
+            # A call that would fail anyway must not leave an allowance behind.
+            try:
+                self._dry_run(name, *values)
+            except Reverted as error:
+                # The token is called last. Its refusal only says that the allowance is missing.
+                if error.name in known_errors("Federation") - {"SafeERC20FailedOperation"}:
+                    raise
             held = self.token.balance_of(payer)
             if held < amount:
                 raise Misconfigured(
                     f"{payer} holds {held:,} units of the token {self.token.address},"
                     f" {name} takes {amount:,}"
                 )
+            # Never more: an allowance that stays could be used by a fault in the contract.
             self.approve_exactly(amount)
         return self._write(name, *values)
-
-    def _refuse_in_vain(self, name: str, values: Sequence[object]) -> None:
-        """Raise the federation's own objection to a call whose allowance is still missing."""
-        try:
-            self._dry_run(name, *values)
-        except Reverted as error:
-            # Anything else is the token's, which is asked last and only misses the allowance.
-            if error.name in known_errors("Federation") - {"SafeERC20FailedOperation"}:
-                raise
 
 
 def connect_federation(
@@ -468,6 +461,8 @@ def _rows(verdicts: Sequence[Verdict]) -> list[tuple[Address, int, int, int]]:
 
 
 def _check_code(w3: Web3, address: Address) -> None:
+    """Raise Misconfigured unless the code at `address` is this version's federation."""
+    # A look-alike with the same interface could keep the stakes.
     with plain_errors():
         code = bytearray(w3.eth.get_code(w3.to_checksum_address(address)))
     if not code:

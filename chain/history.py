@@ -1,11 +1,11 @@
-"""What a federation's events tell, folded once: its rounds, its members, its tokens.
+"""A federation's history, folded once from its events: rounds, members, tokens.
 
     history = federation.now().history()
     history.rounds[RoundId(3)].proposed      # the proposal that stands, or None
     history.model_before(RoundId(3), terms)
 
-Everything else that a role reads from events is a view of this fold, so that no two readers can
-come to different views of one round. Nothing here asks the chain: chain/event_log.py does.
+Everything that a role reads from events is a view of this fold, so that no two readers can disagree
+about a round. Nothing here reads the chain; chain/event_log.py does.
 """
 
 from collections.abc import Iterable
@@ -45,12 +45,12 @@ LeafRequests = dict[tuple[Digest, int], AvailabilityChallenged]
 
 @dataclass
 class RoundHistory:
-    """One round: lists are in chain order, `committed` therefore in the order of commitment.
+    """One round. Lists are in chain order, so `committed` is in the order of commitment.
 
-    `members` could have been drawn: active when the round was opened. `proposed` is the newest
-    proposal unless it was refuted; `requested` are the leaf requests about it, answered or not,
-    and `open_requests` those of the round that were neither answered nor settled, which may be
-    about a proposal that was refuted.
+    `members` were active when the round was opened and could have been drawn. `proposed` is the
+    newest proposal unless it was refuted; `requested` are the leaf requests about it, answered or
+    not. `open_requests` are the round's leaf requests that were neither answered nor settled; some
+    may be about a proposal that was refuted.
     """
 
     round_id: RoundId
@@ -71,7 +71,7 @@ class RoundHistory:
 
     @property
     def opened(self) -> RoundOpened:
-        """How the round began; Unavailable when the node has no log of it."""
+        """The event that opened the round; Unavailable when the node has no log of it."""
         if self.opened_by is None:
             raise Unavailable(
                 f"the node does not have all logs: none says that round {self.round_id} was opened",
@@ -81,12 +81,14 @@ class RoundHistory:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can be added to the round any more, except a penalty."""
+        """Whether the round is over; only penalties may still follow."""
         return self.finalized is not None or self.abandoned is not None
 
     @property
     def reveals(self) -> list[Reveal]:
-        """The reveals, in the order in which their participants committed."""
+        """The reveals, in the order of their commitments."""
+        # That order decides who keeps a root that two have revealed (check 10): a commitment hides
+        # it, so the copy is committed later, while a reveal in the pool can be overtaken.
         revealed = {event.participant: event for event in self.revealed}
         return [
             Reveal(event.participant, reveal.root, reveal.manifest, reveal.examples)
@@ -96,18 +98,18 @@ class RoundHistory:
 
     @property
     def unrevealed(self) -> list[Address]:
-        """Who committed, never revealed, and has not paid the penalty yet."""
+        """Participants that committed, did not reveal, and were not penalized yet."""
         settled = {e.participant for e in self.revealed} | {e.participant for e in self.penalized}
         return [event.participant for event in self.committed if event.participant not in settled]
 
     @property
     def standing_requests(self) -> LeafRequests:
-        """The open leaf requests about the standing proposal: those that can be answered."""
+        """The open leaf requests about the standing proposal, which can still be answered."""
         current = {event.key for event in self.requested}
         return {key: event for key, event in self.open_requests.items() if event.key in current}
 
     def verdict_on(self, participant: Address) -> Verdict | None:
-        """Return what the standing proposal says of a participant's update."""
+        """Return the standing proposal's verdict on a participant's update."""
         verdicts = self.proposed.verdicts if self.proposed is not None else ()
         return next((each for each in verdicts if each.participant == participant), None)
 
@@ -115,8 +117,8 @@ class RoundHistory:
         """Return what a participant was credited for the round."""
         return TokenUnits(sum(e.amount for e in self.paid if e.participant == participant))
 
-    def add(self, event: RoundEvent) -> None:  # noqa: C901 - one case an event
-        """Take in the round's next event."""
+    def add(self, event: RoundEvent) -> None:  # noqa: C901 - one case per event
+        """Add the round's next event."""
         self.events.append(event)
         match event:
             case RoundOpened():
@@ -132,7 +134,7 @@ class RoundHistory:
                 self.proposed, self.requested = event, []
             case ProposalRefuted():
                 self.refuted.append(event)
-                # What was requested of it stays open until its deposit is returned.
+                # Its leaf requests are void, but stay open until their deposits are returned.
                 self.proposed, self.requested = None, []
             case AvailabilityChallenged():
                 self.requested.append(event)
@@ -149,10 +151,10 @@ class RoundHistory:
 
 @dataclass
 class History:
-    """All that was told up to a block.
+    """A federation's history up to a block.
 
-    `created` is None where the logs do not go back to the deployment. `memberships` has the last
-    Joined, Penalized or StakeReleased of everybody who ever joined.
+    `created` is None when the logs do not go back to the deployment. `memberships` has the last
+    Joined, Penalized or StakeReleased event of everybody who ever joined.
     """
 
     created: Created | None = None
@@ -166,14 +168,14 @@ class History:
 
     @classmethod
     def fold(cls, events: Iterable[FederationEvent], deposit: TokenUnits) -> "History":
-        """Return the history that events in chain order tell; a leaf request takes `deposit`."""
+        """Return the history of events in chain order; a leaf request takes `deposit`."""
         history = cls(accounts=Accounts(deposit))
         for event in events:
             history.add(event)
         return history
 
     def add(self, event: FederationEvent) -> None:
-        """Take in the next event."""
+        """Add the next event."""
         self.events.append(event)
         self.accounts.book(event)
         match event:
@@ -186,7 +188,7 @@ class History:
                 self._active.discard(event.participant)
             case Penalized():
                 self.memberships[event.participant] = event
-                if event.amount:  # where there was nothing to take the stake is still whole
+                if event.amount:  # the contract deactivates only whom it took something from
                     self._active.discard(event.participant)
             case StakeReleased():
                 self.memberships[event.participant] = event
@@ -194,18 +196,20 @@ class History:
                 self.posted_leaves.append(event)
             case Withdrawn():
                 self.withdrawals.append(event)
-        # An aggregator that is replaced between rounds names round 0.
+        # Replacing an aggregator between rounds emits an event of round 0.
         if isinstance(event, RoundEvent) and event.round:
             self.round(event.round).add(event)
 
     def round(self, round_id: RoundId) -> RoundHistory:
-        """Return a round; one without any event where nothing was told of it."""
+        """Return a round, without events if there are none of it."""
+        # Made at its first event, which is RoundOpened: the members are those active by then.
         if round_id not in self.rounds:
             self.rounds[round_id] = RoundHistory(round_id, frozenset(self._active))
         return self.rounds[round_id]
 
     def model_before(self, round_id: RoundId, terms: Terms) -> Model:
-        """Return the global model from which participants of a round start."""
+        """Return the global model that a round starts from."""
+        # An abandoned round leaves the model as it was.
         model = Model(terms.initial_model_root, terms.initial_model_manifest)
         for earlier, told in self.rounds.items():
             if earlier < round_id and told.finalized is not None:
@@ -213,6 +217,6 @@ class History:
         return model
 
     def last_end(self) -> Finalized | Abandoned | None:
-        """Return how the newest round that ended did so."""
+        """Return the event that ended the newest round that is over, or None."""
         ended = [told.finalized or told.abandoned for told in self.rounds.values()]
         return next((event for event in reversed(ended) if event is not None), None)

@@ -1,4 +1,4 @@
-"""Settles leaf requests that were not answered in time (docs/protocol.md §11)."""
+"""Settles overdue leaf requests (docs/protocol.md §11)."""
 
 from collections.abc import Iterator
 
@@ -7,19 +7,21 @@ from chain.federation import Federation
 from chain.history import LeafRequests
 from contracts.reverts import Reverted
 
-# Still in time for an answer; or somebody was faster.
+# In this order: an answer may still come in time; somebody else has settled or answered it.
 _NOTHING_TO_SETTLE = frozenset({"LeafNotLate", "NotDemanded"})
 
 
 def settle_unanswered(
     federation: Federation, requests: LeafRequests
 ) -> Iterator[tuple[AvailabilityChallenged, tuple[FederationEvent, ...]]]:
-    """Settle each request whose time is over, or whose proposal no longer stands.
+    """Settle each request that is overdue, or whose proposal no longer stands.
 
-    Yields the request and the federation's events: for the first that is late a ProposalRefuted,
-    which leaves the others void.
+    Yields each settled request with the federation's events. The first overdue request refutes the
+    proposal, which makes the others void.
     """
     for request in requests.values():
+        # Tried without a check of our own: the contract decides what is overdue, by its block's
+        # time.
         try:
             receipt = federation.settle_availability(request.root, request.leaf)
         except Reverted as error:

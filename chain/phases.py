@@ -1,4 +1,7 @@
-"""When a phase of a round has ended, and how deep: what a role waits for before its next step."""
+"""Whether a round's phase has ended, and how many blocks ago.
+
+Roles wait for this before their next step (docs/decisions/0012-decisions-on-mined-blocks.md).
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,20 +22,22 @@ _RECENT_BLOCKS: Final = 8
 def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: int = 0) -> bool:
     """Whether no commitment, or no reveal, can be added to a round any more.
 
-    Only mined blocks count: what opens the next phase in the pool alone may still be replaced, by
-    somebody who has read there what the next phase shows. It must be so already `depth` blocks
-    below the one that `federation` reads from (see `Federation.now`): a reorganisation of fewer
-    cannot undo it. Depth is counted in block numbers of headers and events, since a full node has
-    no state older than about 128 blocks.
+    The phase must have ended already `depth` blocks below the block that `federation` reads from
+    (see `Federation.now`), so that a shorter reorganisation cannot undo it.
     """
+    # Only mined blocks count. A transaction in the pool that would end the phase may be replaced by
+    # somebody who has seen there what the next phase reveals. Depth is counted in block numbers of
+    # headers and events, since a full node has no state older than about 128 blocks.
     now = federation.pinned()
     facts, deep = now.get_round(round_id), now.head - depth
     if deep < now.deployment_block:
         return False
+    # By the block's own time, not the clock's: a block with an earlier time may still come.
     deadline = facts.commit_deadline if phase is Status.COMMIT else facts.reveal_deadline
     with plain_errors():
         if int(now.w3.eth.get_block(deep)["timestamp"]) >= deadline:
             return True
+    # While commitments can be added, so can their reveals, whatever the counts say now.
     if phase is Status.REVEAL and not has_ended(now, round_id, Status.COMMIT, depth):
         return False
     acted, awaited = (
@@ -42,6 +47,7 @@ def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: in
     )
     if acted < awaited or depth == 0:
         return acted >= awaited
+    # All have acted: the events say in which blocks, where the counts are of the newest one alone.
     told = now.history().round(round_id)
     submitted: list[FederationEvent] = [*told.committed]
     submitted += [told.opened] if phase is Status.COMMIT else told.revealed
@@ -56,11 +62,9 @@ def await_end(
     deadline: UnixTime,
     wait: Callable[[], None],
 ) -> Federation:
-    """Return the federation's newest block in which a phase `has_ended`, or at `deadline` as it is.
-
-    A chain that stands still has no block that says so, and waiting for ever costs a penalty or a
-    bond: there the deadline decides.
-    """
+    """Wait until a phase `has_ended`, or until `deadline`; return the federation at that block."""
+    # A chain that mines only on demand may never have a block that shows the end, and waiting for
+    # one without a limit would cost a penalty or the bond.
     while True:
         now = federation.now()
         if has_ended(now, round_id, phase, depth) or now.next_time() >= deadline:
@@ -71,9 +75,9 @@ def await_end(
 def is_settled(
     federation: Federation, depth: int, seconds: int, account: Address | None = None
 ) -> bool:
-    """Whether the last round's end, and what `account` withdrew since, lie `depth` blocks deep.
+    """Whether the last round's end, and `account`'s last withdrawal, are `depth` blocks deep.
 
-    On a chain that stands still, whether that was `seconds` ago.
+    On a chain that has stopped mining, whether they are `seconds` old.
     """
     if not depth:
         return True
@@ -90,12 +94,12 @@ def is_settled(
 
 
 def check_confirmations(federation: Federation, blocks: int, seconds: int, phase: str) -> None:
-    """Raise Misconfigured when so many blocks take longer than half of a phase of `seconds`.
-
-    Blocks are taken to be no faster than the two of the last few that are closest together.
-    """
+    """Raise Misconfigured when so many blocks take longer than half of a phase of `seconds`."""
     if not blocks:
         return
+    # After half of the phase the deadline decides (`await_end`), and confirmations would be in
+    # vain. Of the last blocks the fastest counts: on a chain that mines on demand the gaps mean
+    # nothing.
     head = federation.pinned().head
     recent = range(max(head - _RECENT_BLOCKS, 0), head + 1)
     with plain_errors():

@@ -1,4 +1,4 @@
-"""What the federation contract stores and returns, with a type for each quantity.
+"""What the federation contract stores and returns, with one type per quantity.
 
 Fields stand in the order of the contract's structs (contracts/src/IFederation.sol); a test compares
 their names with the ABI. Amounts are token units, times are Unix seconds.
@@ -14,9 +14,9 @@ from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, Un
 
 @dataclass(frozen=True)
 class Terms:
-    """What the sponsor fixed at deployment and nobody can change.
+    """The terms that the sponsor fixed at deployment and nobody can change.
 
-    `response_seconds` is 0 when no leaf can be demanded.
+    `response_seconds` is 0 when no leaf can be requested.
     """
 
     token: Address
@@ -47,6 +47,7 @@ class Terms:
     @property
     def round_cost(self) -> TokenUnits:
         """What the escrow must hold before a round opens: its reward and the aggregator's fee."""
+        # In full, although shares are rounded down and an empty round earns no fee.
         return TokenUnits(self.round_reward + self.aggregator_fee)
 
     def to_abi(self) -> tuple[Any, ...]:
@@ -59,8 +60,8 @@ class Round:
     """The facts of a round, all zero when it was not opened.
 
     `challenge_deadline` is 0 until a model is proposed; `expected` counts the participants that
-    were active when the round opened. `open_requests` counts the leaves of the standing proposal
-    that are demanded and not posted, `proposals` the proposals so far: all but the last were
+    were active when the round opened. `open_requests` counts the requested leaves of the standing
+    proposal that are not posted yet, `proposals` the proposals so far: all but the last were
     refuted.
     """
 
@@ -81,7 +82,7 @@ class Round:
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the round of the contract's values, in its order."""
+        """Return the round from the contract's values, in its order."""
         facts = list(values)
         facts[7] = Outcome(facts[7])
         return cls(*facts)
@@ -92,14 +93,18 @@ class Round:
         return self.outcome is not Outcome.OPEN
 
     def status_at(self, time: UnixTime) -> Status:
-        """Return where the round stands in a block of that time: `status` of the contract."""
+        """Return the round's status in a block of that time, as the contract's `status` does."""
+        # In the contract's order, case by case; a test compares the two for every kind of round.
         if self.commit_deadline == 0:
             return Status.NONE
         if self.is_ended:
             return Status.FINALIZED if self.outcome is Outcome.FINALIZED else Status.ABANDONED
+        # The earlier deadlines no longer matter. Open leaf requests hold the round until somebody
+        # settles them, even after the challenge deadline.
         if self.challenge_deadline != 0:
             is_open = time < self.challenge_deadline or self.open_requests != 0
             return Status.CHALLENGE if is_open else Status.SETTLEABLE
+        # A phase ends early once everybody has acted; with nobody expected it never begins.
         if self.committed < self.expected and time < self.commit_deadline:
             return Status.COMMIT
         if self.revealed < self.committed and time < self.reveal_deadline:
@@ -109,17 +114,20 @@ class Round:
 
 @dataclass(frozen=True)
 class Submission:
-    """A participant's submission: the first 31 bytes of its commitment, then of its update digest.
+    """The first 31 bytes of a participant's commitment or, after the reveal, its update digest.
 
     `digest` is 31 zero bytes when there is none. See `protocol.commitment`.
     """
+
+    # 31 bytes and a state fit into one storage slot (docs/decisions/0002-submission-in-one-
+    # slot.md).
 
     digest: bytes
     state: SubmissionState
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the submission of the contract's values, in its order."""
+        """Return the submission from the contract's values, in its order."""
         return cls(values[0], SubmissionState(values[1]))
 
 
@@ -137,16 +145,16 @@ class Participant:
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the standing of the contract's values, in its order."""
+        """Return the standing from the contract's values, in its order."""
         return cls(*values)
 
 
 @dataclass(frozen=True)
 class AvailabilityRequest:
-    """A demand to post a leaf, all zero when there is none.
+    """A leaf request, all zero when there is none.
 
-    It is about proposal `proposal` of its round, counted from 1, and void once that was refuted.
-    The leaf can be posted before `deadline`.
+    It is about proposal number `proposal` of its round, counted from 1, and void once that was
+    refuted. The leaf can be posted before `deadline`.
     """
 
     challenger: Address
@@ -157,7 +165,7 @@ class AvailabilityRequest:
 
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
-        """Return the request of the contract's values, in its order."""
+        """Return the request from the contract's values, in its order."""
         challenger, deadline, round_id, proposal, state = values
         return cls(challenger, deadline, round_id, proposal, RequestState(state))
 
@@ -172,7 +180,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf's bytes and its siblings on the way up to a root, the lowest first."""
+    """A leaf's bytes and its proof: the siblings up to the root, the lowest first."""
 
     values: bytes
     proof: tuple[Digest, ...]
@@ -184,7 +192,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class OpenedUpdate:
-    """What an accepted participant revealed, with one leaf of it."""
+    """An accepted participant's reveal, with one leaf of its update."""
 
     reveal: Reveal
     leaf: Leaf

@@ -2,6 +2,9 @@
 
 from enum import IntEnum
 
+# A round's status is not stored: it follows from the facts and the time, so that no transaction is
+# needed when a deadline passes.
+
 
 class Status(IntEnum):
     """Where a round stands, derived by the contract from its facts and the block's time."""

@@ -12,10 +12,10 @@ TEXTS: dict[str, str] = {
     "AggregatorNotLate": (
         "the aggregator is not late: it is {timestamp:time}, its deadline is {deadline:time}"
     ),
-    "AlreadyDemanded": "leaf {leaf} under {root} is demanded already",
+    "AlreadyDemanded": "leaf {leaf} under {root} was requested already",
     "AlreadyJoined": "{participant} takes part already",
     "AlreadyLeaving": "{participant} is leaving already, its stake is free at {unlock_at:time}",
-    "AvailabilityOff": "this federation's terms let nobody demand a leaf: response_seconds is 0",
+    "AvailabilityOff": "this federation's terms do not allow leaf requests: response_seconds is 0",
     "CommitmentMismatch": "the revealed values hash to {revealed}, {committed} was committed to",
     "EscrowTooLow": "the escrow holds {escrow:amount} token units, a round costs {required:amount}",
     "FederationFull": "all {max_participants} seats are taken",
@@ -47,7 +47,7 @@ TEXTS: dict[str, str] = {
     "NoStandby": "no bonded standby is left to take over",
     "NotActive": "{participant} may not commit to round {round}: it is not active, or joined later",
     "NotAggregator": "{caller} is not the aggregator, {aggregator} is",
-    "NotDemanded": "nobody waits for leaf {leaf} under {root}",
+    "NotDemanded": "no open request is for leaf {leaf} under {root}",
     "NotEligible": "the seed of round {round} did not draw {participant}",
     "NotJoined": "{participant} has no stake to leave with",
     "NothingAveraged": "round {round} accepted no update, so there is no mean to challenge",
@@ -63,7 +63,7 @@ TEXTS: dict[str, str] = {
     "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
     "StandbyAvailable": "the standby {standby} can still propose this round",
     "TooLateToDemand": (
-        "it is {timestamp:time}: leaves of this proposal could be demanded until {latest:time}"
+        "it is {timestamp:time}: leaves of this proposal could be requested until {latest:time}"
     ),
     "TooLateToPost": (
         "the leaf had to be posted before {deadline:time}, now it is {timestamp:time}"

@@ -1,13 +1,13 @@
-"""The Flower ClientApp: three messages, each handed to the participant's own code.
+"""The Flower ClientApp: four messages, each handled by the participant's own code.
 
     train.commit     train and commit to the open round
     train.reveal     pin the update and reveal it
-    train.withdraw   take what the contract owes
-    evaluate         the loss of a settled model on a share of the held-out set
+    train.withdraw   withdraw the credit
+    evaluate         return the loss of a settled model on a share of the held-out set
 
-A message carries the round's number and no tensor; whether its step is due is read from the chain.
-Where the participant's settings are: `participant` in the node's config (deployment), or the folder
-`participants` in the run's config and the partition id (simulation).
+A message carries a round number and no tensors; whether its step is due is read from the chain.
+The settings file is `participant` in the node's config (deployment), or lies in the folder
+`participants` of the run's config, by partition id (simulation).
 """
 
 import time
@@ -40,10 +40,10 @@ _POLL_SECONDS: Final = 0.2
 _HANDLER_FAILED: Final = 2  # CLIENT_APP_RAISED_EXCEPTION in Flower's list of error codes
 
 
-def _telling_failures(handler: Handler) -> Handler:
-    """Say in the participant's own log what went wrong: Flower tells only the operator.
+def _reporting_failures(handler: Handler) -> Handler:
+    """Report failures to the participant's own log; Flower shows them only to its operator.
 
-    What is expected to go wrong is answered in one line, without a traceback.
+    Expected failures are answered with one line, without a traceback.
     """
 
     @wraps(handler)
@@ -61,23 +61,24 @@ def _telling_failures(handler: Handler) -> Handler:
 
 
 @app.train("commit")
-@_telling_failures
+@_reporting_failures
 def commit(message: Message, context: Context) -> Message:
-    """Train and commit; reply with what is on the chain now."""
+    """Train and commit; reply whether the round asked this participant, and its examples."""
     return _reply(message, _participant(context).commit(_round(message)))
 
 
 @app.train("reveal")
-@_telling_failures
+@_reporting_failures
 def reveal(message: Message, context: Context) -> Message:
-    """Pin and reveal once the commit phase has ended; reply with what is on the chain now.
+    """Pin and reveal once the commit phase has ended; reply as `commit` does.
 
-    Half of the reveal phase at most is waited for that, as in node/follower.py.
+    Waits for at most half of the reveal phase, for the reasons given in node/follower.py.
     """
     participant, round_id = _participant(context), _round(message)
     federation = participant.federation
     confirmations = _settings(_settings_path(context)).confirmations
     state = federation.get_submission(round_id, participant.address).state
+    # Until mined blocks have ended the phase, others could commit to a copy of what is revealed.
     if state is SubmissionState.COMMITTED:
         half = federation.terms().reveal_seconds // 2
         deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
@@ -86,7 +87,7 @@ def reveal(message: Message, context: Context) -> Message:
 
 
 @app.train("withdraw")
-@_telling_failures
+@_reporting_failures
 def withdraw(message: Message, context: Context) -> Message:
     """Withdraw the participant's credit."""
     _participant(context).withdraw()
@@ -94,9 +95,9 @@ def withdraw(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
-@_telling_failures
+@_reporting_failures
 def evaluate(message: Message, context: Context) -> Message:
-    """Evaluate the model that stands before a round on a share of the held-out set."""
+    """Evaluate the model that a round starts from on a share of the held-out set."""
     participant = _participant(context)
     config = message.content.config_records["config"]
     part, parts = int(config["part"]), int(config["parts"])
@@ -111,7 +112,8 @@ def evaluate(message: Message, context: Context) -> Message:
 def _report_failure(context: Context, reason: str) -> None:
     try:
         report = _report(_settings_path(context))
-    except CommonweightError:  # which is then the failure
+    except CommonweightError:
+        # The settings themselves may be what failed. Then nothing says where this role's log is.
         setup_logging("text")
         report = log_reporter("participant")
     report(Failed(reason=reason))
@@ -160,7 +162,8 @@ def _report(path: Path) -> Report:
     return app_report(settings.progress, settings.state, settings.name)
 
 
-# One wallet, model and connection a process: a simulation sends many messages to each.
+# Opened once per process: a simulation sends many messages to each participant, and opening a
+# keystore is slow by design.
 @lru_cache(maxsize=32)
 def _open_participant(path: Path) -> Participant:
     settings = _settings(path)

@@ -1,13 +1,13 @@
-"""A participant that follows the contract by itself: no Flower, no message, nobody to obey.
+"""A participant that follows the contract by itself, without Flower and without messages.
 
-Every look at the chain is a look at one mined block, and ends in at most one step:
+Each step reads one mined block and takes at most one action:
 
     join        when not yet a member, or again after a penalty if the settings say so
     commit      in the commit phase of a round that asks us
-    reveal      once a mined block has ended the commit phase, as deep as the settings want
-    withdraw    between rounds, when what is due is worth the gas
+    reveal      once a mined block, as deep as the settings require, has ended the commit phase
+    withdraw    between rounds, when the credit is worth the gas
 
-Whoever was away for a round looks, finds another one open, and takes part in that.
+A participant that missed a round takes part in the next one.
 """
 
 from collections.abc import Callable
@@ -41,11 +41,12 @@ def run_participant(
     service: Service,
     report: Report,
 ) -> None:
-    """Follow the federation until it is over, or this participant has left it.
+    """Follow the federation until it is over or this participant has left it.
 
-    Misconfigured when the settings are wrong or another process has the wallet; what is only
-    unavailable is waited for.
+    Waits for services that are unavailable. Raises Misconfigured when the settings are wrong or
+    another process uses the wallet.
     """
+    # Locked before the password is asked for: two processes with one wallet would clash.
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
         report(events.Starting(participant=wallet.address))
@@ -56,7 +57,10 @@ def run_participant(
 
 
 def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Report) -> Participant:
-    """Return the participant of these settings. Misconfigured or Unavailable, in one line."""
+    """Return the participant that the settings describe.
+
+    Raises Misconfigured, or Unavailable when the chain or the content store does not answer.
+    """
     store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
     journal = settings.state / f"transactions-{wallet.address}.json"
     federation = connect_wallet(
@@ -77,18 +81,18 @@ def connect_wallet(
     settings: ParticipantSettings,
     wallet: Wallet,
     journal: Path | None = None,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Federation:
     """Return the contract as this participant's wallet uses it."""
     location = FederationLocation.load(settings.federation)
     limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
-    return connect_federation(location, wallet, limits, journal, tell)
+    return connect_federation(location, wallet, limits, journal, report)
 
 
 def report_loss(
     participant: Participant, trainer: LocalTrainer, now: Federation, round_id: RoundId
 ) -> None:
-    """Report the held-out loss of the model that stands after a round, as `now` has it."""
+    """Report the held-out loss of the model that stands after a round at the block of `now`."""
     model = participant.fetch_model(participant.context(RoundId(round_id + 1), now))
     with participant.recorder.phase("evaluate", round_id + 1):
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
@@ -107,24 +111,25 @@ class Follower:
         self.participant = participant
         self._evaluate = evaluate
         self.settings = settings
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._settled_up_to = RoundId(0)
-        self._worthwhile: int | None = None
+        self._worthwhile: int | None = None  # token units
 
     @property
     def federation(self) -> Federation:
-        """The contract that is followed."""
+        """The contract of the federation."""
         return self.participant.federation
 
     def step(self) -> bool:
-        """Do what is due; False when nothing will ever be again."""
+        """Do what is due; return False once nothing can become due again."""
         now = self.federation.now()
         newest = now.round_count()
         status = now.status(newest) if newest else Status.NONE
+        # A round that asks us goes first: its deadlines cost stake, everything else can wait.
         if status in _UNDER_WAY and self._act(now, newest, status):
             return True
         last = newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0))
-        self._tell_results(now, last)
+        self._report_results(now, last)
         if now.is_over():
             return self._finish(now)
         return self.stay_in(now)
@@ -132,42 +137,41 @@ class Follower:
     # ---------------------------------------------------------------- a round
 
     def _act(self, now: Federation, round_id: RoundId, status: Status) -> bool:
-        """Take the step of a round's phase, if it asks for one; whether this round is ours."""
+        """Take the step that a round's phase asks for; return whether the round is ours."""
         try:
             if status is Status.COMMIT:
                 is_ours = self.participant.commit(round_id) is not None
             else:
                 is_ours = self._reveal_when_ended(now, round_id)
         except Reverted as error:
-            # The phase may have ended, or an earlier transaction been mined, since we looked.
+            # The phase may have ended, or an earlier transaction been mined, since `now` was read.
             if self.federation.status(round_id) is status:
                 raise
-            self._tell(f"late {round_id}", events.TooLate(round=round_id, reason=str(error)))
+            late = events.TooLate(round=round_id, reason=str(error))
+            self._report_once(f"late {round_id}", late)
             return True
         if not is_ours and self._standing(now) is Standing.ACTIVE:
             event = events.NothingToDo(round=round_id, phase_now=status.name)
-            self._tell(f"idle {round_id}", event)
+            self._report_once(f"idle {round_id}", event)
         return is_ours
 
     def _reveal_when_ended(self, now: Federation, round_id: RoundId) -> bool:
-        """Reveal once mined blocks have ended the commit phase, or half the time is gone.
+        """Reveal once mined blocks have ended the commit phase, or half of the time is gone.
 
-        Others could commit to a copy of what they see. A chain that stands still proves nothing,
-        and a missed reveal costs the penalty: the deadline decides.
+        Until the phase has ended for good, others could commit to a copy of what we reveal.
         """
         state = now.get_submission(round_id, self.participant.address).state
         if state is SubmissionState.COMMITTED:
-            depth = self.settings.confirmations
-            if self._is_early(now, round_id) and not has_ended(now, round_id, Status.COMMIT, depth):
+            depth, half = self.settings.confirmations, now.terms().reveal_seconds // 2
+            # A chain that has stopped mining never shows the end, and a missed reveal costs the
+            # penalty. So the deadline decides, with half of the phase left for the transaction.
+            is_early = now.next_time() < now.get_round(round_id).reveal_deadline - half
+            if is_early and not has_ended(now, round_id, Status.COMMIT, depth):
                 event = events.WaitingForConfirmations(round=round_id)
-                self._tell(f"bury {round_id}", event)
+                self._report_once(f"bury {round_id}", event)
                 return True
             self.participant.reveal(round_id)
         return state is not SubmissionState.NONE
-
-    def _is_early(self, now: Federation, round_id: RoundId) -> bool:
-        half = now.terms().reveal_seconds // 2
-        return now.next_time() < now.get_round(round_id).reveal_deadline - half
 
     # ------------------------------------------------------------- membership
 
@@ -175,8 +179,12 @@ class Follower:
         return standing_of(now, self.participant.address)
 
     def stay_in(self, now: Federation) -> bool:
-        """Join where that is due, and withdraw what is worth it; False once the stake is back."""
-        self._withdraw(now)
+        """Join if due, and withdraw credit that is worth the gas; False once the stake is back."""
+        if self._worthwhile is None:
+            unit = 10 ** self.federation.token.decimals()
+            self._worthwhile = max(1, round(self.settings.withdraw_at * unit))
+        if now.credit_of(self.participant.address) >= self._worthwhile:
+            self.participant.withdraw()
         standing = self._standing(now)
         match standing:
             case Standing.ACTIVE:
@@ -184,26 +192,26 @@ class Follower:
             case Standing.LEAVING:
                 return self._await_stake(now)
             case Standing.LEFT if not self.settings.rejoin:
-                self._tell("left", events.Left(advice="set rejoin = true to take part again"))
+                left = events.Left(advice="set rejoin = true to take part again")
+                self._report_once("left", left)
                 return False
             case Standing.PENALIZED if not self.settings.rejoin:
-                self._tell("penalized", events.Out(advice="set rejoin = true to fill the stake up"))
+                # Not the end: an operator may fill the stake up by hand, without a restart.
+                out = events.Out(advice="set rejoin = true to fill the stake up")
+                self._report_once("penalized", out)
                 return True
             case _:
-                self._join()
+                receipt = self.federation.join()
+                self.participant.report(
+                    events.Joined(participant=self.participant.address, gas=receipt.gas_used)
+                )
+                self._reported.discard("penalized")  # a later penalty is news again
                 return True
-
-    def _join(self) -> None:
-        receipt = self.federation.join()
-        self.participant.report(
-            events.Joined(participant=self.participant.address, gas=receipt.gas_used)
-        )
-        self._told.discard("penalized")
 
     def _await_stake(self, now: Federation) -> bool:
         unlock_at = now.get_participant(self.participant.address).unlock_at
         if now.next_time() < unlock_at:
-            self._tell("leaving", events.Leaving(until=unlock_at))
+            self._report_once("leaving", events.Leaving(until=unlock_at))
             return True
         self.federation.withdraw()
         self.participant.report(events.Left(advice="the stake is withdrawn"))
@@ -211,22 +219,17 @@ class Follower:
 
     # ------------------------------------------------------------------ money
 
-    def _withdraw(self, now: Federation) -> None:
-        if self._worthwhile is None:
-            unit = 10 ** self.federation.token.decimals()
-            self._worthwhile = max(1, round(self.settings.withdraw_at * unit))
-        if now.credit_of(self.participant.address) >= self._worthwhile:
-            self.participant.withdraw()
-
     def _finish(self, now: Federation) -> bool:
-        """Take what is left to take once the federation is over; False when that is done.
+        """Withdraw what is left once the federation is over; False when that is done and final.
 
-        And final: after a reorganisation that undoes the last settlement it is to be taken again.
+        A reorganisation could undo the last settlement, and the credit would have to be withdrawn
+        again.
         """
         self.participant.withdraw()
         address, depth = self.participant.address, self.settings.confirmations
         if not is_settled(self.federation, depth, now.terms().reveal_seconds // 2, address):
-            self._tell("settle", events.WaitingForConfirmations(round=now.round_count()))
+            waiting = events.WaitingForConfirmations(round=now.round_count())
+            self._report_once("settle", waiting)
             return True
         match self._standing(now):
             case Standing.LEAVING:
@@ -239,10 +242,10 @@ class Follower:
         self.participant.report(events.Finished(paid=paid, advice=advice))
         return False
 
-    # --------------------------------------------------------------- telling
+    # -------------------------------------------------------------- reporting
 
-    def _tell_results(self, now: Federation, last: RoundId) -> None:
-        """Say of every round that ended what came of it for us."""
+    def _report_results(self, now: Federation, last: RoundId) -> None:
+        """Report the result of every round that ended, up to `last`, once."""
         if last <= self._settled_up_to:
             return
         for result in round_results(now, self.participant.address):
@@ -259,8 +262,8 @@ class Follower:
         if self._evaluate is not None:
             self._evaluate(now, last)
 
-    def _tell(self, key: str, event: Event) -> None:
-        """Report what would otherwise be said at every look."""
-        if key not in self._told:
-            self._told.add(key)
+    def _report_once(self, key: str, event: Event) -> None:
+        """Report an event that would otherwise be reported at every step."""
+        if key not in self._reported:
+            self._reported.add(key)
             self.participant.report(event)

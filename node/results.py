@@ -1,4 +1,4 @@
-"""What the chain says of one participant: its standing, and what came of every round.
+"""One participant's standing and its result in every round, read from the chain.
 
 for result in round_results(federation, address):
     print(result.round, result.reason)      # 3 rejected by check 8 (norm): the update is too far…
@@ -19,22 +19,22 @@ from protocol.types import Address, BasisPoints, RoundId, TokenUnits
 _NOTHING: Final = TokenUnits(0)
 
 CHECK_MEANINGS: Final = {
-    Check.REACHABLE: "its bytes could not be had from IPFS",
+    Check.REACHABLE: "its bytes were not available from IPFS",
     Check.MANIFEST: "the manifest is malformed or too large",
-    Check.ROUND_AND_SPEC: "the manifest is of another round, federation or spec",
+    Check.ROUND_AND_SPEC: "the manifest belongs to another round, federation or spec",
     Check.LAYERS: "layer names or shapes are not the spec's",
-    Check.DIGESTS: "a layer file is not what the manifest says",
+    Check.DIGESTS: "a layer file does not match the manifest",
     Check.ROOT: "the layers do not hash to the root on the chain",
     Check.RANGE: "a value lies outside what the encoding allows",
-    Check.NORM: "the update is further from the model than the spec allows",
+    Check.NORM: "the update is farther from the model than the spec allows",
     Check.NOT_MODEL: "the update is the model itself",
     Check.NOT_DUPLICATE: "the update is a copy of one that was committed earlier",
 }
-"""docs/protocol.md §6 in a phrase each."""
+"""The checks of docs/protocol.md §6, one phrase each."""
 
 
 class Standing(Enum):
-    """What a participant is to the federation."""
+    """A participant's standing in the federation."""
 
     STRANGER = "never joined"
     ACTIVE = "active"
@@ -44,7 +44,7 @@ class Standing(Enum):
 
 
 class Outcome(Enum):
-    """What came of a round for one participant."""
+    """The result of a round for one participant."""
 
     OPEN = "open"
     PAID = "paid"
@@ -59,7 +59,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class RoundResult:
-    """One round: `reason` says in words why it was paid or was not; `paid` in token units."""
+    """One round's result. `reason` explains it in words; amounts are in token units."""
 
     round: RoundId
     outcome: Outcome
@@ -69,7 +69,7 @@ class RoundResult:
 
 
 def standing_of(federation: Federation, address: Address) -> Standing:
-    """Return the standing of `address` in the block that `federation` reads, or the latest."""
+    """Return the standing of `address` at the block that `federation` reads, or the latest."""
     now = federation.pinned()
     facts = now.get_participant(address)
     if facts.active:
@@ -78,7 +78,8 @@ def standing_of(federation: Federation, address: Address) -> Standing:
         return Standing.LEAVING
     if facts.stake:
         return Standing.PENALIZED
-    # The contract keeps no record of whoever got its stake back, nor much of who lost all of it.
+    # The contract deletes the record of a participant that got its stake back, and keeps little of
+    # one that lost all of it. Their events tell them apart.
     last = now.history().memberships.get(address)
     if last is None:
         return Standing.STRANGER
@@ -86,9 +87,9 @@ def standing_of(federation: Federation, address: Address) -> Standing:
 
 
 def round_results(federation: Federation, address: Address) -> Iterator[RoundResult]:
-    """Yield the result of every round that was ever opened, the oldest first.
+    """Yield the result of every round that was ever opened, oldest first.
 
-    Raises as `Federation.history` does.
+    Raises like `Federation.history`.
     """
     fraction = federation.terms().sampling_fraction
     for told in federation.history().rounds.values():
@@ -102,6 +103,7 @@ def _result(  # noqa: C901 - one case per outcome
         amounts = TokenUnits(paid), TokenUnits(penalty)
         return RoundResult(told.round_id, outcome, reason, *amounts)
 
+    # The penalty decides first: it may be taken before the round ends, or after it was abandoned.
     has_committed = address in {event.participant for event in told.committed}
     has_revealed = address in {event.participant for event in told.revealed}
     fault = next((event for event in told.penalized if event.participant == address), None)

@@ -1,8 +1,7 @@
-"""Training on a participant's private data, and evaluating on the federation's held-out set."""
+"""Trains on a participant's private data and evaluates on the federation's held-out set."""
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +16,11 @@ from runtime.events import Report, ignore
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 
-# torch takes seconds to import: a participant that is not asked should not wait for it.
+# Functions below import `training` late: it imports torch, an optional extra that takes seconds to
+# load, and a participant that is not asked to train should not wait for it.
 if TYPE_CHECKING:
     from training.examples import Example, Loaded
-    from training.session import IntegerLayers, Session
+    from training.session import Session
 
 
 def open_trainer(
@@ -42,9 +42,10 @@ def open_trainer(
 class LocalTrainer:
     """Trains with the examples in `data` on the base model found at `source`.
 
-    A share `validation` of the examples is kept from training: each round tells how the global
-    model and this participant's own update do on it. `rank` trains fewer ranks than the spec has.
-    With a `store` the report on the data says how much of it is in the public held-out set.
+    A share `validation` of the examples is withheld from training; each round reports the loss of
+    the global model and of this participant's own update on it. `rank` trains fewer ranks than the
+    spec has. With a `store`, the report on the data counts examples that are in the public held-out
+    set.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class LocalTrainer:
         session = open_session(spec, self.source, self.cache)
         current().note(base_weights=session.base_weights)
         if is_first:
-            self._tell(spec, session, training, validation)
+            self._report_data(spec, session, training, validation)
 
         def on_step(step: int, steps: int, loss: float) -> None:
             self.report(events.Training(round=round_id, step=step, steps=steps, loss=loss))
@@ -98,15 +99,20 @@ class LocalTrainer:
         )
         update.write(spec, layers)
         if validation:
-            self._validate(session, round_id, before, layers, validation)
+            # Neither the global model nor this update was trained on these examples.
+            theirs = session.evaluate(before, validation)
+            own = session.evaluate(layers, validation)
+            self.report(
+                events.Validated(round=round_id, model=theirs.loss, own=own.loss, tokens=own.tokens)
+            )
         return TrainedUpdate(examples=report.examples, loss=report.mean_loss)
 
     def evaluate(
         self, spec: Spec, store: ContentStore, model: LayerFolder, part: int, parts: int
     ) -> tuple[float, int]:
-        """Return (mean loss, answer tokens) on every `parts`-th held-out example from `part` on.
+        """Return the mean loss, nats per answer token, and the number of answer tokens.
 
-        The held-out set is public: it is the block whose digest the spec pins.
+        Evaluates every `parts`-th example of the public held-out set, starting at `part`.
         """
         from training.session import open_session
 
@@ -124,14 +130,14 @@ class LocalTrainer:
             self._loaded = load(self.data, fields, held_out=held_out)
         return self._loaded
 
-    def _tell(
+    def _report_data(
         self,
         spec: Spec,
         session: "Session",
         training: "list[Example]",
         validation: "list[Example]",
     ) -> None:
-        """Say what was read of the data, and what the sequence length cuts."""
+        """Report what was read of the data, and what the sequence length cuts."""
         tokenized = session.measure(training)
         self.report(
             events.DataRead(
@@ -143,22 +149,8 @@ class LocalTrainer:
             )
         )
 
-    def _validate(
-        self,
-        session: "Session",
-        round_id: RoundId,
-        before: "IntegerLayers",
-        update: "IntegerLayers",
-        examples: "Sequence[Example]",
-    ) -> None:
-        """Tell the loss of the global model and of this update on data that neither was fed."""
-        model, own = session.evaluate(before, examples), session.evaluate(update, examples)
-        self.report(
-            events.Validated(round=round_id, model=model.loss, own=own.loss, tokens=own.tokens)
-        )
-
     def round_seed(self, spec: Spec, round_id: RoundId) -> int:
-        """A seed for this round and this data, the same whichever wallet trains on it."""
+        """Return a 48-bit seed that depends on spec, round and data, and not on the wallet."""
         if isinstance(self.data, Path):
             with self.data.open("rb") as file:
                 data = hashlib.file_digest(file, "sha256").hexdigest()

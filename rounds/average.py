@@ -1,10 +1,10 @@
 """The weighted mean of updates on disk, layer by layer, in slabs (docs/protocol.md §7).
 
-    stream_mean      the mean, slab by slab: what the round writes and an audit compares with
-    average_layers   the mean written to a folder, and its tree root
+    stream_mean      yield the mean slab by slab; a round writes it, an audit compares with it
+    average_layers   write the mean to a folder and return its tree root
 
-Memory is a few slabs, however large the model and however many the participants. The bits depend on
-neither mode nor threads.
+Takes memory for a few slabs, whatever the size of the model and the number of participants. The
+result does not depend on mode or threads.
 """
 
 import os
@@ -30,14 +30,16 @@ from storage.layers import LayerFolder
 from storage.mapped import HUGE_PAGE_BYTES, MappedFile
 
 Mode = Literal["layerwise", "all_at_once"]
-"""`all_at_once` holds everything in memory, as most aggregators do: to compare, same root."""
+"""`all_at_once` holds everything in memory, as most aggregators do; for comparison, same root."""
 
 T = TypeVar("T")
 
 INPUT_BYTES: Final = 16 << 20
-"""What one thread reads of all updates together before it forgets it."""
+"""Bytes of all updates together that one thread reads before it releases them."""
 
-_LEAST_SLAB_BYTES: Final = 1 << 17  # smaller ones would be all overhead
+# With so many updates that slabs would be smaller, the cost per slab would exceed that of
+# averaging.
+_LEAST_SLAB_BYTES: Final = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Slab:
-    """Whole leaves of one layer file: its bytes from `start` to `stop`.
+    """Bytes `start` to `stop` of one layer file: whole leaves.
 
-    `first_leaf` counts the leaves of all layers; `is_last` of its layer.
+    `first_leaf` is numbered over all layers; `is_last` marks the last slab of its layer.
     """
 
     layer: int
@@ -75,7 +77,7 @@ class Values(Protocol):
         """Return the int32 values of the bytes from `start` to `stop`; called by any thread."""
 
     def forget(self, start: int, stop: int) -> None:
-        """Take note that these bytes are not asked for again."""
+        """Release these bytes, which are not asked for again."""
 
 
 class Source(Protocol):
@@ -87,6 +89,7 @@ class Source(Protocol):
 
 class _MappedValues(MappedFile):
     def values(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return a view of the mapped bytes; nothing is copied."""
         return self.data[start:stop].view(STORED)
 
 
@@ -108,21 +111,23 @@ def stream_mean(
     work: Callable[[Slab, NDArray[np.int32]], T],
     threads: int = 2,
 ) -> Iterator[tuple[Slab, T]]:
-    """Yield each slab with what `work` makes of its mean, in order; `work` runs in the threads.
+    """Yield each slab in order, with the result of `work` on its mean; `work` runs in the threads.
 
     `weights` has one positive integer per source, with a sum below 2^31. `work` gets the mean as
-    stored (docs/protocol.md §2), in memory that is used again once it returns. `threads` slabs are
-    in the making at a time, also of different layers.
+    stored (docs/protocol.md §2), in memory that is reused once it returns. `threads` slabs are
+    averaged at a time, also of different layers.
     """
     step = _slab_bytes(layout.leaf_bytes, len(sources))
-    span = current()  # of this thread, not of those that average
+    span = current()  # the span belongs to this thread, not to those that average
     memory = _Memory(step)
 
     def average(opened: Sequence[Values], slab: Slab) -> T:
+        """Average one slab into this thread's memory and return what `work` makes of it."""
         with span.layer(slab.layer) as meter:
             meter.add(read=(slab.stop - slab.start) * len(opened))
             mean = memory.mean[: (slab.stop - slab.start) // STORED.itemsize]
             mean_into(mean, [each.values(slab.start, slab.stop) for each in opened], weights)
+            # Before `work`: the mean alone is needed from here on.
             for each in opened:
                 each.forget(slab.start, slab.stop)
             return work(slab, mean)
@@ -130,13 +135,15 @@ def stream_mean(
     pending: deque[tuple[Slab, ExitStack, Future[T]]] = deque()
 
     def oldest() -> tuple[Slab, T]:
+        """Wait for the oldest slab, close its layer's files after the last one, and return it."""
         slab, files, future = pending.popleft()
         result = future.result()
+        # Slabs end in order here, so nothing reads this layer any more.
         if slab.is_last:
             files.close()
         return slab, result
 
-    # The pool ends first: nothing reads a layer when its files are closed after a failure.
+    # The pool is entered last and so ends first: after a failure, no thread reads a closed file.
     with ExitStack() as all_files, ThreadPoolExecutor(threads) as pool:
         first_leaf = 0
         for index, size in enumerate(layout.layer_bytes):
@@ -147,7 +154,7 @@ def stream_mean(
                 leaf = first_leaf + start // layout.leaf_bytes
                 slab = Slab(index, start, stop, leaf, is_last=stop == size)
                 pending.append((slab, files, pool.submit(average, opened, slab)))
-                # Twice as many as threads: none waits while the oldest is taken over.
+                # Twice as many as threads, so that none is idle while the caller uses the oldest.
                 if len(pending) == 2 * threads:
                     yield oldest()
             first_leaf += size // layout.leaf_bytes
@@ -156,14 +163,14 @@ def stream_mean(
 
 
 class _Memory(threading.local):
-    """Each thread's own room for a slab of the mean, used again and again."""
+    """Each thread's own memory for a slab of the mean, allocated once."""
 
     def __init__(self, size: int) -> None:
         self.mean = np.empty(size // STORED.itemsize, STORED)
 
 
 def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
-    """Return about how many bytes `average_layers` holds at most, the interpreter's own aside."""
+    """Return about how many bytes `average_layers` takes at most, beside the interpreter's own."""
     if mode == "all_at_once":
         return spec.total_bytes * (updates + 1)
     slab = min(_slab_bytes(spec.encoding.leaf_bytes, updates), spec.total_bytes)
@@ -171,7 +178,7 @@ def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int
 
 
 def _slab_bytes(leaf_bytes: int, updates: int) -> int:
-    """How much of a layer one thread averages at a time: whole leaves, about `INPUT_BYTES`."""
+    """Return the bytes of a layer that one thread averages at a time: whole leaves."""
     size = min(max(INPUT_BYTES // max(updates, 1), _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
     return max(size // leaf_bytes, 1) * leaf_bytes
 
@@ -187,8 +194,8 @@ def average_layers(
 ) -> Digest:
     """Write the weighted mean of `updates` to `target` and return its tree root.
 
-    Padding averages to zero. `on_layer` hears the number of each layer once its file is complete.
-    Raises Misconfigured when a layer file is shorter than the spec says.
+    Padding averages to zero. `on_layer` is called with each layer's number once its file is
+    complete. Raises Misconfigured when a layer file is shorter than the spec says.
     """
     if mode == "all_at_once":
         return _average_all_at_once(spec, updates, weights, target, on_layer)
@@ -208,7 +215,8 @@ def write_mean(
     target.path.mkdir(parents=True, exist_ok=True)
 
     def write(slab: Slab, mean: NDArray[np.int32]) -> list[Subtree]:
-        # By the thread that averaged it, while the slab is in that core's cache.
+        """Write a slab's mean to its file and return its subtrees."""
+        # In the thread that averaged the slab, while it is in that core's cache.
         data = mean.view(np.uint8).data
         write_slab(layout, target, slab, data)
         return full_subtrees(data, layout.leaf_bytes, slab.first_leaf)
@@ -225,13 +233,13 @@ def write_mean(
 
 
 def write_slab(layout: Layout, target: LayerFolder, slab: Slab, data: memoryview) -> None:
-    """Write a slab's bytes to its place in a layer file, which may be there already."""
-    # Not emptied first: overwriting pages that are there is faster than making new ones.
+    """Write a slab's bytes to their place in a layer file, which may exist already."""
+    # Not truncated first: overwriting existing pages is faster than allocating new ones.
     file = os.open(target.layer_path(slab.layer), os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         os.ftruncate(file, layout.layer_bytes[slab.layer])
         at = slab.start
-        while data:
+        while data:  # a write may be partial
             written = os.pwrite(file, data, at)
             data, at = data[written:], at + written
     finally:

@@ -1,4 +1,4 @@
-"""Whether a model is the weighted mean of updates, and the first value that is not (§7)."""
+"""Compares a model with the weighted mean of updates and finds the first wrong value (§7)."""
 
 import os
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from storage.layers import LayerFolder
 
 @dataclass(frozen=True)
 class WrongValue:
-    """The first value of a model that is not the weighted mean, with all that it is made of.
+    """The first value of a model that is not the weighted mean, with the inputs of that mean.
 
-    `place` counts the values of the layer, padding included. `values` and `weights` stand in the
-    order of the updates; all values are the stored integers (docs/protocol.md §2).
+    `place` counts the layer's values, including padding. `values` and `weights` are in the order of
+    the updates; all values are stored integers (docs/protocol.md §2).
     """
 
     leaf: int
@@ -46,19 +46,21 @@ def first_wrong_value(
     model: LayerFolder,
     threads: int | None = None,
 ) -> WrongValue | None:
-    """Return the first value of `model` that is not the mean of `updates`, None when all are.
+    """Return the first value of `model` that is not the mean of `updates`, or None.
 
-    Every layer file must have the size that the spec gives it. Slabs are compared by `threads`,
-    as many as there are cores when None; which of them finds what first makes no difference.
+    Every layer file must have the size that the spec gives it. `threads` defaults to the number of
+    usable cores.
     """
 
     def compare(slab: Slab, mean: NDArray[np.int32]) -> WrongValue | None:
+        """Return the first wrong value of one slab."""
         found = _read(model, slab.layer, slab.start, mean.size)
         wrong = np.flatnonzero(mean != found)
         if not wrong.size:
             return None
         at = int(wrong[0])
         place = slab.start // STORED.itemsize + at
+        # Read again for this value alone: the slab's inputs are released by now.
         each = [_read(update, slab.layer, place * STORED.itemsize, 1) for update in updates]
         return WrongValue(
             slab.first_leaf + at // spec.encoding.leaf_values,
@@ -72,15 +74,17 @@ def first_wrong_value(
 
     sources = [Stored(update) for update in updates]
     compared = stream_mean(Layout.of(spec), sources, weights, compare, threads or usable_cores())
+    # Slabs come in order, so this is the first wrong value whichever thread was faster.
     return next((wrong for _, wrong in compared if wrong is not None), None)
 
 
 def mean_leaf_digests(
     spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int]
 ) -> list[Digest]:
-    """Return the digest of every leaf that the mean of `updates` has (docs/protocol.md §4)."""
+    """Return the digest of every leaf of the mean of `updates` (docs/protocol.md §4)."""
 
     def digests(slab: Slab, mean: NDArray[np.int32]) -> list[Digest]:
+        # No file is written: the search for a wrong leaf needs the digests alone.
         return leaf_digests([mean.tobytes()], spec.encoding.leaf_bytes)
 
     sources = [Stored(update) for update in updates]
@@ -89,7 +93,8 @@ def mean_leaf_digests(
 
 
 def usable_cores() -> int:
-    """Return on how many cores this process may run."""
+    """Return the number of cores that this process may run on."""
+    # Not the machine's: a container or taskset may allow fewer.
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux

@@ -1,14 +1,14 @@
-"""One round as a role works on it: looked up once, at one mined block, and handed on.
+"""One round as a role works on it: looked up once, at one mined block, and passed on.
 
     context = RoundContext.at(federation.now(), store, spec, workspace, round_id)
     model = context.fetch_model()
     decisions = screen(context, model)
 
-Nothing that takes a context asks the chain again. Files lie below the workspace of a federation:
+Nothing that takes a context reads the chain again. Files are below the workspace of a federation:
 
     WORKSPACE/models/ROOT/                    global models, by root
-    WORKSPACE/round-0001/updates/ADDRESS/     the updates that were revealed
-    WORKSPACE/round-0001/model/               the model that was averaged from them here
+    WORKSPACE/round-0001/updates/ADDRESS/     the revealed updates
+    WORKSPACE/round-0001/model/               their average, computed here
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from storage.layers import LayerFolder, Published, Subject, fetch_model
 
 @dataclass(frozen=True)
 class RoundContext:
-    """A round of one federation: `told` is its history, `model` the one participants start from."""
+    """A round: `told` is its history, `model` the global model that participants start from."""
 
     address: Address
     chain_id: int
@@ -49,7 +49,7 @@ class RoundContext:
         workspace: Path,
         round_id: RoundId,
     ) -> Self:
-        """Return a round as of the block that `now` reads. Raises as `Federation.history`."""
+        """Return a round at the block that `now` reads; raises like `Federation.history`."""
         history = now.history()
         model = history.model_before(round_id, now.terms())
         place = (now.address, now.chain_id, now.terms())
@@ -62,29 +62,31 @@ class RoundContext:
 
     @property
     def reveals(self) -> Sequence[Reveal]:
-        """What was revealed, in the order of commitment."""
+        """The reveals, in the order of their commitments."""
         return self.told.reveals
 
     @property
     def folder(self) -> Path:
-        """Where the round's files lie."""
+        """The folder of the round's files."""
         return self.workspace / f"round-{self.round_id:04d}"
 
     @property
     def new_model(self) -> LayerFolder:
-        """Where the round's average is written."""
+        """The folder that the round's average is written to."""
+        # Not among the global models: it is one only once the round is finalized.
         return LayerFolder(self.folder / "model")
 
     def update_folder(self, participant: Address) -> LayerFolder:
-        """Where a revealed update lies once it was fetched."""
+        """The folder of a revealed update that was fetched."""
         return LayerFolder(self.folder / "updates" / participant)
 
     def model_folder(self, model: Model) -> LayerFolder:
-        """Where a global model lies once it was fetched."""
+        """The folder of a global model that was fetched."""
+        # By root, so that a round that accepts no update does not fetch its model again.
         return LayerFolder(self.workspace / "models" / model.root.hex())
 
     def subject(self, kind: Kind) -> Subject:
-        """What the manifest of an update or a model made in this round is about."""
+        """The subject that a manifest made in this round must have."""
         return Subject(self.chain_id, self.address, self.round_id, kind)
 
     def update(self, reveal: Reveal) -> Published:
@@ -97,11 +99,12 @@ class RoundContext:
 
     def model_after(self, proposed: Model) -> Published:
         """A model proposed for this round, as the chain names it."""
-        # A manifest names the round that made it: any before the one that starts from it will do.
+        # A manifest names the round that made the model. That may be an earlier one: a round that
+        # accepts no update proposes the old model, with its old manifest.
         return self._published(proposed, RoundId(self.round_id + 1))
 
     def fetch_model(self) -> LayerFolder:
-        """Fetch the model from which participants start; raises as `storage.layers.fetch_model`."""
+        """Fetch the model that participants start from; raises like `storage.layers`' function."""
         return fetch_model(self.store, self.model_before(), self.model_folder(self.model))
 
     def _published(self, model: Model, before: RoundId) -> Published:

@@ -1,7 +1,7 @@
 """Screens the updates of a round: fetch, verify, decide (docs/protocol.md §6).
 
-The aggregator decides with it and the auditor decides again; both come to the same verdicts as long
-as both reach the same bytes.
+Aggregator and auditor run the same code and reach the same verdicts as long as both reach the same
+bytes.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Published, fetch_update
 
 Fetch = Callable[[ContentStore, Published, LayerFolder], object]
-"""As `storage.layers.fetch_update`: the layers lie in the folder afterwards, or Rejected."""
+"""Like `storage.layers.fetch_update`: writes the layers to the folder, or raises Rejected."""
 
 _UPDATES_AT_ONCE: Final = 8  # a slow peer holds up one of these, not the others
 
 
 @dataclass(frozen=True)
 class Screened:
-    """The decision on one reveal: its verdict, why it was rejected, where its layers lie."""
+    """The decision on one reveal: its verdict, the reason for a rejection, its layers' folder."""
 
     reveal: Reveal
     verdict: Verdict
@@ -44,12 +44,14 @@ def screen(
 ) -> list[Screened]:
     """Return one decision per reveal, in ascending order of participant.
 
-    The lowest number of a check that fails is an update's reason code. `model` is the one that
-    participants started from. `report` hears of each decision, `fetch` gets an update's layers.
+    An update's reason code is the number of the first check that fails. `model` is the one that
+    participants started from. `report` is called with each decision, `fetch` gets an update's
+    layers.
     """
-    span = current()  # of this thread, not of those that screen
+    span = current()  # the span belongs to this thread, not to those that screen
 
     def decide(reveal: Reveal) -> Screened:
+        """Run checks 1 to 9, which concern one update alone."""
         folder = context.update_folder(reveal.participant)
         try:
             # 1. The bytes are reachable. 2. to 4. The manifest is well-formed, of this round and
@@ -70,8 +72,8 @@ def screen(
     reveals = context.reveals
     with ThreadPoolExecutor(_UPDATES_AT_ONCE) as pool:
         decisions = list(pool.map(decide, reveals))
-    # 10. Nobody committed to the same update before: a commitment hides the root, so the copy is
-    # the later one. Also where the first holder's update was rejected, or could not be fetched.
+    # 10. Nobody committed to the same update earlier. A commitment hides the root, so the copy is
+    # the later one, also when the first update was rejected or is unavailable.
     copies: dict[Address, Address] = duplicates([(r.participant, r.root) for r in reveals])
     for index, decision in enumerate(decisions):
         first = copies.get(decision.reveal.participant)

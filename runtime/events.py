@@ -1,10 +1,11 @@
-"""Everything that a role reports, one dataclass per event.
+"""All events that roles report, one dataclass per event.
 
     report(events.Committed(round=round_id, gas=receipt.gas_used))
 
-Fields are the facts of a line of progress or of the log, in the order in which they are printed; a
-fact that is None is left out. An event also carries its logging level, what it does to the metrics
-and how the demo's display shows it, so that adding one touches this file and its call site alone.
+The fields are the facts of a line of progress or of the log, in the order in which they are
+printed; facts that are None are omitted. An event also defines its logging level, its effect on the
+metrics and its style in the demo's display, so that adding one changes only this file and its call
+site.
 Events inform; nothing is decided from them.
 """
 
@@ -19,30 +20,32 @@ from protocol.types import Address, RoundId, TokenUnits
 if TYPE_CHECKING:
     from runtime.metrics import Metrics
 
+# To read lines back that another process wrote.
 _BY_PHASE: Final[dict[str, type["Event"]]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened in a role; `phase` are the words that name it in every line."""
+    """Something that happened in a role; `phase` names it in every line."""
 
     phase: ClassVar[str]
     level: ClassVar[int] = logging.INFO
     style: ClassVar[str] = ""
-    """How rich writes it in the demo's display, empty for the default."""
+    """The style of rich in the demo's display; empty for the default."""
     is_brief: ClassVar[bool] = False
-    """Whether it is too frequent or too short-lived for the demo's plain output."""
+    """Whether the event is too frequent or short-lived for the demo's plain output."""
 
     def __init_subclass__(cls) -> None:
         _BY_PHASE[cls.phase] = cls
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts that are known, by name, in the order in which they are printed."""
+        """Return the known facts by name, in the order in which they are printed."""
         named = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: value for name, value in named if value is not None}
 
     def measure(self, metrics: "Metrics") -> None:
-        """Enter this event into the metrics of its process."""
+        """Add this event to the metrics of its process."""
+        # Every event about a transaction has this field, so none has to count its gas itself.
         if gas := getattr(self, "gas", None):
             metrics.gas.labels(self.phase).inc(gas)
 
@@ -55,11 +58,11 @@ def ignore(event: Event) -> None:
 
 
 def parse(phase: str, facts: Mapping[str, Any]) -> Event | None:
-    """Return the event that a line tells of; None for what another version may have written."""
+    """Return the event of a line; None for an event that this version does not know."""
     kind = _BY_PHASE.get(phase)
     try:
         return kind(**facts) if kind else None
-    except TypeError:  # facts that this version does not know, or that it misses
+    except TypeError:  # unknown or missing facts: a run may be older or newer than the program
         return None
 
 
@@ -68,7 +71,7 @@ def parse(phase: str, facts: Mapping[str, Any]) -> Event | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Starting(Event):
-    """A role's process has opened its wallet; the role is known by which address is given."""
+    """A role's process has opened its wallet; the address that is given names the role."""
 
     phase = "starting"
     participant: Address | None = None
@@ -77,7 +80,7 @@ class Starting(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting(Event):
-    """A failure that is waited out, for `seconds`; `service` is what failed, where it is known."""
+    """The role waits `seconds` after a failure of `service`, if that is known."""
 
     phase = "waiting"
     level = logging.WARNING
@@ -93,7 +96,7 @@ class Waiting(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TransactionTrouble(Event):
-    """A transaction is held up, or was displaced by another of the same wallet."""
+    """A transaction is delayed, or was replaced by another of the same wallet."""
 
     phase = "transaction"
     level = logging.WARNING
@@ -103,7 +106,7 @@ class TransactionTrouble(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """A role ended, or a Flower message was not obeyed, for this reason."""
+    """A role ended, or a Flower message could not be handled, for this reason."""
 
     phase = "failed"
     level = logging.ERROR
@@ -113,14 +116,14 @@ class Failed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Event):
-    """A role ended because a signal asked it to."""
+    """A role ended because of a signal."""
 
     phase = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Out(Event):
-    """A role has no part any more: a participant after a penalty, an aggregator after a slash."""
+    """A role is excluded: a participant after a penalty, an aggregator after a slash."""
 
     phase = "out"
     reason: str | None = None
@@ -159,7 +162,7 @@ class RoundOver(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
-    """Held-out loss, nats per token, of the model that stands after `round`."""
+    """Held-out loss, in nats per token, of the global model after `round`."""
 
     phase = "evaluated"
     round: RoundId
@@ -173,7 +176,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The federation is over; a participant also reports all that it was paid."""
+    """The federation is over; a participant also reports the sum that it was paid."""
 
     phase = "finished"
     paid: int | None = None
@@ -193,7 +196,7 @@ class Connecting(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Joined(Event):
-    """A participant joined: by itself, with the `gas` that took, or in the demo, with its name."""
+    """A participant joined. It reports `gas` itself; the demo reports it with its name."""
 
     phase = "joined"
     participant: Address
@@ -212,7 +215,7 @@ class FetchingModel(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DataRead(Event):
-    """What was read of the data, in examples, and what the sequence length cuts."""
+    """What was read of the data, in examples, and how many the sequence length affects."""
 
     phase = "data"
     rows: int
@@ -240,7 +243,7 @@ class Training(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Validated(Event):
-    """Loss on the participant's validation data of the global model and of its own update."""
+    """Loss of the global model and of the participant's own update on its validation data."""
 
     phase = "validated"
     round: RoundId
@@ -265,7 +268,7 @@ class Trained(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Committed(Event):
-    """The commitment is on chain."""
+    """The commitment is on the chain."""
 
     phase = "committed"
     round: RoundId
@@ -283,7 +286,7 @@ class Pinned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Revealed(Event):
-    """The commitment is opened on chain."""
+    """The commitment was opened on the chain."""
 
     phase = "revealed"
     round: RoundId
@@ -292,7 +295,7 @@ class Revealed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TooLate(Event):
-    """A phase ended before the transaction that it asks for was mined."""
+    """A phase ended before the participant's transaction was mined."""
 
     phase = "too late"
     round: RoundId
@@ -310,7 +313,7 @@ class NothingToDo(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingForConfirmations(Event):
-    """What the next step rests on is mined, but not yet deep enough."""
+    """The block that the next step depends on is not deep enough yet."""
 
     phase = "waiting for confirmations"
     round: RoundId
@@ -326,7 +329,7 @@ class Leaving(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Left(Event):
-    """The participant is no member any more."""
+    """The participant is no longer a member."""
 
     phase = "left"
     advice: str
@@ -354,10 +357,10 @@ class Opened(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplacedIdleLead(Event):
+class ReplacedIdleAggregator(Event):
     """The active aggregator opened no round in time; `lead` takes its place."""
 
-    phase = "replaced an idle lead"
+    phase = "replaced an idle aggregator"
     lead: Address
 
 
@@ -392,7 +395,7 @@ class Refused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Announcing(Event):
-    """What the round takes of this machine, and what is free, in bytes."""
+    """What the round needs of this machine, and what is free, in bytes."""
 
     phase = "announcing"
     round: RoundId
@@ -404,7 +407,7 @@ class Announcing(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Screening(Event):
-    """The revealed updates are screened."""
+    """The revealed updates are being screened."""
 
     phase = "screening"
     round: RoundId
@@ -436,7 +439,7 @@ class Rejected(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Averaging(Event):
-    """The accepted updates are averaged."""
+    """The accepted updates are being averaged."""
 
     phase = "averaging"
     round: RoundId
@@ -445,7 +448,7 @@ class Averaging(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AggregationError(Event):
-    """How far averaging A and B is from averaging BA: in all, and for the weight it is most for."""
+    """How far averaging A and B is from averaging BA: in total, and for the worst weight."""
 
     phase = "aggregation error"
     round: RoundId
@@ -486,7 +489,7 @@ class LeafPosted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LeafNotPosted(Event):
-    """A leaf request could not be answered; reported once, tried again at every look."""
+    """A leaf request could not be answered yet; reported once, tried again at every poll."""
 
     phase = "leaf not posted"
     round: RoundId
@@ -497,7 +500,7 @@ class LeafNotPosted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LeafRequestSettled(Event):
-    """A leaf request that nobody answered in time was settled."""
+    """An overdue leaf request was settled."""
 
     phase = "leaf request settled"
     round: RoundId
@@ -524,7 +527,7 @@ class Unbonded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluating(Event):
-    """Every SuperNode is asked for the loss on a share of the held-out set."""
+    """Every SuperNode is asked for the loss on its share of the held-out set."""
 
     phase = "evaluating"
     round: RoundId
@@ -532,7 +535,7 @@ class Evaluating(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class NotEvaluated(Event):
-    """Not every SuperNode that was asked for a loss answered."""
+    """Some SuperNodes did not answer, so there is no held-out loss."""
 
     phase = "not evaluated"
     round: RoundId
@@ -553,7 +556,7 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Event):
-    """A run that was interrupted goes on."""
+    """An interrupted run continues."""
 
     phase = "resumed"
     run: str
@@ -561,7 +564,7 @@ class Resumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparingModel(Event):
-    """The initial adapter is made."""
+    """The initial adapter is being made."""
 
     phase = "preparing the model"
     source: str
@@ -569,7 +572,7 @@ class PreparingModel(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DeployingContract(Event):
-    """The contract is deployed for a model of so many layers and bytes."""
+    """The contract is being deployed for a model of so many layers and bytes."""
 
     phase = "deploying the contract"
     layers: int
@@ -578,14 +581,14 @@ class DeployingContract(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Auditing(Event):
-    """The audit is started."""
+    """The audit has started."""
 
     phase = "auditing"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audited(Event):
-    """The number of checks that the audit made, and of those that failed."""
+    """Audit results: the number of checks, and of those that failed."""
 
     phase = "audited"
     checks: int

@@ -1,4 +1,4 @@
-"""Prometheus metrics of one role, made from what it reports (docs/operating.md lists them)."""
+"""Prometheus metrics of one role, from the events it reports (docs/operating.md lists them)."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,19 +15,19 @@ class Measured(Protocol):
     """An event as metrics see it (runtime/events.py)."""
 
     def measure(self, metrics: "Metrics") -> None:
-        """Enter the event into the metrics."""
+        """Add the event to the metrics."""
 
 
 class Metrics:
-    """Counts what `report` hears; `serve` shows it. One per process, which is one role.
+    """The metrics of one process, which is one role.
 
-    Each event says itself what it adds to which metric (`Event.measure`).
+    Each event defines what it adds to which metric (`Event.measure`).
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.rounds = self._counter("rounds", "Rounds that ended, by what came of them.", "outcome")
-        self.loss = self._gauge("loss", "Newest loss, nats a token.", "kind")
+        self.rounds = self._counter("rounds", "Rounds that ended, by outcome.", "outcome")
+        self.loss = self._gauge("loss", "Newest loss, nats per token.", "kind")
         self.gas = self._counter("gas_used", "Gas of this process's transactions.", "phase")
         self.credited = self._gauge("credited_token_units", "Credited by rounds so far.")
         self.withdrawn = self._counter("withdrawn_token_units", "Withdrawn by this process.")
@@ -39,18 +39,18 @@ class Metrics:
         self.registry.register(_Phases())
 
     def serve(self, port: int, host: str = "127.0.0.1") -> None:
-        """Answer GET /metrics at `host`:`port`; Misconfigured when the port is taken."""
+        """Serve GET /metrics at `host`:`port`; raises Misconfigured when the port is taken."""
         try:
             start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
             raise Misconfigured(f"metrics at {host}:{port}: {error.strerror}") from error
 
     def looked(self) -> None:
-        """Take note that all is well now."""
+        """Record that the chain was read without a fault just now."""
         self._looked.set_to_current_time()
 
     def report(self, event: "Measured") -> None:
-        """Take in one event."""
+        """Add one event."""
         event.measure(self)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -61,9 +61,10 @@ class Metrics:
 
 
 class _Bytes:
-    """Read when somebody asks, since bytes move without a report."""
+    """IPFS traffic, read at each request, since bytes move without an event."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the bytes sent and received so far."""
         family = CounterMetricFamily(
             "commonweight_ipfs_bytes", "Content sent to and received from IPFS.", labels=["way"]
         )
@@ -73,11 +74,12 @@ class _Bytes:
 
 
 class _Phases:
-    """The same figures as `commonweight profile` has, of this process alone."""
+    """The times that `commonweight profile` shows, of this process alone."""
 
     def collect(self) -> Iterator[SummaryMetricFamily]:
+        """Yield the number and the total seconds of each phase so far."""
         family = SummaryMetricFamily(
-            "commonweight_phase_seconds", "Time that a phase took.", labels=["phase"]
+            "commonweight_phase_seconds", "Time taken by a phase.", labels=["phase"]
         )
         for phase, times, seconds in PHASES.items():
             family.add_metric([phase], times, seconds)

@@ -1,8 +1,8 @@
-"""What a role is doing, as lines of JSON that anybody on the machine can follow.
+"""A role's progress, as lines of JSON that anybody on the machine can follow.
 
     {"time": 1781234567.1, "who": "cardiology", "phase": "training", "round": 2, "step": 3, …}
 
-Lines of several processes go to one file. They inform; nothing is decided from them.
+Several processes may write to one file. Lines inform; nothing is decided from them.
 """
 
 import json
@@ -22,7 +22,7 @@ DOING: Final = "doing.json"
 
 @dataclass(frozen=True)
 class Line:
-    """An event, who reported it, and when, in seconds since 1970."""
+    """An event, the role that reported it, and the time in seconds since 1970."""
 
     time: float
     who: str
@@ -35,14 +35,14 @@ class Line:
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
-        """Return the line that was written; None for what another version may have written."""
+        """Return the line; None for an event that this version does not know."""
         line = json.loads(raw)
         written, who, phase = (line.pop(name) for name in ("time", "who", "phase"))
         event = parse(phase, line)
         return None if event is None else cls(written, who, event)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that is written."""
+        """Return the line as a JSON object."""
         return {
             "time": self.time,
             "who": self.who,
@@ -52,7 +52,7 @@ class Line:
 
 
 def reporter(path: Path | None, who: str) -> Report:
-    """Return a report that appends lines to `path`, or does nothing if that is None."""
+    """Return a report that appends lines to `path`, or does nothing without one."""
     if path is None:
         return ignore
     return lambda event: append_json_line(path, Line.now(who, event).as_json())
@@ -66,9 +66,9 @@ def last_line_reporter(state: Path, who: str) -> Report:
         nonlocal phase, written_at
         line = Line.now(who, event)
         if phase == event.phase and line.time - written_at < 1.0:
-            return  # steps of training may come faster than a disk likes
+            return  # training steps may come many times a second
         phase, written_at = event.phase, line.time
-        # Only informs: a full disk must not stop the role here, nor does it wait for the disk.
+        # The file only informs: a full disk must not stop the role, and the write is not synced.
         with suppress(OSError):
             replace_file(state / DOING, json.dumps(line.as_json()).encode() + b"\n")
 
@@ -76,7 +76,7 @@ def last_line_reporter(state: Path, who: str) -> Report:
 
 
 def combine(*reports: Report) -> Report:
-    """Return a report that every one of `reports` hears."""
+    """Return a report that passes each event to all of `reports`."""
 
     def report(event: Event) -> None:
         for each in reports:
@@ -86,9 +86,9 @@ def combine(*reports: Report) -> Report:
 
 
 def read_progress(path: Path, start: int = 0) -> Iterator[tuple[int, Line]]:
-    """Yield (offset behind the line, line) for every whole line of `path` from offset `start`.
+    """Yield (offset after the line, line) for every complete line of `path` from offset `start`.
 
-    Lines that this version would not write are passed over: a run may be older than the program.
+    Skips lines that this version does not know: a run may be older than the program.
     """
     if not path.exists():
         return
@@ -96,7 +96,7 @@ def read_progress(path: Path, start: int = 0) -> Iterator[tuple[int, Line]]:
         file.seek(start)
         offset = start
         for raw in file:
-            # A process that was killed, or is still at it, leaves a line without its end.
+            # A process that was killed, or is still writing, leaves a line without its end.
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)

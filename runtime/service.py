@@ -1,12 +1,12 @@
-"""The loop of a long-running role: pauses, back-off after faults, and an orderly end.
+"""The loop of a long-running role: polling, back-off after faults, orderly shutdown.
 
     service = Service(report, poll_seconds=2.0)
     with stopping_on_signals(service):
         service.keep(step)       # until step() returns False, or SIGTERM
 
-A step looks at the chain, does what is due and returns; it may be cut off at any point and run
-again. So nothing is handed over at the end: SIGTERM raises `Stop` wherever the process is, and what
-does not give way within seconds is left as a crash would leave it.
+A step reads the chain, does what is due and returns; it may be cut off at any point and run again.
+Shutdown therefore needs no cleanup: SIGTERM raises `Stop` wherever the process is. Code that does
+not return within seconds is killed, which leaves the same state as a crash.
 """
 
 import errno
@@ -34,13 +34,13 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop(BaseException):
-    """The process was asked to end. Not an Exception: no handler of failures may swallow it."""
+    """The process was asked to end. Not an Exception, so that no `except Exception` swallows it."""
 
 
 class Service:
-    """One role's loop. `report` hears of faults and of the end; see runtime/events.py.
+    """One role's loop; reports faults and the end.
 
-    `on_look` is called after each look that succeeded.
+    `on_look` is called after each successful poll.
     """
 
     def __init__(
@@ -56,23 +56,24 @@ class Service:
         self._faults = 0
 
     def stop(self) -> None:
-        """Ask the loop to end at its next pause; from any thread."""
+        """Ask the loop to end at its next pause; may be called from any thread."""
         self._stopped.set()
 
     def pause(self) -> None:
-        """Wait until the next look is due; raises Stop when asked to end."""
+        """Wait until the next poll is due; raises Stop when asked to end."""
         self.on_look()
         self._wait(self.poll_seconds)
 
     def keep(self, step: Callable[[], bool]) -> None:
-        """Run `step` again and again until it returns False, pausing after each.
+        """Run `step` until it returns False, pausing after each run.
 
-        An expected failure becomes one line and a longer pause: what was due is still due after
-        it, and where that is too late the chain's deadlines say so.
+        An expected failure is reported in one line and followed by a longer pause.
         """
         while True:
             try:
                 goes_on = step()
+            # What was due is still due after the pause; if it is too late, the chain will say so.
+            # OSError: a disk that was full may have room again.
             except (CommonweightError, OSError) as error:
                 self._back_off(error)
                 continue
@@ -82,7 +83,8 @@ class Service:
             self.pause()
 
     def insist(self, attempt: Callable[[], T]) -> T:
-        """Return what `attempt` does, trying again while something is unavailable."""
+        """Return the result of `attempt`, trying again while something is unavailable."""
+        # Misconfigured is raised: waiting does not mend a setting.
         while True:
             try:
                 return attempt()
@@ -94,11 +96,11 @@ class Service:
             raise Stop
 
     def _back_off(self, error: Exception) -> None:
-        """Report the fault and wait, longer after each one in a row."""
+        """Report the fault and wait, longer after each consecutive one."""
         longest = min(FIRST_BACK_OFF_S * 2**self._faults, LONGEST_BACK_OFF_S)
-        # Bounded, since a fault of weeks would raise 2 beyond what a float can hold.
+        # Bounded, since after weeks of faults 2**n would not fit into a float.
         self._faults = min(self._faults + 1, 16)
-        # By chance, lest all participants come back at once to a service that was down for all.
+        # Random, or all participants would return at once to a service that was down for all.
         seconds = longest * random.uniform(0.5, 1.0)
         if isinstance(error, CommonweightError):
             reason, service = str(error), error.service
@@ -109,24 +111,25 @@ class Service:
 
 
 def one_line(error: Exception) -> str:
-    """Return an operating system's error as one line."""
+    """Return an operating system error as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
 def stopping_on_signals(service: Service, seconds: float = STOP_SECONDS) -> Iterator[None]:
-    """End the block quietly when SIGTERM or SIGINT arrives; the process itself after `seconds`.
+    """End the block quietly on SIGTERM or SIGINT, and the process itself after `seconds`.
 
-    The second is for a download or a computation in C that does not come back: state on disk is
-    whole at every point, so ending there loses what a crash would, which is nothing. Only in the
-    main thread.
+    Only for the main thread.
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        """Stop the service, and leave the block from wherever the main thread is."""
         service.stop()
         raise Stop
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    # The limit is for a download or a computation in C that does not return. State on disk is
+    # complete at every point, so ending there loses nothing.
     with _watching_for_signals(seconds):
         try:
             yield
@@ -139,18 +142,18 @@ def stopping_on_signals(service: Service, seconds: float = STOP_SECONDS) -> Iter
 
 @contextmanager
 def _watching_for_signals(seconds: float) -> Iterator[None]:
-    """End the process `seconds` after a signal unless the block is left before.
-
-    Python runs handlers between instructions of the main thread, which may be long inside one. What
-    the interpreter writes into the pipe arrives at once.
-    """
+    """End the process `seconds` after a signal unless the block is left before."""
+    # Python runs signal handlers between instructions of the main thread, which may be inside one
+    # for long. The byte that the interpreter writes to this pipe arrives at once.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     left = threading.Event()
 
     def watch() -> None:
+        """Read signal numbers until the pipe is closed; end the process after a fatal one."""
         while number := os.read(reader, 1):
             if number[0] in _SIGNALS and not left.wait(seconds):
+                # Not sys.exit, which only ends this thread. 0: a stop on request is no failure.
                 os._exit(0)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -168,11 +171,12 @@ def _watching_for_signals(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def alone(state: Path, keystore: Path) -> Iterator[None]:
-    """Hold a state folder and a keystore for this process; Misconfigured when another has them.
+    """Lock a state folder and a keystore for this process.
 
-    Two processes with one wallet would do everything twice. The hold ends with the process, however
-    that ends.
+    Raises Misconfigured when another process holds one of them.
     """
+    # Two processes with one wallet would send everything twice. The folder alone does not show
+    # that: two folders may name one keystore. The kernel drops the locks however the process ends.
     state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         _hold(stack, state / _LOCK, os.O_RDWR | os.O_CREAT, f"the state folder {state}")
@@ -181,7 +185,7 @@ def alone(state: Path, keystore: Path) -> Iterator[None]:
 
 
 def is_held(state: Path) -> bool:
-    """Whether a process holds this state folder now."""
+    """Whether a process has locked this state folder."""
     try:
         with (state / _LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -205,4 +209,4 @@ def _hold(stack: ExitStack, path: Path, flags: int, what: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EBADF, errno.ENOTSUP):
             raise Misconfigured(f"{what} cannot be locked: {error.strerror}") from error
-        # A file system without locks: two processes would quarrel, but not harm each other.
+        # The file system has no locks. Two processes would interfere, but not harm each other.

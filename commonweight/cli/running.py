@@ -1,4 +1,4 @@
-"""What the commands that keep running share: logs, metrics, a wallet, an end on SIGTERM."""
+"""Shared by the commands that run unattended: logs, metrics, wallet, end on SIGTERM."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Running:
-    """How a role that is left running is seen."""
+    """Options for logs and metrics of an unattended role."""
 
     log_format: Any
     metrics_port: int | None
@@ -31,7 +31,7 @@ class Running:
 
 
 def running_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of logs and metrics, handed on as one `running`."""
+    """Add the options for logs and metrics, passed on as one argument `running`."""
 
     @click.option(
         "--log-format",
@@ -64,10 +64,11 @@ def running_options(function: Callable[..., None]) -> Callable[..., None]:
 def running_role(
     running: Running, who: str, settings: "RoleSettings"
 ) -> Iterator[tuple["Service", "Report"]]:
-    """Yield the service and the report of a role; SIGTERM ends the block quietly.
+    """Yield a role's service and report; SIGTERM ends the block quietly.
 
-    A failure inside is logged as the role's last line, and raised.
+    A failure inside is logged as the role's last line, and ends the process with exit code 1.
     """
+    # Imported here, so that --help and the other commands start without pydantic and Prometheus.
     from runtime.events import Failed
     from runtime.logs import log_reporter, setup_logging
     from runtime.progress import combine, last_line_reporter, reporter
@@ -98,13 +99,14 @@ def running_role(
 
 
 def wallet_opener(keystore: Path, password_file: Path | None) -> Callable[[], "Wallet"]:
-    """Return what opens the keystore, with a password from the file or typed."""
+    """Return a function that opens the keystore, with a password from the file or typed."""
 
     def open_wallet() -> "Wallet":
         from ethereum.wallet import load_keystore, read_password
 
         if password_file is not None:
             return load_keystore(keystore, read_password(password_file))
+        # A service manager's stdin would end the prompt with an error that says nothing.
         if not sys.stdin.isatty():
             raise Misconfigured("no password: set password_file, or start from a terminal")
         return load_keystore(keystore, click.prompt("Password", hide_input=True, err=True))

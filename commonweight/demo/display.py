@@ -1,4 +1,4 @@
-"""Display of a demo: live on a terminal, plain lines elsewhere, a table at the end."""
+"""A demo's display: live on a terminal, plain lines elsewhere, a table at the end."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ from sponsor.config import Config
 
 
 class DemoView:
-    """Follows the lines of progress; use it as a context manager."""
+    """Shows lines of progress; use it as a context manager."""
 
     def __init__(self, config: Config, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
@@ -48,7 +48,7 @@ class DemoView:
             self._live.stop()
 
     def show(self, line: Line) -> None:
-        """Take one line of progress in."""
+        """Show one line of progress."""
         event = line.event
         self._round = max(self._round, getattr(event, "round", 0))
         if line.who in self._rows:
@@ -62,9 +62,11 @@ class DemoView:
         if self._console.is_terminal:
             self._live.update(self._draw())
         elif not event.is_brief:
+            # The reason of an accepted update is empty.
             facts = {name: value for name, value in event.facts().items() if value != ""}
             shown = "  ".join(f"{key} {self._fact(value)}" for key, value in facts.items())
             seconds = time.monotonic() - self._started
+            # Unwrapped: the lines may be piped into a program or a file.
             self._console.print(
                 f"{seconds:6.1f} s  {line.who:<13} {event.phase:<20} {shown}", soft_wrap=True
             )
@@ -92,6 +94,7 @@ class DemoView:
     def _fact(self, value: object) -> str:
         if isinstance(value, float):
             return f"{value:.4f}"
+        # Participants by their names, which only this machine knows.
         return self._addresses.get(str(value), str(value))
 
 
@@ -100,7 +103,7 @@ def print_result(result: dict[str, Any]) -> None:
     console = Console(file=sys.stdout, highlight=False)
     names = result["names"]
     rounds = Table("round", "accepted", "held-out loss", "gas", "seconds", "model CID")
-    rounds.columns[-1].overflow = "fold"  # a shortened CID is of no use
+    rounds.columns[-1].overflow = "fold"  # a truncated CID is useless
     rounds.add_row("0", "", _loss(result["base_loss"]), "", "", "the base model")
     for row in result["rounds"]:
         rejected = [f"{names.get(who)}: check {check}" for who, check in row["rejected"].items()]
@@ -121,7 +124,9 @@ def print_result(result: dict[str, Any]) -> None:
     errors = [row["aggregation_error"] for row in result["rounds"]]
     if any(error is not None for error in errors):
         shown = ", ".join("none" if error is None else f"{error:.1%}" for error in errors)
-        console.print(f"averaging A and B apart missed the mean of BA by {shown}, round by round")
+        console.print(
+            f"averaging A and B separately missed the mean of BA by {shown}, round by round"
+        )
     audit = result["audit"]
     verdict = "every check passed" if not audit["failed"] else f"{audit['failed']} FAILED"
     console.print(f"audit       {audit['checks']} checks, {verdict}")

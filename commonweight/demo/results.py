@@ -1,12 +1,12 @@
-"""Results of a run: read from the chain, with the losses that the aggregator reported.
+"""A run's results, read from the chain, with the losses that the roles reported.
 
-federation    the contract's address            rounds    one object a round, see `_round` below
-seed, base_loss                                 paid      address to token units
+federation    the contract's address            rounds    one object per round, see `_round` below
+seed, base_loss                                 paid      token units by address
 audit         {"checks": n, "failed": n}        data      what each participant read and dropped
 
-A round's `validation` has, by participant, the loss on the data that it kept back: of the model
-that it started from, and of its own update before it was averaged. `aggregation_error` is how far
-the averaged A and B are from averaging their product (aggregator/product_error.py).
+A round's `validation` has, by participant, the loss on the data withheld from training: of the
+model that the round started from, and of the participant's own update. `aggregation_error` is how
+far averaging A and B is from averaging their product (aggregator/product_error.py).
 """
 
 import json
@@ -21,7 +21,7 @@ from eth_utils.address import to_checksum_address
 
 from chain.events import RoundEvent
 from chain.federation import Federation, connect_federation
-from chain.history import History, RoundHistory
+from chain.history import RoundHistory
 from chain.location import FederationLocation
 from node.settings import ParticipantSettings
 from protocol.cid import raw_cid
@@ -36,27 +36,34 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     federation = connect_federation(location)
     history = federation.history()
     lines = list(progress(run))
-    told = [line.event for line in lines]
-    losses = {each.round: each.loss for each in told if isinstance(each, Evaluated)}
+    evaluated = [line.event for line in lines if isinstance(line.event, Evaluated)]
+    losses = {each.round: each.loss for each in evaluated}
+    paid: Counter[str] = Counter()
+    for told in history.rounds.values():
+        for event in told.paid:
+            paid[event.participant] += event.amount
+        if told.finalized is not None and told.finalized.fee:
+            paid[told.finalized.aggregator] += told.finalized.fee
     return {
         "federation": location.address,
         "seed": seed,
         "base_loss": losses.get(RoundId(0)),
         "rounds": [
-            _round(federation, each, losses) | _told(lines, each.round_id)
+            _round(federation, each, losses) | _reported(lines, each.round_id)
             for each in history.rounds.values()
             if each.finalized is not None
         ],
         "data": {
             line.who: line.event.facts() for line in lines if isinstance(line.event, DataRead)
         },
-        "paid": _paid(history),
+        "paid": dict(paid),
         "names": names(run),
     }
 
 
 def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
-    """Start an audit in a process of its own, from the address and the endpoints alone."""
+    """Start an audit in its own process, given the address and the endpoints alone."""
+    # As a stranger would run it: nothing in this process, and no cache, can vouch for the result.
     command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
     command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--no-cache", "--json"]
     pipe = subprocess.PIPE
@@ -66,9 +73,10 @@ def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
 def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
     """Wait for the audit; return the number of checks and of those that failed.
 
-    Its full record goes to the run's audit.json.
+    Writes the full record to the run's audit.json.
     """
     output, errors = process.communicate()
+    # By its output: the audit also exits with 1 when it ran and a check failed.
     try:
         record = json.loads(output)
     except ValueError:
@@ -82,12 +90,13 @@ def finish_audit(process: subprocess.Popen[str], run: Path) -> dict[str, int]:
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw the held-out loss over the rounds."""
     try:
-        import matplotlib  # optional: the extra `plot`
+        # Here, since it is the optional extra `plot`, and slow to import.
+        import matplotlib
     except ImportError as error:
         raise Misconfigured(
             "no matplotlib for the plot: pip install 'commonweight[plot]'"
         ) from error
-    matplotlib.use("agg")
+    matplotlib.use("agg")  # before pyplot is imported, which would look for a display
     from matplotlib import pyplot
 
     points = [(0, result["base_loss"])] + [(r["round"], r["loss"]) for r in result["rounds"]]
@@ -99,7 +108,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             f"{loss:.3f}", (number, loss), textcoords="offset points", xytext=(0, 8), ha="center"
         )
     axes.set_xlabel("round (0: the base model)")
-    axes.set_ylabel("held-out loss, nats a token")
+    axes.set_ylabel("held-out loss, nats per token")
     axes.set_xticks([number for number, _ in points])
     axes.margins(y=0.2)
     axes.spines[["top", "right"]].set_visible(False)
@@ -108,7 +117,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 def names(run: Path) -> dict[str, str]:
-    """Return the participants' names by address, as this machine knows them."""
+    """Return the participants' names by address. Only this machine knows them."""
     found: dict[str, str] = {}
     for path in sorted((run / "participants").glob("*/wallet.json")):
         settings = ParticipantSettings.load(path.parent / "participant.toml")
@@ -118,7 +127,7 @@ def names(run: Path) -> dict[str, str]:
 
 
 def progress(run: Path) -> Iterator[Line]:
-    """Yield the lines of progress of all attempts at a run, the oldest first."""
+    """Yield the lines of progress of all attempts at a run, oldest first."""
     for path in sorted((run / "progress").glob("*.jsonl")):
         for _, line in read_progress(path):
             yield line
@@ -130,6 +139,9 @@ def _round(
     assert told.finalized is not None
     verdicts = told.proposed.verdicts if told.proposed else ()
     seconds = _time(federation, told.finalized) - _time(federation, told.opened)
+    # One transaction may have several events, as a settlement has one per payment.
+    hashes = {event.transaction_hash for event in told.events}
+    receipts = [federation.w3.eth.get_transaction_receipt(each) for each in hashes]  # type: ignore[arg-type]
     return {
         "round": told.round_id,
         "model_root": told.finalized.root.hex(),
@@ -137,43 +149,30 @@ def _round(
         "loss": losses.get(told.round_id),
         "accepted": [v.participant for v in verdicts if v.is_accepted],
         "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
-        "gas": _gas(federation, told.events),
+        "gas": sum(receipt["gasUsed"] for receipt in receipts),
         "seconds": seconds,
     }
 
 
-def _told(lines: list[Line], round_id: RoundId) -> dict[str, Any]:
-    """What participants and aggregator said of a round that is not on the chain."""
-    told = [(line.who, line.event) for line in lines]
+def _reported(lines: list[Line], round_id: RoundId) -> dict[str, Any]:
+    """Return what participants and aggregator reported of a round beside what is on the chain."""
+    reported = [(line.who, line.event) for line in lines]
     return {
         "validation": {
             who: {"model": each.model, "own": each.own, "tokens": each.tokens}
-            for who, each in told
+            for who, each in reported
             if isinstance(each, Validated) and each.round == round_id
         },
         "aggregation_error": next(
-            (e.total for _, e in told if isinstance(e, AggregationError) and e.round == round_id),
-            None,
+            (
+                event.total
+                for _, event in reported
+                if isinstance(event, AggregationError) and event.round == round_id
+            ),
+            None,  # for models without pairs of A and B
         ),
     }
 
 
-def _gas(federation: Federation, events: list[RoundEvent]) -> int:
-    """The gas of all transactions that this round is about."""
-    hashes = {event.transaction_hash for event in events}
-    receipts = [federation.w3.eth.get_transaction_receipt(each) for each in hashes]  # type: ignore[arg-type]
-    return sum(receipt["gasUsed"] for receipt in receipts)
-
-
 def _time(federation: Federation, event: RoundEvent) -> int:
     return int(federation.w3.eth.get_block(event.block_number)["timestamp"])
-
-
-def _paid(history: History) -> dict[str, int]:
-    paid: Counter[str] = Counter()
-    for told in history.rounds.values():
-        for event in told.paid:
-            paid[event.participant] += event.amount
-        if told.finalized is not None and told.finalized.fee:
-            paid[told.finalized.aggregator] += told.finalized.fee
-    return dict(paid)

@@ -1,11 +1,10 @@
 """The demo: a whole federation on one machine, from an empty chain to an audited payout.
 
-A run is a folder. Killed at any point, the next `commonweight demo` with the same configuration and
-seed goes on with the same run, from where the chain stands.
+A run is a folder. If it was killed at any point, the next `commonweight demo` with the same
+configuration and seed continues it from where the chain stands.
 """
 
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +42,7 @@ OnLine = Callable[[Line], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose besides the configuration."""
+    """What a user may choose beside the configuration."""
 
     seed: int = 0
     keep: bool = False
@@ -56,7 +55,7 @@ class Options:
 def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any]:
     """Play the whole demo and return its result (see `commonweight.demo.results`).
 
-    `on_line` hears of every line of progress. Raises CommonweightError when a role fails.
+    `on_line` is called with every line of progress. Raises CommonweightError when a role fails.
     """
     if not config.data.names:
         raise Misconfigured("a demo needs [data.participants]: a file of examples for each")
@@ -65,21 +64,27 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         config = prepare_data(config, run / "data", options.seed)
     except CommonweightError:
         if is_new:
-            shutil.rmtree(run)  # nothing was started that the next attempt could go on with
+            shutil.rmtree(run)  # nothing was started that the next attempt could continue
         raise
     for line in results.progress(run):
-        on_line(line)  # of earlier attempts
+        on_line(line)  # of earlier attempts, so that the display shows the whole run
     progress = run / "progress" / f"{time.time_ns()}.jsonl"
-    tell = _teller(progress, on_line)
-    tell(events.Started(run=run.name) if is_new else events.Resumed(run=run.name))
-    # The model is prepared while devnet and Flower come up; all take seconds of imports.
+    write = reporter(progress, DEMO)
+
+    def report(event: Event) -> None:
+        write(event)
+        on_line(Line.now(DEMO, event))
+
+    report(events.Started(run=run.name) if is_new else events.Resumed(run=run.name))
+    # The model is prepared while devnet and Flower start: each takes seconds to import its
+    # libraries.
     with (
         _devnet(options) as wait_for_devnet,
         Simulation(run / "flower", config.simulation.threads) as simulation,
         ThreadPoolExecutor(1) as pool,
     ):
-        built = pool.submit(_build, config, options.seed, run, tell)
-        # What an earlier attempt left would let the aggregator start before all is deployed.
+        built = pool.submit(_build, config, options.seed, run, report)
+        # Left by an earlier attempt, it would let the aggregator start before all is deployed.
         (run / _READY).unlink(missing_ok=True)
         aggregator = roles.add_aggregator(
             run / "aggregator",
@@ -91,36 +96,52 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
-        location = _launch(config, run, progress, built.result(), aggregator, endpoints, tell)
-        _play(run, flwr, _Follower(progress, on_line))
+        location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
+        follower = _Follower(progress, on_line)
+        while True:
+            # Asked before the lines are read: the last of them may say that all went well.
+            has_ended = flwr.poll() is not None
+            if follower.follow():
+                break
+            if has_ended:
+                raise Unavailable(
+                    f"Flower's run ended early: see {run / 'flower' / 'run.log'}", service="flower"
+                )
+            time.sleep(_POLL_SECONDS)
         simulation.terminate()
-        return _conclude(location, run, options.seed, tell)
+        return _conclude(location, run, options.seed, report)
 
 
 def _build(
-    config: Config, seed: int, run: Path, tell: Report
+    config: Config, seed: int, run: Path, report: Report
 ) -> tuple[Spec, found.InitialModel] | None:
-    """Return a new federation's spec and initial model; None when the run has its federation."""
+    """Return a new federation's spec and initial model; None when the run has a federation."""
     if (run / "federation.json").exists():
         return None
-    tell(events.PreparingModel(source=config.model.source))
+    report(events.PreparingModel(source=config.model.source))
     return found.build_spec(config, seed, cache_folder(), run / "model")
 
 
-def _conclude(location: FederationLocation, run: Path, seed: int, tell: Report) -> dict[str, Any]:
-    tell(events.Auditing())
+def _conclude(location: FederationLocation, run: Path, seed: int, report: Report) -> dict[str, Any]:
+    """Audit the run, write its result and the plot, and return the result."""
+    report(events.Auditing())
+    # Started first: it takes seconds of its own, in which the result is collected.
     audit = results.start_audit(location)
     result = results.collect(location, run, seed)
     results.plot(result, run / "loss.png")
     result["audit"] = results.finish_audit(audit, run)
-    tell(events.Audited(**result["audit"]))
+    report(events.Audited(**result["audit"]))
+    # Last: a run without a result is one that the next attempt continues.
     write_json(run / "result.json", result)
     return {**result, "folder": str(run)}
 
 
 @contextmanager
 def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
-    """Start the devnet where the user gave no endpoints; yield what waits for (RPC, IPFS) URLs."""
+    """Start a devnet unless the user gave endpoints; yield a function that waits for its URLs.
+
+    The function returns the (RPC, IPFS) URLs.
+    """
     if options.rpc_url and options.ipfs_url:
         given = options.rpc_url, options.ipfs_url
         yield lambda: given
@@ -140,19 +161,9 @@ def _devnet(options: Options) -> Iterator[Callable[[], tuple[str, str]]]:
             daemons.down(folder)
 
 
-def _teller(progress: Path, on_line: OnLine) -> Report:
-    """Return a report that is also shown at once."""
-    report = reporter(progress, DEMO)
-
-    def tell(event: Event) -> None:
-        report(event)
-        on_line(Line.now(DEMO, event))
-
-    return tell
-
-
 def _choose_run(config: Config, options: Options) -> tuple[Path, bool]:
-    """Return the run to play, and whether it is new."""
+    """Return the run's folder, and whether it is new."""
+    # Another configuration or seed would give another spec, so its run cannot be continued.
     identity = sha256(canonical_json([config.model_dump(mode="json"), options.seed])).hex()
     newest = newest_run()
     if newest is not None and (newest / "run.json").exists():
@@ -171,20 +182,20 @@ def _launch(
     built: tuple[Spec, found.InitialModel] | None,
     aggregator: Wallet,
     endpoints: tuple[str, str],
-    tell: Report,
+    report: Report,
 ) -> FederationLocation:
-    """Launch the federation of a run, or what is missing of it; `built` is needed for a new one."""
+    """Deploy a run's federation with its roles, or what is missing; `built` is for a new one."""
     rpc_url, ipfs_url = endpoints
     store = ContentStore(ipfs_url)
     file = run / "federation.json"
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
     if built is not None:
         spec, model = built
-        tell(events.DeployingContract(layers=len(spec.layers), bytes=spec.total_bytes))
+        report(events.DeployingContract(layers=len(spec.layers), bytes=spec.total_bytes))
         location = found.deploy(config, spec, model, sponsor, [aggregator.address], store, rpc_url)
         write_location(file, location)
     location = FederationLocation.load(file).model_copy(
-        # A devnet may come back at other ports.
+        # A devnet may have other ports after a restart.
         update={"rpc_url": rpc_url, "ipfs_url": store.api_url}
     )
     write_location(file, location)
@@ -193,28 +204,17 @@ def _launch(
         folder = run / "participants" / str(index)
         wallet = roles.add_participant(folder, name, data, config, cache_folder(), file, progress)
         roles.join_participant(sponsor, location, wallet)
-        tell(events.Joined(participant=wallet.address, name=name))
-    # Last: the aggregator, which waits for this file, then finds a bond and every participant.
+        report(events.Joined(participant=wallet.address, name=name))
+    # Last: the aggregator waits for this file, and then finds its bond and every participant.
     (run / _READY).touch()
     return location
 
 
-def _play(run: Path, flwr: subprocess.Popen[bytes], follower: "_Follower") -> None:
-    """Follow the run until the aggregator has finished, passing its lines of progress on."""
-    while not follower.follow():
-        if flwr.poll() is not None and not follower.follow():
-            raise Unavailable(
-                f"Flower's run ended early: see {run / 'flower' / 'run.log'}", service="flower"
-            )
-        time.sleep(_POLL_SECONDS)
-
-
 class _Follower:
-    """Reads the lines of progress as they come; knows when the aggregator has ended.
+    """Reads lines of progress as they are written, until the aggregator has finished."""
 
-    Each attempt at a run has a file of its own: what a killed attempt leaves running for a moment
-    must not be taken for this one's failure.
-    """
+    # Each attempt at a run has its own file: processes of a killed attempt may run on for a moment,
+    # and their failures must not be taken for this attempt's.
 
     def __init__(self, path: Path, on_line: OnLine) -> None:
         self._path = path
@@ -222,14 +222,14 @@ class _Follower:
         self._offset = 0
 
     def follow(self) -> bool:
-        """Pass on what is new; whether the aggregator finished. Raises when it failed."""
+        """Pass on new lines; return whether the aggregator finished. Raises when a role failed."""
         lines = []
         for offset, line in read_progress(self._path, self._offset):
             self._offset = offset
-            if line.who != DEMO:  # which has shown its own lines already
+            if line.who != DEMO:  # its own lines were shown already
                 self._on_line(line)
             lines.append(line)
-        for line in lines:  # once all are shown: what follows a failure may explain it
+        for line in lines:  # after all were shown, since the lines after a failure may explain it
             if isinstance(line.event, events.Failed):
                 raise CommonweightError(f"{line.who} failed: {line.event.reason}")
             if isinstance(line.event, events.Finished) and line.who == "aggregator":

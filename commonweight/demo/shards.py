@@ -1,6 +1,6 @@
-"""The data of a federation on one machine: checked, and shared out where it is one source.
+"""A demo's data: checked, and split among the participants if it is one source.
 
-Everything that can be wrong with a data set is reported here, before a chain or model is started.
+Every problem of a data set is reported here, before a chain or a model is started.
 """
 
 import json
@@ -15,7 +15,6 @@ from storage.files import write_atomically
 from training.examples import (
     Example,
     Fields,
-    Loaded,
     example_lines,
     load,
     read_examples,
@@ -25,16 +24,17 @@ from training.partition import Parts, partition_by_group, partition_dirichlet, p
 
 
 def prepare_data(config: Config, folder: Path, seed: int) -> Config:
-    """Return `config` with a held-out file and a file for each participant, every one readable.
+    """Return `config` with a held-out file and one file per participant, all readable.
 
-    A source is shared out to JSONL files in `folder`; the same seed gives the same files.
-    Misconfigured names what is wrong with the data.
+    Splits a source into JSONL files in `folder`; the same seed gives the same files. Raises
+    Misconfigured with what is wrong with the data.
     """
     data = config.data
     if data.source is None:
         if data.held_out is None:
             raise Misconfigured("the configuration names no held-out file")
         held_out = read_examples(data.held_out)
+        # Only to report problems now; each participant loads its own file again.
         for file in data.participants.values():
             load(file, Fields(**data.fields.model_dump()), held_out=held_out)
         return config
@@ -47,13 +47,13 @@ def prepare_data(config: Config, folder: Path, seed: int) -> Config:
         "held_out_share": None,
         "held_out": target,
         "participants": files,
-        "fields": FieldsSection(),  # of our own files, which everybody knows
+        "fields": FieldsSection(),  # the files written here have the default names
     }
     return config.model_copy(update={"data": data.model_copy(update=shared)})
 
 
 def _share_out(data: DataSection, seed: int, files: dict[str, Path], held_out: Path | None) -> None:
-    """Write the participants' files, and the held-out file where the source gives it."""
+    """Write the participants' files, and the held-out file if it comes from the source."""
     partition = data.partition
     loaded = load(
         data.source or "",
@@ -64,32 +64,26 @@ def _share_out(data: DataSection, seed: int, files: dict[str, Path], held_out: P
     numbers = list(range(len(loaded.examples)))
     if held_out is not None:
         count = max(1, round(len(numbers) * (data.held_out_share or 0)))
-        # A stream of its own beside the partitioner's, which draws from the seed alone.
+        # A random stream of its own: the partitioner draws from the seed alone.
         drawn = np.random.default_rng([seed, 1]).choice(len(numbers), count, replace=False)
         public = sorted(drawn.tolist())
         _write(held_out, [loaded.examples[number] for number in public])
-        numbers = _without_copies(loaded, public)
-    parts = _parts(data, loaded, numbers, seed)
+        # Copies of public examples are left out too: training on them would spoil the evaluation.
+        held = {text_digest(loaded.examples[number]) for number in public}
+        numbers = [n for n, each in enumerate(loaded.examples) if text_digest(each) not in held]
+    participants, groups = len(data.names), [loaded.groups[number] for number in numbers]
+    parts: Parts
+    if partition.kind == "iid":
+        parts = partition_iid(len(numbers), participants, seed)
+    elif partition.kind == "field":
+        parts = partition_by_group(groups, participants)
+    else:
+        parts = partition_dirichlet(groups, participants, partition.alpha, seed, partition.smallest)
     for file, part in zip(files.values(), parts, strict=True):
         _write(file, [loaded.examples[numbers[index]] for index in part])
 
 
-def _without_copies(loaded: Loaded, public: Sequence[int]) -> list[int]:
-    """Return the numbers of the examples that are not in the held-out set, nor copies of it."""
-    held = {text_digest(loaded.examples[number]) for number in public}
-    return [n for n, each in enumerate(loaded.examples) if text_digest(each) not in held]
-
-
-def _parts(data: DataSection, loaded: Loaded, numbers: Sequence[int], seed: int) -> Parts:
-    partition, participants = data.partition, len(data.names)
-    groups = [loaded.groups[number] for number in numbers]
-    if partition.kind == "iid":
-        return partition_iid(len(numbers), participants, seed)
-    if partition.kind == "field":
-        return partition_by_group(groups, participants)
-    return partition_dirichlet(groups, participants, partition.alpha, seed, partition.smallest)
-
-
 def _write(file: Path, examples: Sequence[Example]) -> None:
+    # Private data, as a participant's own would be: readable by its owner alone.
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in example_lines(examples))
     write_atomically(file, lines.encode(), mode=0o600)

@@ -1,4 +1,4 @@
-"""A standby beside the lead: it waits, and takes over when the contract allows it."""
+"""A standby beside the active aggregator: it waits, and takes over when the contract allows it."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def test_a_standby_waits_for_the_round_that_the_lead_opens(world: World) -> None
     assert world.client().current_aggregator() == world.aggregator_wallet.address
 
 
-def test_a_standby_takes_the_lead_from_an_idle_lead(world: World) -> None:
+def test_a_standby_replaces_an_idle_aggregator(world: World) -> None:
     standby = world.stand_by()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(standby.next_round)
@@ -41,7 +41,7 @@ def test_a_standby_takes_the_lead_from_an_idle_lead(world: World) -> None:
     assert round_id == 1
     federation = world.client()
     assert federation.current_aggregator() == world.standby_wallet.address
-    # It cost the lead its place, not its bond, and it plays on as a standby.
+    # It cost the aggregator its place, not its bond, and it plays on as a standby.
     world.aggregator.bond()
     assert world.aggregator.next_round() == round_id
     assert standby.play(round_id, world.ask) is Status.FINALIZED
@@ -60,10 +60,10 @@ def test_both_end_when_the_federation_is_over(world: World) -> None:
     assert world.aggregator.next_round() is None
 
 
-def test_a_lead_that_lost_the_race_to_open_a_round_goes_on(
+def test_an_aggregator_that_lost_the_race_to_open_a_round_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lead is passed on between its look and its transaction."""
+    """The aggregator is replaced between its look and its transaction."""
     standby = world.stand_by()
     world.aggregator.bond()
     real = world.aggregator.federation.open_round
@@ -78,12 +78,12 @@ def test_a_lead_that_lost_the_race_to_open_a_round_goes_on(
     assert world.aggregator.next_round() == 1
 
 
-def test_what_keeps_the_lead_from_opening_is_still_told(tmp_path: Path) -> None:
+def test_what_keeps_an_aggregator_from_opening_is_still_raised(tmp_path: Path) -> None:
     with World(tmp_path, names=()) as world, pytest.raises(Reverted, match="participant"):
         world.aggregator.next_round()
 
 
-def test_an_aggregator_that_is_not_listed_is_told_so(world: World) -> None:
+def test_an_aggregator_that_is_not_listed_is_refused(world: World) -> None:
     stranger = Aggregator(world.client(world.auditor), world.store, world.folder / "stranger")
     with pytest.raises(Misconfigured, match="cannot aggregate here: it is unlisted"):
         stranger.next_round()

@@ -1,4 +1,4 @@
-"""Demands for leaves through the client: money, events, and every refusal."""
+"""Leaf requests through the client: money, events, and every refusal."""
 
 from dataclasses import replace
 
@@ -91,7 +91,7 @@ def test_an_answer_earns_the_deposit(stage: Stage) -> None:
     assert outsider.get_round(ONE).open_requests == 0
 
 
-def test_an_unanswered_demand_costs_the_bond(stage: Stage) -> None:
+def test_an_unanswered_request_costs_the_bond(stage: Stage) -> None:
     stage.standby.bond()
     _, verdicts = stage.propose(model_root())
     index, reveal = first_reveal(stage, verdicts)
@@ -113,7 +113,7 @@ def test_an_unanswered_demand_costs_the_bond(stage: Stage) -> None:
     assert outsider.aggregator_state(stage.lead.sender.address) is AggregatorState.SLASHED
     assert outsider.status(ONE) is Status.PROPOSE
     assert outsider.availability_request(reveal.root, 9) == NO_REQUEST
-    # The other demand is void: its deposit is still held, and goes back.
+    # The other request is void: its deposit is still held, and goes back.
     assert outsider.deposits() == DEPOSIT
     (returned,) = outsider.events_in(outsider.settle_availability(model_root(), 0))
     assert isinstance(returned, DepositReturned)
@@ -122,13 +122,13 @@ def test_an_unanswered_demand_costs_the_bond(stage: Stage) -> None:
     assert outsider.deposits() == 0
 
 
-def test_a_demand_in_vain_approves_nothing(stage: Stage) -> None:
+def test_a_request_in_vain_approves_nothing(stage: Stage) -> None:
     before = stage.w3.eth.block_number
     assert str(refused(stage)) == "round 1 is in None, this call needs Challenge"
     assert stage.w3.eth.block_number == before
 
 
-def test_a_demand_needs_the_deposit(stage: Stage) -> None:
+def test_a_request_needs_the_deposit(stage: Stage) -> None:
     stage.propose(model_root())
     stage.outsider.token.transfer(stage.sponsor.sender.address, TokenUnits(PURSE - DEPOSIT + 1))
     with pytest.raises(Misconfigured, match=r"holds 69 units .* takes 70"):
@@ -144,18 +144,18 @@ def test_a_node_cannot_make_up_a_posted_leaf(stage: Stage) -> None:
         {"proof": (digest(7), *event.proof[1:])},
         {"leaf": 5},
     ):
-        with pytest.raises(WrongBytes, match=r"of leaf . under 0x"):
+        with pytest.raises(WrongBytes, match=r"for leaf . under 0x"):
             stage.outsider.posted_leaf(event.model_copy(update=lie))
 
 
 # --------------------------------------------------------------------------- the refusals
 
 
-def test_a_leaf_is_demanded_once(stage: Stage) -> None:
+def test_a_leaf_is_requested_once(stage: Stage) -> None:
     stage.propose(model_root())
     stage.outsider.challenge_model_availability(ONE, 4)
     name = f"leaf 4 under 0x{model_root().hex()}"
-    assert str(refused(stage, 4)) == f"{name} is demanded already"
+    assert str(refused(stage, 4)) == f"{name} was requested already"
     posted(stage, 4)
     error = refused(stage, 4)
     assert (error.name, error.arguments) == ("LeafIsPublic", {"root": model_root(), "leaf": 4})
@@ -166,7 +166,7 @@ def test_a_leaf_is_demanded_once(stage: Stage) -> None:
         stage.outsider.settle_availability(model_root(), 4)
 
 
-def test_demands_and_answers_have_their_time(stage: Stage) -> None:
+def test_requests_and_answers_have_their_time(stage: Stage) -> None:
     stage.propose(model_root())
     latest = challenge_deadline(stage) - 2 * RESPONSE
     stage.outsider.challenge_model_availability(ONE, 0)
@@ -176,7 +176,7 @@ def test_demands_and_answers_have_their_time(stage: Stage) -> None:
     advance_to(stage.w3, UnixTime(latest + 1))
     error = refused(stage, 1)
     assert (error.name, error.arguments["latest"]) == ("TooLateToDemand", latest)
-    assert "leaves of this proposal could be demanded until" in str(error)
+    assert "leaves of this proposal could be requested until" in str(error)
     advance_to(stage.w3, request.deadline)
     with pytest.raises(Reverted) as caught:
         posted(stage, 0)
@@ -221,7 +221,7 @@ def _root_of(row: list[Digest]) -> Digest:
     return row[0]
 
 
-def test_only_accepted_updates_can_be_demanded(stage: Stage) -> None:
+def test_only_accepted_updates_can_be_requested(stage: Stage) -> None:
     stage.open()
     stage.submit(ONE)
     verdicts = stage.verdicts()
@@ -237,9 +237,9 @@ def test_only_accepted_updates_can_be_demanded(stage: Stage) -> None:
     )
 
 
-def test_terms_may_switch_demands_off(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
+def test_terms_may_switch_requests_off(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
     other = with_terms(stage.token, wallets, response_seconds=0, availability_deposit=TokenUnits(0))
     other.propose(model_root())
     error = refused(other)
     assert error.name == "AvailabilityOff"
-    assert str(error).startswith("this federation's terms let nobody demand a leaf")
+    assert str(error).startswith("this federation's terms do not allow leaf requests")

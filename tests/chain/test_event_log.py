@@ -56,7 +56,7 @@ def test_rounds_that_were_compared_are_not_compared_again(stage: Stage) -> None:
     stage.finalize()
     block = stage.w3.eth.block_number
     told = [e for e in stage.sponsor.read_events() if not isinstance(e, ev.Revealed)]
-    with pytest.raises(MissingLogs, match="tell of 0 reveals in round 1, the contract counts 3"):
+    with pytest.raises(MissingLogs, match="show 0 reveals in round 1, the contract counts 3"):
         check_complete(fold(told), stage.sponsor, block)
     check_complete(fold(told), stage.sponsor, block, {RoundId(1)})
 
@@ -68,7 +68,7 @@ def test_open_leaf_requests_are_counted(stage: Stage) -> None:
     told = stage.sponsor.read_events()
     check_complete(fold(told), stage.sponsor, block)
     fewer = [e for e in told if not isinstance(e, ev.AvailabilityChallenged)]
-    with pytest.raises(MissingLogs, match=r"tell of 0 open leaf requests in round 1, .* counts 1"):
+    with pytest.raises(MissingLogs, match=r"show 0 open leaf requests in round 1, .* counts 1"):
         check_complete(fold(fewer), stage.sponsor, block)
 
 

@@ -70,7 +70,7 @@ def request_model(world: World, round_id: RoundId, leaf: int) -> None:
 
 
 def request_update(world: World, round_id: RoundId, leaf: int, name: str) -> Digest:
-    """Demand a leaf of the update of `name` and return its root."""
+    """Request a leaf of the update of `name` and return its root."""
     verdicts = world.proposal(round_id).verdicts
     who = world.address_of(name)
     index = [verdict.participant for verdict in verdicts].index(who)
@@ -80,7 +80,7 @@ def request_update(world: World, round_id: RoundId, leaf: int, name: str) -> Dig
     return reveal.root
 
 
-def test_the_aggregator_posts_what_is_demanded_once(world: World) -> None:
+def test_the_aggregator_posts_what_is_requested_once(world: World) -> None:
     round_id = propose(world)
     root = model_root(world, round_id)
     request_model(world, round_id, 3)
@@ -161,7 +161,7 @@ def test_nobody_answers_for_another_aggregator(world: World) -> None:
     assert not posted(world)
 
 
-def test_a_standby_pushes_an_unanswered_demand_on(world: World) -> None:
+def test_a_standby_pushes_an_unanswered_request_on(world: World) -> None:
     round_id = propose(world)
     request_model(world, round_id, 5)
     standby = world.stand_by()
@@ -197,7 +197,7 @@ def two_wrong_leaves(
 
 
 @pytest.mark.parametrize("lie", [off_by_one, two_wrong_leaves, swapped_weights])
-def test_a_wrong_leaf_of_a_withheld_model_is_found_by_demands(
+def test_a_wrong_leaf_of_a_withheld_model_is_found_by_requests(
     world: World, lie: Callable[..., Digest]
 ) -> None:
     round_id = propose(world, average_layers=lie, **HIDDEN)
@@ -210,7 +210,7 @@ def test_a_wrong_leaf_of_a_withheld_model_is_found_by_demands(
     finish(world, round_id)
 
 
-def test_a_search_goes_on_with_what_others_demanded(world: World) -> None:
+def test_a_search_goes_on_with_what_others_requested(world: World) -> None:
     round_id = propose(world, average_layers=off_by_one, **HIDDEN)  # in leaf 10
     somebody = world.client(world.wallets["cem"])
     for leaf in (0, 11):
@@ -223,7 +223,7 @@ def test_a_search_goes_on_with_what_others_demanded(world: World) -> None:
     assert_slashed(world)
 
 
-def test_a_right_model_that_is_withheld_costs_one_demand(world: World) -> None:
+def test_a_right_model_that_is_withheld_costs_one_request(world: World) -> None:
     round_id = withheld_model(world)
     lines = pursue(world, round_id, world.aggregator.respond)
     assert "the average is right, only its bytes are withheld" in lines[-1]
@@ -250,7 +250,7 @@ def test_a_posted_leaf_of_a_withheld_update_is_averaged(world: World) -> None:
     assert_slashed(world)
 
 
-def test_a_leaf_is_demanded_under_every_root_that_is_withheld(world: World) -> None:
+def test_a_leaf_is_requested_under_every_root_that_is_withheld(world: World) -> None:
     round_id = propose(world, **HIDDEN)
     for name in ("ann", "cem"):
         hide_update(world, round_id, name)
@@ -304,10 +304,10 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
     finish(world, round_id)
 
 
-# --------------------------------------------------------------- why nothing is demanded
+# --------------------------------------------------------------- why nothing is requested
 
 
-def test_too_late_to_demand_is_told(world: World) -> None:
+def test_too_late_to_request_is_reported(world: World) -> None:
     withheld_model(world)
     world.travel(WINDOW - 2 * RESPONSE + 5)
     lines = challenge_open(auditing(world))
@@ -315,7 +315,7 @@ def test_too_late_to_demand_is_told(world: World) -> None:
     assert not requested(world)
 
 
-def test_a_wallet_without_the_deposit_is_told(world: World) -> None:
+def test_a_wallet_without_the_deposit_is_reported(world: World) -> None:
     withheld_model(world)
     auditor = world.client(world.auditor)
     held = auditor.token.balance_of(world.auditor.address)

@@ -55,7 +55,7 @@ def test_the_first_wrong_leaf_is_the_one_proved(world: World) -> None:
 def test_a_lead_that_was_refuted_waits_while_the_standby_plays_on(world: World) -> None:
     round_id = CHALLENGED["off by one"](world)
     challenge_open(auditing(world))
-    assert not world.aggregator.is_leading()
+    assert not world.aggregator.is_active()
     with pytest.raises(Reverted, match="is not the aggregator"):
         world.aggregator.propose(round_id)
     finish(world, round_id)
@@ -114,12 +114,12 @@ def test_an_update_wrongly_rejected_is_reported(world: World) -> None:
     assert_bonded(world)
 
 
-def test_without_demands_in_the_terms_withheld_bytes_are_reported(tmp_path: Path) -> None:
+def test_without_leaf_requests_in_the_terms_withheld_bytes_are_reported(tmp_path: Path) -> None:
     with World(tmp_path, challenge_seconds=WINDOW) as world:
         round_id = withheld_model(world)
         lines = watched(world, looks=3)
         assert any("the proposed model is the weighted mean" in line for line in lines), lines
-        words = "nothing to show to the contract, and the terms let nobody request leaves"
+        words = "nothing to show to the contract, and the terms do not allow leaf requests"
         assert any(words in line for line in lines), lines
         world.travel(WINDOW)
         assert world.settle(round_id) is Status.FINALIZED

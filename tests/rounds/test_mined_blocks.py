@@ -317,16 +317,16 @@ def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
     aggregator = ledger.leader.aggregator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chain.event_log.read_events", lagging)
-        with pytest.raises(Unavailable, match=r"tell of 2 reveals .* counts 3"):
+        with pytest.raises(Unavailable, match=r"show 2 reveals .* counts 3"):
             aggregator.propose(ROUND)
-        with pytest.raises(Unavailable, match="tell of 2 reveals"):
+        with pytest.raises(Unavailable, match="show 2 reveals"):
             has_ended(aggregator.federation.now(), ROUND, Status.REVEAL, 1)
     assert world.client().get_round(ROUND).proposals == 0
     aggregator.propose(ROUND)
     aggregator.settle(ROUND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chain.event_log.read_events", lagging)
-        with pytest.raises(Unavailable, match="tell of 0 settlements in round 1"):
+        with pytest.raises(Unavailable, match="show 0 settlements in round 1"):
             ledger.followers["ann"].step()
     ledger.look()
     assert [line["outcome"] for line in ledger.told("ann", "round over")] == ["paid"]
