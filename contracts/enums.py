@@ -47,7 +47,7 @@ class AggregatorState(IntEnum):
 
 
 class RequestState(IntEnum):
-    """Whether a leaf is demanded, or was posted; NONE before, and after a demand was settled."""
+    """Whether a leaf is requested, or was posted; NONE before, and once a request was settled."""
 
     NONE = 0
     OPEN = 1

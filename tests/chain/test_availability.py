@@ -160,9 +160,9 @@ def test_a_leaf_is_requested_once(stage: Stage) -> None:
     error = refused(stage, 4)
     assert (error.name, error.arguments) == ("LeafIsPublic", {"root": model_root(), "leaf": 4})
     assert str(error) == f"{name} was posted before: it is in the events"
-    with pytest.raises(Reverted, match=f"nobody waits for {name}"):
+    with pytest.raises(Reverted, match=f"no open request is for {name}"):
         posted(stage, 4)
-    with pytest.raises(Reverted, match=f"nobody waits for {name}"):
+    with pytest.raises(Reverted, match=f"no open request is for {name}"):
         stage.outsider.settle_availability(model_root(), 4)
 
 
