@@ -281,6 +281,8 @@ def test_an_audit_that_was_killed_goes_on(played: World, tmp_path: Path) -> None
                     bool(list(tmp_path.rglob("round-0001.json")))
                     and proxy.asked.count("cat") == LAYERS * 9
                     and len(list(tmp_path.rglob("round-0002/updates/*/*.layer"))) == LAYERS * 3 - 1
+                    # Asked for is not there: the initial model is gone, the two others are whole.
+                    and len(list(tmp_path.rglob("models/*/[0-9]*.layer"))) == LAYERS * 2
                 )
             )
             assert done, (proxy.asked, sorted(tmp_path.rglob("*")))
