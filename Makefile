@@ -32,7 +32,7 @@ SLITHER := slither-analyzer==0.11.6
 # Files in their order: those with many tests first, as is the default, would leave the demo for last.
 PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 # Quick, and what new versions of Python break first: types, processes, sockets, C extensions.
-TESTS_ON_NEWEST := tests/protocol tests/storage tests/chain tests/training tests/runtime
+TESTS_ON_NEWEST := tests/protocol tests/storage tests/ethereum tests/chain tests/training tests/runtime
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
