@@ -12,6 +12,7 @@ Each loop is compiled for one signature (`prepare`). Bytes that are only read ar
 by address (int64): as arrays, read-only and writable memory would be two signatures each.
 """
 
+import threading
 from functools import reduce
 from typing import Any, Final
 
@@ -448,15 +449,21 @@ _SIGNATURES_OF_HASHING: Final = (
 )
 
 
+_preparing = threading.Lock()
+
+
 def prepare(*, with_hashing: bool) -> None:
     """Load the loops from numba's cache, compiling those that are not there yet.
 
     Afterwards numba compiles nothing else for them: a call with other types fails at once instead
-    of holding up a round for seconds.
+    of holding up a round for seconds. Safe to call from several threads.
     """
     chosen = (*_SIGNATURES, *(_SIGNATURES_OF_HASHING if with_hashing else ()))
-    for loop, signature in chosen:
-        if not loop.signatures:
-            loop.compile(signature)
-    for loop, _ in chosen:
-        loop.disable_compile()
+    # An aggregator's eight screening threads pass the threshold together. Without the lock one of
+    # them asks numba to compile what another has just disabled.
+    with _preparing:
+        for loop, signature in chosen:
+            if not loop.signatures:
+                loop.compile(signature)
+        for loop, _ in chosen:
+            loop.disable_compile()

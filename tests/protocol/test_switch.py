@@ -1,5 +1,7 @@
 """The compiled loops run only where they were compiled and found faster beforehand."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -80,3 +82,25 @@ def test_warming_up_writes_the_record(
     assert measured is not None
     assert min(measured.mean_speedup, measured.break_even_lanes) > 0
     assert "compiled loops: ready" in capsys.readouterr().out
+
+
+THREADS = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from protocol.compiled import kernels
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(8)
+def prepare(_):
+    together.wait()
+    kernels.prepare(with_hashing=False)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(prepare, range(8)))
+"""
+
+
+def test_threads_that_need_the_loops_at_once_all_get_them() -> None:
+    """An aggregator screens eight updates at a time, and all pass the threshold together."""
+    if compiled_kernels() is None:
+        pytest.skip("numba is not installed")
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
