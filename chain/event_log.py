@@ -33,6 +33,8 @@ class MissingLogs(Unavailable):
 class Counts(Protocol):
     """The contract's own counts at a block."""
 
+    deployment_block: int
+
     def round_count(self, block: int | None = None) -> RoundId:
         """Return the newest round's number."""
 
@@ -55,10 +57,7 @@ class EventLog:
     `deposit` is the deposit of a leaf request (`Terms.availability_deposit`).
     """
 
-    def __init__(
-        self, w3: Web3, address: Address, deployment_block: int, deposit: TokenUnits
-    ) -> None:
-        self.deployment_block = deployment_block
+    def __init__(self, w3: Web3, address: Address, deposit: TokenUnits) -> None:
         self._w3 = w3
         self._address = address
         self._deposit = deposit
@@ -98,7 +97,7 @@ class EventLog:
         with self._lock:
             self._forget_what_is_gone(block)
             last = self.last_read
-            first = self.deployment_block if last is None else last.block + 1
+            first = counts.deployment_block if last is None else last.block + 1
             if first > block and self._history is not None:
                 return self._history
             before = block_hash(self._w3, block)

@@ -77,9 +77,7 @@ class Federation(ContractClient):
         _check_code(w3, self.address)
         self._terms = Terms(*self._read("terms"))
         # Shared by all clients that `now` returns, so that each only reads new blocks.
-        self.event_log = EventLog(
-            w3, self.address, deployment_block, self._terms.availability_deposit
-        )
+        self.event_log = EventLog(w3, self.address, self._terms.availability_deposit)
         self.token = Erc20(w3, self._terms.token, sender)
 
     def now(self) -> "Federation":

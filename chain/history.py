@@ -198,14 +198,13 @@ class History:
                 self.withdrawals.append(event)
         # Replacing an aggregator between rounds emits an event of round 0.
         if isinstance(event, RoundEvent) and event.round:
-            self.round(event.round).add(event)
+            # Kept from its first event on, RoundOpened: the members are those active by then.
+            self.rounds.setdefault(event.round, self.round(event.round)).add(event)
 
     def round(self, round_id: RoundId) -> RoundHistory:
         """Return a round, without events if there are none of it."""
-        # Made at its first event, which is RoundOpened: the members are those active by then.
-        if round_id not in self.rounds:
-            self.rounds[round_id] = RoundHistory(round_id, frozenset(self._active))
-        return self.rounds[round_id]
+        # An empty one is not kept: the history is shared, and compared with the contract's rounds.
+        return self.rounds.get(round_id) or RoundHistory(round_id, frozenset(self._active))
 
     def model_before(self, round_id: RoundId, terms: Terms) -> Model:
         """Return the global model that a round starts from."""

@@ -114,6 +114,16 @@ def test_a_history_in_any_steps_is_the_whole_one(stage: Stage) -> None:
         assert client.at(head).history().rounds == fold(told).rounds
 
 
+def test_asking_for_a_round_that_was_not_opened_changes_nothing(stage: Stage) -> None:
+    """As whoever fetches the newest model does; the history is kept and compared again."""
+    history = stage.sponsor.now().history()
+    before = dict(history.rounds)
+    assert history.round(RoundId(9)).events == []
+    assert history.rounds == before
+    ask(stage.w3, "evm_mine")  # a block without events
+    assert stage.sponsor.now().history() is history
+
+
 def test_a_reorganisation_is_read_again(stage: Stage, ranges: list[tuple[int, int]]) -> None:
     client = stage.sponsor
     snapshot = ask(stage.w3, "evm_snapshot")
@@ -150,8 +160,8 @@ def test_a_chain_that_changes_while_it_is_read_is_no_history(
 
 
 def test_events_without_a_log_of_the_deployment_are_not_all(stage: Stage) -> None:
-    client = stage.sponsor
+    client = stage.sponsor.now()
     client.event_log.forget()
-    client.event_log.deployment_block += 1
+    client.deployment_block += 1
     with pytest.raises(MissingLogs, match="none says that the federation was created"):
         client.history()
