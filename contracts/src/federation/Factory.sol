@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
 
+import {Federation} from "./Federation.sol";
 import {Facts, Founding} from "./Founding.sol";
 import {IFactory} from "./IFactory.sol";
 import {IFederation} from "./IFederation.sol";
@@ -14,10 +15,9 @@ contract Factory is IFactory {
     /// @inheritdoc IFactory
     address public immutable implementation;
 
-    /// @param implementation_ The deployed Federation
-    constructor(address implementation_) {
-        if (implementation_.code.length == 0) revert NoImplementation(implementation_);
-        implementation = implementation_;
+    /// @notice Deploys the implementation too, so that it is no other than what this was compiled with.
+    constructor() {
+        implementation = address(new Federation());
     }
 
     /// @inheritdoc IFactory
