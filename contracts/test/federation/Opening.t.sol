@@ -12,12 +12,12 @@ contract OpeningTest is World {
     function test_OpeningStoresItsBlockAndSeats() public {
         _ready(3);
         vm.expectEmit(address(federation));
-        emit IFederation.RoundOpened(1, aggregators[0], block.number, 3);
+        emit IFederation.RoundOpened(1, aggregators[0], uint40(block.number), 3);
         uint256 round = _openUnseeded();
         vm.assertEq(round, 1);
         vm.assertEq(federation.roundCount(), 1);
         IFederation.Round memory facts = federation.getRound(1);
-        vm.assertEq(facts.openingBlock, block.number);
+        vm.assertEq(facts.openedBlock, block.number);
         vm.assertEq(facts.active, 3);
         vm.assertEq(facts.seed, 0);
         vm.assertEq(facts.commitDeadline, 0);
@@ -79,7 +79,7 @@ contract OpeningTest is World {
         federation.abandon(round);
         _another(1);
         _fund(ESCROW);
-        _expectOver(2);
+        _expectOver(2, false);
         vm.prank(aggregators[0]);
         federation.openRound();
     }
@@ -88,7 +88,7 @@ contract OpeningTest is World {
     function test_OpenUpToTheLastSecond() public {
         _ready(1);
         vm.warp(CLOSES_AT);
-        _expectOver(0);
+        _expectOver(0, false);
         vm.prank(aggregators[0]);
         federation.openRound();
         vm.warp(CLOSES_AT - 1);
@@ -100,7 +100,7 @@ contract OpeningTest is World {
         _ready(1);
         vm.prank(sponsor);
         federation.close();
-        _expectOver(0);
+        _expectOver(0, true);
         vm.prank(aggregators[0]);
         federation.openRound();
     }
@@ -198,7 +198,8 @@ contract OpeningTest is World {
         vm.assertEq(facts.seed, seed);
         vm.assertEq(facts.commitDeadline, commits);
         vm.assertEq(facts.revealDeadline, commits + REVEAL);
-        vm.assertEq(facts.proposeDeadline, commits + REVEAL + PROPOSE);
+        vm.assertEq(facts.nextDeadline, commits + REVEAL + PROPOSE);
+        vm.assertEq(uint8(facts.stage), uint8(IFederation.Stage.Open), "stage");
         _assertStatus(1, IFederation.Status.Commit);
     }
 
@@ -332,7 +333,7 @@ contract OpeningTest is World {
         federation.openRound();
     }
 
-    function _expectOver(uint256 rounds) private {
-        vm.expectRevert(abi.encodeWithSelector(IFederation.FederationOver.selector, rounds, CLOSES_AT));
+    function _expectOver(uint256 rounds, bool isClosed) private {
+        vm.expectRevert(abi.encodeWithSelector(IFederation.FederationOver.selector, rounds, CLOSES_AT, isClosed));
     }
 }

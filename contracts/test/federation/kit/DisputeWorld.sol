@@ -213,8 +213,8 @@ abstract contract DisputeWorld is World {
         vm.assertEq(facts.modelRoot, 0);
         vm.assertEq(facts.modelManifest, 0);
         vm.assertEq(facts.verdictsHash, 0);
-        vm.assertEq(facts.challengeDeadline, 0);
-        vm.assertEq(facts.proposeDeadline, block.timestamp + PROPOSE);
+        vm.assertEq(uint8(facts.stage), uint8(IFederation.Stage.Open), "stage");
+        vm.assertEq(facts.nextDeadline, block.timestamp + PROPOSE);
         vm.assertEq(federation.escrow(), ESCROW, "escrow untouched");
     }
 }

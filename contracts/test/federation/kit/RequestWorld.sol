@@ -75,13 +75,13 @@ abstract contract RequestWorld is DisputeWorld {
     // ------------------------------------------------------------- assertions
 
     function _assertRequest(bytes32 root, uint256 leaf, IFederation.RequestState expected) internal view {
-        vm.assertEq(uint8(federation.getRequest(root, leaf).state), uint8(expected), "request");
+        vm.assertEq(uint8(federation.leafRequest(root, leaf).state), uint8(expected), "request");
     }
 
     /// @dev Nothing is left of the request.
     function _assertForgotten(bytes32 root, uint256 leaf) internal view {
         IFederation.LeafRequest memory none;
-        vm.assertEq(abi.encode(federation.getRequest(root, leaf)), abi.encode(none));
+        vm.assertEq(abi.encode(federation.leafRequest(root, leaf)), abi.encode(none));
     }
 
     function _assertOpen(uint256 round, uint256 expected) internal view {

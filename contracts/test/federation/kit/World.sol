@@ -4,13 +4,9 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 import {DevToken} from "../../../src/DevToken.sol";
+import {IFactory} from "../../../src/federation/IFactory.sol";
 import {IFederation} from "../../../src/federation/IFederation.sol";
 import {Test} from "./Test.sol";
-
-interface IFactory {
-    function create(IFederation.Terms calldata terms, address[] calldata aggregators) external returns (address);
-    function implementation() external view returns (address);
-}
 
 /// @dev An honest federation, one line a step. A test bends one fact and looks at what comes of it.
 ///      The contracts are taken from their artifacts: these tests know nothing but the interface.
@@ -343,7 +339,7 @@ abstract contract World is Test {
     }
 
     function _finalize(uint256 round, IFederation.Verdict[] memory verdicts) internal {
-        vm.warp(federation.getRound(round).challengeDeadline);
+        vm.warp(federation.getRound(round).nextDeadline);
         federation.finalize(round, verdicts);
     }
 
