@@ -12,6 +12,8 @@ interface IFactory {
     error InvalidTerm(bytes32 term, uint256 value);
     /// @notice An aggregator is the zero address or listed twice.
     error InvalidAggregator(address aggregator);
+    /// @notice There is no code at the implementation's address.
+    error NoImplementation(address implementation);
 
     /// @notice Founds a federation; the caller is its sponsor.
     /// @param terms What can never change
