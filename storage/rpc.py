@@ -248,9 +248,9 @@ class Rpc:
     def _open(
         self, path: str, upload: Upload | None, clock: _Clock
     ) -> tuple[socket.socket, http.client.HTTPResponse]:
-        """Send a request; return its connection and the answer, of which the headers were read."""
-        # A daemon may close what it has kept idle, which shows only when it is used. Once more then,
-        # on a new connection: every command used here may be carried out twice.
+        """Send a request; return its connection and the answer, its headers read."""
+        # A daemon may close what it has kept idle, which shows only when it is used. Once more
+        # then, on a new connection: every command used here may be carried out twice.
         try:
             kept = self._idle.pop()
         except IndexError:
