@@ -1,75 +1,133 @@
-"""The weighted mean of integers, identical on every machine and on the chain (docs/protocol.md §7).
+"""The new model of a round, identical on every machine and on the chain (docs/protocol.md §7).
 
-    mean = floor((2 · Σ w·x + W) / (2 · W)),  W = Σ w,  1 ≤ w,  W < 2^31
+    S = Σ w·d, held within ±127·W,  W = Σ w,  1 ≤ w,  W < 2^24,  s = 24 - grid
+    new = old + floor((2^(s+1) · S + W) / (2 · W)), held within ±(2^31 - 1)
 
-Since |x| ≤ 2^31, every partial sum stays within ±2^63: 64-bit integers cannot overflow, and the
-order of the updates cannot matter. Golden vectors: tests/vectors/average.json.
+S fits in 32 bits and 2^(s+1) · S in 57, so no step can overflow, and the order of the updates
+cannot matter. Golden vectors: tests/vectors/average.json, tests/vectors/moves.json.
+
+Whole checkpoints (`commonweight model average`) are averaged as they are, by `weighted_mean`.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol import speed
+from protocol.differences import MAX_GRID
+from protocol.encoding import FRACTION_BITS, MAX_STEPS, MAX_VALUE
 from protocol.errors import Misconfigured
 
-MAX_TOTAL_WEIGHT: Final = 2**31 - 1
+MAX_TOTAL_WEIGHT: Final = 2**24 - 1
 
 _BLOCK: Final = 32_768  # values at once: an int64 block of them stays in the L2 cache
 
 
-def weighted_mean(
-    updates: Sequence[NDArray[np.int32]], weights: Sequence[int]
-) -> NDArray[np.int32]:
-    """Return the weighted mean as int32, rounded to the nearest integer, ties upwards.
+def most_moved(grid: int) -> int:
+    """Return the furthest that a value of the model can move in a round, in quanta: 127 · 2^s."""
+    return MAX_STEPS << (FRACTION_BITS - grid)
 
-    `updates` are int32 arrays of one shape, in either byte order, one per weight; the result has
+
+def move_model(
+    before: NDArray[np.int32],
+    updates: Sequence[NDArray[np.int8]],
+    weights: Sequence[int],
+    grid: int,
+) -> NDArray[np.int32]:
+    """Return the model after a round: `before` moved by the weighted mean of the updates.
+
+    `before` is int32 in either byte order, `updates` int8 of its shape, one per weight, in steps of
+    2^-grid; the result has that shape and native byte order. Raises Misconfigured for anything
+    else, or for bad weights.
+    """
+    moved = np.empty(before.shape, dtype=np.int32)
+    move_into(moved, before, updates, weights, grid)
+    return moved
+
+
+def move_into(
+    target: NDArray[np.int32],
+    before: NDArray[np.int32],
+    updates: Sequence[NDArray[np.int8]],
+    weights: Sequence[int],
+    grid: int,
+) -> None:
+    """As `move_model`, written to `target`, a contiguous int32 array in either byte order."""
+    _check_weights(weights)
+    _check_arrays([target, before], 4, target.shape)
+    _check_arrays(updates, 1, target.shape)
+    _check_count(updates, weights)
+    if not 0 <= grid <= MAX_GRID:
+        raise Misconfigured(f"the grid is {grid}, 0 to {MAX_GRID} was expected")
+    flat, old, shift = target.reshape(-1), np.ravel(before), FRACTION_BITS - grid
+    sources = [np.ravel(update) for update in updates]
+    kernels = speed.kernels(flat.size * len(updates))
+    # The compiled loop takes one byte order for both: to mix them is legal, but nobody does.
+    if kernels is not None and flat.dtype == old.dtype:
+        places = np.array([source.ctypes.data for source in sources], np.int64)
+        factors, is_swapped = np.array(weights, np.int64), not flat.dtype.isnative
+        kernels.move_into(places, factors, shift, old.ctypes.data, is_swapped, flat.view(np.uint32))
+    else:
+        move_plain(flat, old, sources, weights, shift)
+
+
+def move_plain(
+    target: NDArray[np.int32],
+    before: NDArray[np.int32],
+    sources: Sequence[NDArray[np.int8]],
+    weights: Sequence[int],
+    shift: int,
+) -> None:
+    """Write the moved model to `target` by numpy alone; all arrays are one-dimensional."""
+    total = sum(weights)
+    for start in range(0, target.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        sums = np.zeros(target[part].size, np.int32)  # 128 · W <= 2^31 - 128
+        for source, weight in zip(sources, weights, strict=True):
+            term = source[part].astype(np.int32)
+            term *= weight
+            sums += term
+        np.clip(sums, -MAX_STEPS * total, MAX_STEPS * total, out=sums)
+        moved = sums.astype(np.int64)
+        moved <<= shift + 1
+        moved += total
+        moved //= 2 * total  # numpy's // rounds down, also below zero
+        moved += before[part]
+        target[part] = np.clip(moved, -MAX_VALUE, MAX_VALUE, out=moved)
+
+
+def weighted_mean(layers: Sequence[NDArray[np.int32]], weights: Sequence[int]) -> NDArray[np.int32]:
+    """Return floor((2 · Σ w·x + W) / (2 · W)) as int32: the mean, ties upwards.
+
+    `layers` are int32 arrays of one shape, in either byte order, one per weight; the result has
     that shape and native byte order. Raises Misconfigured for anything else, or for bad weights.
     """
     _check_weights(weights)
-    _check_updates(updates, len(weights))
-    mean = np.empty(updates[0].shape, dtype=np.int32)
-    mean_into(mean, updates, weights)
+    _check_count(layers, weights)
+    mean = np.empty(layers[0].shape, dtype=np.int32)
+    mean_into(mean, layers, weights)
     return mean
 
 
 def mean_into(
-    target: NDArray[np.int32], updates: Sequence[NDArray[np.int32]], weights: Sequence[int]
+    target: NDArray[np.int32], layers: Sequence[NDArray[np.int32]], weights: Sequence[int]
 ) -> None:
-    """Write the weighted mean to `target`, a contiguous int32 array in either byte order."""
+    """As `weighted_mean`, written to `target`, a contiguous int32 array in either byte order."""
     _check_weights(weights)
-    _check_updates([*updates, target], len(weights) + 1)
-    flat, sources = target.reshape(-1), [np.ravel(update) for update in updates]
-    kernels = speed.kernels(target.nbytes * len(updates))
-    # The compiled loop takes one byte order for all: to mix them is legal, but nobody does.
-    if kernels is not None and len({source.dtype for source in sources}) == 1:
-        places = np.array([source.ctypes.data for source in sources], np.int64)
-        factors, swapped = np.array(weights, np.int64), _is_swapped(sources[0])
-        kernels.mean_into(places, factors, swapped, flat.view(np.uint32), _is_swapped(target))
-    else:
-        mean_plain(flat, sources, weights)
-
-
-def mean_plain(
-    target: NDArray[np.int32], sources: Sequence[NDArray[np.int32]], weights: Sequence[int]
-) -> None:
-    """Write the weighted mean to `target` by numpy alone; all arrays are one-dimensional."""
-    total = sum(weights)
-    for start in range(0, target.size, _BLOCK):
+    _check_count(layers, weights)
+    _check_arrays([target, *layers], 4, target.shape)
+    flat, sources, total = target.reshape(-1), [np.ravel(layer) for layer in layers], sum(weights)
+    for start in range(0, flat.size, _BLOCK):
         part = slice(start, start + _BLOCK)
-        sums = np.full(target[part].size, total, np.int64)  # the half that rounding adds
+        sums = np.full(flat[part].size, total, np.int64)  # the half that rounding adds
         for source, weight in zip(sources, weights, strict=True):
             term = source[part].astype(np.int64)
             term *= 2 * weight
             sums += term
-        sums //= 2 * total  # numpy's // rounds down, also below zero
-        target[part] = sums
-
-
-def _is_swapped(values: NDArray[np.int32]) -> bool:
-    return not values.dtype.isnative
+        sums //= 2 * total
+        flat[part] = sums
 
 
 def _check_weights(weights: Sequence[int]) -> None:
@@ -78,16 +136,19 @@ def _check_weights(weights: Sequence[int]) -> None:
     low = min(weights)
     if low < 1:
         raise Misconfigured(f"weight {low} was given, a weight is at least 1")
-    if sum(weights) > MAX_TOTAL_WEIGHT:  # beyond, a sum might overflow 64 bits
-        raise Misconfigured(f"the weights add up to {sum(weights)}, the limit is 2^31 - 1")
+    if sum(weights) > MAX_TOTAL_WEIGHT:  # beyond, a sum of differences might overflow 32 bits
+        raise Misconfigured(f"the weights add up to {sum(weights)}, the limit is 2^24 - 1")
 
 
-def _check_updates(updates: Sequence[NDArray[np.int32]], count: int) -> None:
-    if len(updates) != count:
-        raise Misconfigured(f"{len(updates)} updates and {count} weights were given")
-    shape = updates[0].shape
-    for update in updates:
-        if update.dtype.kind != "i" or update.dtype.itemsize != 4:
-            raise Misconfigured(f"an update is {update.dtype}, int32 was expected")
-        if update.shape != shape:
-            raise Misconfigured(f"an update has shape {update.shape}, the first has {shape}")
+def _check_count(updates: Sequence[NDArray[Any]], weights: Sequence[int]) -> None:
+    if len(updates) != len(weights):
+        raise Misconfigured(f"{len(updates)} updates and {len(weights)} weights were given")
+
+
+def _check_arrays(arrays: Sequence[NDArray[Any]], itemsize: int, shape: tuple[int, ...]) -> None:
+    for array in arrays:
+        if array.dtype.kind != "i" or array.dtype.itemsize != itemsize:
+            expected = f"int{8 * itemsize}"
+            raise Misconfigured(f"an array is {array.dtype}, {expected} was expected")
+        if array.shape != shape:
+            raise Misconfigured(f"an array has shape {array.shape}, {shape} was expected")

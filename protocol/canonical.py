@@ -65,17 +65,19 @@ Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=8, stric
 class Part(BaseModel):
     """A frozen piece of a document: unknown fields, other types and NaN are refused.
 
-    Fields named in `LATER` were added after the first documents. While they have their defaults
-    they are left out of the bytes, so that existing digests stay valid.
+    Fields named in `OPTIONAL` are left out of the bytes while they have their defaults, so that
+    what most federations do not use does not lengthen their documents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    LATER: ClassVar[frozenset[str]] = frozenset()
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
-    def _without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        unused = {n for n in self.LATER if getattr(self, n) == type(self).model_fields[n].default}
+        unused = {
+            n for n in self.OPTIONAL if getattr(self, n) == type(self).model_fields[n].default
+        }
         return {name: value for name, value in fields.items() if name not in unused}
 
 
@@ -102,11 +104,22 @@ class Document(Part):
         try:
             document = cls.model_validate_json(raw)
         except ValidationError as error:
-            raise ValueError(first_fault(error)) from error
+            raise ValueError(_other_version(error) or first_fault(error)) from error
         # One comparison refuses spaces, other key orders, duplicate keys and other number forms.
         if document.to_bytes() != raw:
             raise ValueError("not canonical JSON (RFC 8785)")
         return document
+
+
+def _other_version(error: ValidationError) -> str | None:
+    """Return what to say of a document whose version is another number, else None."""
+    for fault in error.errors(include_url=False):
+        found = fault["input"]
+        # Small ones only: the text must stay one line whatever the bytes are.
+        if fault["loc"] == ("version",) and type(found) is int and 0 <= found < 1000:
+            expected = fault["ctx"]["expected"]
+            return f"this is a file of version {found}; version {expected} was expected"
+    return None
 
 
 def first_fault(error: ValidationError) -> str:

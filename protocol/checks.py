@@ -17,5 +17,7 @@ class Check(IntEnum):
     ROOT = 6
     RANGE = 7
     NORM = 8
-    NOT_MODEL = 9
-    NOT_DUPLICATE = 10
+    ZERO = 9
+    DUPLICATE = 10
+    WEAK = 11
+    SIMILAR = 12

@@ -9,10 +9,10 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from protocol.errors import Misconfigured
-from protocol.types import FULL_BASIS_POINTS, Address, BasisPoints, Digest, RoundId
+from protocol.types import Address, Digest, RoundId
 
-# Divided first, as the contract does: (2^256 - 1) · fraction would overflow its words.
-_ELIGIBILITY_STEP: Final = (2**256 - 1) // 10_000
+PREFIX_BYTES: Final = 30
+"""How much of a commitment or update digest the contract keeps, from its beginning."""
 
 
 def compute_commitment(
@@ -37,19 +37,32 @@ def compute_commitment(
 
 
 def compute_update_digest(root: Digest, manifest: Digest, examples: int) -> Digest:
-    """Return the one word that the contract stores for a revealed update."""
+    """Return the digest of a revealed update; the contract keeps its first `PREFIX_BYTES`."""
     return Digest(keccak(encode(["bytes32", "bytes32", "uint256"], [root, manifest, examples])))
 
 
-def is_eligible(seed: Digest, participant: Address, fraction: BasisPoints) -> bool:
-    """Whether the round with this seed draws this participant, at a sampling rate of `fraction`.
+def compute_seed(
+    federation: Address, round_id: RoundId, block_hash: Digest, prevrandao: int
+) -> Digest:
+    """Return the seed of a round's draw.
 
-    Eligible when uint256(keccak256(abi.encode(seed, participant))) < ((2^256 - 1) // 10,000) ·
-    fraction, and always at 10,000.
+    `block_hash` is that of the block in which the round was opened, `prevrandao` that of the later
+    block in which the seed was fixed: whoever opens the round knows neither.
     """
-    if not 0 <= fraction <= FULL_BASIS_POINTS:
-        raise Misconfigured(f"the sampling fraction is {fraction}, 0 to 10,000 was expected")
-    if fraction == FULL_BASIS_POINTS:  # by itself, as the step is rounded down
+    types = ["address", "uint256", "bytes32", "uint256"]
+    return Digest(keccak(encode(types, [federation, round_id, block_hash, prevrandao])))
+
+
+def is_eligible(seed: Digest, participant: Address, active: int, round_target: int) -> bool:
+    """Whether the round with this seed asks this participant, one of `active` seats.
+
+    About `round_target` are asked, and all when no more are active. A seat is asked when
+    uint256(keccak256(abi.encode(seed, participant))) < ((2^256 - 1) // active) · round_target.
+    """
+    if active < 1 or round_target < 1:
+        raise Misconfigured(f"{active} seats and a target of {round_target}: each is at least 1")
+    if active <= round_target:
         return True
     draw = int.from_bytes(keccak(encode(["bytes32", "address"], [seed, participant])), "big")
-    return draw < _ELIGIBILITY_STEP * fraction
+    # Divided first, as the contract does: the product would overflow its words.
+    return draw < (2**256 - 1) // active * round_target

@@ -7,7 +7,7 @@ Golden vectors: tests/vectors/manifest.json.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from protocol.canonical import (
     ChecksumAddress,
@@ -20,39 +20,28 @@ from protocol.canonical import (
     Shape,
 )
 from protocol.checks import Check
-from protocol.cid import parse_cid
+from protocol.encoding import Kind
 from protocol.errors import Misconfigured, Rejected
 from protocol.types import Digest, parse_digest
 
-Kind = Literal["update", "model"]
-
-
-def _checked_cid(text: str) -> str:
-    try:
-        parse_cid(text)
-    except Misconfigured as error:
-        raise ValueError(str(error)) from error  # pydantic reports a ValueError with its place
-    return text
-
 
 class LayerEntry(Part):
-    """A layer file's CID and the SHA-256 of its bytes."""
+    """A layer file as its blocks of 1 MiB, the last one shorter, each by its SHA-256."""
 
     name: Name
     shape: Shape
-    cid: Annotated[str, AfterValidator(_checked_cid)]
-    sha256: HexDigest
+    blocks: Annotated[tuple[HexDigest, ...], Field(strict=False)]
 
     @property
-    def digest(self) -> Digest:
-        """`sha256` as 32 bytes."""
-        return parse_digest(self.sha256)
+    def digests(self) -> tuple[Digest, ...]:
+        """`blocks` as 32 bytes each."""
+        return tuple(parse_digest(block) for block in self.blocks)
 
 
 class Manifest(Document):
     """An update or a model of a federation's round: digests in hex, layers in the spec's order."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     chain_id: PositiveCount
     federation: ChecksumAddress
     round: Count

@@ -1,22 +1,38 @@
-"""The division of a round's reward (docs/protocol.md §9).
+"""What a round pays: a posted price for each accepted update (docs/protocol.md §9).
 
 Golden vectors: tests/vectors/payouts.json.
 """
 
 from collections.abc import Sequence
 
-from protocol.types import Address, TokenUnits
+from protocol.types import FULL_BASIS_POINTS, Address, TokenUnits
 from protocol.verdict import Verdict
 
 
-def compute_payouts(reward: TokenUnits, verdicts: Sequence[Verdict]) -> dict[Address, TokenUnits]:
-    """Return each accepted participant's reward · weight·score // Σ(weight·score), in token units.
+def compute_payouts(
+    update_reward: TokenUnits, weight_cap: int, verdicts: Sequence[Verdict]
+) -> dict[Address, TokenUnits]:
+    """Return update_reward · weight · score // (weight_cap · 10,000) of each accepted participant.
 
-    Shares are rounded down, so their sum never exceeds `reward`; the remainder, less than one unit
-    per participant, stays in escrow. When no share is positive, all get 0.
+    In token units, rounded down. It does not depend on who else takes part.
     """
-    shares = {v.participant: v.weight * v.score for v in verdicts if v.is_accepted}
-    total = sum(shares.values())
-    if total == 0:  # all scored 0: the contract pays nobody either
-        return {participant: TokenUnits(0) for participant in shares}
-    return {who: TokenUnits(reward * share // total) for who, share in shares.items()}
+    full = weight_cap * FULL_BASIS_POINTS
+    return {
+        v.participant: TokenUnits(update_reward * v.weight * v.score // full)
+        for v in verdicts
+        if v.is_accepted
+    }
+
+
+def compute_fee(
+    aggregator_fee: TokenUnits, verdicts: Sequence[Verdict], revealed_weight: int
+) -> TokenUnits:
+    """Return the aggregator's fee, scaled by accepted over revealed weight and rounded down.
+
+    `revealed_weight` is Σ min(examples, weight cap) over all reveals of the round; where nothing
+    was revealed, there is no fee.
+    """
+    if not revealed_weight:
+        return TokenUnits(0)
+    accepted = sum(v.weight for v in verdicts if v.is_accepted)
+    return TokenUnits(aggregator_fee * accepted // revealed_weight)

@@ -1,7 +1,7 @@
 """The spec: what must be identical for everybody in a federation (docs/protocol.md §5).
 
 The contract fixes its digest. Library versions are recorded, not enforced.
-Golden vectors: tests/vectors/spec.json.
+Golden vectors: tests/vectors/spec.json, tests/vectors/spec_options.json.
 """
 
 from itertools import pairwise
@@ -11,9 +11,11 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from protocol.canonical import Count, Document, HexDigest, Name, Part, PositiveCount, Shape
-from protocol.encoding import padded_bytes
+from protocol.differences import MAX_GRID
+from protocol.encoding import BLOCK_BYTES, LEAF_VALUES, Kind, leaf_bytes, padded_bytes
 from protocol.errors import Misconfigured
-from protocol.tree import tree_depth
+from protocol.tree import tree_depth, zero_root
+from protocol.types import Digest
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -36,9 +38,10 @@ class Quantization(Part):
     compute_dtype: Literal["float32", "bfloat16", "float16"]
 
 
-class Lora(Part):
-    """The adapter; `ffa` freezes A, which makes the average exact (arXiv:2403.12313)."""
+class Adapter(Part):
+    """What is trained; `ffa` freezes A, which makes the average exact (arXiv:2403.12313)."""
 
+    kind: Literal["lora"] = "lora"
     rank: PositiveCount
     alpha: PositiveCount
     dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -47,16 +50,17 @@ class Lora(Part):
 
 
 class Encoding(Part):
-    """How values become bytes (docs/protocol.md §2 and §3)."""
+    """The grid of the updates (docs/protocol.md §2): a step is 2^-grid of the model's units."""
 
-    fraction_bits: Annotated[int, Field(ge=0, le=30)] = 24
-    value_bytes: Literal[4] = 4
-    leaf_values: Annotated[int, Field(ge=1, le=65_536)] = 256
+    grid_bits: Annotated[int, Field(ge=0, le=MAX_GRID)]
+    grid_every: Count
+    """The grid gets finer by one bit after so many rounds; 0: never."""
 
-    @property
-    def leaf_bytes(self) -> int:
-        """The size of a leaf in bytes."""
-        return self.leaf_values * self.value_bytes
+    def grid_in(self, round_id: int) -> int:
+        """Return the grid of round `round_id`, counted from 1."""
+        if not self.grid_every:
+            return self.grid_bits
+        return min(MAX_GRID, self.grid_bits + (round_id - 1) // self.grid_every)
 
 
 class Layer(Part):
@@ -81,7 +85,7 @@ class Training(Part):
     affect only memory and rounding.
     """
 
-    LATER: ClassVar = frozenset(
+    OPTIONAL: ClassVar = frozenset(
         {"over_rounds", "proximal_mu", "padding_side", "gradient_checkpointing"}
     )
     learning_rate: PositiveFloat
@@ -110,24 +114,29 @@ class Training(Part):
 class Screening(Part):
     """The limits of an update (docs/protocol.md §6)."""
 
-    max_update_norm: PositiveFloat
+    OPTIONAL: ClassVar = frozenset({"max_update_norm"})
+    min_norm: PositiveCount
+    """In steps of the round's grid."""
+    max_update_norm: PositiveFloat | None = None
+    """In the model's units; None: no limit."""
 
 
 class Spec(Document):
     """Everything a federation fixes before its first round, and the sizes that follow from it."""
 
-    LATER: ClassVar = frozenset({"template"})
+    OPTIONAL: ClassVar = frozenset({"template"})
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     base_model: BaseModelIdentity
     quantization: Quantization
-    lora: Lora
-    encoding: Encoding = Encoding()
+    adapter: Adapter
+    encoding: Encoding
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, strict=False)]
     training: Training
     evaluation_digest: HexDigest
-    sampling_fraction: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     screening: Screening
+    scoring: Literal["equal"] = "equal"
+    privacy: Literal["clear"] = "clear"
     libraries: dict[str, str]
     template: Literal["chat", "vicuna", "alpaca"] = "chat"
 
@@ -154,31 +163,39 @@ class Spec(Document):
         """The number of values in layer `index`, without padding."""
         return prod(self.layers[index].shape)
 
-    def layer_bytes(self, index: int) -> int:
+    def layer_bytes(self, index: int, kind: Kind) -> int:
         """The size in bytes of layer `index`'s file, with padding."""
-        encoding = self.encoding
-        return padded_bytes(self.layers[index].shape, encoding.leaf_values, encoding.value_bytes)
+        return padded_bytes(self.layers[index].shape, kind)
+
+    def block_sizes(self, index: int, kind: Kind) -> list[int]:
+        """The sizes in bytes of the blocks that layer `index`'s file is stored in."""
+        size = self.layer_bytes(index, kind)
+        return [min(BLOCK_BYTES, size - start) for start in range(0, size, BLOCK_BYTES)]
 
     def layer_leaves(self, index: int) -> int:
         """The number of leaves in layer `index`."""
-        return self.layer_bytes(index) // self.encoding.leaf_bytes
+        return -(-self.layer_values(index) // LEAF_VALUES)
 
-    @property
-    def total_bytes(self) -> int:
+    def total_bytes(self, kind: Kind) -> int:
         """The size in bytes of all layer files together."""
-        return sum(self.layer_bytes(index) for index in range(len(self.layers)))
+        return self.leaf_count * leaf_bytes(kind)
 
     @property
     def leaf_count(self) -> int:
         """The number of leaves over all layers."""
-        return self.total_bytes // self.encoding.leaf_bytes
+        return sum(self.layer_leaves(index) for index in range(len(self.layers)))
 
     @property
     def tree_depth(self) -> int:
         """The number of levels above the leaves."""
         return tree_depth(self.leaf_count)
 
-    def locate_leaf(self, leaf: int) -> tuple[int, int]:
+    @property
+    def zero_root(self) -> Digest:
+        """The root of the update in which every value is 0."""
+        return zero_root(self.leaf_count)
+
+    def locate_leaf(self, leaf: int, kind: Kind) -> tuple[int, int]:
         """Return the layer index of `leaf` and its byte offset in that layer's file.
 
         Raises Misconfigured when there is no such leaf.
@@ -187,6 +204,6 @@ class Spec(Document):
         for index in range(len(self.layers)):
             leaves = self.layer_leaves(index)
             if first <= leaf < first + leaves:
-                return index, (leaf - first) * self.encoding.leaf_bytes
+                return index, (leaf - first) * leaf_bytes(kind)
             first += leaves
         raise Misconfigured(f"leaf {leaf} does not exist: there are {first}")

@@ -54,7 +54,7 @@ def load() -> ModuleType | None:
     from protocol.compiled import record
 
     measured = record.read()
-    if measured is None or measured.mean_speedup <= 1:
+    if measured is None or measured.move_speedup <= 1:
         return None
     # From the cache, which the fingerprint in the record vouches for.
     compiled.prepare(with_hashing=measured.break_even_lanes <= compiled.LANES)

@@ -51,6 +51,19 @@ def tree_depth(leaf_count: int) -> int:
     return (leaf_count - 1).bit_length()
 
 
+def zero_root(leaf_count: int, leaf_bytes: int = 256) -> Digest:
+    """Return the root over leaves of zeros; by default that of an update without a change (§4)."""
+    tree_depth(leaf_count)  # no tree without a leaf
+    builder = TreeBuilder(leaf_bytes)
+    full = [leaf_digest(bytes(leaf_bytes))]
+    for _ in range(leaf_count.bit_length() - 1):
+        full.append(node_digest(full[-1], full[-1]))
+    for level in range(len(full) - 1, -1, -1):  # the largest first, as leaves come
+        if leaf_count >> level & 1:
+            builder.append(Subtree(level, full[level]))
+    return builder.root()
+
+
 class Subtree(NamedTuple):
     """The root over 2^level leaves, the first of which has a multiple of 2^level as its number."""
 

@@ -20,10 +20,13 @@ FULL_SCORE: Final[BasisPoints] = FULL_BASIS_POINTS
 class Verdict:
     """One reveal's outcome: `reason` is 0 when accepted, else the number of the failed check.
 
-    An accepted update has weight 1 or more; a rejected one has weight and score 0.
+    `revealed` is the first 30 bytes of the update digest (`protocol.commitment`): a verdict stands
+    for what was revealed and nothing else. An accepted update has weight 1 or more and score
+    10,000; a rejected one has weight and score 0.
     """
 
     participant: Address
+    revealed: bytes
     weight: int
     score: BasisPoints
     reason: int
@@ -40,9 +43,9 @@ def compute_weight(examples: int, weight_cap: int) -> int:
 
 
 def verdicts_hash(verdicts: Sequence[Verdict]) -> Digest:
-    """Return keccak256(abi.encode(Verdict[])) with Verdict = (address, uint32, uint16, uint8).
+    """Return keccak256(abi.encode(Verdict[])), Verdict = (address, bytes30, uint32, uint16, uint8).
 
     The order matters: the contract accepts verdicts in ascending order of participant only.
     """
-    rows = [(v.participant, v.weight, v.score, v.reason) for v in verdicts]
-    return Digest(keccak(encode(["(address,uint32,uint16,uint8)[]"], [rows])))
+    rows = [(v.participant, v.revealed, v.weight, v.score, v.reason) for v in verdicts]
+    return Digest(keccak(encode(["(address,bytes30,uint32,uint16,uint8)[]"], [rows])))

@@ -1,4 +1,4 @@
-"""Inner loops compiled by numba: SHA-256 of many messages at once, the mean, and the distance.
+"""Inner loops compiled by numba: SHA-256 of many messages at once, the average, and the norm.
 
 All hand-written LLVM IR of this project is in this file. `protocol.speed` is the only switch that
 turns it on; with the switch off, numpy and hashlib do the same work to the same bits, which
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 LANES: Final = 16
 BLOCK_BYTES: Final = 64  # what SHA-256 takes at a time
 
-_STRIP: Final = 2048  # values averaged at once: their int64 sums stay in the L1 cache
+_STRIP: Final = 4096  # values averaged at once: their int32 sums stay in the L1 cache
 
 
 def _fraction_bits_of_roots(primes: list[int], root: int) -> NDArray[np.uint32]:
@@ -143,14 +143,20 @@ def _emit_rounds(typing_context: Any, chains: Any, words: Any) -> Any:
     return types.void(chains, words), generate
 
 
-@intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:
-    """The address as a pointer to uint32, for `carray`."""
+def _address_of(kind: Any) -> Any:
+    """A function that makes of an address a pointer to numbers of `kind`, for `carray`."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+    @intrinsic
+    def pointer(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(types.uint32)(address), generate
+        return types.CPointer(kind)(address), generate
+
+    return pointer
+
+
+_words, _steps = _address_of(types.uint32), _address_of(types.int8)
 
 
 def _pointers(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -336,109 +342,96 @@ def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _add_one(a: Any, w: Any, is_swapped: Any, sums: Any) -> None:
-    # An int32 times an int32 is one instruction for a whole vector; int64 times int64 is not.
-    if is_swapped:
-        for i in range(sums.size):
-            sums[i] += np.int64(np.int32(_swap(a[i]))) * np.int64(np.int32(w))
-    else:
-        for i in range(sums.size):
-            sums[i] += np.int64(np.int32(a[i])) * np.int64(np.int32(w))
+def _add_one(a: Any, w: Any, sums: Any) -> None:
+    for i in range(sums.size):
+        sums[i] += np.int32(a[i]) * np.int32(w)
 
 
 @njit(nogil=True, cache=True)
-def _add_four(a: Any, b: Any, c: Any, d: Any, weights: Any, is_swapped: Any, sums: Any) -> None:
+def _add_four(a: Any, b: Any, c: Any, d: Any, weights: Any, sums: Any) -> None:
     """As four times `_add_one`, but the sums are read and written once."""
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
-    if is_swapped:
-        for i in range(sums.size):
-            sums[i] += (
-                np.int64(np.int32(_swap(a[i]))) * np.int64(np.int32(w0))
-                + np.int64(np.int32(_swap(b[i]))) * np.int64(np.int32(w1))
-                + np.int64(np.int32(_swap(c[i]))) * np.int64(np.int32(w2))
-                + np.int64(np.int32(_swap(d[i]))) * np.int64(np.int32(w3))
-            )
-    else:
-        for i in range(sums.size):
-            sums[i] += (
-                np.int64(np.int32(a[i])) * np.int64(np.int32(w0))
-                + np.int64(np.int32(b[i])) * np.int64(np.int32(w1))
-                + np.int64(np.int32(c[i])) * np.int64(np.int32(w2))
-                + np.int64(np.int32(d[i])) * np.int64(np.int32(w3))
-            )
+    for i in range(sums.size):
+        sums[i] += (
+            np.int32(a[i]) * np.int32(w0)
+            + np.int32(b[i]) * np.int32(w1)
+            + np.int32(c[i]) * np.int32(w2)
+            + np.int32(d[i]) * np.int32(w3)
+        )
 
 
 @njit(nogil=True, cache=True)
-def _divide(sums: Any, total: Any, is_swapped: Any, quotients: Any) -> None:
-    """Write floor((2 · sums + total) / (2 · total)) to `quotients` as the bits of an int32 each.
+def _move(sums: Any, total: Any, shift: Any, old: Any, is_swapped: Any, new: Any) -> None:
+    """Write old + floor((2^(shift+1) · sums + total) / (2 · total)) to `new`.
 
     A division of integers is slow and has no vector form. The quotient is at most 2^31, so the
     one in float64 is off by less than 2^-19, and once rounded by one at most: the remainder, which
     is exact, tells.
     """
     inverse = 1.0 / total
+    held = np.int64(127) * total
     for i in range(sums.size):
-        quotient = np.int32(np.rint(np.float64(sums[i]) * inverse))
-        doubled = 2 * (sums[i] - np.int64(quotient) * np.int64(np.int32(total)))
-        quotient += np.int32(doubled >= total) - np.int32(doubled < -total)
-        bits = np.uint32(quotient)
-        quotients[i] = _swap(bits) if is_swapped else bits
+        scaled = max(min(np.int64(sums[i]), held), -held) << shift
+        quotient = np.int64(np.rint(np.float64(scaled) * inverse))
+        doubled = 2 * (scaled - quotient * total)
+        quotient += np.int64(doubled >= total) - np.int64(doubled < -total)
+        before = np.int64(np.int32(_swap(old[i]) if is_swapped else old[i]))
+        moved = max(min(before + quotient, np.int64(0x7FFFFFFF)), np.int64(-0x7FFFFFFF))
+        bits = np.uint32(moved)
+        new[i] = _swap(bits) if is_swapped else bits
 
 
 @njit(nogil=True, cache=True)
-def mean_into(places: Any, weights: Any, is_swapped: Any, target: Any, is_swapped_out: Any) -> None:
-    """Write the weighted mean to `target` (docs/protocol.md §7), one strip after the other.
+def move_into(
+    places: Any, weights: Any, shift: Any, before: Any, is_swapped: Any, target: Any
+) -> None:
+    """Write the moved model to `target` (docs/protocol.md §7), one strip after the other.
 
-    `places` is int64, the address of each update's values; `weights` int64, each positive, their
-    sum below 2^31; `target` is uint32, the bits of an int32 each. Swapped is big-endian.
+    `places` is int64, the address of each update's int8 values; `weights` int64, each positive,
+    their sum below 2^24; `before` the address of the model's int32 values; `target` is uint32, the
+    bits of an int32 each. Swapped, for both, is big-endian.
     """
-    count = len(places)
-    total = weights.sum()
-    held = np.empty(min(_STRIP, target.size), np.int64)
+    count, total = len(places), weights.sum()
+    held = np.empty(min(_STRIP, target.size), np.int32)
     for start in range(0, target.size, _STRIP):
         sums = held[: min(_STRIP, target.size - start)]
         sums[:] = 0
-        at, size = 4 * start, (sums.size,)
+        size = (sums.size,)
         fours = count - count % 4
         for i in range(0, fours, 4):
             _add_four(
-                carray(_pointer(places[i] + at), size),
-                carray(_pointer(places[i + 1] + at), size),
-                carray(_pointer(places[i + 2] + at), size),
-                carray(_pointer(places[i + 3] + at), size),
+                carray(_steps(places[i] + start), size),
+                carray(_steps(places[i + 1] + start), size),
+                carray(_steps(places[i + 2] + start), size),
+                carray(_steps(places[i + 3] + start), size),
                 weights[i : i + 4],
-                is_swapped,
                 sums,
             )
         for i in range(fours, count):
-            _add_one(carray(_pointer(places[i] + at), size), weights[i], is_swapped, sums)
-        _divide(sums, total, is_swapped_out, target[start : start + sums.size])
+            _add_one(carray(_steps(places[i] + start), size), weights[i], sums)
+        old = carray(_words(before + 4 * start), size)
+        _move(sums, total, shift, old, is_swapped, target[start : start + sums.size])
 
 
 @njit(nogil=True, cache=True)
-def squares(new_place: Any, old_place: Any, count: Any, is_swapped: Any) -> Any:
-    """Return high and low of Σ (new - old)² = high · 2^32 + low, exactly, of less than 2^32 values.
-
-    The places are the addresses of `count` int32 each. A difference is below 2^32, its square
-    below 2^64.
-    """
-    new, old = carray(_pointer(new_place), (count,)), carray(_pointer(old_place), (count,))
-    high, low = np.uint64(0), np.uint64(0)
+def squares(place: Any, count: Any) -> Any:
+    """Return Σ value² of the `count` int8 values at address `place`."""
+    values = carray(_steps(place), (count,))
+    total = np.int64(0)
     for i in range(count):
-        a, b = (_swap(new[i]), _swap(old[i])) if is_swapped else (new[i], old[i])
-        distance = np.uint64(abs(np.int64(np.int32(a)) - np.int64(np.int32(b))))
-        square = distance * distance
-        high += square >> np.uint64(32)
-        low += square & np.uint64(0xFFFFFFFF)
-    return high, low
+        total += np.int32(values[i]) * np.int32(values[i])
+    return total
 
 
 _ROWS: Final = types.uint32[:, ::1]
 _PLACES: Final = types.int64[::1]
 # `advance` is among the first, as it is what tells whether hashing in lanes is worth compiling.
 _SIGNATURES: Final = (
-    (mean_into, (_PLACES, _PLACES, types.boolean, types.uint32[::1], types.boolean)),
-    (squares, (types.int64, types.int64, types.int64, types.boolean)),
+    (
+        move_into,
+        (_PLACES, _PLACES, types.int64, types.int64, types.boolean, types.uint32[::1]),
+    ),
+    (squares, (types.int64, types.int64)),
     (advance, (_ROWS, _PLACES, types.int64)),
 )
 _SIGNATURES_OF_HASHING: Final = (

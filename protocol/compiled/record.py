@@ -21,8 +21,8 @@ class Measured:
 
     fingerprint: list[str]
     """`fingerprint()` at the time."""
-    mean_speedup: float
-    """The rate of the compiled mean over that of numpy; the loops are used where it is above 1."""
+    move_speedup: float
+    """The compiled average's rate over that of numpy; the loops are used where it is above 1."""
     break_even_lanes: float
     """How many messages, one by one in hashlib, take as long as all sixteen lanes side by side."""
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from protocol.average import mean_plain
+from protocol.average import move_plain
 
 # A quarter of a megabyte takes a millisecond or less: long for a clock, and inside the L2 cache, so
 # that the loops are compared and not the memory.
@@ -26,7 +26,7 @@ _TRIES: Final = 5
 
 
 def measure(kernels: ModuleType) -> tuple[float, float]:
-    """Return the mean's speedup over numpy, and how many lanes are as fast as hashlib."""
+    """Return the average's speedup over numpy, and how many lanes are as fast as hashlib."""
     # 1. Hashing: sixteen lanes side by side against one message by hashlib.
     data = np.zeros(_SAMPLE_BYTES, np.uint8)
     chains, places = kernels.START.copy(), np.empty(kernels.LANES, np.int64)
@@ -36,16 +36,19 @@ def measure(kernels: ModuleType) -> tuple[float, float]:
         kernels.advance(chains, places, _SAMPLE_BYTES // kernels.BLOCK_BYTES)
 
     lanes = _seconds(all_lanes) / _seconds(lambda: hashlib.sha256(data.data))
-    # 2. The mean of a few updates as they lie in layer files, big-endian.
-    updates = list(np.arange(_UPDATES * _SAMPLE_BYTES // 4).astype(">i4").reshape(_UPDATES, -1))
-    weights = list(range(1, _UPDATES + 1))
-    target = np.empty(_SAMPLE_BYTES // 4, np.int32)
+    # 2. The average of a few updates over a model as it lies in layer files, big-endian.
+    size = _SAMPLE_BYTES // _UPDATES
+    updates = list((np.arange(_SAMPLE_BYTES) % 255 - 127).astype(np.int8).reshape(_UPDATES, size))
+    before, target = np.arange(size).astype(">i4"), np.empty(size, ">i4")
+    weights, shift = list(range(1, _UPDATES + 1)), 11
     sources = np.array([update.ctypes.data for update in updates], np.int64)
     factors = np.array(weights, np.int64)
     compiled_s = _seconds(
-        lambda: kernels.mean_into(sources, factors, True, target.view(np.uint32), False)
+        lambda: kernels.move_into(
+            sources, factors, shift, before.ctypes.data, True, target.view(np.uint32)
+        )
     )
-    plain_s = _seconds(lambda: mean_plain(target, updates, weights))
+    plain_s = _seconds(lambda: move_plain(target, before, updates, weights, shift))
     return plain_s / compiled_s, lanes
 
 
@@ -83,7 +86,7 @@ def main() -> int:
     hashing = f"SHA-256 in lanes is faster from {lanes:.1f} messages on"
     print(
         f"compiled loops: ready after {time.monotonic() - start:.1f} s;"
-        f" the mean runs at {speedup:.1f} times numpy's rate;"
+        f" the average runs at {speedup:.1f} times numpy's rate;"
         f" {hashing if is_hashing_faster else 'SHA-256 is left to hashlib, which is faster here'}"
     )
     return 0
