@@ -36,7 +36,7 @@ TESTS_ON_NEWEST := tests/protocol tests/storage tests/ethereum tests/chain tests
 FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
-.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts lint \
+.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts test-mutants lint \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-overhead bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
@@ -112,6 +112,11 @@ test-contracts: setup
 	cd contracts && $(FORGE) fmt --check && FOUNDRY_PROFILE=deep $(FORGE) test
 	cd contracts && $(FORGE) coverage --no-match-contract GasTest \
 	  | ../$(BIN)/python ../scripts/check_coverage.py
+
+# Each guard of the contract taken out in turn: a test must fail. FILES names source files to try alone;
+# several such runs at once share the work.
+test-mutants: setup
+	$(BIN)/python -m scripts.mutants $(FILES) $(if $(AGAIN),--again)
 
 # Style, types, compiled contracts as committed, and Slither's detectors.
 lint: setup .slither/.ready

@@ -1,6 +1,6 @@
 """Where a federation's tokens are, computed from its events alone (docs/protocol.md §9).
 
-in = credited + escrowed + staked + bonded + deposited + withdrawn
+in = credited + escrowed + staked + bonded + deposited + withdrawn + burned
 """
 
 from collections import Counter
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from chain.events import (
     AggregatorSlashed,
-    AvailabilityChallenged,
     Bonded,
     DepositReturned,
     FederationEvent,
@@ -16,6 +15,7 @@ from chain.events import (
     Funded,
     Joined,
     LeafPosted,
+    LeafRequested,
     Paid,
     Penalized,
     ProposalRefuted,
@@ -38,12 +38,14 @@ class Accounts:
     bonded: int = 0
     deposited: int = 0
     withdrawn: int = 0
+    burned: int = 0
     credited: Counter[Address] = field(default_factory=Counter)
 
     @property
     def held(self) -> int:
         """What the contract should hold."""
-        locked = self.staked + self.bonded + self.deposited
+        # What is burned stays in the contract, out of everybody's reach.
+        locked = self.staked + self.bonded + self.deposited + self.burned
         return self.escrowed + locked + self.credited.total()
 
     def book(self, event: FederationEvent) -> None:  # noqa: C901 - one case per event
@@ -66,20 +68,20 @@ class Accounts:
                 self.escrowed -= event.amount
                 self.credited[event.participant] += event.amount
             case Finalized():
-                # The fee alone: `paid` includes the shares, which have Paid events of their own.
+                # The fee alone: `paid` includes the updates, which have Paid events of their own.
                 self.escrowed -= event.fee
                 self.credited[event.aggregator] += event.fee
             case Penalized():
                 self.staked -= event.amount
-                self.escrowed += event.amount
+                self.burned += event.amount
             case AggregatorSlashed():
                 self.bonded -= event.amount
-                self.escrowed += event.amount
+                self.burned += event.amount
             case ProposalRefuted():
-                # From the escrow: AggregatorSlashed has moved the whole bond there just before.
-                self.escrowed -= event.reward
+                # AggregatorSlashed has booked the whole bond as burned just before.
+                self.burned -= event.reward
                 self.credited[event.challenger] += event.reward
-            case AvailabilityChallenged():
+            case LeafRequested():
                 # Its event has no amount: every request takes the deposit of the terms.
                 self.received += self.deposit
                 self.deposited += self.deposit

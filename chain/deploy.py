@@ -1,17 +1,13 @@
-"""Deployment of contracts: a development token and a federation."""
-
-from collections.abc import Sequence
+"""Deployment of contracts: a development token, and a factory with all that its federations run."""
 
 from eth_utils.address import to_checksum_address
-from web3 import Web3
 
-from chain.federation import Federation
-from chain.records import Terms
+from chain.authentic import FACTORY, IMPLEMENTATION
+from chain.factory import Factory
 from chain.token import Erc20
 from contracts.compiler import load_artifact
-from ethereum.rpc import plain_errors
-from ethereum.transactions import Receipt, Sender
-from protocol.errors import Misconfigured, Unavailable
+from ethereum.transactions import Sender
+from protocol.errors import Unavailable
 from protocol.types import Address, TokenUnits
 
 
@@ -20,44 +16,28 @@ def deploy_token(sender: Sender, supply: TokenUnits) -> Erc20:
 
     Raises as `Sender.send` does.
     """
-    address, _ = _deploy(sender, "DevToken", supply)
-    return Erc20(sender.w3, address, sender)
+    return Erc20(sender.w3, _deploy(sender, "DevToken", {}, supply), sender)
 
 
-def deploy_federation(sender: Sender, terms: Terms, aggregators: Sequence[Address]) -> Federation:
-    """Return a new federation with its `deployment_block`; the sender is its sponsor.
+def deploy_factory(sender: Sender) -> Factory:
+    """Deploy the libraries, the implementation and a factory; return the factory.
 
-    The first of `aggregators` is active, the others are standbys in this order. Raises Reverted,
-    without sending, with the name of a term that is out of range; else as `Sender.send` does.
+    Raises as `Sender.send` does.
     """
-    address, receipt = _deploy(sender, "Federation", terms.to_abi(), list(aggregators))
-    return Federation(sender.w3, address, sender, deployment_block=receipt.block_number)
+    implementation = _deploy(sender, IMPLEMENTATION, {})
+    return Factory(sender.w3, _deploy(sender, FACTORY, {}, implementation), sender)
 
 
-def find_deployment_block(w3: Web3, address: Address) -> int:
-    """Return the block that deployed the contract at `address`, or an earlier one.
-
-    Reads the code at some twenty blocks. Where the node has forgotten old states the answer is 0,
-    which only costs time when events are read.
-    """
-    account = to_checksum_address(address)
-    try:
-        with plain_errors():
-            first, last = 0, int(w3.eth.block_number)
-            while first < last:
-                middle = (first + last) // 2
-                if w3.eth.get_code(account, middle):
-                    last = middle
-                else:
-                    first = middle + 1
-    except (Misconfigured, Unavailable):
-        return 0
-    return last
-
-
-def _deploy(sender: Sender, artifact: str, *values: object) -> tuple[Address, Receipt]:
-    compiled = load_artifact(artifact)
-    contract = sender.w3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
+def _deploy(sender: Sender, name: str, libraries: dict[str, Address], *values: object) -> Address:
+    """Deploy an artifact and the libraries that it needs, each once; return its address."""
+    artifact = load_artifact(name)
+    code = bytearray.fromhex(artifact["bytecode"].removeprefix("0x"))
+    for library, places in artifact["linkReferences"].items():
+        if library not in libraries:
+            libraries[library] = _deploy(sender, library, libraries)
+        for place in places:
+            code[place : place + 20] = bytes.fromhex(libraries[library][2:])
+    contract = sender.w3.eth.contract(abi=artifact["abi"], bytecode=bytes(code))
     # Not through web3's transact(): gas, fees and nonce are the Sender's.
     data = contract.constructor(*values).data_in_transaction
     receipt = sender.send(None, bytes.fromhex(str(data).removeprefix("0x")))
@@ -65,4 +45,4 @@ def _deploy(sender: Sender, artifact: str, *values: object) -> tuple[Address, Re
         raise Unavailable(
             "the Ethereum RPC's receipt of the deployment names no contract", service="chain"
         )
-    return Address(to_checksum_address(receipt.contract_address)), receipt
+    return Address(to_checksum_address(receipt.contract_address))

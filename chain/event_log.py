@@ -14,10 +14,10 @@ from web3 import Web3
 from chain.events import FederationEvent, read_events
 from chain.history import History, RoundHistory
 from chain.records import Round
-from contracts.enums import Outcome
+from contracts.enums import Stage
 from ethereum.rpc import plain_errors
 from protocol.errors import Unavailable
-from protocol.types import Address, RoundId, TokenUnits
+from protocol.types import Address, RoundId, TokenUnits, UnixTime
 
 # After a deeper reorganisation, events are read again from the deployment on. Ethereum finalizes
 # after two epochs of 32 blocks.
@@ -34,6 +34,12 @@ class Counts(Protocol):
     """The contract's own counts at a block."""
 
     deployment_block: int
+
+    def created_at(self) -> UnixTime:
+        """Return the time of the founding."""
+
+    def active_count(self, block: int | None = None) -> int:
+        """Return how many participants may commit."""
 
     def round_count(self, block: int | None = None) -> RoundId:
         """Return the newest round's number."""
@@ -171,10 +177,11 @@ def check_complete(
     Compares the rounds that are not in `complete` with the contract's counts. Raises Unavailable
     when the node no longer has the state of `block`.
     """
-    if history.created is None:
+    active, found = counts.active_count(block), len(history.active)
+    if active != found:
         raise MissingLogs(
-            f"the node does not have all logs of block {block}: none says that the federation was"
-            " created"
+            f"the node does not have all logs of block {block}: they show {found} active"
+            f" participants, the contract counts {active}"
         )
     newest = counts.round_count(block)
     if history.rounds and max(history.rounds) > newest:
@@ -189,9 +196,12 @@ def check_complete(
 
 
 def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
-    standing = bool(counted.challenge_deadline)  # the contract clears it when one is refuted
+    # A refuted proposal no longer stands: the stage is OPEN again, or the round abandoned.
+    standing = counted.stage in (Stage.PROPOSED, Stage.FINALIZED)
     compared = {
-        "openings": (int(told.opened_by is not None), int(bool(counted.commit_deadline))),
+        "openings": (int(told.opened_by is not None), int(bool(counted.opened_block))),
+        "members": (len(told.members), counted.active),
+        "seeds": (int(told.seeded is not None), int(counted.is_seeded)),
         "commitments": (len(told.committed), counted.committed),
         "reveals": (len(told.revealed), counted.revealed),
         "proposals": (len(told.proposals), counted.proposals),
@@ -199,11 +209,11 @@ def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
         "open leaf requests": (len(told.standing_requests), counted.open_requests),
         "settlements": (
             int(told.finalized is not None),
-            int(counted.outcome is Outcome.FINALIZED),
+            int(counted.stage is Stage.FINALIZED),
         ),
         "abandonments": (
             int(told.abandoned is not None),
-            int(counted.outcome is Outcome.ABANDONED),
+            int(counted.stage is Stage.ABANDONED),
         ),
     }
     for what, (found, expected) in compared.items():

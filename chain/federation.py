@@ -2,14 +2,14 @@
 
     federation = Federation(connect(rpc_url, chain_id=31337), address, wallet)
     opened = federation.open_round()
-    federation.status(opened.round_id)      # Status.COMMIT
+    federation.status(opened.round_id)      # Status.SEED
 
 Reads are of the latest mined block. `now` returns a client whose reads, counts and logs are all of
 one block; single reads take `block`. Only the time of the next block is read at "pending", since a
 transaction in the pool may still be replaced (docs/decisions/0012-decisions-on-mined-blocks.md).
 Writes wait for the receipt and raise `contracts.reverts.Reverted` with the contract's error, sent
-or not. contracts/src/Federation.sol documents what each call does and requires, docs/protocol.md
-the digests.
+or not. contracts/src/federation/IFederation.sol documents what each call does and requires,
+docs/protocol.md the digests.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,30 +19,32 @@ from pathlib import Path
 
 from web3 import Web3
 
+from chain.authentic import Founding, check_federation, find_founding
 from chain.contract import ContractClient
 from chain.event_log import EventLog
 from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
 from chain.history import History
+from chain.invitation import Invitation
 from chain.location import FederationLocation
 from chain.records import (
-    AvailabilityRequest,
     Leaf,
+    LeafAnswer,
+    LeafRequest,
     Model,
-    OpenedUpdate,
+    OpenedLeaf,
+    Opening,
     Participant,
     Round,
     Submission,
     Terms,
 )
 from chain.token import Erc20
-from contracts.compiler import load_artifact
 from contracts.enums import AggregatorState, Status
 from contracts.reverts import Reverted, known_errors
 from ethereum.rpc import connect, plain_errors
 from ethereum.transactions import Receipt, Sender, SendingLimits
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, WrongBytes
-from protocol.reveal import Reveal
 from protocol.tree import is_proof_valid
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.verdict import Verdict
@@ -50,7 +52,7 @@ from protocol.verdict import Verdict
 
 @dataclass(frozen=True)
 class OpenedRound:
-    """A round that was just opened; `event` has its seed and deadlines."""
+    """A round that was just opened; its seed is still to be fixed."""
 
     round_id: RoundId
     event: RoundOpened
@@ -60,7 +62,8 @@ class OpenedRound:
 class Federation(ContractClient):
     """The federation at `address`; read-only without a wallet.
 
-    Raises Misconfigured when there is no contract at the address, or not this version's federation.
+    Raises Misconfigured when there is no contract at the address, or one that only looks like a
+    federation of this version (chain/authentic.py).
     """
 
     def __init__(
@@ -74,11 +77,12 @@ class Federation(ContractClient):
         sender = Sender(w3, wallet) if isinstance(wallet, Wallet) else wallet
         super().__init__(w3, parse_address(address), "Federation", sender)
         self.deployment_block = deployment_block
-        _check_code(w3, self.address)
-        self._terms = Terms(*self._read("terms"))
+        check_federation(w3, self.address)
+        self._terms = Terms.from_abi(self._read("terms"))
+        money = self._terms.money
         # Shared by all clients that `now` returns, so that each only reads new blocks.
-        self.event_log = EventLog(w3, self.address, self._terms.availability_deposit)
-        self.token = Erc20(w3, self._terms.token, sender)
+        self.event_log = EventLog(w3, self.address, money.availability_deposit)
+        self.token = Erc20(w3, money.token, sender)
 
     def now(self) -> "Federation":
         """Return this client pinned to the newest mined block.
@@ -115,15 +119,23 @@ class Federation(ContractClient):
         now = self.pinned()
         return now.event_log.up_to(now.head, now)
 
+    def founding(self) -> Founding:
+        """Return where the federation was founded; Misconfigured by no factory of this version."""
+        return find_founding(self.w3, self.address, self.created_at(), self.deployment_block)
+
     # ------------------------------------------------------------------- reads
 
     def terms(self) -> Terms:
-        """Return the terms fixed at deployment, which are read once."""
+        """Return the terms fixed at the founding, which are read once."""
         return self._terms
 
     def sponsor(self) -> Address:
-        """Return who deployed the federation."""
+        """Return who founded the federation."""
         return Address(self._read("sponsor"))
+
+    def created_at(self) -> UnixTime:
+        """Return when the federation was founded."""
+        return UnixTime(self._read("createdAt"))
 
     def round_count(self, block: int | None = None) -> RoundId:
         """Return the number of rounds opened, which is the newest round's number."""
@@ -137,6 +149,14 @@ class Federation(ContractClient):
         """Return how many participants may commit."""
         return int(self._read("activeCount", block=block))
 
+    def bonded_count(self, block: int | None = None) -> int:
+        """Return how many aggregators are bonded."""
+        return int(self._read("bondedCount", block=block))
+
+    def is_closed(self, block: int | None = None) -> bool:
+        """Whether the sponsor closed the federation."""
+        return bool(self._read("isClosed", block=block))
+
     def idle_since(self, block: int | None = None) -> UnixTime:
         """Return when the last round ended or the aggregator changed; valid between rounds."""
         return UnixTime(self._read("idleSince", block=block))
@@ -148,6 +168,10 @@ class Federation(ContractClient):
     def deposits(self, block: int | None = None) -> TokenUnits:
         """Return the deposits of leaf requests that are neither answered nor settled."""
         return TokenUnits(self._read("deposits", block=block))
+
+    def burned(self, block: int | None = None) -> TokenUnits:
+        """Return the token units that penalties took: they stay in the contract for ever."""
+        return TokenUnits(self._read("burned", block=block))
 
     def credit_of(self, account: Address, block: int | None = None) -> TokenUnits:
         """Return what `account` can withdraw, without a stake that is still to be released."""
@@ -184,12 +208,9 @@ class Federation(ContractClient):
         """Return what `participant` submitted to a round."""
         return Submission.from_abi(self._read("getSubmission", round_id, participant, block=block))
 
-    def availability_request(
-        self, root: Digest, index: int, block: int | None = None
-    ) -> AvailabilityRequest:
-        """Return the leaf request for leaf `index` under `root`; all zero when there is none."""
-        values = self._read("availabilityRequest", root, index, block=block)
-        return AvailabilityRequest.from_abi(values)
+    def leaf_request(self, root: Digest, index: int, block: int | None = None) -> LeafRequest:
+        """Return the request for leaf `index` under `root`; all zero when there is none."""
+        return LeafRequest.from_abi(self._read("leafRequest", root, index, block=block))
 
     def get_participant(self, account: Address, block: int | None = None) -> Participant:
         """Return the standing of `account`; all zero when it never joined."""
@@ -204,11 +225,13 @@ class Federation(ContractClient):
             return Status(self._read("status", round_id, block=block))
         # From mined facts, not by asking the contract at "pending": a commitment in the pool would
         # open the reveal phase, and could be replaced once the first reveal is seen there.
-        facts = self.get_round(round_id)
-        return facts.status_at(UnixTime(0) if facts.is_ended else self.next_time())
+        now = self.pinned()
+        facts = now.get_round(round_id)
+        time = UnixTime(0) if facts.is_ended or not facts.is_seeded else self.next_time()
+        return facts.status_at(time, now.head + 1, self._terms.seats)
 
     def is_eligible(self, round_id: RoundId, account: Address, block: int | None = None) -> bool:
-        """Whether the round's seed drew `account`; meaningless for a round not opened."""
+        """Whether the round's seed drew `account`; meaningless before the seed is fixed."""
         return bool(self._read("isEligible", round_id, account, block=block))
 
     def is_over(self, block: int | None = None) -> bool:
@@ -219,7 +242,12 @@ class Federation(ContractClient):
         newest = now.round_count()
         if newest and not now.get_round(newest).is_ended:
             return False
-        return newest >= self._terms.rounds or self.next_time() >= self._terms.closes_at
+        if newest >= self._terms.seats.rounds or now.is_closed():
+            return True
+        # Before the first round the aggregators may still be about to bond.
+        if newest and not now.bonded_count():
+            return True
+        return self.next_time() >= self._terms.windows.closes_at
 
     # ------------------------------------------------------------------- money
 
@@ -231,9 +259,13 @@ class Federation(ContractClient):
         """Once the federation is over, credit the remaining escrow to the sponsor."""
         return self._write("refund")
 
-    def withdraw(self) -> Receipt:
-        """Take the wallet's credit, and its stake once unbonding is over."""
-        return self._write("withdraw")
+    def close(self) -> Receipt:
+        """End the federation, as its sponsor: no further round; the open one runs to its end."""
+        return self._write("close")
+
+    def withdraw(self, to: Address | None = None) -> Receipt:
+        """Take the wallet's credit, and its stake once unbonding is over; pay it to `to`."""
+        return self._write("withdraw") if to is None else self._write("withdrawTo", to)
 
     def approve_exactly(self, amount: TokenUnits) -> Receipt:
         """Let the federation take exactly `amount` of the wallet's tokens, once."""
@@ -241,11 +273,15 @@ class Federation(ContractClient):
 
     # ------------------------------------------------------------ participants
 
-    def join(self) -> Receipt:
-        """Take part from the next round on: top up the stake, approving the difference first."""
+    def join(self, invitation: Invitation | None = None) -> Receipt:
+        """Take part from the next round on: top up the stake, approving the difference first.
+
+        A federation `by_invitation` needs one that the sponsor signed.
+        """
         stake = self.get_participant(self.sender.address).stake
-        missing = TokenUnits(self._terms.participant_stake - stake)
-        return self._write_paying(missing, "join")
+        missing = TokenUnits(self._terms.money.participant_stake - stake)
+        shown = (0, b"") if invitation is None else (invitation.expiry, invitation.signature)
+        return self._write_paying(missing, "join", *shown)
 
     def leave(self) -> Receipt:
         """Stop taking part; the stake is available after `unbonding_seconds`."""
@@ -265,21 +301,40 @@ class Federation(ContractClient):
         """Take the penalty for a commitment that was not revealed in time."""
         return self._write("penalize", round_id, participant)
 
+    def evict(self, participant: Address, rounds: Sequence[RoundId]) -> Receipt:
+        """Free the seat of a participant that missed `rounds` (`History.missed_rounds`).
+
+        Ascending, and exactly `max_missed` of them.
+        """
+        return self._write("evict", participant, list(rounds))
+
+    def announce(self, whereabouts: str) -> Receipt:
+        """Say where the wallet's owner can be reached, in at most 512 bytes."""
+        return self._write("announce", whereabouts)
+
     # -------------------------------------------------------------- aggregator
 
     def bond(self) -> Receipt:
         """Post the wallet's bond, approving it first if necessary."""
-        return self._write_paying(self._terms.aggregator_bond, "bond")
+        return self._write_paying(self._terms.money.aggregator_bond, "bond")
 
     def unbond(self) -> Receipt:
-        """Once the federation is over, credit the wallet its bond."""
+        """Credit the wallet its bond, once the federation is over or between rounds of others."""
         return self._write("unbond")
 
     def open_round(self) -> OpenedRound:
-        """Open the next round and return its number, seed and deadlines."""
+        """Open the next round and return its number; `fix_seed` is due from the next block on."""
         receipt = self._write("openRound")
         event = next(each for each in self.events_in(receipt) if isinstance(each, RoundOpened))
         return OpenedRound(event.round, event, receipt)
+
+    def fix_seed(self, round_id: RoundId) -> Receipt:
+        """Draw the participants to be asked, in one of the 256 blocks after the opening.
+
+        Reverted with SeedTooEarly, without sending, before the next block, and with WrongStatus
+        when somebody else was faster.
+        """
+        return self._write("fixSeed", round_id)
 
     def propose(
         self, round_id: RoundId, root: Digest, manifest: Digest, verdicts: Sequence[Verdict]
@@ -292,7 +347,7 @@ class Federation(ContractClient):
         return self._write("finalize", round_id, _rows(verdicts))
 
     def abandon(self, round_id: RoundId) -> Receipt:
-        """End a round that has no update, or whose aggregator is late with no standby left."""
+        """End a round without seed or update, or whose aggregator is late with no standby left."""
         return self._write("abandon", round_id)
 
     def replace_aggregator(self) -> Receipt:
@@ -306,68 +361,103 @@ class Federation(ContractClient):
         round_id: RoundId,
         leaf: int,
         verdicts: Sequence[Verdict],
-        updates: Sequence[OpenedUpdate],
+        updates: Sequence[OpenedLeaf],
+        before: Leaf,
         model: Leaf,
     ) -> Receipt:
-        """Prove that one leaf of the proposed model is not the mean; the verdicts as proposed.
+        """Prove that one leaf of the proposed model is not docs/protocol.md §7's.
 
-        `updates` are the accepted ones in the order of the verdicts. Reverted with LeafIsRight,
-        without sending, when the leaf is right.
+        The verdicts are as proposed, `updates` those in the average, in the order of the verdicts,
+        `before` is of the current model. Reverted with LeafIsRight, without sending, when the leaf
+        is right.
         """
-        return self._write(
-            "challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model)
-        )
+        values = _average_dispute(round_id, leaf, verdicts, updates, before, model)
+        return self._write("challengeAverage", *values)
 
     def try_challenge_average(
         self,
         round_id: RoundId,
         leaf: int,
         verdicts: Sequence[Verdict],
-        updates: Sequence[OpenedUpdate],
+        updates: Sequence[OpenedLeaf],
+        before: Leaf,
         model: Leaf,
     ) -> None:
         """Raise the Reverted that `challenge_average` would raise now; nothing is sent."""
-        self._read("challengeAverage", *_challenge(round_id, leaf, verdicts, updates, model))
+        values = _average_dispute(round_id, leaf, verdicts, updates, before, model)
+        self._read("challengeAverage", *values)
+
+    def challenge_move(self, round_id: RoundId, leaf: int, before: Leaf, model: Leaf) -> Receipt:
+        """Prove that a value of one leaf moved further than any average can move it.
+
+        Reverted with MoveIsBounded, without sending, when none did.
+        """
+        return self._write("challengeMove", round_id, leaf, before.to_abi(), model.to_abi())
 
     def challenge_verdict(
-        self, round_id: RoundId, index: int, verdicts: Sequence[Verdict], reveal: Reveal
+        self, round_id: RoundId, index: int, verdicts: Sequence[Verdict], opening: Opening
     ) -> Receipt:
-        """Prove that verdict `index` has a weight or score that breaks the rules."""
-        values = (reveal.root, reveal.manifest, reveal.examples)
-        return self._write("challengeVerdict", round_id, index, _rows(verdicts), *values)
+        """Prove that verdict `index` has a wrong weight, or is wrong about the zero update."""
+        return self._write("challengeVerdict", round_id, index, _rows(verdicts), opening.to_abi())
+
+    def challenge_duplicate(
+        self,
+        round_id: RoundId,
+        index: int,
+        earlier: int,
+        verdicts: Sequence[Verdict],
+        opening: Opening,
+        earlier_opening: Opening,
+    ) -> Receipt:
+        """Prove that verdict `index` lets a copy pass of what verdict `earlier` is about."""
+        opened = opening.to_abi(), earlier_opening.to_abi()
+        return self._write("challengeDuplicate", round_id, index, earlier, _rows(verdicts), *opened)
+
+    def challenge_original(
+        self,
+        round_id: RoundId,
+        index: int,
+        verdicts: Sequence[Verdict],
+        openings: Sequence[Opening],
+    ) -> Receipt:
+        """Prove that verdict `index` calls an original a copy; `openings` of all, in order."""
+        opened = [each.to_abi() for each in openings]
+        return self._write("challengeOriginal", round_id, index, _rows(verdicts), opened)
 
     # ------------------------------------------------------------ availability
 
-    def challenge_model_availability(self, round_id: RoundId, leaf: int) -> Receipt:
+    def request_model_leaf(self, round_id: RoundId, leaf: int) -> Receipt:
         """Request a leaf of the proposed model; pays the deposit, approving it first.
 
-        Whoever posts the leaf gets the deposit. If nobody does, `settle_availability` returns it
+        Whoever posts the leaf gets the deposit. If nobody does, `settle_request` returns it
         together with half of the aggregator's bond.
         """
-        deposit = self._terms.availability_deposit
-        return self._write_paying(deposit, "challengeModelAvailability", round_id, leaf)
+        deposit = self._terms.money.availability_deposit
+        return self._write_paying(deposit, "requestModelLeaf", round_id, leaf)
 
-    def challenge_update_availability(
+    def request_update_leaf(
         self,
         round_id: RoundId,
         leaf: int,
         index: int,
         verdicts: Sequence[Verdict],
-        reveal: Reveal,
+        opening: Opening,
     ) -> Receipt:
         """Request a leaf of the update that verdict `index` accepts; verdicts as proposed."""
-        deposit = self._terms.availability_deposit
-        values = (round_id, leaf, index, _rows(verdicts))
-        revealed = (reveal.root, reveal.manifest, reveal.examples)
-        return self._write_paying(deposit, "challengeUpdateAvailability", *values, *revealed)
+        deposit = self._terms.money.availability_deposit
+        values = round_id, leaf, index, _rows(verdicts), opening.to_abi()
+        return self._write_paying(deposit, "requestUpdateLeaf", *values)
 
-    def post_leaf(self, root: Digest, index: int, leaf: Leaf) -> Receipt:
-        """Post a requested leaf, for which the wallet is credited the deposit."""
-        return self._write("postLeaf", root, index, leaf.to_abi())
+    def post_leaves(self, answers: Sequence[LeafAnswer]) -> Receipt:
+        """Post requested leaves, for each of which the wallet is credited the deposit.
 
-    def settle_availability(self, root: Digest, index: int) -> Receipt:
+        Those that somebody else has posted meanwhile are passed over.
+        """
+        return self._write("postLeaves", [each.to_abi() for each in answers])
+
+    def settle_request(self, root: Digest, index: int) -> Receipt:
         """Settle a leaf request that is overdue, or whose proposal no longer stands."""
-        return self._write("settleAvailability", root, index)
+        return self._write("settleRequest", root, index)
 
     def posted_leaf(self, event: LeafPosted) -> Leaf:
         """Return the leaf that was posted; raises WrongBytes when it is not one of its root."""
@@ -432,46 +522,30 @@ def connect_federation(
     journal: Path | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Federation:
-    """Return the federation at `location`, after checking that the RPC serves its chain.
+    """Return the federation at `location`, after checking chain, code and founding.
 
-    `limits`, `journal` and `report` are the sender's, see ethereum/transactions.py.
+    `limits`, `journal` and `report` are the sender's, see ethereum/transactions.py. Raises
+    Misconfigured when the RPC serves another chain, or the contract only looks like a federation.
     """
     w3 = connect(location.rpc_url, chain_id=location.chain_id)
     sender = None if wallet is None else Sender(w3, wallet, limits, journal, report)
-    return Federation(w3, location.address, sender, deployment_block=location.deployment_block)
+    block = location.deployment_block
+    federation = Federation(w3, location.address, sender, deployment_block=block)
+    federation.deployment_block = federation.founding().block
+    return federation
 
 
-def _challenge(
+def _average_dispute(
     round_id: RoundId,
     leaf: int,
     verdicts: Sequence[Verdict],
-    updates: Sequence[OpenedUpdate],
+    updates: Sequence[OpenedLeaf],
+    before: Leaf,
     model: Leaf,
 ) -> tuple[object, ...]:
-    opened = [
-        (u.reveal.root, u.reveal.manifest, u.reveal.examples, u.leaf.to_abi()) for u in updates
-    ]
-    return round_id, leaf, _rows(verdicts), opened, model.to_abi()
+    opened = [each.to_abi() for each in updates]
+    return round_id, leaf, _rows(verdicts), opened, before.to_abi(), model.to_abi()
 
 
-def _rows(verdicts: Sequence[Verdict]) -> list[tuple[Address, int, int, int]]:
-    return [(each.participant, each.weight, each.score, each.reason) for each in verdicts]
-
-
-def _check_code(w3: Web3, address: Address) -> None:
-    """Raise Misconfigured unless the code at `address` is this version's federation."""
-    # A look-alike with the same interface could keep the stakes.
-    with plain_errors():
-        code = bytearray(w3.eth.get_code(w3.to_checksum_address(address)))
-    if not code:
-        raise Misconfigured(
-            f"there is no contract at {address}: check the address and which chain the RPC serves"
-        )
-    artifact = load_artifact("Federation")
-    expected = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
-    if len(code) == len(expected):
-        for reference in artifact["immutableReferences"]:  # filled in at deployment
-            start, length = reference["start"], reference["length"]
-            code[start : start + length] = bytes(length)
-    if bytes(code) != expected:
-        raise Misconfigured(f"the contract at {address} is not a federation of this version")
+def _rows(verdicts: Sequence[Verdict]) -> list[tuple[Address, bytes, int, int, int]]:
+    return [(v.participant, v.revealed, v.weight, v.score, v.reason) for v in verdicts]

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from chain.accounts import Accounts
 from chain.events import (
     Abandoned,
-    AvailabilityChallenged,
+    Announced,
     Committed,
-    Created,
     DepositReturned,
+    Evicted,
     FederationEvent,
     Finalized,
     Joined,
     LeafPosted,
+    LeafRequested,
     Left,
     Paid,
     Penalized,
@@ -30,39 +31,45 @@ from chain.events import (
     Revealed,
     RoundEvent,
     RoundOpened,
+    SeedFixed,
     StakeReleased,
     Withdrawn,
 )
-from chain.records import Model, Terms
+from chain.records import Model, Seats, Terms
+from protocol.commitment import is_eligible
 from protocol.errors import Unavailable
 from protocol.reveal import Reveal
 from protocol.types import Address, Digest, RoundId, TokenUnits
 from protocol.verdict import Verdict
 
-LeafRequests = dict[tuple[Digest, int], AvailabilityChallenged]
+LeafRequests = dict[tuple[Digest, int], LeafRequested]
 """Leaf requests by root and number of the leaf (docs/protocol.md §11)."""
+
+Membership = Joined | Left | Evicted | Penalized | StakeReleased
+"""The events about a seat."""
 
 
 @dataclass
 class RoundHistory:
     """One round. Lists are in chain order, so `committed` is in the order of commitment.
 
-    `members` were active when the round was opened and could have been drawn. `proposed` is the
-    newest proposal unless it was refuted; `requested` are the leaf requests about it, answered or
-    not. `open_requests` are the round's leaf requests that were neither answered nor settled; some
-    may be about a proposal that was refuted.
+    `members` were active when the round was opened and had joined in an earlier block: they could
+    be drawn. `proposed` is the newest proposal unless it was refuted; `requested` are the leaf
+    requests about it, answered or not. `open_requests` are the round's leaf requests that were
+    neither answered nor settled; some may be about a proposal that was refuted.
     """
 
     round_id: RoundId
     members: frozenset[Address] = frozenset()
     opened_by: RoundOpened | None = None
+    seeded: SeedFixed | None = None
     committed: list[Committed] = field(default_factory=list)
     revealed: list[Revealed] = field(default_factory=list)
     penalized: list[Penalized] = field(default_factory=list)
     proposals: list[Proposed] = field(default_factory=list)
     proposed: Proposed | None = None
     refuted: list[ProposalRefuted] = field(default_factory=list)
-    requested: list[AvailabilityChallenged] = field(default_factory=list)
+    requested: list[LeafRequested] = field(default_factory=list)
     open_requests: LeafRequests = field(default_factory=dict)
     paid: list[Paid] = field(default_factory=list)
     finalized: Finalized | None = None
@@ -78,6 +85,27 @@ class RoundHistory:
                 service="chain",
             )
         return self.opened_by
+
+    @property
+    def seed(self) -> Digest:
+        """The seed; Unavailable when it was not fixed, or the node has no log of that."""
+        if self.seeded is None:
+            raise Unavailable(f"the seed of round {self.round_id} is not fixed", service="chain")
+        return self.seeded.seed
+
+    def asks(self, participant: Address, seats: Seats) -> bool:
+        """Whether the round asks a participant: it is a member, and the seed drew it."""
+        if self.seeded is None or participant not in self.members:
+            return False
+        active, target = self.opened.active, seats.round_target
+        return is_eligible(self.seeded.seed, participant, active, target)
+
+    def missed_by(self, participant: Address, seats: Seats) -> bool:
+        """Whether a round that has ended asked a participant, had room, and got no commitment."""
+        # A round whose commit phase ended early for want of nothing is full by definition.
+        is_full = len(self.committed) >= seats.round_seats
+        has_committed = any(event.participant == participant for event in self.committed)
+        return not is_full and not has_committed and self.asks(participant, seats)
 
     @property
     def ended(self) -> bool:
@@ -123,6 +151,8 @@ class RoundHistory:
         match event:
             case RoundOpened():
                 self.opened_by = event
+            case SeedFixed():
+                self.seeded = event
             case Committed():
                 self.committed.append(event)
             case Revealed():
@@ -136,7 +166,7 @@ class RoundHistory:
                 self.refuted.append(event)
                 # Its leaf requests are void, but stay open until their deposits are returned.
                 self.proposed, self.requested = None, []
-            case AvailabilityChallenged():
+            case LeafRequested():
                 self.requested.append(event)
                 self.open_requests[event.root, event.leaf] = event
             case LeafPosted() | DepositReturned():
@@ -153,18 +183,19 @@ class RoundHistory:
 class History:
     """A federation's history up to a block.
 
-    `created` is None when the logs do not go back to the deployment. `memberships` has the last
-    Joined, Penalized or StakeReleased event of everybody who ever joined.
+    `memberships` has the last event about the seat of everybody who ever joined, `announced` the
+    last announcement of everybody who made one. `active` has the block in which each active
+    participant joined.
     """
 
-    created: Created | None = None
     rounds: dict[RoundId, RoundHistory] = field(default_factory=dict)
-    memberships: dict[Address, Joined | Penalized | StakeReleased] = field(default_factory=dict)
+    memberships: dict[Address, Membership] = field(default_factory=dict)
+    active: dict[Address, int] = field(default_factory=dict)
+    announced: dict[Address, Announced] = field(default_factory=dict)
     posted_leaves: list[LeafPosted] = field(default_factory=list)
     withdrawals: list[Withdrawn] = field(default_factory=list)
     accounts: Accounts = field(default_factory=Accounts)
     events: list[FederationEvent] = field(default_factory=list)
-    _active: set[Address] = field(default_factory=set)
 
     @classmethod
     def fold(cls, events: Iterable[FederationEvent], deposit: TokenUnits) -> "History":
@@ -179,37 +210,50 @@ class History:
         self.events.append(event)
         self.accounts.book(event)
         match event:
-            case Created():
-                self.created = event
             case Joined():
-                self._active.add(event.participant)
+                self.active[event.participant] = event.block_number
                 self.memberships[event.participant] = event
-            case Left():
-                self._active.discard(event.participant)
+            case Left() | Evicted():
+                self.active.pop(event.participant, None)
+                self.memberships[event.participant] = event
             case Penalized():
                 self.memberships[event.participant] = event
                 if event.amount:  # the contract deactivates only whom it took something from
-                    self._active.discard(event.participant)
+                    self.active.pop(event.participant, None)
             case StakeReleased():
                 self.memberships[event.participant] = event
+            case Announced():
+                self.announced[event.who] = event
             case LeafPosted():
                 self.posted_leaves.append(event)
             case Withdrawn():
                 self.withdrawals.append(event)
         # Replacing an aggregator between rounds emits an event of round 0.
         if isinstance(event, RoundEvent) and event.round:
-            # Kept from its first event on, RoundOpened: the members are those active by then.
-            self.rounds.setdefault(event.round, self.round(event.round)).add(event)
+            self.rounds.setdefault(event.round, self._new_round(event)).add(event)
 
     def round(self, round_id: RoundId) -> RoundHistory:
         """Return a round, without events if there are none of it."""
         # An empty one is not kept: the history is shared, and compared with the contract's rounds.
-        return self.rounds.get(round_id) or RoundHistory(round_id, frozenset(self._active))
+        return self.rounds.get(round_id) or RoundHistory(round_id)
+
+    def missed_rounds(self, participant: Address, seats: Seats) -> list[RoundId]:
+        """Return the ended rounds that an active participant missed since its last commitment."""
+        missed: list[RoundId] = []
+        for told in self.rounds.values():
+            if any(event.participant == participant for event in told.committed):
+                missed = []
+            elif told.ended and told.missed_by(participant, seats):
+                missed.append(told.round_id)
+        joined = self.active.get(participant)
+        if joined is None:
+            return []
+        return [each for each in missed if self.rounds[each].opened.block_number > joined]
 
     def model_before(self, round_id: RoundId, terms: Terms) -> Model:
         """Return the global model that a round starts from."""
         # An abandoned round leaves the model as it was.
-        model = Model(terms.initial_model_root, terms.initial_model_manifest)
+        model = Model(terms.identity.initial_model_root, terms.identity.initial_model_manifest)
         for earlier, told in self.rounds.items():
             if earlier < round_id and told.finalized is not None:
                 model = Model(told.finalized.root, told.finalized.manifest)
@@ -219,3 +263,9 @@ class History:
         """Return the event that ended the newest round that is over, or None."""
         ended = [told.finalized or told.abandoned for told in self.rounds.values()]
         return next((event for event in reversed(ended) if event is not None), None)
+
+    def _new_round(self, first: RoundEvent) -> RoundHistory:
+        """Return a round as its first event finds it."""
+        # By block, not by the order of events: who joined in the opening's block is no member.
+        members = (who for who, block in self.active.items() if block < first.block_number)
+        return RoundHistory(first.round, frozenset(members))

@@ -1,7 +1,8 @@
 """The location of a federation: the small public file that an operator hands to participants."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +15,7 @@ class FederationLocation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: Literal[2] = 2
     chain_id: Annotated[int, Field(ge=1)]
     address: ChecksumAddress
     deployment_block: Annotated[int, Field(ge=0)]
@@ -24,8 +26,22 @@ class FederationLocation(BaseModel):
     def load(cls, path: Path) -> Self:
         """Return the location in the JSON file at `path`; a one-line Misconfigured otherwise."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
+            if _is_of_version_1(content):
+                raise Misconfigured(
+                    f"federation file {path}: of version 1 of the protocol, which has ended:"
+                    " ask the sponsor for the file of a new federation"
+                )
+            return cls.model_validate_json(content)
         except OSError as error:
             raise Misconfigured(f"federation file {path}: {error.strerror}") from error
         except ValidationError as error:
             raise Misconfigured(f"federation file {path}: {first_fault(error)}") from error
+
+
+def _is_of_version_1(content: bytes) -> bool:
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and "address" in fields and "version" not in fields

@@ -30,7 +30,8 @@ def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: in
     # headers and events, since a full node has no state older than about 128 blocks.
     now = federation.pinned()
     facts, deep = now.get_round(round_id), now.head - depth
-    if deep < now.deployment_block:
+    # Without a seed the deadlines are 0, and no phase has begun.
+    if deep < now.deployment_block or not facts.is_seeded:
         return False
     # By the block's own time, not the clock's: a block with an earlier time may still come.
     deadline = facts.commit_deadline if phase is Status.COMMIT else facts.reveal_deadline
@@ -41,7 +42,7 @@ def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: in
     if phase is Status.REVEAL and not has_ended(now, round_id, Status.COMMIT, depth):
         return False
     acted, awaited = (
-        (facts.committed, facts.expected)
+        (facts.committed, facts.expected(now.terms().seats))
         if phase is Status.COMMIT
         else (facts.revealed, facts.committed)
     )

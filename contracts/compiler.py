@@ -37,12 +37,16 @@ CONTRACTS_DIR: Final = Path(__file__).resolve().parent.parent / "contracts"
 _OUTPUTS: Final = (
     "abi",
     "evm.bytecode.object",
+    "evm.bytecode.linkReferences",
     "evm.deployedBytecode.object",
     "evm.deployedBytecode.immutableReferences",
+    "evm.deployedBytecode.linkReferences",
+    "evm.methodIdentifiers",
     "storageLayout",
 )
 _NPM: Final = "run `npm ci --ignore-scripts`"
 _IMPORT: Final = re.compile(r"^import\b[^;]*?\"([^\"]+)\";", re.MULTILINE)
+_PLACEHOLDER: Final = re.compile(r"__\$[0-9a-f]{34}\$__")  # of an address to link, in hex
 
 
 @lru_cache
@@ -60,13 +64,20 @@ def load_artifact(name: str) -> Artifact:
     return artifact
 
 
+def artifact_names() -> list[str]:
+    """Return the names of the committed artifacts, sorted."""
+    return sorted(path.stem for path in (CONTRACTS_DIR / "artifacts").glob("*.json"))
+
+
 def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact]:
-    """Return the artifact of every deployable contract in contracts_dir/src, by name.
+    """Return the artifact of every deployable contract below contracts_dir/src, by name.
 
     The keys of an artifact are `contractName`, `sourceName`, `abi`, `bytecode` and
-    `deployedBytecode` (hex with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero
-    here and filled in at deployment), `storageLayout` (label, slot, offset and type of each state
-    variable) and `compiler` (version and settings).
+    `deployedBytecode` (hex with 0x), `linkReferences` and `deployedLinkReferences` (by library, the
+    first bytes of where its address belongs in the one and the other, zero here),
+    `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at deployment),
+    `storageLayout` (label, slot, offset and type of each state variable) and `compiler` (version
+    and settings).
 
     Raises Misconfigured when no compiler is available or the sources do not compile.
     """
@@ -81,12 +92,14 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
         output = solcx.compile_standard(request, solc_binary=find_solc(contracts_dir))
     except solcx.exceptions.SolcError as error:
         raise Misconfigured(f"the contracts do not compile: {error.message}") from error
-    # Interfaces have no code and libraries of internal functions no interface: neither is deployed.
+    # Interfaces have no code, and libraries of internal functions nothing that could be called.
     return {
         name: _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
         for name, compiled in contracts.items()
-        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"] and compiled["abi"]
+        if source.startswith("src/")
+        and compiled["evm"]["bytecode"]["object"]
+        and compiled["evm"]["methodIdentifiers"]
     }
 
 
@@ -163,7 +176,8 @@ def artifact_text(artifact: Artifact) -> str:
 
 def _sources(contracts_dir: Path) -> dict[str, str]:
     """Return every file that contracts_dir/src needs, imports included, by source name."""
-    pending = [f"src/{path.name}" for path in sorted((contracts_dir / "src").glob("*.sol"))]
+    written = sorted((contracts_dir / "src").rglob("*.sol"))
+    pending = [path.relative_to(contracts_dir).as_posix() for path in written]
     if not pending:
         raise Misconfigured(
             f"{contracts_dir} holds no src/*.sol: compile in a copy of the repository"
@@ -195,8 +209,10 @@ def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
         "contractName": name,
         "sourceName": source,
         "abi": compiled["abi"],
-        "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
-        "deployedBytecode": "0x" + deployed["object"],
+        "bytecode": _unlinked(compiled["evm"]["bytecode"]["object"]),
+        "deployedBytecode": _unlinked(deployed["object"]),
+        "linkReferences": _link_references(compiled["evm"]["bytecode"]),
+        "deployedLinkReferences": _link_references(deployed),
         "immutableReferences": sorted(
             (r for references in deployed["immutableReferences"].values() for r in references),
             key=lambda reference: reference["start"],
@@ -211,6 +227,19 @@ def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
             for entry in layout["storage"]
         ],
         "compiler": {"version": SOLC_VERSION, "settings": SETTINGS},
+    }
+
+
+def _unlinked(code: str) -> str:
+    """Return the code with zeros where the compiler leaves room for a library's address."""
+    return "0x" + _PLACEHOLDER.sub("0" * 40, code)
+
+
+def _link_references(code: dict[str, Any]) -> dict[str, list[int]]:
+    return {
+        library: sorted(reference["start"] for reference in references)
+        for libraries in code["linkReferences"].values()
+        for library, references in libraries.items()
     }
 
 

@@ -1,31 +1,53 @@
-"""The enumerations of the contract, in its order (contracts/src/IFederation.sol)."""
+"""The enumerations of the contract, in its order (contracts/src/federation/IFederation.sol)."""
 
 from enum import IntEnum
 
-# A round's status is not stored: it follows from the facts and the time, so that no transaction is
-# needed when a deadline passes.
+# A round's status is not stored: it follows from the facts, the time and the block's number, so
+# that no transaction is needed when a deadline passes.
+
+
+class Privacy(IntEnum):
+    """Whether the updates themselves or only their sum can be read."""
+
+    CLEAR = 0
+    MASKED = 1
+
+
+class Scoring(IntEnum):
+    """What the score of an accepted update says."""
+
+    EQUAL = 0
+    HELD_OUT = 1
 
 
 class Status(IntEnum):
-    """Where a round stands, derived by the contract from its facts and the block's time."""
+    """Where a round stands, derived by the contract from its facts and the block."""
 
     NONE = 0
-    COMMIT = 1
-    REVEAL = 2
-    PROPOSE = 3
-    EXPIRED = 4
-    CHALLENGE = 5
-    SETTLEABLE = 6
-    FINALIZED = 7
-    ABANDONED = 8
+    SEED = 1
+    COMMIT = 2
+    REVEAL = 3
+    PROPOSE = 4
+    EXPIRED = 5
+    CHALLENGE = 6
+    SETTLEABLE = 7
+    FINALIZED = 8
+    ABANDONED = 9
+    UNSEEDED = 10
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the round was finalized or abandoned."""
+        return self in (Status.FINALIZED, Status.ABANDONED)
 
 
-class Outcome(IntEnum):
-    """How a round ended."""
+class Stage(IntEnum):
+    """What is stored of a round's way."""
 
     OPEN = 0
-    FINALIZED = 1
-    ABANDONED = 2
+    PROPOSED = 1
+    FINALIZED = 2
+    ABANDONED = 3
 
 
 class SubmissionState(IntEnum):

@@ -12,26 +12,42 @@ TEXTS: dict[str, str] = {
     "AggregatorNotLate": (
         "the aggregator is not late: it is {timestamp:time}, its deadline is {deadline:time}"
     ),
-    "AlreadyDemanded": "leaf {leaf} under {root} was requested already",
+    "AlreadyClosed": "the sponsor has closed the federation already",
     "AlreadyJoined": "{participant} takes part already",
     "AlreadyLeaving": "{participant} is leaving already, its stake is free at {unlock_at:time}",
+    "AlreadyRequested": "leaf {leaf} under {root} was requested already",
     "AvailabilityOff": "this federation's terms do not allow leaf requests: response_seconds is 0",
     "CommitmentMismatch": "the revealed values hash to {revealed}, {committed} was committed to",
-    "EscrowTooLow": "the escrow holds {escrow:amount} token units, a round costs {required:amount}",
+    "EscrowTooLow": (
+        "the escrow holds {escrow:amount} token units, a full round costs {required:amount}"
+    ),
     "FederationFull": "all {max_participants} seats are taken",
-    "FederationNotOver": "rounds may still be opened: {round_count} so far, until {closes_at:time}",
+    "FederationNotOver": (
+        "the federation is not over: {round_count} rounds were opened, more may be until"
+        " {closes_at:time}"
+    ),
     "FederationOver": (
-        "no further round may be opened: {round_count} were, the end was {closes_at:time}"
+        "no further round may be opened: {round_count} were, the end is {closes_at:time}, closed by"
+        " the sponsor: {is_closed}"
     ),
     "InvalidAggregator": "{aggregator} cannot be an aggregator: it is zero or listed twice",
+    "InvalidInvitation": (
+        "the sponsor signed no invitation of {participant} until {expiry:time} to this federation"
+    ),
+    "InvalidRecipient": "tokens sent to {to} would be lost",
     "InvalidTerm": "the term {term} may not be {value}",
     "InvalidVerdict": (
         "the verdict on {participant} has weight {weight}, score {score} and reason {reason}:"
-        " accepted needs reason 0, a weight from 1 to the cap and a score up to 10000,"
+        " accepted needs reason 0, a weight from 1 to the cap and the score that the terms ask for,"
         " rejected needs a reason and neither"
     ),
+    "InvitationExpired": "the invitation ended at {expiry:time}, now it is {timestamp:time}",
+    "LeadMustStay": (
+        "{aggregator} leads: its bond stays until the federation is over or another one leads"
+    ),
     "LeafIsRight": (
-        "leaf {leaf} of the model proposed for round {round} is the mean of the accepted updates"
+        "leaf {leaf} of the model proposed for round {round} is what the accepted updates make of"
+        " the model before"
     ),
     "LeafIsPublic": "leaf {leaf} under {root} was posted before: it is in the events",
     "LeafLength": "the leaf has {given} bytes, {required} were expected",
@@ -39,47 +55,68 @@ TEXTS: dict[str, str] = {
         "the leaf can still be posted: it is {timestamp:time}, its deadline is {deadline:time}"
     ),
     "LeafOutOfRange": "leaf {leaf} does not exist: there are {leaf_count}",
+    "MissedCount": "{given} missed rounds were named, {required} were expected",
+    "MissedOrder": (
+        "missed rounds go up, each after the seat's last commitment: {round} stands after"
+        " {previous}"
+    ),
     "ModelMustStay": (
         "no update is accepted, so the model stays {current_root}: {root} was proposed"
     ),
+    "MoveIsBounded": (
+        "no value of leaf {leaf} of the model proposed for round {round} moved further than an"
+        " average can move it"
+    ),
     "NoExamples": "an update counts at least one example, 0 was given",
-    "NoParticipants": "no participant is active, so nobody could commit",
+    "NoImplementation": "there is no contract at {implementation} for a factory to found with",
     "NoStandby": "no bonded standby is left to take over",
     "NotActive": "{participant} may not commit to round {round}: it is not active, or joined later",
     "NotAggregator": "{caller} is not the aggregator, {aggregator} is",
-    "NotDemanded": "no open request is for leaf {leaf} under {root}",
     "NotEligible": "the seed of round {round} did not draw {participant}",
-    "NotJoined": "{participant} has no stake to leave with",
-    "NothingAveraged": "round {round} accepted no update, so there is no mean to challenge",
+    "NotJoined": "{participant} has no seat",
+    "NotMissed": (
+        "{participant} did not miss round {round}: it was not asked, has committed or still can, or"
+        " the round was full"
+    ),
+    "NotRequested": "no open request is for leaf {leaf} under {root}",
+    "NotSponsor": "{caller} is not the sponsor, {sponsor} is",
+    "NothingAveraged": "round {round} accepted no update, so there is no average to challenge",
+    "NothingRevealed": "nobody revealed in round {round}, so nobody is penalized",
     "NothingToWithdraw": "nothing is credited to {account}",
-    "OpenedCount": "{given} updates were opened, {accepted} were accepted",
+    "OpenedCount": "{given} updates were opened, {required} were expected",
     "ProofLength": "the proof has {given} siblings, {required} were expected",
     "ReentrancyGuardReentrantCall": "the token called back into the federation",
     "RevealMismatch": (
         "what was given of {participant} hashes to {given}, {revealed} was revealed"
     ),
     "RootMismatch": "leaf and proof lead to {computed}, not to {required}",
+    "RoundFull": "round {round} has all of its {round_seats} commitments",
     "RoundStillOpen": "round {round} has not ended: it is in {actual}",
     "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
-    "StandbyAvailable": "the standby {standby} can still propose this round",
-    "TooLateToDemand": (
-        "it is {timestamp:time}: leaves of this proposal could be requested until {latest:time}"
+    "SeedTooEarly": (
+        "the seed can be fixed from block {opened_block} + 1 on, this is block {block_number}"
     ),
+    "StandbyAvailable": "the standby {standby} can still propose this round",
+    "TooFewParticipants": "{active} participants are active, a round needs {required}",
     "TooLateToPost": (
         "the leaf had to be posted before {deadline:time}, now it is {timestamp:time}"
+    ),
+    "TooLateToRequest": (
+        "it is {timestamp:time}: leaves of this proposal could be requested until {latest:time}"
     ),
     "UpdateRejected": (
         "the update of {participant} was rejected in round {round}: only accepted ones are averaged"
     ),
     "VerdictCount": "{given} verdicts were given for {revealed} revealed updates",
     "VerdictIsRight": (
-        "the verdict on {participant} in round {round} is a rejection, or is as it must be"
+        "the verdict on {participant} in round {round} is what the contract can ask for"
     ),
     "VerdictOutOfRange": "verdict {index} does not exist: there are {count}",
     "VerdictOrder": (
         "verdicts go up by participant, each once: {participant} stands after {previous}"
     ),
     "VerdictsMismatch": "the verdicts hash to {given}, {proposed} was proposed",
+    "WhereaboutsTooLong": "an announcement has at most {limit} bytes, this one has {length}",
     "WrongAggregatorState": "the aggregator {aggregator} is {actual}, this call needs {required}",
     "WrongAmountReceived": (
         "the token delivered {received:amount} units, {required:amount} were asked for"
@@ -144,6 +181,8 @@ class _Shown:
                 return str(value)
         if form == "amount":
             return f"{value:,}"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         if isinstance(value, IntEnum):
             return value.name.capitalize()
         if isinstance(value, bytes):

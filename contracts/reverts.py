@@ -1,6 +1,7 @@
 """Why a contract refused: its error by name, its values by type, and a line that names both.
 
-Covers every error of the federation and of OpenZeppelin's ERC-20, `Error(string)` and `Panic`.
+Covers every error that a committed artifact declares, those of the federation, its factory and its
+libraries and OpenZeppelin's ERC-20, and `Error(string)` and `Panic`.
 
     try:
         federation.commit(round_id, commitment)
@@ -22,8 +23,8 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from web3.exceptions import ContractLogicError, Web3RPCError
 
-from contracts.compiler import load_artifact
-from contracts.enums import AggregatorState, Outcome, RequestState, Status, SubmissionState
+from contracts.compiler import artifact_names, load_artifact
+from contracts.enums import AggregatorState, RequestState, Status, SubmissionState
 from contracts.names import snake_case
 from contracts.revert_texts import PANICS, describe
 from protocol.errors import CommonweightError
@@ -33,7 +34,6 @@ UNKNOWN = "Unknown"
 
 _ENUMS: dict[str, type[IntEnum]] = {
     "enum IFederation.Status": Status,
-    "enum IFederation.Outcome": Outcome,
     "enum IFederation.SubmissionState": SubmissionState,
     "enum IFederation.AggregatorState": AggregatorState,
     "enum IFederation.RequestState": RequestState,
@@ -113,8 +113,7 @@ def _error_entries(artifact: str) -> list[dict[str, Any]]:
 def _error_types() -> dict[bytes, _ErrorType]:
     # Their selectors follow from names and types, so the ABI is all that is needed.
     entries = [
-        *_error_entries("DevToken"),
-        *_error_entries("Federation"),
+        *(entry for name in artifact_names() for entry in _error_entries(name)),
         {"name": "Error", "inputs": [{"name": "message", "type": "string"}]},
         {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
     ]

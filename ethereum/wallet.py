@@ -56,6 +56,12 @@ class Wallet:
         fields: dict[str, Any] = dict(transaction)
         return bytes(self._account.sign_transaction(fields).raw_transaction)
 
+    def sign_typed_data(
+        self, domain: dict[str, Any], types: dict[str, Any], message: dict[str, Any]
+    ) -> bytes:
+        """Return the signature of a message by EIP-712: r, s and v, 65 bytes."""
+        return bytes(self._account.sign_typed_data(domain, types, message).signature)
+
     def __repr__(self) -> str:
         return f"Wallet({self.address})"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from chain.events import Penalized
+from chain.events import Evicted, Penalized
 from chain.federation import Federation
 from chain.history import RoundHistory
+from chain.records import Terms
 from protocol.checks import Check
-from protocol.commitment import is_eligible
-from protocol.types import Address, BasisPoints, RoundId, TokenUnits
+from protocol.types import Address, RoundId, TokenUnits
 
 _NOTHING: Final = TokenUnits(0)
 
@@ -26,9 +26,11 @@ CHECK_MEANINGS: Final = {
     Check.DIGESTS: "a layer file does not match the manifest",
     Check.ROOT: "the layers do not hash to the root on the chain",
     Check.RANGE: "a value lies outside what the encoding allows",
-    Check.NORM: "the update is farther from the model than the spec allows",
-    Check.NOT_MODEL: "the update is the model itself",
-    Check.NOT_DUPLICATE: "the update is a copy of one that was committed earlier",
+    Check.NORM: "the update is longer than the spec allows",
+    Check.ZERO: "the update changes nothing",
+    Check.DUPLICATE: "the update is a copy of one that was committed earlier",
+    Check.WEAK: "the update is shorter than any training makes it",
+    Check.SIMILAR: "the update is nearly another one, or the model's last movement",
 }
 """The checks of docs/protocol.md §6, one phrase each."""
 
@@ -40,6 +42,7 @@ class Standing(Enum):
     ACTIVE = "active"
     PENALIZED = "out since a penalty: the stake is to be filled up"
     LEAVING = "leaving: the stake is not free yet"
+    EVICTED = "its seat was freed after missed rounds: the stake is not free yet"
     LEFT = "left"
 
 
@@ -51,7 +54,9 @@ class Outcome(Enum):
     UNPAID = "unpaid"
     NOT_A_MEMBER = "not a member"
     NOT_ASKED = "not asked"
+    UNSEEDED = "not drawn"
     OFFLINE = "offline"
+    FULL = "full"
     NOT_REVEALED = "not revealed"
     REJECTED = "rejected"
     ABANDONED = "abandoned"
@@ -74,13 +79,13 @@ def standing_of(federation: Federation, address: Address) -> Standing:
     facts = now.get_participant(address)
     if facts.active:
         return Standing.ACTIVE
-    if facts.unlock_at:
-        return Standing.LEAVING
-    if facts.stake:
+    if facts.stake and not facts.unlock_at:
         return Standing.PENALIZED
-    # The contract deletes the record of a participant that got its stake back, and keeps little of
-    # one that lost all of it. Their events tell them apart.
+    # The contract deletes the record of a participant that got its stake back, keeps little of one
+    # that lost all of it, and does not say why a seat is being freed. Their events do.
     last = now.history().memberships.get(address)
+    if facts.unlock_at:
+        return Standing.EVICTED if isinstance(last, Evicted) else Standing.LEAVING
     if last is None:
         return Standing.STRANGER
     return Standing.PENALIZED if isinstance(last, Penalized) else Standing.LEFT
@@ -91,13 +96,13 @@ def round_results(federation: Federation, address: Address) -> Iterator[RoundRes
 
     Raises like `Federation.history`.
     """
-    fraction = federation.terms().sampling_fraction
+    terms = federation.terms()
     for told in federation.history().rounds.values():
-        yield _result(told, address, fraction)
+        yield _result(told, address, terms)
 
 
 def _result(  # noqa: C901 - one case per outcome
-    told: RoundHistory, address: Address, fraction: BasisPoints
+    told: RoundHistory, address: Address, terms: Terms
 ) -> RoundResult:
     def result(outcome: Outcome, reason: str, paid: int = 0, penalty: int = 0) -> RoundResult:
         amounts = TokenUnits(paid), TokenUnits(penalty)
@@ -115,20 +120,27 @@ def _result(  # noqa: C901 - one case per outcome
     if not has_committed:
         if address not in told.members:
             return result(Outcome.NOT_A_MEMBER, "not a member when the round was opened")
-        if not is_eligible(told.opened.seed, address, fraction):
+        if told.seeded is None:
+            return result(Outcome.UNSEEDED, "nobody was asked: the seed was not fixed in time")
+        if not told.asks(address, terms.seats):
             return result(Outcome.NOT_ASKED, "not asked: the seed drew others")
+        if not told.missed_by(address, terms.seats):
+            return result(Outcome.FULL, "asked, but others took all the round's seats first")
         return result(Outcome.OFFLINE, "offline or too late: asked, did not commit")
     if not has_revealed:
-        reason = "committed but not revealed: a penalty may follow"
-        return result(Outcome.NOT_REVEALED, reason)
+        follows = "a penalty may follow" if told.revealed else "as nobody has, so without a penalty"
+        return result(Outcome.NOT_REVEALED, f"committed but not revealed: {follows}")
     if told.abandoned is not None:
         return result(Outcome.ABANDONED, "the round was abandoned: nobody was paid")
     verdict, paid = told.verdict_on(address), told.paid_to(address)
     if verdict is not None and not verdict.is_accepted:
         return result(Outcome.REJECTED, describe_rejection(verdict.reason))
     if not paid:
-        return result(Outcome.UNPAID, "accepted, but the share rounds down to nothing")
-    return result(Outcome.PAID, "accepted and paid", paid=paid)
+        return result(Outcome.UNPAID, "accepted, but the price rounds down to nothing")
+    # The price is posted: it depends on the examples alone, whoever else took part.
+    weight, cap = verdict.weight if verdict else 0, terms.seats.weight_cap
+    reason = f"accepted and paid for {weight} of {cap} examples" if verdict else "accepted and paid"
+    return result(Outcome.PAID, reason, paid=paid)
 
 
 def describe_rejection(check: int) -> str:

@@ -30,6 +30,7 @@ FIRST_BACK_OFF_S: Final = 1.0
 LONGEST_BACK_OFF_S: Final = 30.0  # a phase of minutes must not be slept through
 STOP_SECONDS: Final = 5.0
 _LOCK: Final = ".running"
+_VERSION: Final = "version"  # of the protocol that a state folder belongs to
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -173,11 +174,18 @@ def _watching_for_signals(seconds: float) -> Iterator[None]:
 def alone(state: Path, keystore: Path) -> Iterator[None]:
     """Lock a state folder and a keystore for this process.
 
-    Raises Misconfigured when another process holds one of them.
+    Raises Misconfigured when another process holds one of them, or when the folder holds the state
+    of version 1.
     """
     # Two processes with one wallet would send everything twice. The folder alone does not show
     # that: two folders may name one keystore. The kernel drops the locks however the process ends.
     state.mkdir(parents=True, exist_ok=True)
+    # Before the lock file, which version 1 left behind too.
+    if (state / _LOCK).exists() and not (state / _VERSION).exists():
+        raise Misconfigured(
+            f"the state folder {state} is of version 1 of the protocol: name another one"
+        )
+    (state / _VERSION).write_text("2\n")
     with ExitStack() as stack:
         _hold(stack, state / _LOCK, os.O_RDWR | os.O_CREAT, f"the state folder {state}")
         _hold(stack, keystore, os.O_RDONLY, f"the wallet {keystore}")

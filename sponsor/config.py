@@ -5,15 +5,20 @@ configs/demo.toml explains every key. Paths in it are relative to the file itsel
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from protocol.average import MAX_TOTAL_WEIGHT
+from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
-from protocol.spec import Encoding, Lora, Quantization, RoundSchedule, Screening
-from protocol.types import FULL_BASIS_POINTS, TOKEN_DECIMALS, BasisPoints, TokenUnits
+from protocol.spec import Adapter, Quantization, RoundSchedule, Screening
+from protocol.types import TOKEN_DECIMALS, TokenUnits
 
-Seconds = Annotated[int, Field(ge=0, lt=2**32)]  # uint32 in the contract
+LONGEST_OPEN_DAYS: Final = 5 * 365
+"""The contract refuses a closing date more than five years ahead."""
+
+Seconds = Annotated[int, Field(ge=0, le=30 * 86_400)]  # the contract's limit of a window
 Positive = Annotated[int, Field(ge=1)]
 Tokens = Annotated[float, Field(ge=0, le=1e12)]
 
@@ -125,40 +130,78 @@ class DataSection(Section):
         return [self.held_out, *files] if self.held_out else files
 
 
-class FederationSection(Section):
-    """The contract's terms; amounts in whole tokens, times in seconds."""
+class EncodingSection(Section):
+    """The grid of the updates (docs/protocol.md §2); without `grid_bits` the trial chooses it."""
 
-    rounds: Positive
-    round_reward: Tokens
+    grid_bits: Annotated[int, Field(ge=0, le=FRACTION_BITS)] | None = None
+    grid_every: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class SeatsSection(Section):
+    """Who takes part in how many rounds.
+
+    About `round_target` of the active participants are asked each round, and `round_seats` of them
+    at most can commit. A seat that missed `max_missed` rounds in a row can be freed by anybody.
+    """
+
+    rounds: Annotated[int, Field(ge=1, lt=2**32)]
+    max_participants: Annotated[int, Field(ge=1, le=512)] = 128
+    min_participants: Annotated[int, Field(ge=1, le=512)] = 1
+    round_target: Annotated[int, Field(ge=1, le=512)] = 40
+    round_seats: Annotated[int, Field(ge=1, le=64)] = 64
+    max_missed: Annotated[int, Field(ge=1, le=255)] = 3
+    by_invitation: bool = False
+
+    @model_validator(mode="after")
+    def _can_begin(self) -> Self:
+        if self.min_participants > self.max_participants:
+            raise ValueError("min_participants must not be above max_participants")
+        return self
+
+
+class MoneySection(Section):
+    """What is paid and held, in whole tokens."""
+
+    update_reward: Tokens
     aggregator_fee: Tokens
     participant_stake: Tokens
     missed_reveal_penalty: Tokens
     aggregator_bond: Tokens
     availability_deposit: Tokens = 0.0
-    weight_cap: Positive
-    max_participants: Positive = 128
-    sampling_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _stake_covers_the_penalty(self) -> Self:
+        if self.missed_reveal_penalty > self.participant_stake:
+            raise ValueError("missed_reveal_penalty must not be above participant_stake")
+        return self
+
+
+class WindowsSection(Section):
+    """The phases of a round, in seconds; `response_seconds` 0 allows no leaf requests."""
+
     commit_seconds: Seconds
     reveal_seconds: Seconds
     propose_seconds: Seconds
     challenge_seconds: Seconds
     response_seconds: Seconds = 0
     unbonding_seconds: Seconds
-    open_days: Positive = 30
+    open_days: Annotated[int, Field(ge=1, le=LONGEST_OPEN_DAYS)] = 30
 
     @model_validator(mode="after")
-    def _answers_fit(self) -> Self:
+    def _windows_fit(self) -> Self:
         # The contract refuses both; here it costs no gas, and the message names the key.
         if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
             raise ValueError("response_seconds may be a third of challenge_seconds at most")
-        if self.response_seconds and token_units(self.availability_deposit) == 0:
-            raise ValueError("availability_deposit must be above 0, or response_seconds 0")
+        if self.unbonding_seconds < self.commit_seconds + self.reveal_seconds + self.propose_seconds:
+            raise ValueError("unbonding_seconds must be at least commit, reveal and propose together")
         return self
 
-    @property
-    def sampling_basis_points(self) -> BasisPoints:
-        """The sampling fraction as the contract counts it."""
-        return BasisPoints(max(1, round(self.sampling_fraction * FULL_BASIS_POINTS)))
+
+class RulesSection(Section):
+    """How updates are published and paid for (docs/protocol.md §5)."""
+
+    privacy: Literal["clear"] = "clear"
+    scoring: Literal["equal"] = "equal"
 
 
 class AggregationSection(Section):
@@ -179,20 +222,32 @@ class Config(Section):
 
     model: ModelSection
     quantization: Quantization
-    lora: Lora
-    encoding: Encoding = Encoding()
+    adapter: Adapter
+    encoding: EncodingSection = EncodingSection()
     training: TrainingSection
     screening: Screening
     data: DataSection
-    federation: FederationSection
+    seats: SeatsSection
+    money: MoneySection
+    windows: WindowsSection
+    rules: RulesSection = RulesSection()
     aggregation: AggregationSection = AggregationSection()
     simulation: SimulationSection = SimulationSection()
 
+    @property
+    def weight_cap(self) -> int:
+        """The largest weight of an update: the most examples that a round of training can read."""
+        return self.training.steps * self.training.batch_size
+
     @model_validator(mode="after")
-    def _weights_fit(self) -> Self:
-        # docs/protocol.md §7: the sum of all weights stays below 2^31.
-        if self.federation.max_participants * self.federation.weight_cap >= 2**31:
-            raise ValueError("federation.max_participants * weight_cap must stay below 2^31")
+    def _sections_fit(self) -> Self:
+        # docs/protocol.md §1 and §11; the contract refuses both.
+        if self.seats.round_seats * self.weight_cap > MAX_TOTAL_WEIGHT:
+            raise ValueError(
+                f"round_seats * steps * batch_size must be at most {MAX_TOTAL_WEIGHT:,}"
+            )
+        if self.windows.response_seconds and token_units(self.money.availability_deposit) == 0:
+            raise ValueError("availability_deposit must be above 0, or response_seconds 0")
         return self
 
     @classmethod

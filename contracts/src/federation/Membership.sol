@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
+
+import {Facts, Founding} from "./Founding.sol";
+import {IFederation} from "./IFederation.sol";
+import {Tokens} from "./Tokens.sol";
+import {Phases} from "./Phases.sol";
+import {Standing, State} from "./State.sol";
+
+/// @title Seats: taken, left, freed, and what they cost
+/// @dev Linked; the federation calls it with its own storage.
+library Membership {
+    bytes32 private constant INVITATION = keccak256("Invitation(address participant,uint40 expiry)");
+    bytes32 private constant NAME = keccak256("Commonweight");
+    bytes32 private constant VERSION = keccak256("2");
+    bytes1 private constant DOMAIN_FIELDS = 0x0f; // name, version, chainId, verifyingContract: ERC-5267
+
+    /// @notice See IFederation.join.
+    function join(State storage state, uint40 expiry, bytes calldata signature) external {
+        Facts memory facts = Founding.read();
+        IFederation.Participant storage participant = state.participants[msg.sender];
+        uint256 seats = facts.terms.seats.maxParticipants;
+        if (participant.active) revert IFederation.AlreadyJoined(msg.sender);
+        if (state.standing.activeCount >= seats) revert IFederation.FederationFull(seats);
+        if (facts.terms.seats.byInvitation) _requireInvited(facts.sponsor, expiry, signature);
+        uint128 stake = facts.terms.money.participantStake;
+        uint128 amount = stake - participant.stake;
+        state.participants[msg.sender] = IFederation.Participant({
+            stake: stake, unlockAt: 0, joinedBlock: uint40(block.number), lastCommitted: 0, active: true
+        });
+        _countJoined(state.standing);
+        emit IFederation.Joined(msg.sender, amount);
+        if (amount != 0) Tokens.pull(facts.terms.money.token, amount);
+    }
+
+    /// @notice See IFederation.leave.
+    function leave(State storage state) external {
+        IFederation.Participant storage participant = state.participants[msg.sender];
+        if (participant.unlockAt != 0) revert IFederation.AlreadyLeaving(msg.sender, participant.unlockAt);
+        if (participant.stake == 0) revert IFederation.NotJoined(msg.sender);
+        emit IFederation.Left(msg.sender, _unbond(state, participant));
+    }
+
+    /// @notice See IFederation.evict.
+    function evict(State storage state, address account, uint256[] calldata rounds) external {
+        IFederation.Participant storage participant = state.participants[account];
+        if (!participant.active) revert IFederation.NotJoined(account);
+        IFederation.Seats memory seats = Founding.readSeats();
+        if (rounds.length != seats.maxMissed) revert IFederation.MissedCount(rounds.length, seats.maxMissed);
+        uint256 previous = participant.lastCommitted;
+        for (uint256 i = 0; i < rounds.length; ++i) {
+            if (rounds[i] <= previous) revert IFederation.MissedOrder(previous, rounds[i]);
+            if (!_hasMissed(state, rounds[i], account, seats)) revert IFederation.NotMissed(rounds[i], account);
+            previous = rounds[i];
+        }
+        emit IFederation.Evicted(account, _unbond(state, participant));
+    }
+
+    /// @notice See IFederation.penalize.
+    function penalize(State storage state, uint256 round, address account) external {
+        Facts memory facts = Founding.read();
+        IFederation.Status actual = Phases.status(state, round, facts.terms.seats.roundSeats);
+        if (actual <= IFederation.Status.Reveal || actual == IFederation.Status.Unseeded) {
+            revert IFederation.WrongStatus(round, IFederation.Status.Propose, actual);
+        }
+        Phases.requireSubmission(state, round, account, IFederation.SubmissionState.Committed);
+        // Who can keep everybody's reveals out must not take everybody's stake.
+        if (state.rounds[round].revealed == 0) revert IFederation.NothingRevealed(round);
+        IFederation.Participant storage participant = state.participants[account];
+        uint128 penalty = facts.terms.money.missedRevealPenalty;
+        uint128 amount = participant.stake < penalty ? participant.stake : penalty;
+        state.submissions[round][account].state = IFederation.SubmissionState.Penalized;
+        if (amount != 0) _deactivate(state, participant); // no longer fully staked: join() fills it up
+        participant.stake -= amount;
+        state.burned += amount;
+        emit IFederation.Penalized(round, account, amount);
+    }
+
+    /// @notice Credits an account its stake once unbonding is over.
+    function releaseStake(State storage state, address account) external {
+        IFederation.Participant storage participant = state.participants[account];
+        if (participant.unlockAt == 0 || block.timestamp < participant.unlockAt) return;
+        uint256 amount = participant.stake;
+        delete state.participants[account];
+        state.creditOf[account] += amount;
+        emit IFederation.StakeReleased(account, amount);
+    }
+
+    function _requireInvited(address sponsor, uint40 expiry, bytes calldata signature) private view {
+        if (block.timestamp > expiry) revert IFederation.InvitationExpired(block.timestamp, expiry);
+        bytes32 domain =
+            MessageHashUtils.toDomainSeparator(DOMAIN_FIELDS, NAME, VERSION, block.chainid, address(this), 0);
+        bytes32 invitation = keccak256(abi.encode(INVITATION, msg.sender, expiry));
+        bytes32 digest = MessageHashUtils.toTypedDataHash(domain, invitation);
+        if (!SignatureChecker.isValidSignatureNowCalldata(sponsor, digest, signature)) {
+            revert IFederation.InvalidInvitation(msg.sender, expiry);
+        }
+    }
+
+    /// @dev Asked, past the time to commit, not full, and nothing sent.
+    function _hasMissed(State storage state, uint256 round, address account, IFederation.Seats memory seats)
+        private
+        view
+        returns (bool)
+    {
+        IFederation.Round storage r = state.rounds[round];
+        IFederation.Status actual = Phases.status(state, round, seats.roundSeats);
+        bool isPast = r.commitDeadline != 0 && actual > IFederation.Status.Commit;
+        return isPast && r.committed < seats.roundSeats && state.participants[account].joinedBlock < r.openedBlock
+            && state.submissions[round][account].state == IFederation.SubmissionState.None
+            && Phases.isEligible(state, round, account, seats.roundTarget);
+    }
+
+    function _unbond(State storage state, IFederation.Participant storage participant)
+        private
+        returns (uint40 unlockAt)
+    {
+        unlockAt = uint40(block.timestamp) + Founding.read().terms.windows.unbondingSeconds;
+        _deactivate(state, participant);
+        participant.unlockAt = unlockAt;
+    }
+
+    function _countJoined(Standing storage standing) private {
+        standing.activeCount += 1;
+        if (standing.joinBlock != block.number) {
+            standing.joinBlock = uint40(block.number);
+            standing.joinedThen = 0;
+        }
+        standing.joinedThen += 1;
+    }
+
+    function _deactivate(State storage state, IFederation.Participant storage participant) private {
+        if (!participant.active) return;
+        participant.active = false;
+        state.standing.activeCount -= 1;
+        if (participant.joinedBlock == block.number) state.standing.joinedThen -= 1;
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IFederation} from "./IFederation.sol";
+import {Phases} from "./Phases.sol";
+import {State} from "./State.sol";
+import {Tree} from "./Tree.sol";
+
+/// @title What a caller shows: verdicts, openings and leaves, held against the digests stored
+library Proofs {
+    uint256 private constant UPDATE_LEAF_BYTES = 256; // 256 values of one byte
+    uint256 private constant MODEL_LEAF_BYTES = 1024; // 256 values of four
+
+    /// @notice Reverts unless the round's proposal stands with these verdicts and can be disputed.
+    function requireChallengeable(State storage state, uint256 round, IFederation.Verdict[] calldata verdicts)
+        internal
+        view
+    {
+        Phases.requireStatus(state, round, IFederation.Status.Challenge);
+        bytes32 given = keccak256(abi.encode(verdicts));
+        bytes32 proposed = state.rounds[round].verdictsHash;
+        if (given != proposed) revert IFederation.VerdictsMismatch(given, proposed);
+    }
+
+    /// @notice The verdict at `index`. Reverts unless `opening` is what its participant revealed.
+    /// @dev propose() held the digest in the verdict against what is stored, so that no slot is read here.
+    function openVerdict(IFederation.Verdict[] calldata verdicts, uint256 index, IFederation.Opening calldata opening)
+        internal
+        pure
+        returns (IFederation.Verdict calldata verdict)
+    {
+        if (index >= verdicts.length) revert IFederation.VerdictOutOfRange(index, verdicts.length);
+        verdict = verdicts[index];
+        bytes30 given = bytes30(keccak256(abi.encode(opening)));
+        if (given != verdict.revealed) {
+            revert IFederation.RevealMismatch(verdict.participant, given, verdict.revealed);
+        }
+    }
+
+    /// @notice Reverts unless there is such a leaf.
+    function requireIndex(IFederation.Identity memory identity, uint256 index) internal pure {
+        if (index >= identity.leafCount) revert IFederation.LeafOutOfRange(index, identity.leafCount);
+    }
+
+    /// @notice Reverts unless the leaf is number `index` of the update or model with this root.
+    /// @dev Fixed lengths bound what a dispute can cost, and leave a leaf one way to be read.
+    function requireLeaf(
+        IFederation.Identity memory identity,
+        bytes32 root,
+        uint256 index,
+        IFederation.Leaf calldata leaf,
+        bool isModel
+    ) internal view {
+        uint256 length = isModel ? MODEL_LEAF_BYTES : UPDATE_LEAF_BYTES;
+        if (leaf.values.length != length) revert IFederation.LeafLength(leaf.values.length, length);
+        if (leaf.proof.length != identity.treeDepth) {
+            revert IFederation.ProofLength(leaf.proof.length, identity.treeDepth);
+        }
+        bytes32 computed = Tree.rootOf(leaf.values, index, leaf.proof);
+        if (computed != root) revert IFederation.RootMismatch(computed, root);
+    }
+}

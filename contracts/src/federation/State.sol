@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IFederation} from "./IFederation.sol";
+
+/// @notice Where a federation stands between rounds, in one storage slot.
+/// @param roundCount Rounds opened so far
+/// @param lastFinalizedRound Its model is the current one; 0: the initial model
+/// @param activeCount Seats that may commit
+/// @param joinBlock The last block in which somebody joined
+/// @param joinedThen Active seats that joined in that block: a round opened in it does not count them
+/// @param currentAggregatorIndex Position of the current aggregator in the list
+/// @param bondedCount Aggregators whose bond is held
+/// @param idleSince Unix time since which no round has been open; 0: since the founding
+/// @param isClosed Whether the sponsor closed the federation
+struct Standing {
+    uint32 roundCount;
+    uint32 lastFinalizedRound;
+    uint16 activeCount;
+    uint40 joinBlock;
+    uint16 joinedThen;
+    uint8 currentAggregatorIndex;
+    uint8 bondedCount;
+    uint40 idleSince;
+    bool isClosed;
+}
+
+/// @notice All that a federation stores. Its terms are no part of it: they stand in its code (library Founding).
+/// @param standing Where it stands between rounds
+/// @param escrow Token units set aside for rewards and fees
+/// @param deposits Token units held for leaf requests
+/// @param burned Token units that penalties took
+/// @param creditOf Token units an account can withdraw
+/// @param aggregatorStates Bonded or Slashed; nothing is stored of the others
+/// @param participants Seats by account
+/// @param rounds Rounds by number, from 1
+/// @param submissions Submissions by round and participant
+/// @param requests Leaf requests by keccak256(root, leaf)
+struct State {
+    Standing standing;
+    uint256 escrow;
+    uint256 deposits;
+    uint256 burned;
+    mapping(address account => uint256 amount) creditOf;
+    mapping(address aggregator => IFederation.AggregatorState state) aggregatorStates;
+    mapping(address account => IFederation.Participant participant) participants;
+    mapping(uint256 round => IFederation.Round facts) rounds;
+    mapping(uint256 round => mapping(address participant => IFederation.Submission submission)) submissions;
+    mapping(bytes32 key => IFederation.LeafRequest request) requests;
+}
