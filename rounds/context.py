@@ -108,7 +108,11 @@ class RoundContext:
     @property
     def folder(self) -> Path:
         """The folder of the round's files."""
-        return self.workspace / f"round-{self.round_id:04d}"
+        return self.round_folder(self.round_id)
+
+    def round_folder(self, round_id: RoundId) -> Path:
+        """The folder of any round's files."""
+        return self.workspace / f"round-{round_id:04d}"
 
     @property
     def new_model(self) -> LayerFolder:

@@ -13,10 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from protocol.checks import Check
-from protocol.errors import Misconfigured, Rejected, Unavailable
+from protocol.errors import Rejected, Unavailable
 from protocol.reveal import Reveal
-from protocol.spec import Spec
-from protocol.types import Digest
 from rounds.average import average_layers
 from rounds.context import RoundContext
 from storage.layers import LayerFolder, fetch_model, fetch_update
@@ -85,7 +83,7 @@ def rebuild(
     They are those of the standing proposal. Raises Unavailable when one of them is unavailable.
     """
     averaged = context.averaged
-    folders = fetch_averaged(context, fetcher)
+    folders = fetch_accepted(context, fetcher)
     missing = [each for each in folders if isinstance(each, Unavailable)]
     if missing:
         raise Unavailable(
@@ -98,7 +96,7 @@ def rebuild(
     return target
 
 
-def fetch_averaged(
+def fetch_accepted(
     context: RoundContext, fetcher: Fetcher = FETCHER
 ) -> Sequence[LayerFolder | Unavailable]:
     """Return the files of each update in a round's average, or why they are unavailable.
@@ -109,13 +107,13 @@ def fetch_averaged(
     def fetch(reveal: Reveal) -> LayerFolder | Unavailable:
         # Kept files first: an author may have taken its update away after the round.
         folder = context.update_folder(reveal.participant)
-        if has_root(folder, context.spec, reveal.root):
+        if folder.holds(context.spec, reveal.root):
             return folder
         try:
             folder = fetcher.fetch_update(context, reveal)
         except (Unavailable, Rejected) as error:
             return Unavailable(f"the update of {reveal.participant}: {error}")
-        if not has_root(folder, context.spec, reveal.root):
+        if not folder.holds(context.spec, reveal.root):
             return Unavailable(f"the update of {reveal.participant} has another root than revealed")
         return folder
 
@@ -123,20 +121,10 @@ def fetch_averaged(
         return list(pool.map(fetch, [reveal for reveal, _ in context.averaged]))
 
 
-def has_root(folder: LayerFolder, spec: Spec, root: Digest) -> bool:
-    """Whether the files in `folder` are those of `root`."""
-    try:
-        return folder.root(spec) == root
-    except (OSError, Misconfigured):  # none, or not whole
-        return False
-
-
 def _fetch_or_keep(context: RoundContext, fetcher: Fetcher) -> LayerFolder:
-    """Return the model before a round as fetched, or as it was rebuilt before."""
-    try:
-        return fetcher.fetch_model(context)
-    except (Unavailable, Rejected):
-        folder = context.model_folder(context.model)
-        if has_root(folder, context.spec, context.model.root):
-            return folder
-        raise
+    """Return the model before a round: kept from before, or else fetched."""
+    # Kept files first: a manifest of other bytes would overwrite what was rebuilt.
+    folder = context.model_folder(context.model)
+    if folder.holds(context.spec, context.model.root):
+        return folder
+    return fetcher.fetch_model(context)

@@ -21,7 +21,7 @@ from protocol.similarity import SIMILAR
 from protocol.types import Address, BasisPoints
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
 from rounds.context import RoundContext
-from rounds.rebuild import FETCHER, Fetcher, fetch_averaged, obtain_model
+from rounds.rebuild import FETCHER, Fetcher, fetch_accepted, obtain_model
 from rounds.similar import Movement, compare_updates
 from storage.layers import LayerFolder
 
@@ -48,8 +48,13 @@ class Screened:
     not_compared: tuple[str, ...] = ()
 
     @property
+    def has_root(self) -> bool:
+        """Whether the folder holds the bytes that were revealed: it passed checks 1 to 6."""
+        return self.verdict.reason == ACCEPTED or self.verdict.reason > Check.ROOT
+
+    @property
     def is_sound(self) -> bool:
-        """Whether the folder holds the update that was revealed: it passed checks 1 to 7."""
+        """Whether they are an update: it passed checks 1 to 7."""
         return self.verdict.reason == ACCEPTED or self.verdict.reason > Check.RANGE
 
 
@@ -155,7 +160,7 @@ def _earlier_updates(
     """Return names and files of the averaged updates of the rounds before, and what is missing."""
     names, folders, missing = [], [], []
     for earlier in islice(context.finalized_before(), _ROUNDS_COMPARED):
-        fetched = fetch_averaged(earlier, fetcher)
+        fetched = fetch_accepted(earlier, fetcher)
         for (reveal, _), found in zip(earlier.averaged, fetched, strict=True):
             if isinstance(found, Unavailable):
                 missing.append(f"round {earlier.round_id}: {found}")
