@@ -43,14 +43,13 @@ def products(
     """
     others = vectors if others is None else others
     sums = np.zeros((len(vectors), len(others)), np.int64)
-    size = vectors[0].size if len(vectors) else 0
+    size = vectors[0].size if vectors and others else 0
     for start in range(0, size, _COLUMNS):
         part = slice(start, start + _COLUMNS)
         left = np.array([vector[part] for vector in vectors], np.float32)
         right = left
         if others is not vectors:
             right = np.array([other[part] for other in others], np.float32)
-            right = right.reshape(len(others), -1)
         sums += (left @ right.T).astype(np.int64)
     return [[int(product) for product in row] for row in sums]
 

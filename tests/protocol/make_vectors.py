@@ -2,7 +2,7 @@
 
 Everything is computed by reference.py, never by protocol/. Bytes are 0x-prefixed hex, integers
 that JSON cannot hold are decimal strings, and arrays are flat, so that Solidity reads the files
-with vm.parseJson. A vector is never edited: what alters a digest adds new ones.
+with vm.parseJson. tests/vectors/README.md names the fields.
 """
 
 import json
@@ -11,6 +11,7 @@ import random
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.protocol import reference
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 MAX = 2**31 - 1
+KINDS = ("update", "model")
 
 Vectors = dict[str, Any]
 
@@ -26,24 +28,106 @@ def hexed(data: bytes) -> str:
     return "0x" + data.hex()
 
 
+def bits(values: list[float]) -> list[str]:
+    """IEEE 754 float64, big-endian."""
+    return [hexed(struct.pack(">d", value)) for value in values]
+
+
 def encoding() -> Vectors:
     half = 2.0**-25
     values = [0.0, 1.0, -1.0, 0.5, 0.1, -0.1, half, 3 * half, -half, -3 * half, half * 1.0000001]
     values += [math.pi, -math.e, 1e-30, 127.0, -127.99999994039536, MAX / 2**24, -MAX / 2**24]
     refused = [math.nan, math.inf, -math.inf, 128.0, -128.0, 127.99999999, -127.99999999, 1e300]
-    layer = [reference.encode(value, 24) or 0 for value in values]
+    layer = [reference.encode(value) or 0 for value in values]
     return {
-        "fraction_bits": 24,
         "values": [repr(value) for value in values],
-        "float64": [hexed(struct.pack(">d", value)) for value in values],
-        "encoded": [reference.encode(value, 24) for value in values],
+        "float64": bits(values),
+        "encoded": [reference.encode(value) for value in values],
         "refused": [repr(value) for value in refused],
-        "refused_float64": [hexed(struct.pack(">d", value)) for value in refused],
+        "refused_float64": bits(refused),
         "layer": {
             "shape": [3, 6],
-            "leaf_values": 4,
             "values": layer,
-            "file": hexed(reference.layer_file(layer, 4)),
+            "file": hexed(reference.layer_file(layer, "model")),
+        },
+    }
+
+
+def differences() -> Vectors:
+    rng = random.Random(2)
+    step = 2.0**-13
+    inputs: list[tuple[int, list[int], list[float], list[float]]] = [
+        # Ties go to the even step, on both sides of zero.
+        (13, [0] * 8, [k * step / 2 for k in (1, 3, 5, -1, -3, -5, 2, -2)], [0.0] * 8),
+        # Held at 127 steps, and just not.
+        (13, [0] * 6, [k * step for k in (127, 127.4, 127.5, -127.4, -127.6, 1e6)], [0.0] * 6),
+        # What is carried tips the scale, and is carried on.
+        (13, [5 * 2**11] * 4, [5 * step] * 4, [step * k for k in (0.4, 0.6, -0.5, -0.51)]),
+        (0, [MAX, -MAX, 0, 0], [0.0, 0.0, 126.5, -300.0], [0.0, 0.0, 0.5, 0.25]),
+        (24, [MAX, 1, -1, 0], [MAX / 2**24, 0.0, 0.0, 2.0**-24], [0.0] * 4),
+    ]
+    for grid in (7, 13, 20):
+        before = [rng.randint(-(2**25), 2**25) for _ in range(16)]
+        after = [old / 2**24 + rng.gauss(0, 50) * 2.0**-grid for old in before]
+        inputs.append((grid, before, after, [rng.uniform(-0.5, 0.5) * 2.0**-grid for _ in after]))
+    cases = []
+    for grid, before, after, carried in inputs:
+        rows = [
+            reference.difference(*row, grid) for row in zip(before, after, carried, strict=True)
+        ]
+        cases.append(
+            {
+                "grid": grid,
+                "before": before,
+                "after_float64": bits(after),
+                "carried_float64": bits(carried),
+                "steps": [row[0] for row in rows],
+                "carried_on_float64": bits([row[1] for row in rows]),
+            }
+        )
+    schedules = [
+        (bits_, every, round_id)
+        for bits_, every in ((13, 0), (13, 50), (23, 1), (0, 3), (24, 7))
+        for round_id in (1, 2, 3, 4, 50, 51, 101, 2**53 - 1)
+    ]
+    # Values, and how often each of them occurs.
+    trials: list[tuple[list[float], list[int]]] = [
+        ([0.0, 1.0], [999, 1]),
+        ([0.0, 2.0], [1999, 2]),
+        ([0.0, 2.0], [1999, 3]),
+        ([126.9 / 3 * 2.0**-9, -126.9 / 3 * 2.0**-9], [2, 1]),
+        ([127.1 / 3 * 2.0**-9, -127.1 / 3 * 2.0**-9], [2, 1]),
+        ([rng.gauss(0, 0.0045) for _ in range(60)], [rng.randint(1, 99) for _ in range(60)]),
+        ([0.001, 0.5], [997, 3]),
+        ([2.0**-40, 0.0], [1, 1]),
+        ([40.0, -40.0], [1, 1]),
+        ([43.0, -43.0], [1, 1]),
+        ([0.0], [2]),
+    ]
+    layer = [rng.randint(-127, 127) for _ in range(300)]
+    return {
+        "case_count": len(cases),
+        "cases": cases,
+        "schedules": {
+            "grid_bits": [row[0] for row in schedules],
+            "grid_every": [row[1] for row in schedules],
+            "rounds": [row[2] for row in schedules],
+            "grids": [reference.grid_of_round(*row) for row in schedules],
+        },
+        "trials": [
+            {
+                "float64": bits(values),
+                "counts": counts,
+                "grid": reference.choose_grid(
+                    [v for v, n in zip(values, counts, strict=True) for _ in range(n)]
+                ),
+            }
+            for values, counts in trials
+        ],
+        "layer": {
+            "shape": [3, 100],
+            "values": layer,
+            "file": hexed(reference.layer_file(layer, "update")),
         },
     }
 
@@ -51,7 +135,8 @@ def encoding() -> Vectors:
 def tree() -> Vectors:
     rng = random.Random(4)
     cases = []
-    for leaves, leaf_bytes in [(n, 32) for n in (1, 2, 3, 4, 5, 7, 8, 9, 16, 21)] + [(3, 1024)]:
+    counts = [(n, 256) for n in (1, 2, 3, 4, 5, 7, 8, 9, 16, 21)]
+    for leaves, leaf_bytes in [*counts, *((n, 1024) for n in (1, 3, 6))]:
         data = rng.randbytes(leaves * leaf_bytes)
         indices = sorted({0, leaves // 2, leaves - 1})
         cases.append(
@@ -76,45 +161,95 @@ def tree() -> Vectors:
     empty = [reference.ZERO]
     for _ in range(8):
         empty.append(reference.node(empty[-1], empty[-1]))
+    zero_counts = [1, 2, 3, 4, 5, 6, 7, 8, 100, 255, 256, 257]
     return {
         "leaf_of_nothing": hexed(reference.leaf(b"")),
         "node_of_zeros": hexed(reference.node(reference.ZERO, reference.ZERO)),
         "empty_subtrees": [hexed(digest) for digest in empty],
+        "zero_leaf_counts": zero_counts,
+        "zero_roots": [hexed(reference.zero_root(count)) for count in zero_counts],
         "case_count": len(cases),
         "cases": cases,
     }
 
 
+def leaf_of(values: list[int], rng: random.Random, most: int) -> list[int]:
+    """A whole leaf: `values`, then random ones within `most`."""
+    return values + [rng.randint(-most, most) for _ in range(256 - len(values))]
+
+
 def average() -> Vectors:
     rng = random.Random(7)
-    ties = [[1, -1, 3, -3, 5, 0, 7, -7], [2, -2, 4, -4, 6, -1, 8, -8]]
-    extremes = [[MAX, -MAX, MAX, -MAX], [MAX, -MAX, -MAX, MAX]]
-    inputs = [
-        ([1], [[0, 1, -1, MAX, -MAX]]),
-        ([1, 1], ties),
-        ([1, 2], ties),
-        ([3, 1], [[-2, 1, -6, 5], [2, -1, 2, 3]]),
-        ([1, MAX - 1], extremes),
-        ([2**30, 2**30 - 1], extremes),
-        ([MAX], [[MAX, -MAX, 1, -1]]),
+    top = 2**24 - 1
+    # Grid, weights, the first values of the model before and of each update; random ones follow.
+    inputs: list[tuple[int, list[int], list[int], list[list[int]]]] = [
+        (13, [1], [0, 1, -1, MAX, -MAX], [[0, 1, -1, 127, -127]]),
+        # Ties go upwards: at grid 24 a step is a quantum.
+        (24, [1, 1], [0] * 8, [[1, -1, 3, -3, 5, 0, 7, -7], [2, -2, 4, -4, 6, -1, 8, -8]]),
+        (24, [3, 1], [0] * 4, [[-2, 1, -6, 5], [2, -1, 2, 3]]),
+        (23, [1, 2], [7] * 4, [[1, -1, 2, -2], [2, -2, 1, -1]]),
+        # The largest sums, and the bounds of the model.
+        (0, [1, top - 1], [0, 0, MAX, -MAX], [[127, -127, 127, -127], [127, -127, 127, -127]]),
+        (0, [2**23, 2**23 - 1], [0, 0, 1, -1], [[127, -127, 127, -127], [-127, 127, 126, -126]]),
+        (0, [top], [0, 0, 2**24, -(2**24)], [[127, -127, 127, -127]]),
+        (24, [top], [MAX, -MAX, MAX - 1, 1 - MAX], [[1, -1, 2, -2]]),
+        # -128 is in no accepted update, and still has one mean: the sum is held.
+        (13, [1], [0, MAX, -MAX], [[-128, -128, -128]]),
+        (0, [5, 7], [0, 0, 0], [[-128, -128, -128], [-128, -127, 127]]),
+        (0, [top], [0, 1, -MAX], [[-128, -128, -128]]),
     ]
-    for participants, count in ((3, 16), (16, 8), (64, 8)):
-        limit = MAX // participants
-        weights = [rng.randint(1, limit) for _ in range(participants)]
-        updates = [[rng.randint(-MAX, MAX) for _ in range(count)] for _ in weights]
-        inputs.append((weights, updates))
+    for participants, grid in ((3, 13), (16, 20), (40, 0), (64, 13)):
+        limit = top // participants
+        inputs.append((grid, [rng.randint(1, limit) for _ in range(participants)], [], []))
     cases = []
-    for weights, updates in inputs:
-        mean = reference.average(updates, weights)
+    for grid, weights, first, firsts in inputs:
+        before = leaf_of(first, rng, MAX)
+        updates = [leaf_of(values, rng, 127) for values in firsts or [[] for _ in weights]]
+        after = reference.move(before, updates, weights, grid)
         cases.append(
             {
+                "grid": grid,
                 "weights": weights,
-                "updates": updates,
-                "mean": mean,
-                "update_bytes": [hexed(reference.layer_file(update, 1)) for update in updates],
-                "mean_bytes": hexed(reference.layer_file(mean, 1)),
+                "update_bytes": [hexed(reference.layer_file(u, "update")) for u in updates],
+                "before_bytes": hexed(reference.layer_file(before, "model")),
+                "after_bytes": hexed(reference.layer_file(after, "model")),
             }
         )
+    return {"case_count": len(cases), "cases": cases}
+
+
+def moves() -> Vectors:
+    rng = random.Random(11)
+    cases = []
+    for grid in (0, 13, 24):
+        most = 127 * 2 ** (24 - grid)
+        before = leaf_of([], rng, MAX - 1)
+        still = [
+            max(-MAX, min(MAX, old + rng.choice([-most, most, 0, 1, -1, most // 2])))
+            for old in before
+        ]
+        pairs = [(before, before), (before, still)]
+        # One value at the limit, and one beyond, at the ends of the leaf and of the range.
+        for place in (0, 255):
+            for direction in (1, -1):
+                for beyond in (0, 1):
+                    old, new = before.copy(), still.copy()
+                    old[place] = -direction * (MAX - 2)
+                    new[place] = old[place] + direction * (most + beyond)
+                    pairs.append((old, new))
+        old, new = before.copy(), still.copy()
+        old[128], new[128] = MAX, -MAX - 1  # a difference of 2^32 - 1
+        pairs.append((old, new))
+        cases += [
+            {
+                "grid": grid,
+                "most_moved": most,
+                "before_bytes": hexed(reference.layer_file(old, "model")),
+                "after_bytes": hexed(reference.layer_file(new, "model")),
+                "is_bounded": reference.is_bounded(old, new, grid),
+            }
+            for old, new in pairs
+        ]
     return {"case_count": len(cases), "cases": cases}
 
 
@@ -145,22 +280,39 @@ def commitments() -> Vectors:
 
 def eligibility() -> Vectors:
     rng = random.Random(9)
+    seeds = []
+    for index, round_id in enumerate((1, 2, 12, 2**64)):
+        federation, block_hash = reference.address(100 + index), rng.randbytes(32)
+        prevrandao = (rng.getrandbits(256), 0, 2**256 - 1, rng.getrandbits(64))[index]
+        seeds.append(
+            {
+                "federation": federation,
+                "round": str(round_id),
+                "block_hash": hexed(block_hash),
+                "prevrandao": str(prevrandao),
+                "seed": hexed(reference.seed(federation, round_id, block_hash, prevrandao)),
+            }
+        )
     cases = []
     for index in range(12):
         seed, participant = rng.randbytes(32), reference.address(index)
         draw = reference.eligibility_draw(seed, participant)
-        exact = draw * 10_000 // (2**256 - 1)  # about the smallest fraction that asks them
+        active = rng.randint(50, 60_000)
+        exact = draw // ((2**256 - 1) // active)  # the largest target that does not ask them
+        choices = {(active, min(max(exact + k, 1), active)) for k in (0, 1)} | {(exact or 1,) * 2}
+        choices |= {(41, 40), (40, 40), (3, 40)}
         cases += [
             {
                 "seed": hexed(seed),
                 "participant": participant,
                 "draw": str(draw),
-                "fraction": fraction,
-                "eligible": reference.is_eligible(draw, fraction),
+                "active": seats,
+                "round_target": target,
+                "eligible": reference.is_eligible(draw, seats, target),
             }
-            for fraction in (max(exact, 1), min(exact + 1, 10_000), 10_000)
+            for seats, target in sorted(choices)
         ]
-    return {"case_count": len(cases), "cases": cases}
+    return {"seed_count": len(seeds), "seeds": seeds, "case_count": len(cases), "cases": cases}
 
 
 NAMES = [
@@ -170,6 +322,8 @@ NAMES = [
     for side in ("A", "B")
 ]
 LAYERS = [(name, [16, 96] if ".lora_A" in name else [64, 16]) for name in NAMES]
+# Longer than a block of 1 MiB as a model, shorter as an update.
+LAYERS.insert(0, ("base_model.model.model.embed_tokens.lora_embedding_A", [8, 49_152]))
 
 
 def spec_document() -> Vectors:
@@ -177,7 +331,7 @@ def spec_document() -> Vectors:
         return reference.sha256(text.encode()).hex()
 
     return {
-        "version": 1,
+        "version": 2,
         "base_model": {
             "name": "HuggingFaceTB/SmolLM2-135M-Instruct",
             "revision": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
@@ -190,14 +344,15 @@ def spec_document() -> Vectors:
             "double_quantization": True,
             "compute_dtype": "float32",
         },
-        "lora": {
+        "adapter": {
+            "kind": "lora",
             "rank": 16,
             "alpha": 32,
             "dropout": 0.05,
             "targets": ["q_proj", "v_proj"],
             "mode": "fedit",
         },
-        "encoding": {"fraction_bits": 24, "value_bytes": 4, "leaf_values": 256},
+        "encoding": {"grid_bits": 13, "grid_every": 50},
         "layers": [{"name": name, "shape": shape} for name, shape in LAYERS],
         "training": {
             "learning_rate": 0.0005,
@@ -209,8 +364,9 @@ def spec_document() -> Vectors:
             "seed": 20261101,
         },
         "evaluation_digest": digest("evaluation"),
-        "sampling_fraction": 10_000,
-        "screening": {"max_update_norm": 10.0},
+        "screening": {"min_norm": 100},
+        "scoring": "equal",
+        "privacy": "clear",
         "libraries": {"torch": "2.13.0", "peft": "0.21.2", "transformers": "5.23.0"},
     }
 
@@ -218,25 +374,33 @@ def spec_document() -> Vectors:
 def spec() -> Vectors:
     document = spec_document()
     raw = reference.canonical(document)
-    leaf_values = document["encoding"]["leaf_values"]
-    leaves = [-(-math.prod(shape) // leaf_values) for _, shape in LAYERS]
+    leaves = [-(-math.prod(shape) // 256) for _, shape in LAYERS]
+    blank = {
+        kind: [reference.layer_file([0] * math.prod(s), kind) for _, s in LAYERS] for kind in KINDS
+    }
     return {
         "document": document,
         "bytes": hexed(raw),
         "digest": hexed(reference.sha256(raw)),
         "cid": reference.cid(raw),
-        "layer_bytes": [count * leaf_values * 4 for count in leaves],
+        "layer_bytes": {kind: [len(file) for file in files] for kind, files in blank.items()},
+        "block_counts": {
+            kind: [len(reference.blocks(file)) for file in files] for kind, files in blank.items()
+        },
         "leaf_count": sum(leaves),
         "tree_depth": math.ceil(math.log2(sum(leaves))),
+        "zero_root": hexed(reference.zero_root(sum(leaves))),
     }
 
 
 def spec_options() -> Vectors:
-    """Fields that came later: in the bytes only where they are not at their defaults."""
+    """Optional fields: in the bytes only where they are not at their defaults."""
     base = spec_document()
     over_rounds = {"scheduler": "cosine", "rounds": 100, "final_learning_rate": 0.00025}
     chosen: list[Vectors] = [
         {**base, "template": "vicuna"},
+        {**base, "screening": {"min_norm": 1, "max_update_norm": 10}},
+        {**base, "screening": {"min_norm": 1, "max_update_norm": 0.3}},
         {**base, "training": {**base["training"], "over_rounds": over_rounds}},
         {
             **base,
@@ -252,6 +416,7 @@ def spec_options() -> Vectors:
     ]
     spelled_out: list[Vectors] = [
         {**base, "template": "chat"},
+        {**base, "screening": {"min_norm": 100, "max_update_norm": None}},
         {**base, "training": {**base["training"], "over_rounds": None}},
         {**base, "training": {**base["training"], "proximal_mu": 0}},
         {**base, "training": {**base["training"], "padding_side": "right"}},
@@ -267,26 +432,27 @@ def spec_options() -> Vectors:
     return {"case_count": len(accepted), "cases": accepted, "refused": refused}
 
 
-def manifest_document() -> Vectors:
+def manifest_document(kind: str = "update") -> Vectors:
     rng = random.Random(5)
+    most = 127 if kind == "update" else 2**22
     files = []
     for _, shape in LAYERS:
-        values = [rng.randint(-(2**22), 2**22) for _ in range(math.prod(shape))]
-        files.append(reference.layer_file(values, 256))
+        # A hundred values over and over: to draw each of a large layer takes seconds.
+        values = [rng.randint(-most, most) for _ in range(100)] * -(-math.prod(shape) // 100)
+        files.append(reference.layer_file(values[: math.prod(shape)], kind))
     return {
-        "version": 1,
+        "version": 2,
         "chain_id": 31337,
         "federation": reference.address(100),
         "round": 12,
-        "kind": "update",
+        "kind": kind,
         "spec": reference.sha256(reference.canonical(spec_document())).hex(),
-        "root": reference.root(b"".join(files), 1024).hex(),
+        "root": reference.root(b"".join(files), 256 if kind == "update" else 1024).hex(),
         "layers": [
             {
                 "name": name,
                 "shape": shape,
-                "cid": reference.cid(data),
-                "sha256": reference.sha256(data).hex(),
+                "blocks": [reference.sha256(block).hex() for block in reference.blocks(data)],
             }
             for (name, shape), data in zip(LAYERS, files, strict=True)
         ],
@@ -302,7 +468,7 @@ def manifest() -> Vectors:
         "a byte order mark": b"\xef\xbb\xbf" + raw,
         "keys in another order": json.dumps(document, separators=(",", ":")).encode(),
         "a key twice": raw.replace(b'"round":12', b'"round":12,"round":12'),
-        "a field left out": raw.replace(b',"version":1', b""),
+        "a field left out": raw.replace(b',"version":2', b""),
         "a null field": reference.canonical({**document, "version": None}),
         "an unknown field": reference.canonical({**document, "weight": 1}),
         "a number as text": reference.canonical({**document, "round": "12"}),
@@ -313,77 +479,213 @@ def manifest() -> Vectors:
             {**document, "federation": document["federation"].lower()}
         ),
         "an unknown kind": reference.canonical({**document, "kind": "weights"}),
+        "another version": reference.canonical({**document, "version": 1}),
+        "a block in capitals": raw.replace(
+            document["layers"][0]["blocks"][0].encode(),
+            document["layers"][0]["blocks"][0].upper().encode(),
+        ),
+        "a layer without blocks": raw.replace(b'"blocks":', b'"parts":', 1),
     }
+    cases = []
+    for each in (document, manifest_document("model")):
+        data = reference.canonical(each)
+        cases.append(
+            {
+                "document": each,
+                "bytes": hexed(data),
+                "digest": hexed(reference.sha256(data)),
+                "cid": reference.cid(data),
+            }
+        )
     return {
-        "document": document,
-        "bytes": hexed(raw),
-        "digest": hexed(reference.sha256(raw)),
-        "cid": reference.cid(raw),
+        "case_count": len(cases),
+        "cases": cases,
         "refused_why": list(bent),
         "refused_bytes": [hexed(data) for data in bent.values()],
     }
 
 
 def norms() -> Vectors:
+    """Updates of one layer, with what checks 7, 8, 9 and 11 make of them."""
     rng = random.Random(6)
-    pairs = [
-        ([0, 1, -1, 65_535, 65_536, -65_536, -65_537], [0] * 7),
-        ([MAX] * 4, [-MAX] * 4),
-        ([-MAX] * 4, [MAX] * 4),
-        *([[rng.randint(-MAX, MAX) for _ in range(16)] for _ in range(2)] for _ in range(2)),
+    zeros = [0] * 300
+    one = [1, *zeros[1:]]
+    ends = [127, -127] * 150
+    inputs: list[tuple[list[int], int, str | None, int]] = [
+        (zeros, 13, None, 1),
+        (one, 13, None, 1),
+        (one, 13, None, 2),
+        ([1, -1, 1, 1, *zeros[4:]], 13, None, 2),
+        (ends, 13, None, 100),
+        (ends, 13, None, 2200),
+        # 300 · 127² = 4,838,700: the norm is 2,199.7 steps, which is 0.26852 at grid 13.
+        (ends, 13, "0.2685", 1),
+        (ends, 13, "0.26852", 1),
+        (ends, 13, "0.26853", 1),
+        (ends, 0, "2199.7", 1),
+        (ends, 0, "2200", 2200),
+        (ends, 24, "0.0001", 1),
+        # At the limit itself, which passes.
+        ([3, 4, *zeros[2:]], 0, "5", 5),
+        ([3, 4, 1, *zeros[3:]], 0, "5", 5),
+        ([3, 4, 1, *zeros[3:]], 24, "0.1", 6),
+        (zeros, 13, "0.5", 1),
+        ([-128, *zeros[1:]], 13, None, 1),
+        ([-128] * 300, 0, "1", 1),
     ]
-    limits = [("1", 24), ("0.3", 24), ("10.5", 24), ("0.1", 0), ("1234567.1", 30), ("0.7", 30)]
+    inputs += [([rng.randint(-127, 127) for _ in range(300)], 13, "0.157", 1) for _ in range(3)]
+    cases = [
+        {
+            "values": values,
+            "grid": grid,
+            "max_update_norm": limit,
+            "min_norm": least,
+            "squared_norm": str(reference.product(values, values)),
+            "reason": reference.reason(values + [0] * 212, 212, grid, limit, least),
+        }
+        for values, grid, limit, least in inputs
+    ]
+    limits = [("1", 24), ("0.3", 24), ("10.5", 24), ("0.1", 0), ("1234567.1", 20), ("0.7", 13)]
     return {
-        "updates": [update for update, _ in pairs],
-        "models": [model for _, model in pairs],
-        "norms_squared": [str(reference.norm_squared(new, old)) for new, old in pairs],
         "max_update_norms": [decimal for decimal, _ in limits],
-        "fraction_bits": [bits for _, bits in limits],
+        "grids": [grid for _, grid in limits],
         "limits": [str(reference.norm_squared_limit(*limit)) for limit in limits],
+        "case_count": len(cases),
+        "cases": cases,
     }
 
 
-def verdict_rows() -> list[list[tuple[str, int, int, int]]]:
-    a, b, c, d = (reference.address(index) for index in range(4))
-    cases = [
-        [(a, 1, 10_000, 0)],
-        [(a, 1, 10_000, 0), (b, 1, 10_000, 0), (c, 1, 10_000, 0)],
-        [(a, 500, 10_000, 0), (b, 0, 0, 8), (c, 250, 9_999, 0), (d, 0, 0, 10)],
-        [(a, 7, 0, 0), (b, 3, 0, 0)],
-        [(a, 0, 0, 1)],
-        [],
-        [(reference.address(i), 1 + i * 97_003 % 1_000_000, 10_000, 0) for i in range(64)],
+def similarity() -> Vectors:
+    rng = random.Random(12)
+    a = [rng.randint(-127, 127) for _ in range(64)]
+    noise = [rng.randint(-127, 127) for _ in range(64)]
+    far = 127 * 2**24
+    pairs = [
+        (a, a),
+        (a, [-x for x in a]),
+        (a, [0] * 64),
+        ([0] * 64, [0] * 64),
+        (a, noise),
+        (a, [x // 2 for x in a]),  # another grid's
+        *(
+            (a, [reference.held(x + y // k, 127) for x, y in zip(a, noise, strict=True)])
+            for k in (1, 2, 3, 4, 20)
+        ),
+        ([1, 0, 0], [0, 1, 0]),
+        ([9, 0, 0, 0], [9, 1, 4, 1]),
+        # At 9,000 and just below: 9² + 19 = 100.
+        ([10, 0, 0, 0, 0], [9, 3, 3, 1, 0]),
+        ([10, 0, 0, 0, 0], [9, 3, 3, 2, 0]),
+        ([127] * 64, [-127] * 64),
     ]
-    return [sorted(rows, key=lambda row: int(row[0], 16)) for rows in cases]
-
-
-def _columns(rows: list[tuple[str, int, int, int]]) -> Vectors:
+    # The other vectors are movements of the model, in quanta.
+    movements = [
+        (a, [x * 2**11 for x in a]),
+        (a, [x * 2**11 + y * 2**9 for x, y in zip(a, noise, strict=True)]),
+        ([127, -127] * 32, [far, -far] * 32),
+        ([127, -127] * 32, [-far, far] * 32),
+        (a, [rng.randint(-far, far) for _ in a]),
+        (a, [2**32 - 1 if x > 0 else 1 - 2**32 for x in a]),
+        (a, [0] * 64),
+    ]
     return {
+        "cases": [
+            {
+                "a": one,
+                "b": other,
+                "is_movement": k >= len(pairs),
+                "product": str(reference.product(one, other)),
+                "squares_a": str(reference.product(one, one)),
+                "squares_b": str(reference.product(other, other)),
+                "similarity": reference.similarity(one, other),
+            }
+            for k, (one, other) in enumerate(pairs + movements)
+        ]
+    }
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """What a participant revealed, and what was made of it."""
+
+    participant: str
+    root: bytes
+    manifest: bytes
+    examples: int
+    reason: int
+
+    def row(self, weight_cap: int) -> reference.Row:
+        revealed = reference.update_digest(self.root, self.manifest, self.examples)[:30]
+        if self.reason:
+            return (self.participant, revealed, 0, 0, self.reason)
+        return (self.participant, revealed, min(self.examples, weight_cap), 10_000, 0)
+
+
+def verdict_cases() -> list[tuple[int, list[Revealed]]]:
+    """Weight caps and reveals, in ascending order of address."""
+    rng = random.Random(10)
+    outcomes: list[tuple[int, list[tuple[int, int]]]] = [
+        (1, [(1, 0)]),
+        (100, [(100, 0), (250, 0), (2**32 - 1, 0)]),
+        (100, [(7, 0), (50, 8), (99, 0), (1000, 12)]),
+        (100, [(50, 1)]),
+        (100, [(1, 2), (1, 11)]),
+        (250_000, []),
+        (250_000, [(1 + i * 97_003 % 300_000, 7 if i % 9 == 4 else 0) for i in range(64)]),
+    ]
+    cases = []
+    for cap, rows in outcomes:
+        reveals = [
+            Revealed(reference.address(i), rng.randbytes(32), rng.randbytes(32), *row)
+            for i, row in enumerate(rows)
+        ]
+        cases.append((cap, sorted(reveals, key=lambda each: int(each.participant, 16))))
+    return cases
+
+
+def _columns(weight_cap: int, reveals: list[Revealed]) -> Vectors:
+    rows = [each.row(weight_cap) for each in reveals]
+    return {
+        "weight_cap": weight_cap,
         "participants": [row[0] for row in rows],
-        "weights": [row[1] for row in rows],
-        "scores": [row[2] for row in rows],
-        "reasons": [row[3] for row in rows],
+        "roots": [hexed(each.root) for each in reveals],
+        "manifests": [hexed(each.manifest) for each in reveals],
+        "examples": [each.examples for each in reveals],
+        "revealed": [hexed(row[1] + bytes(2)) for row in rows],
+        "weights": [row[2] for row in rows],
+        "scores": [row[3] for row in rows],
+        "reasons": [row[4] for row in rows],
     }
 
 
 def verdicts() -> Vectors:
-    cases = [
-        {**_columns(rows), "hash": hexed(reference.verdicts_hash(rows))} for rows in verdict_rows()
-    ]
+    cases = []
+    for cap, reveals in verdict_cases():
+        rows = [each.row(cap) for each in reveals]
+        cases.append({**_columns(cap, reveals), "hash": hexed(reference.verdicts_hash(rows))})
     return {"case_count": len(cases), "cases": cases}
 
 
 def payouts() -> Vectors:
     cases = []
-    for reward in (100, 10**18, 3 * 10**24 + 7, 0):
-        for rows in verdict_rows():
-            paid = reference.payouts(reward, rows)
+    for update_reward, aggregator_fee in (
+        (100, 10),
+        (10**18, 5 * 10**17),
+        (3 * 10**24 + 7, 3),
+        (0, 0),
+    ):
+        for cap, reveals in verdict_cases():
+            rows = [each.row(cap) for each in reveals]
+            paid = reference.payouts(update_reward, cap, rows)
+            revealed_weight = sum(min(each.examples, cap) for each in reveals)
             cases.append(
                 {
-                    "reward": str(reward),
-                    **_columns(rows),
-                    "payouts": [str(paid.get(row[0], 0)) for row in rows],
-                    "remainder": str(reward - sum(paid.values())),
+                    "update_reward": str(update_reward),
+                    "aggregator_fee": str(aggregator_fee),
+                    **_columns(cap, reveals),
+                    "revealed_weight": revealed_weight,
+                    "payouts": [str(paid.get(each.participant, 0)) for each in reveals],
+                    "fee": str(reference.fee(aggregator_fee, rows, revealed_weight)),
                 }
             )
     return {"case_count": len(cases), "cases": cases}
@@ -391,14 +693,17 @@ def payouts() -> Vectors:
 
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
+    "differences.json": differences,
     "tree.json": tree,
     "average.json": average,
+    "moves.json": moves,
     "commitments.json": commitments,
     "eligibility.json": eligibility,
     "spec.json": spec,
     "spec_options.json": spec_options,
     "manifest.json": manifest,
     "norms.json": norms,
+    "similarity.json": similarity,
     "verdicts.json": verdicts,
     "payouts.json": payouts,
 }

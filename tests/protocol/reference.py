@@ -10,6 +10,7 @@ import struct
 from base64 import b32encode
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from math import isqrt
 from typing import Any
 
 from Crypto.Hash import keccak as _keccak
@@ -28,20 +29,54 @@ def keccak256(data: bytes) -> bytes:
 # §2
 
 
-def encode(value: float, fraction_bits: int) -> int | None:
+def encode(value: float) -> int | None:
     """The integer, or None when the value cannot be encoded."""
     if value != value or value in (float("inf"), float("-inf")):
         return None
-    rounded = round(Fraction(value) * 2**fraction_bits)  # Python rounds half to even
+    rounded = round(Fraction(value) * 2**24)  # Python rounds half to even
     return rounded if abs(rounded) < 2**31 else None
+
+
+def grid_of_round(grid_bits: int, grid_every: int, round_id: int) -> int:
+    return grid_bits if grid_every == 0 else min(24, grid_bits + (round_id - 1) // grid_every)
+
+
+def held(value: int, limit: int) -> int:
+    return max(-limit, min(limit, value))
+
+
+def difference(before: int, after: float, carried: float, grid: int) -> tuple[int, float]:
+    """The step, and what is carried into the next update; the floats are added as written."""
+    exact = after - before / 2**24 + carried
+    rounded = round(Fraction(exact) * 2**grid)
+    step = held(rounded, 127)
+    return step, exact - step / 2**grid if step == rounded else 0.0
+
+
+def choose_grid(differences: list[float]) -> int | None:
+    """The grid, or None when there is none."""
+    exact = [Fraction(value) for value in differences]
+    mean_square = sum(value**2 for value in exact) / len(exact)
+    if mean_square == 0:
+        return None
+    for grid in range(24, -1, -1):
+        reach = Fraction(127, 2**grid)
+        outside = sum(abs(value) > reach for value in exact)
+        if reach**2 >= 9 * mean_square and 1000 * outside <= len(exact):
+            return grid
+    return None
 
 
 # §3
 
 
-def layer_file(values: list[int], leaf_values: int) -> bytes:
-    padding = -len(values) % leaf_values
-    return b"".join(struct.pack(">i", value) for value in values + [0] * padding)
+def layer_file(values: list[int], kind: str) -> bytes:
+    padded = values + [0] * (-len(values) % 256)
+    return struct.pack(f">{len(padded)}{'b' if kind == 'update' else 'i'}", *padded)
+
+
+def blocks(file: bytes) -> list[bytes]:
+    return [file[start : start + 2**20] for start in range(0, len(file), 2**20)]
 
 
 # §4
@@ -79,6 +114,10 @@ def proof(data: bytes, leaf_bytes: int, index: int) -> list[bytes]:
     return siblings
 
 
+def zero_root(leaf_count: int) -> bytes:
+    return root(bytes(256 * leaf_count), 256)
+
+
 # §5
 
 
@@ -102,24 +141,59 @@ def cid(data: bytes) -> str:
 # §6
 
 
-def norm_squared(update: list[int], model: list[int]) -> int:
-    return sum((new - old) ** 2 for new, old in zip(update, model, strict=True))
-
-
-def norm_squared_limit(decimal: str, fraction_bits: int) -> int:
+def norm_squared_limit(decimal: str, grid: int) -> int:
     with localcontext() as context:
         context.prec = 2000
-        scaled = Decimal(decimal) * 2**fraction_bits
+        scaled = Decimal(decimal) * 2**grid
         return int(scaled * scaled)  # int() of a positive Decimal rounds down
+
+
+def reason(values: list[int], padding: int, grid: int, limit: str | None, least: int) -> int:
+    """The lowest number among the checks 7, 8, 9 and 11 that fail; the last values are padding."""
+    squares = sum(value**2 for value in values)
+    if -128 in values or any(values[len(values) - padding :]):
+        return 7
+    if limit is not None and squares > norm_squared_limit(limit, grid):
+        return 8
+    if not any(values):
+        return 9
+    return 11 if squares < least**2 else 0
+
+
+def product(a: list[int], b: list[int]) -> int:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def similarity(a: list[int], b: list[int]) -> int:
+    if product(a, b) <= 0:
+        return 0
+    return 10_000 * product(a, b) // isqrt(product(a, a) * product(b, b))
 
 
 # §7
 
 
-def average(updates: list[list[int]], weights: list[int]) -> list[int]:
+def move(before: list[int], updates: list[list[int]], weights: list[int], grid: int) -> list[int]:
+    total, shift = sum(weights), 24 - grid
+    after = []
+    for old, column in zip(before, zip(*updates, strict=True), strict=True):
+        weighted = sum(weight * step for weight, step in zip(weights, column, strict=True))
+        weighted = held(weighted, 127 * total)
+        moved = old + (2 ** (shift + 1) * weighted + total) // (2 * total)
+        after.append(held(moved, 2**31 - 1))
+    return after
+
+
+def is_bounded(before: list[int], after: list[int], grid: int) -> bool:
+    pairs = zip(before, after, strict=True)
+    return all(abs(new - old) <= 127 * 2 ** (24 - grid) for old, new in pairs)
+
+
+def mean(layers: list[list[int]], weights: list[int]) -> list[int]:
+    """Of whole checkpoints: no part of the protocol."""
     total = sum(weights)
     means = []
-    for column in zip(*updates, strict=True):
+    for column in zip(*layers, strict=True):
         weighted = sum(weight * value for weight, value in zip(weights, column, strict=True))
         means.append((2 * weighted + total) // (2 * total))
     return means
@@ -152,17 +226,27 @@ def update_digest(root: bytes, manifest: bytes, examples: int) -> bytes:
     return keccak256(word(root) + word(manifest) + word(examples))
 
 
+def seed(federation: str, round_id: int, block_hash: bytes, prevrandao: int) -> bytes:
+    return keccak256(word(federation) + word(round_id) + word(block_hash) + word(prevrandao))
+
+
 def eligibility_draw(seed: bytes, participant: str) -> int:
     return int.from_bytes(keccak256(word(seed) + word(participant)), "big")
 
 
-def is_eligible(draw: int, fraction: int) -> bool:
-    return fraction == 10_000 or draw < (2**256 - 1) // 10_000 * fraction
+def is_eligible(draw: int, active: int, target: int) -> bool:
+    return active <= target or draw < (2**256 - 1) // active * target
 
 
-def verdicts_hash(rows: list[tuple[str, int, int, int]]) -> bytes:
+Row = tuple[str, bytes, int, int, int]
+"""A verdict: participant, the first 30 bytes of the update digest, weight, score, reason."""
+
+
+def verdicts_hash(rows: list[Row]) -> bytes:
     words = [word(32), word(len(rows))]
-    words += [word(value) for row in rows for value in row]
+    for who, revealed, weight, score, reason in rows:
+        assert len(revealed) == 30
+        words += [word(who), revealed + bytes(2), word(weight), word(score), word(reason)]
     return keccak256(b"".join(words))
 
 
@@ -177,9 +261,14 @@ def address(seed: int) -> str:
 # §9
 
 
-def payouts(reward: int, rows: list[tuple[str, int, int, int]]) -> dict[str, int]:
-    accepted = [row for row in rows if row[3] == 0]
-    total = sum(weight * score for _, weight, score, _ in accepted)
+def payouts(update_reward: int, weight_cap: int, rows: list[Row]) -> dict[str, int]:
     return {
-        who: reward * weight * score // total if total else 0 for who, weight, score, _ in accepted
+        who: update_reward * weight * score // (weight_cap * 10_000)
+        for who, _, weight, score, reason in rows
+        if reason == 0
     }
+
+
+def fee(aggregator_fee: int, rows: list[Row], revealed_weight: int) -> int:
+    accepted = sum(weight for _, _, weight, _, reason in rows if reason == 0)
+    return aggregator_fee * accepted // revealed_weight if revealed_weight else 0
