@@ -6,7 +6,6 @@ from typing import Any
 from protocol.errors import CommonweightError, Unavailable
 from protocol.types import RoundId
 from rounds.compare import WrongValue
-from storage.ipfs import Contradiction
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,8 @@ class CheckResult:
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
     ) -> "CheckResult":
         """Return a check that ended in an error: unchecked if another try may pass, else failed."""
-        # A contradiction is unavailability that no other try ends: the manifest lies about its own
-        # files, and that is its author's fault.
-        may_pass = isinstance(error, Unavailable) and not isinstance(error, Contradiction)
-        return cls(section, round_id, claim, None if may_pass else False, str(error))
+        passed = None if isinstance(error, Unavailable) else False
+        return cls(section, round_id, claim, passed, str(error))
 
     @property
     def failed(self) -> bool:
