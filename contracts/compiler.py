@@ -15,7 +15,7 @@ import posixpath
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, Final
 from protocol.errors import Misconfigured
 
 Artifact = dict[str, Any]
+LibraryAddresses = Mapping[str, str]
 
 SOLC_VERSION: Final = "0.8.37"
 SETTINGS: Final[dict[str, Any]] = {
@@ -37,8 +38,11 @@ CONTRACTS_DIR: Final = Path(__file__).resolve().parent.parent / "contracts"
 _OUTPUTS: Final = (
     "abi",
     "evm.bytecode.object",
+    "evm.bytecode.linkReferences",
     "evm.deployedBytecode.object",
+    "evm.deployedBytecode.linkReferences",
     "evm.deployedBytecode.immutableReferences",
+    "evm.methodIdentifiers",
     "storageLayout",
 )
 _NPM: Final = "run `npm ci --ignore-scripts`"
@@ -47,7 +51,9 @@ _IMPORT: Final = re.compile(r"^import\b[^;]*?\"([^\"]+)\";", re.MULTILINE)
 
 @lru_cache
 def load_artifact(name: str) -> Artifact:
-    """Return the committed artifact of a contract, such as `Federation` (see `compile_contracts`).
+    """Return the committed artifact of a contract (see `compile_contracts`).
+
+    A contract in a folder of contracts/src has that folder in its name: `federation/Factory`.
 
     Raises Misconfigured when no contract has that name.
     """
@@ -64,9 +70,11 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
     """Return the artifact of every deployable contract in contracts_dir/src, by name.
 
     The keys of an artifact are `contractName`, `sourceName`, `abi`, `bytecode` and
-    `deployedBytecode` (hex with 0x), `immutableReferences` (byte ranges of deployedBytecode, zero
-    here and filled in at deployment), `storageLayout` (label, slot, offset and type of each state
-    variable) and `compiler` (version and settings).
+    `deployedBytecode` (hex with 0x, and placeholders of linked libraries: `link`), `linkReferences`
+    and `deployedLinkReferences` (the byte ranges of those placeholders, by library),
+    `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at deployment),
+    `storageLayout` (label, slot, offset and type of each state variable) and `compiler` (version
+    and settings).
 
     Raises Misconfigured when no compiler is available or the sources do not compile.
     """
@@ -81,13 +89,30 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
         output = solcx.compile_standard(request, solc_binary=find_solc(contracts_dir))
     except solcx.exceptions.SolcError as error:
         raise Misconfigured(f"the contracts do not compile: {error.message}") from error
-    # Interfaces have no code and libraries of internal functions no interface: neither is deployed.
     return {
-        name: _artifact(source, name, compiled)
+        _qualified(source, name): _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
         for name, compiled in contracts.items()
-        if source.startswith("src/") and compiled["evm"]["bytecode"]["object"] and compiled["abi"]
+        if source.startswith("src/") and _is_deployable(compiled)
     }
+
+
+def link(
+    code: str, references: Mapping[str, list[dict[str, int]]], addresses: LibraryAddresses
+) -> str:
+    """Return `code` (hex with 0x) with the addresses of its libraries in place.
+
+    `references` are the `linkReferences` of `bytecode`, or the `deployedLinkReferences` of
+    `deployedBytecode`; `addresses` are hex with 0x, by artifact name. Raises KeyError when a
+    library has no address.
+    """
+    digits = list(code)
+    for library, ranges in references.items():
+        address = addresses[library].removeprefix("0x").lower()
+        for reference in ranges:
+            start = 2 + 2 * reference["start"]
+            digits[start : start + 2 * reference["length"]] = address
+    return "".join(digits)
 
 
 def find_solc(contracts_dir: Path = CONTRACTS_DIR) -> Path:
@@ -135,6 +160,7 @@ def write_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
     written = []
     for name, artifact in sorted(compile_contracts(contracts_dir).items()):
         path = folder / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(artifact_text(artifact), encoding="utf-8")
         written.append(path)
     return written
@@ -147,7 +173,7 @@ def stale_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
         folder / f"{name}.json": artifact_text(artifact)
         for name, artifact in compile_contracts(contracts_dir).items()
     }
-    left_over = set(folder.glob("*.json")) - set(expected)
+    left_over = set(folder.rglob("*.json")) - set(expected)
     differing = {
         path
         for path, text in expected.items()
@@ -163,7 +189,8 @@ def artifact_text(artifact: Artifact) -> str:
 
 def _sources(contracts_dir: Path) -> dict[str, str]:
     """Return every file that contracts_dir/src needs, imports included, by source name."""
-    pending = [f"src/{path.name}" for path in sorted((contracts_dir / "src").glob("*.sol"))]
+    found = sorted((contracts_dir / "src").rglob("*.sol"))
+    pending = [path.relative_to(contracts_dir).as_posix() for path in found]
     if not pending:
         raise Misconfigured(
             f"{contracts_dir} holds no src/*.sol: compile in a copy of the repository"
@@ -186,6 +213,25 @@ def _sources(contracts_dir: Path) -> dict[str, str]:
     return sources
 
 
+def _qualified(source: str, name: str) -> str:
+    """Return `federation/Factory` for the Factory of src/federation/Factory.sol."""
+    return posixpath.join(posixpath.dirname(source.removeprefix("src/")), name)
+
+
+def _is_deployable(compiled: dict[str, Any]) -> bool:
+    # Interfaces have no code and libraries of internal functions nothing to call. (The functions of
+    # a linked library take storage, so that they are no part of its ABI.)
+    return bool(compiled["evm"]["bytecode"]["object"] and compiled["evm"]["methodIdentifiers"])
+
+
+def _link_references(code: dict[str, Any]) -> dict[str, list[dict[str, int]]]:
+    return {
+        _qualified(source, name): sorted(ranges, key=lambda reference: reference["start"])
+        for source, libraries in code["linkReferences"].items()
+        for name, ranges in libraries.items()
+    }
+
+
 def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
     # Neither node numbers of the compiler's tree nor orders of its own: `--check` compares texts.
     deployed = compiled["evm"]["deployedBytecode"]
@@ -197,6 +243,8 @@ def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
         "abi": compiled["abi"],
         "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + deployed["object"],
+        "linkReferences": _link_references(compiled["evm"]["bytecode"]),
+        "deployedLinkReferences": _link_references(deployed),
         "immutableReferences": sorted(
             (r for references in deployed["immutableReferences"].values() for r in references),
             key=lambda reference: reference["start"],
