@@ -141,7 +141,7 @@ contract MembershipTest is World {
         _mine();
         _joinAs(_participant(1));
         vm.assertTrue(federation.getParticipant(_participant(1)).active, "active");
-        _refuseNotMissed(2, _list(1, 2));
+        _refuseNotMissed(1, _list(1, 2));
     }
 
     /// @notice The list has exactly maxMissed rounds, strictly ascending.
