@@ -109,6 +109,7 @@ contract TermsTest is World {
     }
 
     /// @notice Whatever terms pass are read back bit for bit.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_TermsArePackedWithoutLoss(uint256 seed, bytes32[4] memory digests, uint128[6] memory money) public {
         IFederation.Terms memory terms = _terms();
