@@ -32,9 +32,7 @@ contract AttacksTest is RequestWorld {
         IFederation.Verdict[] memory verdicts = _verdicts(round, 4);
         vm.assertEq(verdicts[3].weight, 20, "the cap");
         verdicts[3].weight = 1000;
-        vm.expectRevert(
-            abi.encodeWithSelector(IFederation.InvalidVerdict.selector, _participant(3), 1000, FULL, 0)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IFederation.InvalidVerdict.selector, _participant(3), 1000, FULL, 0));
         _proposeAs(aggregators[0], round, verdicts);
         verdicts[3].weight = 20;
         _propose(round, verdicts);
@@ -73,8 +71,7 @@ contract AttacksTest is RequestWorld {
         }
         bytes[5] memory calls = [
             abi.encodeCall(
-                IFederation.challengeMove,
-                (round, DEEP_INDEX, _deepLeaf(100, 4 * VALUES), _deepLeaf(101, 4 * VALUES))
+                IFederation.challengeMove, (round, DEEP_INDEX, _deepLeaf(100, 4 * VALUES), _deepLeaf(101, 4 * VALUES))
             ),
             abi.encodeCall(IFederation.challengeVerdict, (round, 63, verdicts, all[63])),
             abi.encodeCall(IFederation.challengeDuplicate, (round, 63, 62, verdicts, all[63], all[62])),
@@ -355,8 +352,7 @@ contract AttacksTest is RequestWorld {
         vm.expectRevert(abi.encodeWithSelector(IFederation.SeedTooEarly.selector, block.number, block.number));
         federation.fixSeed(round);
         vm.prank(stranger);
-        (bool isTaken,) =
-            address(federation).call(abi.encodeCall(IFederation.commit, (round, keccak256("at once"))));
+        (bool isTaken,) = address(federation).call(abi.encodeCall(IFederation.commit, (round, keccak256("at once"))));
         vm.assertFalse(isTaken, "no seed, no commitment");
         _mine();
         federation.fixSeed(round);
@@ -488,8 +484,7 @@ contract AttacksTest is RequestWorld {
         _leave(_participant(0));
         _joinAs(_participant(0));
         vm.prank(_participant(0));
-        (bool isTaken,) =
-            address(federation).call(abi.encodeCall(IFederation.commit, (round, keccak256("second"))));
+        (bool isTaken,) = address(federation).call(abi.encodeCall(IFederation.commit, (round, keccak256("second"))));
         vm.assertFalse(isTaken, "second");
         _commit(round, 1);
         _reveal(round, 1);

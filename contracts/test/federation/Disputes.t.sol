@@ -562,9 +562,7 @@ contract DisputesTest is DisputeWorld {
     }
 
     function _revealMismatch(uint256 round, uint256 i, bytes30 given) private view returns (bytes memory) {
-        return abi.encodeWithSelector(
-            IFederation.RevealMismatch.selector, _participant(i), given, _digest(round, i)
-        );
+        return abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(i), given, _digest(round, i));
     }
 
     /// @dev One byte more or less, none, or one sibling more or less; and how that is refused.
@@ -625,9 +623,8 @@ contract DisputesTest is DisputeWorld {
 
     /// @dev Each of the five challenges.
     function _refuseEverything(uint256 round, IFederation.Status actual) private {
-        bytes memory refusal = abi.encodeWithSelector(
-            IFederation.WrongStatus.selector, round, IFederation.Status.Challenge, actual
-        );
+        bytes memory refusal =
+            abi.encodeWithSelector(IFederation.WrongStatus.selector, round, IFederation.Status.Challenge, actual);
         _refuseAverage(round, 0, refusal);
         _refuseMove(round, 0, refusal);
         IFederation.Verdict[] memory verdicts = _verdicts(round, COUNT);

@@ -67,7 +67,8 @@ contract GasTest is World {
 
     /// @notice An announcement of 120 bytes costs at most 35,000 gas.
     function test_Announcing() public {
-        bytes memory line = "/dns4/aggregator.commonweight.example.org/tcp/4001/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtP-0123456789ab";
+        bytes memory line =
+            "/dns4/aggregator.commonweight.example.org/tcp/4001/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtP-0123456789ab";
         vm.assertEq(line.length, 120);
         uint256 used = _measure(stranger, address(federation), abi.encodeCall(IFederation.announce, (string(line))));
         vm.snapshotValue("Gas", "announce (120 bytes)", used);

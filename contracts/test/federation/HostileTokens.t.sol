@@ -185,8 +185,7 @@ contract HostileTokensTest is RequestWorld {
                 abi.encodeCall(IFederation.requestModelLeaf, (1, 1)),
                 _updateRequest(0)
             ];
-            bytes memory outer =
-                i % 2 == 0 ? abi.encodeCall(IFederation.requestModelLeaf, (1, 0)) : _updateRequest(1);
+            bytes memory outer = i % 2 == 0 ? abi.encodeCall(IFederation.requestModelLeaf, (1, 0)) : _updateRequest(1);
             hostile.arm(inner[i / 2]);
             (bool isDone,) = hostile.accomplice().act(address(federation), outer);
             _assertRefusedInside(hostile, isDone);
@@ -250,9 +249,7 @@ contract HostileTokensTest is RequestWorld {
     }
 
     function _updateRequest(uint256 i) private view returns (bytes memory) {
-        return abi.encodeCall(
-            IFederation.requestUpdateLeaf, (1, 0, i, _verdicts(1, COUNT), _opening(1, i))
-        );
+        return abi.encodeCall(IFederation.requestUpdateLeaf, (1, 0, i, _verdicts(1, COUNT), _opening(1, i)));
     }
 
     /// @dev Between two rounds: the accomplice, a standby that has just unbonded, is rich and has credit.

@@ -249,8 +249,7 @@ contract Handler is Test {
         if (verdicts.length == 0) return;
         index = index % verdicts.length;
         IFederation.Opening memory opening = _opening(round, verdicts[index].participant);
-        bytes memory payload =
-            abi.encodeCall(IFederation.requestUpdateLeaf, (round, 0, index, verdicts, opening));
+        bytes memory payload = abi.encodeCall(IFederation.requestUpdateLeaf, (round, 0, index, verdicts, opening));
         bool isRequested = _request(_anyone(who), opening.root, payload);
         if (isRequested) vm.assertTrue(verdicts[index].weight != 0, "a rejected update was requested");
     }
@@ -717,7 +716,7 @@ contract Handler is Test {
             for (uint256 j = 0; j < verdicts.length; ++j) {
                 if (verdicts[j].participant != accounts[i]) continue;
                 due += uint256(terms.money.updateReward) * verdicts[j].weight * verdicts[j].score
-                    / (uint256(terms.seats.weightCap) * 10_000);
+                / (uint256(terms.seats.weightCap) * 10_000);
             }
             uint256 gained = federation.creditOf(accounts[i]) - credits[i];
             vm.assertEq(gained, due, "posted price");
@@ -792,8 +791,7 @@ contract Handler is Test {
         for (uint256 round = 1; round <= federation.roundCount(); ++round) {
             IFederation.Status before = lastStatus[round];
             IFederation.Status now_ = federation.status(round);
-            bool isReplaced =
-                selector == IFederation.replaceAggregator.selector && before == IFederation.Status.Expired;
+            bool isReplaced = selector == IFederation.replaceAggregator.selector && before == IFederation.Status.Expired;
             bool mayRefute = _isChallenge(selector) || selector == IFederation.settleRequest.selector;
             bool isRefuted = mayRefute && before == IFederation.Status.Challenge;
             bool isRetry = now_ == IFederation.Status.Propose && (isReplaced || isRefuted);
