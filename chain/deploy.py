@@ -2,7 +2,7 @@
 
 from eth_utils.address import to_checksum_address
 
-from chain.authentic import FACTORY, IMPLEMENTATION
+from chain.authentic import FACTORY
 from chain.factory import Factory
 from chain.token import Erc20
 from contracts.compiler import load_artifact
@@ -20,12 +20,11 @@ def deploy_token(sender: Sender, supply: TokenUnits) -> Erc20:
 
 
 def deploy_factory(sender: Sender) -> Factory:
-    """Deploy the libraries, the implementation and a factory; return the factory.
+    """Deploy the libraries, and a factory with the implementation linked to them; return it.
 
     Raises as `Sender.send` does.
     """
-    implementation = _deploy(sender, IMPLEMENTATION, {})
-    return Factory(sender.w3, _deploy(sender, FACTORY, {}, implementation), sender)
+    return Factory(sender.w3, _deploy(sender, FACTORY, {}), sender)
 
 
 def _deploy(sender: Sender, name: str, libraries: dict[str, Address], *values: object) -> Address:

@@ -263,9 +263,13 @@ class Federation(ContractClient):
         """End the federation, as its sponsor: no further round; the open one runs to its end."""
         return self._write("close")
 
-    def withdraw(self, to: Address | None = None) -> Receipt:
-        """Take the wallet's credit, and its stake once unbonding is over; pay it to `to`."""
-        return self._write("withdraw") if to is None else self._write("withdrawTo", to)
+    def withdraw(self) -> Receipt:
+        """Take the wallet's credit, and its stake once unbonding is over."""
+        return self._write("withdraw")
+
+    def withdraw_to(self, to: Address) -> Receipt:
+        """Pay the wallet's credit, and its stake once unbonding is over, to another account."""
+        return self._write("withdrawTo", to)
 
     def approve_exactly(self, amount: TokenUnits) -> Receipt:
         """Let the federation take exactly `amount` of the wallet's tokens, once."""
