@@ -19,6 +19,7 @@ TEXTS: dict[str, str] = {
     "AvailabilityOff": "this federation's terms do not allow leaf requests: response_seconds is 0",
     "CloneArgumentsTooLong": "the terms do not fit behind the code of a contract",
     "CommitmentMismatch": "the revealed values hash to {revealed}, {committed} was committed to",
+    "ERC5267ExtensionsNotSupported": "this version knows no extensions of EIP-712 domains",
     "EscrowTooLow": (
         "the escrow holds {escrow:amount} token units, a full round costs {required:amount}"
     ),
