@@ -5,7 +5,7 @@ from eth_utils.address import to_checksum_address
 from chain.authentic import FACTORY
 from chain.factory import Factory
 from chain.token import Erc20
-from contracts.compiler import load_artifact
+from contracts.compiler import link, load_artifact
 from ethereum.transactions import Sender
 from protocol.errors import Unavailable
 from protocol.types import Address, TokenUnits
@@ -30,13 +30,11 @@ def deploy_factory(sender: Sender) -> Factory:
 def _deploy(sender: Sender, name: str, libraries: dict[str, Address], *values: object) -> Address:
     """Deploy an artifact and the libraries that it needs, each once; return its address."""
     artifact = load_artifact(name)
-    code = bytearray.fromhex(artifact["bytecode"].removeprefix("0x"))
-    for library, places in artifact["linkReferences"].items():
+    for library in artifact["linkReferences"]:
         if library not in libraries:
             libraries[library] = _deploy(sender, library, libraries)
-        for place in places:
-            code[place : place + 20] = bytes.fromhex(libraries[library][2:])
-    contract = sender.w3.eth.contract(abi=artifact["abi"], bytecode=bytes(code))
+    code = link(artifact["bytecode"], artifact["linkReferences"], libraries)
+    contract = sender.w3.eth.contract(abi=artifact["abi"], bytecode=code)
     # Not through web3's transact(): gas, fees and nonce are the Sender's.
     data = contract.constructor(*values).data_in_transaction
     receipt = sender.send(None, bytes.fromhex(str(data).removeprefix("0x")))

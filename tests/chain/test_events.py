@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from web3 import Web3
 
 from chain import events as ev
+from chain.authentic import IMPLEMENTATION
 from chain.events import EVENT_TYPES, FederationEvent, events_in, read_events
 from chain.records import LeafAnswer
 from contracts.compiler import load_artifact
@@ -234,7 +235,7 @@ def test_records_are_frozen_and_strict(stage: Stage) -> None:
 
 def test_records_are_the_contracts_events() -> None:
     declared = {
-        e["name"]: e["inputs"] for e in load_artifact("Federation")["abi"] if e["type"] == "event"
+        e["name"]: e["inputs"] for e in load_artifact(IMPLEMENTATION)["abi"] if e["type"] == "event"
     }
     place = set(FederationEvent.model_fields)
     assert {

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from web3 import Web3
 
+from chain.authentic import IMPLEMENTATION
 from chain.events import AggregatorReplaced, AggregatorSlashed, Evicted, Withdrawn
 from chain.federation import Federation
 from chain.invitation import sign_invitation
@@ -55,7 +56,7 @@ from tests.chain.stage import (
 ONE = RoundId(1)
 NEVER = UnixTime(0)
 NOBODY = Participant(TokenUnits(0), NEVER, 0, RoundId(0), False)
-ABI = load_artifact("Federation")["abi"]
+ABI = load_artifact(IMPLEMENTATION)["abi"]
 # fmt: off
 RECORDS: tuple[Any, ...] = (
     Terms, Identity, Seats, Money, Windows, Rules, Round, Submission, Participant, Verdict, Opening,
