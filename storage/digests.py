@@ -1,8 +1,8 @@
-"""SHA-256 of layer files and the trees over them, in one pass over their bytes.
+"""SHA-256 of the blocks of layer files and the trees over them, in one pass over their bytes.
 
-Updates and models consist of many layer files. Where that is faster than hashlib
-(`protocol.speed`), sixteen files are hashed side by side, one in each lane of a vector, and their
-leaves along with them while the words are in registers.
+Updates and models consist of many blocks. Where that is faster than hashlib (`protocol.speed`),
+sixteen blocks are hashed side by side, one in each lane of a vector, and their leaves along with
+them while the words are in registers.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -18,16 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol import speed
+from protocol.encoding import BLOCK_BYTES, Kind, leaf_bytes
+from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees, subtrees_over
 from protocol.types import Digest
 from storage.mapped import MappedFile
 
-WINDOW_BYTES: Final = 1 << 19  # of one file, at a time
+WINDOW_BYTES: Final = 1 << 19  # of one block, at a time
 
-_BLOCK_BYTES: Final = 64  # what SHA-256 takes at a time
+_STEP_BYTES: Final = 64  # what SHA-256 takes at a time
 _LANES: Final = 16
-# With fewer files than this, leaves fill the lanes better by themselves.
+# With fewer blocks than this, leaves fill the lanes better by themselves.
 _LANES_FOR_LEAVES: Final = 11
 
 
@@ -36,72 +39,97 @@ class Examined:
     """The digests of a folder of layer files."""
 
     root: Digest
-    digests: tuple[Digest, ...]
-    """SHA-256 of each layer file, in the order of the spec."""
+    digests: tuple[tuple[Digest, ...], ...]
+    """SHA-256 of each block of each layer file, in the order of the spec."""
 
 
-def examine(spec: Spec, updates: Sequence[Sequence[Path]], threads: int = 2) -> list[Examined]:
-    """Return the tree root and file digests of each update's layer files, reading them once.
+def examine(
+    spec: Spec, kind: Kind, folders: Sequence[Sequence[Path]], threads: int = 2
+) -> list[Examined]:
+    """Return the tree root and block digests of each folder's layer files, reading them once.
 
-    Raises Misconfigured when a layer file is shorter than the spec says.
+    `folders` are the paths of the layer files of updates, or of models. Raises Misconfigured when a
+    layer file is shorter than the spec says.
     """
-    # 1. Number the leaves of each update through its layers.
-    leaf_bytes = spec.encoding.leaf_bytes
-    sizes = [spec.layer_bytes(index) for index in range(len(spec.layers))]
-    first_leaves = [int(leaf) for leaf in np.cumsum([0, *sizes]) // leaf_bytes]
+    # 1. Number the leaves of each folder through its layers.
+    leaf, numbers = leaf_bytes(kind), range(len(spec.layers))
+    first_leaves = list(accumulate(map(spec.layer_leaves, numbers), initial=0))
     layers = [
-        [_Layer(*of_layer) for of_layer in zip(paths, sizes, first_leaves, strict=False)]
-        for paths in updates
+        [
+            _blocks(path, spec.block_sizes(index, kind), first_leaves[index], leaf)
+            for index, path in zip(numbers, paths, strict=True)
+        ]
+        for paths in folders
     ]
-    # 2. Hash all files together: the more files, the fuller the lanes.
-    _hash([layer for each in layers for layer in each], leaf_bytes, threads, with_leaves=True)
-    # 3. Join each update's subtrees, in the order of its layers.
+    # 2. Hash all blocks together: the more of them, the fuller the lanes.
+    _hash([block for each in layers for layer in each for block in layer], leaf, threads)
+    # 3. Join each folder's subtrees, in the order of its layers.
     examined = []
     for each in layers:
-        builder = TreeBuilder(leaf_bytes)
+        builder = TreeBuilder(leaf)
         for layer in each:
-            for subtree in layer.subtrees:
-                builder.append(subtree)
-        examined.append(Examined(builder.root(), tuple(layer.digest for layer in each)))
+            for block in layer:
+                for subtree in block.subtrees:
+                    builder.append(subtree)
+        digests = tuple(tuple(block.digest for block in layer) for layer in each)
+        examined.append(Examined(builder.root(), digests))
     return examined
 
 
-def file_digests(paths: Sequence[Path], threads: int = 2) -> list[Digest]:
-    """Return the SHA-256 of each file; Misconfigured when one is empty."""
-    layers = [_Layer(path, path.stat().st_size, first_leaf=0) for path in paths]
-    _hash(layers, _BLOCK_BYTES, threads, with_leaves=False)
-    return [layer.digest for layer in layers]
+def block_digests(paths: Sequence[Path], threads: int = 2) -> list[tuple[Digest, ...]]:
+    """Return the SHA-256 of each block of each file; Misconfigured when one is empty."""
+    files = []
+    for path in paths:
+        size = path.stat().st_size
+        sizes = [min(BLOCK_BYTES, size - start) for start in range(0, size, BLOCK_BYTES)]
+        if not sizes:
+            raise Misconfigured(f"{path} is empty")
+        files.append(_blocks(path, sizes))
+    _hash([block for blocks in files for block in blocks], None, threads)
+    return [tuple(block.digest for block in blocks) for blocks in files]
 
 
 @dataclass
-class _Layer:
-    """A layer file, the number of its first leaf in the tree, and the results so far."""
+class _Block:
+    """A block of a layer file, the number of its first leaf in the tree, and the results so far."""
 
     path: Path
+    start: int
     size: int
     first_leaf: int
     subtrees: list[Subtree] = field(default_factory=list)
     digest: Digest = ZERO
 
 
-def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leaves: bool) -> None:
-    def work(group: list[_Layer]) -> None:
-        sizes = [leaf_bytes, *(layer.size for layer in group)]
+def _blocks(
+    path: Path, sizes: Sequence[int], first_leaf: int = 0, leaf: int = BLOCK_BYTES
+) -> list[_Block]:
+    """Return the blocks of a file; a whole number of leaves of `leaf` bytes makes a block."""
+    starts = range(0, len(sizes) * BLOCK_BYTES, BLOCK_BYTES)
+    return [
+        _Block(path, start, size, first_leaf + start // leaf)
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+
+
+def _hash(blocks: Sequence[_Block], leaf: int | None, threads: int) -> None:
+    """Hash blocks, and their leaves unless `leaf`, the size of one in bytes, is None."""
+
+    def work(group: list[_Block]) -> None:
+        sizes = [block.size for block in group]
         compiled = speed.hashing(sum(sizes), len(group))
         with ExitStack() as files:
-            streams = [
-                files.enter_context(_Stream(layer, leaf_bytes, with_leaves)) for layer in group
-            ]
-            # The loops take whole blocks: padding within a message is left to hashlib.
-            if compiled is not None and not any(n % _BLOCK_BYTES for n in sizes):
+            streams = [files.enter_context(_Stream(block, leaf)) for block in group]
+            # The loops take whole steps: padding within a message is left to hashlib.
+            if compiled is not None and not any(size % _STEP_BYTES for size in sizes):
                 _Lanes(compiled, streams).run()
                 return
             for stream in streams:
                 stream.hash_alone()
 
-    # Groups of at most sixteen files of about one size, as many groups for each thread: a lane is
-    # idle once its file has ended, and a thread once its groups are done.
-    order = sorted(layers, key=lambda layer: -layer.size)
+    # Groups of at most sixteen blocks of about one size, as many groups for each thread: a lane is
+    # idle once its block has ended, and a thread once its groups are done.
+    order = sorted(blocks, key=lambda block: -block.size)
     turns = max(-(-len(order) // (_LANES * threads)), 1)
     size = max(-(-len(order) // (turns * threads)), 1)
     groups = [order[i : i + size] for i in range(0, len(order), size)]
@@ -110,32 +138,28 @@ def _hash(layers: Sequence[_Layer], leaf_bytes: int, threads: int, *, with_leave
 
 
 class _Stream(MappedFile):
-    """A layer file that is hashed window by window."""
+    """A block that is hashed window by window."""
 
-    def __init__(self, layer: _Layer, leaf_bytes: int, with_leaves: bool) -> None:
-        self.window = max(WINDOW_BYTES // leaf_bytes, 1) * leaf_bytes
-        super().__init__(layer.path, layer.size, self.window)
-        self.layer, self.with_leaves, self.leaf_bytes = layer, with_leaves, leaf_bytes
-
-    def leaf(self, place: int) -> int:
-        """The number in the tree of the leaf that begins at byte `place` of the file."""
-        return self.layer.first_leaf + place // self.leaf_bytes
+    def __init__(self, block: _Block, leaf: int | None) -> None:
+        self.window = max(WINDOW_BYTES // (leaf or _STEP_BYTES), 1) * (leaf or _STEP_BYTES)
+        super().__init__(block.path, block.size, self.window, block.start)
+        self.block, self.leaf = block, leaf
 
     def hash_alone(self) -> None:
-        """Hash the whole file by hashlib, and its leaves."""
+        """Hash the whole block by hashlib, and its leaves."""
         hasher = hashlib.sha256()
-        for start in range(0, self.layer.size, self.window):
-            stop = min(start + self.window, self.layer.size)
+        for start in range(0, self.block.size, self.window):
+            stop = min(start + self.window, self.block.size)
             hasher.update(self.data[start:stop].data)
             self.hash_leaves(start, stop)
             self.forget(start, stop)
-        self.layer.digest = Digest(hasher.digest())
+        self.block.digest = Digest(hasher.digest())
 
     def hash_leaves(self, start: int, stop: int) -> None:
         """Add the subtrees over the leaves from byte `start` to `stop`, if they are asked for."""
-        if self.with_leaves:
-            data = self.data[start:stop].data
-            self.layer.subtrees += full_subtrees(data, self.leaf_bytes, self.leaf(start))
+        if self.leaf is not None:
+            data, first = self.data[start:stop].data, start // self.leaf
+            self.block.subtrees += full_subtrees(data, self.leaf, self.block.first_leaf + first)
 
 
 class _Lanes:
@@ -151,30 +175,30 @@ class _Lanes:
         place = 0
         while self._active:
             # Up to the end of the shortest at most: a lane's message ends with a whole step.
-            stop = min(place + self._active[0].window, self._active[-1].layer.size)
+            stop = min(place + self._active[0].window, self._active[-1].block.size)
             self._advance(place, stop)
             for stream in self._active:
                 stream.forget(place, stop)
-            while self._active and self._active[-1].layer.size == stop:
+            while self._active and self._active[-1].block.size == stop:
                 stream = self._active.pop()
                 chains = self._chains.copy()  # `finish` ends the messages of all lanes
-                self._kernels.finish(chains, stream.layer.size)
+                self._kernels.finish(chains, stream.block.size)
                 digest = chains[:, len(self._active)].astype(">u4").tobytes()
-                stream.layer.digest = Digest(digest)
+                stream.block.digest = Digest(digest)
             place = stop
 
     def _advance(self, place: int, stop: int) -> None:
-        active, kernels = self._active, self._kernels
+        active, kernels, leaf = self._active, self._kernels, self._active[0].leaf
         starts = [stream.data.ctypes.data + place for stream in active]
         starts += [starts[0]] * (_LANES - len(active))  # idle ones repeat the first
         places = np.array(starts, np.int64)
-        if not active[0].with_leaves or len(active) < _LANES_FOR_LEAVES:
-            kernels.advance(self._chains, places, (stop - place) // _BLOCK_BYTES)
+        if leaf is None or len(active) < _LANES_FOR_LEAVES:
+            kernels.advance(self._chains, places, (stop - place) // _STEP_BYTES)
             for stream in active:
                 stream.hash_leaves(place, stop)
             return
-        leaf_bytes = active[0].leaf_bytes
-        leaves = np.empty((_LANES, (stop - place) // leaf_bytes, 8), np.uint32)
-        kernels.advance_leaves(self._chains, places, leaf_bytes, leaves)
+        leaves = np.empty((_LANES, (stop - place) // leaf, 8), np.uint32)
+        kernels.advance_leaves(self._chains, places, leaf, leaves)
         for stream, row in zip(active, leaves, strict=False):
-            stream.layer.subtrees += subtrees_over(kernels, row, stream.leaf(place))
+            first = stream.block.first_leaf + place // leaf
+            stream.block.subtrees += subtrees_over(kernels, row, first)

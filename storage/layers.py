@@ -3,35 +3,39 @@
     folder/00000.layer      layer 0 of the spec, docs/protocol.md §3
     folder/00001.layer      …
 
-Fetching returns verified bytes or raises: the manifest block is checked against its digest, each
-layer file against the manifest, and sizes are known from the spec before anything is fetched.
+In the store a layer file is its blocks of 1 MiB, which the manifest lists. Fetching returns
+verified bytes or raises: the manifest is checked against its digest, each block against the
+manifest, and sizes are known from the spec before anything is fetched.
 """
 
+import math
+import os
+import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from profiling.recorder import current
 from protocol.checks import Check
-from protocol.encoding import layer_bytes, layer_values
+from protocol.encoding import BLOCK_BYTES, Kind, layer_bytes, layer_values, leaf_bytes
 from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
-from protocol.manifest import Kind, LayerEntry, Manifest
+from protocol.manifest import LayerEntry, Manifest
 from protocol.screening import check_manifest
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
-from protocol.types import Address, Digest, RoundId
-from storage.digests import file_digests
+from protocol.types import Address, Digest, RoundId, parse_digest
+from storage.digests import block_digests
 from storage.files import replace_file, sync_files
-from storage.ipfs import ContentStore, Contradiction
-from storage.unixfs import compute_cid
+from storage.ipfs import ContentStore
 
-BLOCK_BYTES: Final = 1 << 20
 NO_FEDERATION: Final = Address("0x" + 40 * "0")
 T = TypeVar("T")
 
@@ -39,8 +43,7 @@ T = TypeVar("T")
 # round.
 _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.2
-_HASHES_AT_ONCE: Final = 2
-_FETCHES_AT_ONCE: Final = 4  # layers of one update; more would only queue up in the one daemon
+_FETCHES_AT_ONCE: Final = 4  # blocks of one update; more would only queue up in the one daemon
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def initial_subject(chain_id: int) -> Subject:
 class LayerFolder:
     """The layer files of one update or model, in the order of the spec."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path, self.kind = path, kind
 
     def layer_path(self, index: int) -> Path:
         """Return the path of the file of layer `index`."""
@@ -95,30 +98,33 @@ class LayerFolder:
 
     def root(self, spec: Spec) -> Digest:
         """Return the tree root over all layer files (docs/protocol.md §4)."""
-        builder = TreeBuilder(spec.encoding.leaf_bytes)
+        builder = TreeBuilder(leaf_bytes(self.kind))
         for index in range(len(spec.layers)):
             for block in self.blocks(index):
                 builder.update(block)
         return builder.root()
+
+    def holds(self, spec: Spec, root: Digest) -> bool:
+        """Whether every layer file is there, has the spec's size, and all hash to `root`."""
+        return all(self._has(spec, index) for index in range(len(spec.layers))) and (
+            self.root(spec) == root
+        )
 
     def prove(self, spec: Spec, leaf: int) -> tuple[bytes, tuple[Digest, ...]]:
         """Return leaf number `leaf` and its proof (docs/protocol.md §4), reading the files once.
 
         Raises Misconfigured when there is no such leaf.
         """
-        size = spec.encoding.leaf_bytes
-
-        def whole_leaves() -> Iterator[bytes]:
-            for index in range(len(spec.layers)):
-                with self.layer_path(index).open("rb") as file:
-                    while block := file.read(max(BLOCK_BYTES // size, 1) * size):
-                        yield block
-
-        values, proof = stream_proof(whole_leaves(), size, leaf)
+        blocks = (block for index in range(len(spec.layers)) for block in self.blocks(index))
+        values, proof = stream_proof(blocks, leaf_bytes(self.kind), leaf)
         return values, tuple(proof)
 
-    def write(self, spec: Spec, values: Sequence[NDArray[np.int32]]) -> None:
-        """Write int32 `values`, one array per layer, as layer files; durable when this returns."""
+    def write(self, spec: Spec, values: Sequence[NDArray[Any]]) -> None:
+        """Write `values`, one array per layer, as layer files; durable when this returns.
+
+        The arrays are int32 for a model, int8 for an update. Raises Misconfigured for another type
+        or shape.
+        """
         with current().phase("encode") as span:
             for index, (layer, array) in enumerate(zip(spec.layers, values, strict=True)):
                 if array.shape != layer.shape:
@@ -127,21 +133,36 @@ class LayerFolder:
                         f"the spec asks for {layer.shape}"
                     )
                 with span.layer(index) as meter:
-                    data = layer_bytes(array, spec.encoding.leaf_values)
+                    data = layer_bytes(array, self.kind)
                     replace_file(self.layer_path(index), data)
                     meter.add(written=len(data))
             # Once for all files: syncing each took most of the time (1.9 s for 240 layers, now
             # 0.1).
             sync_files(self.paths(spec))
 
-    def read(self, spec: Spec) -> list[NDArray[np.int32]]:
-        """Return the int32 values of all layers in their shapes, without padding."""
-        leaf_values = spec.encoding.leaf_values
-        current().add(read=spec.total_bytes)
+    def read(self, spec: Spec) -> list[NDArray[Any]]:
+        """Return the values of all layers in their shapes, int32 or int8, without padding."""
+        current().add(read=spec.total_bytes(self.kind))
         return [
-            layer_values(self.layer_path(index).read_bytes(), layer.shape, leaf_values)
+            layer_values(self.layer_path(index).read_bytes(), layer.shape, self.kind)
             for index, layer in enumerate(spec.layers)
         ]
+
+    def missing(self, spec: Spec, manifest: Manifest) -> list[int]:
+        """Return the layers whose files are not there or not what `manifest` lists."""
+        # By size first, so that a file that was cut off is not hashed for nothing.
+        there = [index for index in range(len(spec.layers)) if self._has(spec, index)]
+        found = block_digests([self.layer_path(index) for index in there])
+        right = {
+            index
+            for index, digests in zip(there, found, strict=True)
+            if digests == manifest.layers[index].digests
+        }
+        return [index for index in range(len(spec.layers)) if index not in right]
+
+    def _has(self, spec: Spec, index: int) -> bool:
+        path = self.layer_path(index)
+        return path.exists() and path.stat().st_size == spec.layer_bytes(index, self.kind)
 
 
 def build_manifest(
@@ -149,24 +170,19 @@ def build_manifest(
     spec: Spec,
     subject: Subject,
     root: Digest,
-    digests: Sequence[Digest] | None = None,
+    digests: Sequence[Sequence[Digest]] | None = None,
 ) -> Manifest:
-    """Return the manifest of `folder`; CIDs are computed here and nothing is sent.
+    """Return the manifest of `folder`; nothing is sent.
 
-    `digests` are the SHA-256 of its layer files, if known.
+    `digests` are the SHA-256 of the blocks of each layer file, if known (`examine`). Raises
+    Misconfigured when the folder is not of the subject's kind.
     """
-
-    def cid_of(path: Path) -> str:
-        with path.open("rb") as file:
-            return compute_cid(file)
-
-    paths = folder.paths(spec)
-    with ThreadPoolExecutor(_HASHES_AT_ONCE) as pool:
-        cids = list(pool.map(cid_of, paths))
-    known = file_digests(paths) if digests is None else digests
+    if folder.kind != subject.kind:
+        raise Misconfigured(f"{folder.path} is {folder.kind}, the manifest of {subject.kind}")
+    known = block_digests(folder.paths(spec)) if digests is None else digests
     entries = [
-        LayerEntry(name=layer.name, shape=layer.shape, cid=cid, sha256=digest.hex())
-        for layer, cid, digest in zip(spec.layers, cids, known, strict=True)
+        LayerEntry(name=layer.name, shape=layer.shape, blocks=tuple(each.hex() for each in blocks))
+        for layer, blocks in zip(spec.layers, known, strict=True)
     ]
     return Manifest(
         chain_id=subject.chain_id,
@@ -184,7 +200,9 @@ class Pinning:
 
     def __init__(self, store: ContentStore, folder: LayerFolder) -> None:
         self._store, self._folder = store, folder
-        self._cids: dict[int, Future[str]] = {}
+        self._waiting: deque[int] = deque()
+        self._digests: dict[int, list[Digest]] = {}
+        self._jobs: list[Future[None]] = []
         self._span = current()  # the span belongs to this thread, not to the one that pins
 
     def __enter__(self) -> Self:
@@ -197,26 +215,41 @@ class Pinning:
 
     def begin(self, index: int) -> None:
         """Start pinning the file of layer `index`, which must be complete."""
-
-        def add() -> str:
-            with self._span.layer(index):
-                return self._store.add_file(self._folder.layer_path(index))
-
-        self._cids[index] = self._pool.submit(add)
+        self._digests[index] = []
+        self._waiting.append(index)
+        self._jobs.append(self._pool.submit(self._put_waiting))
 
     def finish(self, manifest: Manifest) -> Digest:
         """Wait for every layer file, add the manifest, and return the manifest's digest.
 
         Raises WrongBytes when a file does not match the manifest, Unavailable when the store fails.
         """
-        for index, entry in enumerate(manifest.layers):
-            if index not in self._cids:
+        for index in range(len(manifest.layers)):
+            if index not in self._digests:
                 self.begin(index)
-            cid = self._cids[index].result()
-            if cid != entry.cid:
-                raise WrongBytes(f"layer {entry.name} is {cid}, its manifest says {entry.cid}")
+        for job in self._jobs:
+            job.result()
+        for index, entry in enumerate(manifest.layers):
+            if tuple(self._digests[index]) != entry.digests:
+                raise WrongBytes(f"layer {entry.name} is not what its manifest lists")
         # Last, so that a manifest in the store means that its files are there.
         return self._store.put_block(manifest.to_bytes())
+
+    def _put_waiting(self) -> None:
+        """Put all files that wait by now: small ones that came in the meantime share a request."""
+        put: list[tuple[int, int]] = []
+
+        def blocks() -> Iterator[bytes]:
+            while self._waiting:
+                index = self._waiting.popleft()
+                for block in self._folder.blocks(index):
+                    put.append((index, len(block)))
+                    yield block
+
+        for digest, (index, size) in zip(self._store.put_blocks(blocks()), put, strict=True):
+            self._digests[index].append(digest)
+            with self._span.layer(index) as meter:
+                meter.add(sent=size)
 
 
 def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
@@ -228,55 +261,114 @@ def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
         return pinning.finish(manifest)
 
 
-def fetch_layers(store: ContentStore, manifest: Manifest, spec: Spec, folder: LayerFolder) -> None:
-    """Fetch every layer file into `folder`, verifying each against the manifest on arrival.
+def remove_unused(
+    store: ContentStore, unused: Iterable[Manifest], kept: Iterable[Manifest], spec: Spec
+) -> None:
+    """Unpin and remove the blocks of manifests that nobody needs, and the manifests themselves.
 
-    Existing files that match are kept. Raises Unavailable or WrongBytes.
+    Blocks that a kept manifest shares stay, as do the kept manifests, the spec and the held-out
+    set. `kept` has to name everything else that this store must keep: a stranger's manifest may
+    list anybody's blocks. Raises Unavailable when the store fails; it may be called again.
+    """
+    needed = {spec.digest(), parse_digest(spec.evaluation_digest)}
+    for manifest in kept:
+        needed |= _blocks_of(manifest)
+    store.remove_blocks({block for manifest in unused for block in _blocks_of(manifest)} - needed)
+
+
+def _blocks_of(manifest: Manifest) -> set[Digest]:
+    listed = {digest for entry in manifest.layers for digest in entry.digests}
+    return {manifest.digest(), *listed}
+
+
+def fetch_layers(
+    store: ContentStore,
+    manifest: Manifest,
+    spec: Spec,
+    folder: LayerFolder,
+    deadline: float = math.inf,
+) -> None:
+    """Fetch every layer file into `folder`, verifying each block on arrival.
+
+    Existing files that match are kept; a new one appears whole or not at all. `deadline` is in
+    seconds of time.monotonic(). Raises Unavailable or WrongBytes, and Rejected(Check.DIGESTS) when
+    a block does not have the size that it has by the spec.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     span = current()  # the span belongs to this thread, not to those that fetch
+    wanted: list[tuple[_Arriving, int, Digest, int]] = []
+    with ExitStack() as files:
+        for index in folder.missing(spec, manifest):
+            sizes = spec.block_sizes(index, folder.kind)
+            file = files.enter_context(_Arriving(folder, index, len(sizes)))
+            starts = range(0, len(sizes) * BLOCK_BYTES, BLOCK_BYTES)
+            blocks = zip(starts, manifest.layers[index].digests, sizes, strict=True)
+            wanted += [(file, start, digest, size) for start, digest, size in blocks]
 
-    def fetch(index: int) -> None:
-        entry, path = manifest.layers[index], folder.layer_path(index)
-        with span.layer(index):
-            store.fetch_file(entry.cid, spec.layer_bytes(index), entry.digest, path)
+        def fetch(file: _Arriving, start: int, digest: Digest, size: int) -> None:
+            with span.layer(file.index):
+                file.write(start, store.get_block(digest, size, deadline))
 
-    with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
-        for _ in pool.map(fetch, _missing(manifest, spec, folder)):
-            pass
-
-
-def _missing(manifest: Manifest, spec: Spec, folder: LayerFolder) -> list[int]:
-    """Return the layers whose files are missing or do not match the manifest."""
-    # By size first, so that a file that was cut off is not hashed for nothing.
-    there = [
-        index
-        for index, path in enumerate(folder.paths(spec))
-        if path.exists() and path.stat().st_size == spec.layer_bytes(index)
-    ]
-    found = file_digests([folder.layer_path(index) for index in there])
-    right = {
-        index
-        for index, digest in zip(there, found, strict=True)
-        if digest == manifest.layers[index].digest
-    }
-    return [index for index in range(len(spec.layers)) if index not in right]
+        with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
+            jobs = [pool.submit(fetch, *each) for each in wanted]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                # The first failure decides; what others still list is not worth its bytes.
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
-def fetch_update(store: ContentStore, update: Published, folder: LayerFolder) -> Manifest:
+class _Arriving:
+    """A layer file whose blocks arrive in any order, from several threads."""
+
+    def __init__(self, folder: LayerFolder, index: int, blocks: int) -> None:
+        self.index = index
+        self._path = folder.layer_path(index)
+        # Beside the layer, so that the rename at the end is atomic; not `*.layer`.
+        self._part = folder.path / f".{self._path.name}.{secrets.token_hex(8)}"
+        self._left = blocks
+        self._lock = threading.Lock()
+
+    def write(self, start: int, block: bytes) -> None:
+        """Write a verified block; with the last one, the file gets its name."""
+        try:
+            handle = os.open(self._part, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.pwrite(handle, block, start)
+            finally:
+                os.close(handle)
+            with self._lock:
+                self._left -= 1
+                is_whole = not self._left
+            if is_whole:
+                self._part.replace(self._path)
+        except OSError as error:
+            raise Misconfigured(f"cannot write {self._path}: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._part.unlink(missing_ok=True)
+
+
+def fetch_update(
+    store: ContentStore, update: Published, folder: LayerFolder, deadline: float = math.inf
+) -> Manifest:
     """Fetch an update's manifest and layers into `folder`; return the manifest.
 
-    Raises Rejected with the number of the check that failed (docs/protocol.md §6): 2, 3, 4 or 6
-    for the manifest; 5 when the manifest contradicts itself; 1 when the right bytes are unavailable
-    after several attempts.
+    Raises Rejected with the number of the check that failed (docs/protocol.md §6): 1 when the right
+    bytes are unavailable after several attempts, or by `deadline`, in seconds of time.monotonic();
+    2 to 5 as they say, and 6 for the manifest's own root.
     """
     try:
-        raw = _persistently(lambda: store.get_block(update.manifest))
+        raw = _persistently(lambda: store.get_block(update.manifest, deadline=deadline), deadline)
         manifest = _check_manifest(raw, update.subject, update)
-        _persistently(lambda: fetch_layers(store, manifest, update.spec, folder))
-    except Contradiction as error:
-        # The author's fault: no bytes fit both the CID and the SHA-256 of the manifest.
-        raise Rejected(Check.DIGESTS, str(error)) from error
+        _persistently(
+            lambda: fetch_layers(store, manifest, update.spec, folder, deadline), deadline
+        )
     # Also for wrong bytes from the daemon, of which nobody can tell whose fault they are
     # (docs/decisions/0003-wrong-bytes-are-unreachable.md).
     except Unavailable as error:
@@ -284,23 +376,25 @@ def fetch_update(store: ContentStore, update: Published, folder: LayerFolder) ->
     return manifest
 
 
-def _persistently(fetch: Callable[[], T]) -> T:
+def _persistently(fetch: Callable[[], T], deadline: float) -> T:
     """Return the result of `fetch`, trying again a few times when bytes are missing or wrong."""
     for attempt in range(1, _ATTEMPTS):
+        pause_s = _PAUSE_SECONDS * attempt
         try:
             return fetch()
-        except Contradiction:
-            raise  # no daemon will ever have such bytes
         except Unavailable:
-            time.sleep(_PAUSE_SECONDS * attempt)
+            if time.monotonic() + pause_s >= deadline:
+                raise
+            time.sleep(pause_s)
     return fetch()
 
 
 def fetch_model(store: ContentStore, model: Published, folder: LayerFolder) -> LayerFolder:
     """Fetch the model that stood before round `model.subject.round_id` into `folder`; return it.
 
-    Recomputes its root. Raises Unavailable when the bytes are unavailable, and Rejected when they
-    are not the model's.
+    Recomputes its root. Raises Unavailable when bytes are unavailable, and Rejected when the
+    manifest is not one of this model, or its bytes are not the model's. Either way the model can be
+    computed instead: its manifest is only a hint.
     """
     # The manifest may be of any earlier round: one that accepts no update leaves the model as it
     # was.

@@ -22,21 +22,26 @@ HUGE_PAGE_BYTES: Final = 2 << 20
 
 
 class MappedFile:
-    """The first `size` bytes of a file, as the uint8 array `data`.
+    """`size` bytes of a file from `start` on, as the uint8 array `data`.
 
-    `window` is roughly the number of bytes read before they are forgotten: where it is less than a
-    huge page, small pages are mapped, so that touching one byte does not count as two megabytes.
-    Raises Misconfigured when the file has fewer than `size` bytes, or `size` is 0.
+    `start` is a multiple of the page size. `window` is roughly the number of bytes read before they
+    are forgotten: where it is less than a huge page, small pages are mapped, so that touching one
+    byte does not count as two megabytes.
+    Raises Misconfigured when the file ends before, or `size` is 0.
     """
 
-    def __init__(self, path: Path, size: int, window: int = HUGE_PAGE_BYTES) -> None:
+    def __init__(
+        self, path: Path, size: int, window: int = HUGE_PAGE_BYTES, start: int = 0
+    ) -> None:
         file = os.open(path, os.O_RDONLY)
         try:
-            if os.fstat(file).st_size < size:
-                raise Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")
+            if os.fstat(file).st_size < start + size:
+                raise Misconfigured(
+                    f"{path} is shorter than the {start + size:,} bytes the spec asks for"
+                )
             if not size:
                 raise Misconfigured(f"{path} is empty")
-            self._map = mmap.mmap(file, size, access=mmap.ACCESS_READ)
+            self._map = mmap.mmap(file, size, access=mmap.ACCESS_READ, offset=start)
         finally:
             os.close(file)
         if size > window:  # else it is read in one go

@@ -11,16 +11,13 @@ import fcntl
 import os
 import threading
 from base64 import b32encode
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from protocol.cid import RAW
+from protocol.cid import digest_of_raw_cid, raw_cid
 from protocol.errors import Misconfigured, Unavailable, WrongBytes
-from storage.cid import Cid
-from storage.dag_pb import decode_node
-from storage.unixfs import MAX_DEPTH
+from protocol.types import Digest
 
 PinKind = Literal["recursive", "direct"]
 
@@ -35,7 +32,7 @@ class BlockCount(NamedTuple):
 
 
 class BlockRepo:
-    """Blocks by their SHA-256 and pins by their CID, in `folder`; safe for many threads.
+    """Raw blocks and pins by their SHA-256, in `folder`; safe for many threads.
 
     Raises Misconfigured when the folder cannot be used or another process holds it.
     """
@@ -64,25 +61,47 @@ class BlockRepo:
         """Let another process use the folder."""
         self._lock_file.close()
 
-    def block_path(self, cid: Cid) -> Path:
+    def block_path(self, digest: Digest) -> Path:
         """Return the path of a block, whether or not it exists."""
         # Kubo's own layout (flatfs, next-to-last/2).
-        name = b32encode(_MULTIHASH + cid.digest).decode("ascii").rstrip("=")
+        name = b32encode(_MULTIHASH + digest).decode("ascii").rstrip("=")
         return self.folder / "blocks" / name[-3:-1] / f"{name}.data"
 
-    def put(self, cid: Cid, data: bytes) -> None:
-        """Store a block whose digest the caller has just computed, replacing a damaged one."""
-        self._write(self.block_path(cid), data)
+    def put(self, data: bytes) -> Digest:
+        """Store a block and return its digest; a damaged one is replaced."""
+        digest = Digest(sha256(data).digest())
+        self._write(self.block_path(digest), data)
+        return digest
 
-    def get(self, cid: Cid) -> bytes:
+    def get(self, digest: Digest) -> bytes:
         """Return a block; raise Unavailable if it is missing, WrongBytes if it is damaged."""
         try:
-            data = self.block_path(cid).read_bytes()
+            data = self.block_path(digest).read_bytes()
         except FileNotFoundError:
-            raise Unavailable(f"ipld: could not find {cid}") from None
-        if sha256(data).digest() != cid.digest:
-            raise WrongBytes(f"block in storage has different hash than requested: {cid}")
+            raise Unavailable(f"ipld: could not find {raw_cid(digest)}") from None
+        if sha256(data).digest() != digest:
+            raise WrongBytes(
+                f"block in storage has different hash than requested: {raw_cid(digest)}"
+            )
         return data
+
+    def size(self, digest: Digest) -> int:
+        """Return the size of a block; raise Unavailable if it is missing."""
+        try:
+            return self.block_path(digest).stat().st_size
+        except FileNotFoundError:
+            raise Unavailable(f"ipld: could not find {raw_cid(digest)}") from None
+
+    def remove(self, digest: Digest) -> bool:
+        """Remove a block; return whether it was there. Misconfigured if it is pinned."""
+        with self._pins_lock:
+            if kind := self.pin_kind(digest):
+                raise Misconfigured(f"pinned: {kind}")
+            try:
+                self.block_path(digest).unlink()
+            except FileNotFoundError:
+                return False
+        return True
 
     def count(self) -> BlockCount:
         """Return the number and total size of all blocks, pinned or not."""
@@ -99,59 +118,40 @@ class BlockRepo:
             self._write(path, os.urandom(32))
         return path.read_bytes()
 
-    def pin(self, cid: Cid, kind: PinKind) -> None:
-        """Record a pin if all below it is here; raise Unavailable if a block is missing."""
-        if kind == "direct":
-            self.get(cid)
-            if self.pin_kind(cid) == "recursive":
-                raise Misconfigured(f"pin: {cid} already pinned recursively")
-        else:
-            # Raw leaves are only looked for, not read: they are most of the bytes.
-            for each in (cid, *self.descendants(cid)):
-                if not self.block_path(each).exists():
-                    raise Unavailable(f"ipld: could not find {each}")
+    def pin(self, digest: Digest, kind: PinKind) -> None:
+        """Record a pin of a block that is here; raise Unavailable if it is missing."""
         with self._pins_lock:
-            self._write(self._pin_path(cid), f"{kind}\n".encode())
+            self.size(digest)
+            if kind == "direct" and self.pin_kind(digest) == "recursive":
+                raise Misconfigured(f"pin: {raw_cid(digest)} already pinned recursively")
+            self._write(self._pin_path(digest), f"{kind}\n".encode())
 
-    def unpin(self, cid: Cid) -> None:
-        """Remove a pin; raise Misconfigured if the CID itself is not pinned."""
+    def unpin(self, digest: Digest, *, recursive: bool = True) -> None:
+        """Remove a pin; raise Misconfigured if there is none, or one of the other kind."""
         with self._pins_lock:
+            if not recursive and self.pin_kind(digest) == "recursive":
+                raise Misconfigured(f"{raw_cid(digest)} is pinned recursively")
             try:
-                self._pin_path(cid).unlink()
+                self._pin_path(digest).unlink()
             except FileNotFoundError:
                 raise Misconfigured("not pinned or pinned indirectly") from None
 
-    def pin_kind(self, cid: Cid) -> PinKind | None:
-        """Return how the CID itself is pinned, or None."""
+    def pin_kind(self, digest: Digest) -> PinKind | None:
+        """Return how a block is pinned, or None."""
         try:
-            text = self._pin_path(cid).read_text()
+            text = self._pin_path(digest).read_text()
         except FileNotFoundError:
             return None
         return "direct" if text.startswith("direct") else "recursive"
 
-    def pins(self) -> dict[Cid, PinKind]:
-        """Return every pin in the order of their CIDs."""
+    def pins(self) -> dict[Digest, PinKind]:
+        """Return every pin in the order of the digests."""
         # One that is removed meanwhile is left out.
-        cids = sorted(Cid.parse(path.name) for path in (self.folder / "pins").iterdir())
-        return {cid: kind for cid in cids if (kind := self.pin_kind(cid))}
+        pinned = sorted(digest_of_raw_cid(path.name) for path in (self.folder / "pins").iterdir())
+        return {digest: kind for digest in pinned if (kind := self.pin_kind(digest))}
 
-    def descendants(self, root: Cid) -> Iterator[Cid]:
-        """Yield every CID below `root`, each once, without reading raw blocks."""
-        seen: set[Cid] = set()
-        level = [root]
-        # Level by level, and no deeper than any file can be.
-        for _ in range(MAX_DEPTH):
-            children = [
-                link.cid
-                for cid in level
-                for link in ([] if cid.codec == RAW else decode_node(self.get(cid))[0])
-            ]
-            level = [cid for cid in dict.fromkeys(children) if cid not in seen]
-            seen.update(level)
-            yield from level
-
-    def _pin_path(self, cid: Cid) -> Path:
-        return self.folder / "pins" / str(cid)
+    def _pin_path(self, digest: Digest) -> Path:
+        return self.folder / "pins" / raw_cid(digest)
 
     def _write(self, path: Path, data: bytes) -> None:
         # Renamed into place: a file is either whole or not there. It is not synced: after a power

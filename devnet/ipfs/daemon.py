@@ -3,8 +3,8 @@
     python -m devnet.ipfs.daemon --repo DIR --port 5001
 
 For tests, demos and development where Kubo is not installed. It answers POST under /api/v0 like
-Kubo (`devnet.ipfs.commands`), and GET /ipfs/CID like a gateway. Since there is no password, it
-refuses requests that a web page of another site could have sent, as Kubo does.
+Kubo (`devnet.ipfs.commands`). Since there is no password, it refuses requests that a web page of
+another site could have sent, as Kubo does.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,14 +24,11 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from devnet.ipfs.blocks import BlockRepo
-from devnet.ipfs.commands import COMMANDS, CommandError, Reply, Request, cat
-from devnet.ipfs.uploads import BadUpload, open_body, read_parts
+from devnet.ipfs.commands import COMMANDS, CommandError, Request
+from devnet.ipfs.uploads import BadUpload, Readable, open_body, read_parts
 from protocol.errors import CommonweightError, Misconfigured
-from storage.cid import Cid
-from storage.unixfs import Readable
 
 _API: Final = "/api/v0/"
-_GATEWAY: Final = "/ipfs/"
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _IDLE_S: Final = 120.0
 _STOP_S: Final = 5.0
@@ -105,30 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._run(command, parse_qs(url.query, keep_blank_values=True))
 
     def do_GET(self) -> None:
-        """Serve a file as a gateway does."""
-        url = urlsplit(self.path)
-        if url.path.startswith(_API):
+        """Refuse: Kubo's RPC takes POST alone."""
+        if urlsplit(self.path).path.startswith(_API):
             self._refuse(405, "405 - Method Not Allowed", {"Allow": "POST"})
-            return
-        if not url.path.startswith(_GATEWAY):
+        else:
             self._refuse(404, "404 page not found")
-            return
-        try:
-            cid = Cid.parse(url.path.removeprefix(_GATEWAY))
-            reply = cat(self.server.repo, Request({"arg": [str(cid)]}, iter(())))
-        except CommonweightError as error:
-            self._refuse(400 if isinstance(error, Misconfigured) else 404, str(error))
-            return
-        # Opaque bytes, never a page: a page from here could call the RPC, being of its origin.
-        headers = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
-        headers |= {"Content-Length": str(reply.content_bytes), "ETag": f'"{cid}"'}
-        self._head(200, headers)
-        if self.command != "HEAD":
-            self._stream(reply, self.wfile.write)
 
-    # Refused or served as GET is: Kubo's RPC takes POST alone.
-    do_HEAD = do_GET  # noqa: N815
-    do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+    do_HEAD = do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
     def _run(self, command: str, query: dict[str, list[str]]) -> None:
         try:
@@ -147,16 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(error, status)
             return
         self._drop(body)
-        if reply.content_bytes is None:
+        if reply.content is None:
             self._send(200, reply.body(), {"Content-Type": "application/json"})
-            return
-        headers = {"Content-Type": "text/plain", "X-Stream-Output": "1"}
-        headers |= {"X-Content-Length": str(reply.content_bytes), "Transfer-Encoding": "chunked"}
-        self._head(200, headers)
-        self._stream(reply, lambda data: self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data)))
-        # Without the last chunk the receiver knows that the content broke off.
-        if not self.close_connection:
-            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self._send(200, reply.content, {"Content-Type": "text/plain"})
 
     def _drop(self, body: Readable) -> None:
         """Read the rest of the request, so that the next one on this connection starts after it."""
@@ -167,17 +141,6 @@ class _Handler(BaseHTTPRequestHandler):
         except BadUpload:
             unread = _MAX_UNREAD
         if unread >= _MAX_UNREAD:
-            self.close_connection = True
-
-    def _stream(self, reply: Reply, write: Callable[[bytes], object]) -> None:
-        """Send the content; break off at a damaged block, so that the receiver notices."""
-        # The status line has been sent: there is no other way left to report an error.
-        try:
-            for data in reply.content:
-                if data:  # an empty chunk would end the content
-                    write(data)
-        except CommonweightError as error:
-            _log.warning("%s broke off: %s", self.path, error)
             self.close_connection = True
 
     def _error(self, error: Exception, status: int) -> None:
@@ -276,7 +239,7 @@ class DevIpfsDaemon:
 
     @property
     def repo(self) -> BlockRepo:
-        """The blocks and pins; tests damage a block by writing to `repo.block_path(cid)`."""
+        """The blocks and pins; tests damage a block by writing to `repo.block_path(digest)`."""
         if self._server is None:
             raise Misconfigured("the dev IPFS daemon is not running")
         return self._server.repo

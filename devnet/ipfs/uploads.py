@@ -12,8 +12,6 @@ from io import BytesIO
 from typing import Final, Protocol
 from urllib.parse import unquote
 
-from storage.unixfs import Readable
-
 _READ_BYTES: Final = 262_144
 _MAX_LINE: Final = 1024  # a chunk size or trailer line
 _MAX_HEADERS: Final = 16_384  # of one part
@@ -21,6 +19,14 @@ _MAX_HEADERS: Final = 16_384  # of one part
 
 class BadUpload(ValueError):
     """A request body breaks off, or differs from what its headers announce."""
+
+
+class Readable(Protocol):
+    """Anything that is read piece by piece: a request's body, one part of it."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; none at the end."""
+        ...
 
 
 class _Lines(Readable, Protocol):

@@ -1,7 +1,6 @@
 """IPFS daemons that are not ours, for the same tests.
 
-js-ipfs      from tests/storage/js-ipfs (`npm ci --omit=optional --ignore-scripts` there)
-kubo         the program `ipfs` on the PATH
+kubo         the program `ipfs`: the one on the PATH, or what `make daemons` built
 http://…     one that runs already
 """
 
@@ -18,8 +17,7 @@ from protocol.errors import Unavailable
 from runtime.processes import spawn, stop
 from storage.ipfs import ContentStore
 
-_JS_IPFS = Path(__file__).parent / "js-ipfs"
-_CLI = _JS_IPFS / "node_modules" / "ipfs" / "src" / "cli.js"
+_BUILT = Path(__file__).parents[2] / "build" / "daemons" / "ipfs"
 _START_S = 120.0
 
 
@@ -30,33 +28,32 @@ def running_ipfs(kind: str, folder: Path) -> Iterator[str]:
         yield kind
         return
     program, environment = _program(kind), {"IPFS_PATH": str(folder)}
-    command = [*program, "init", "--profile", "test", "--empty-repo"]
+    command = [program, "init", "--profile", "test", "--empty-repo"]
     subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True)
     _take_any_port(folder / "config")
     log = folder / "daemon.log"
-    daemon = spawn([*program, "daemon"], log, environment=environment)
+    daemon = spawn([program, "daemon"], log, environment=environment)
     try:
         yield _await(daemon, folder / "api", log)
     finally:
         stop(daemon.pid)
 
 
-def _program(kind: str) -> list[str]:
-    if kind == "kubo":
-        found = shutil.which("ipfs")
-        assert found, "--ipfs kubo: there is no program ipfs on the PATH"
-        return [found]
-    if kind != "js-ipfs":
-        raise ValueError(f"--ipfs {kind}: dev, js-ipfs, kubo or http://HOST:PORT was expected")
-    assert _CLI.exists(), f"run `npm ci --omit=optional --ignore-scripts` in {_JS_IPFS}"
-    return ["node", "-r", str(_JS_IPFS / "polyfill.cjs"), str(_CLI)]
+def _program(kind: str) -> str:
+    if kind != "kubo":
+        raise ValueError(f"--ipfs {kind}: dev, kubo or http://HOST:PORT was expected")
+    found = shutil.which("ipfs") or shutil.which(_BUILT)
+    assert found, "--ipfs kubo: there is no program ipfs on the PATH, and none was built"
+    return found
 
 
 def _take_any_port(config: Path) -> None:
-    """Both programs have the same file: no peers, and on loopback whatever port is free."""
+    """No peers, and on loopback whatever port is free."""
     settings = json.loads(config.read_text())
-    anything = dict.fromkeys(("API", "Gateway", "RPC"), "/ip4/127.0.0.1/tcp/0")
+    anything = dict.fromkeys(("API", "Gateway"), "/ip4/127.0.0.1/tcp/0")
     settings["Addresses"] |= {"Swarm": [], **anything}
+    settings["Bootstrap"] = []
+    settings["Routing"] = {"Type": "none"}
     config.write_text(json.dumps(settings))
 
 

@@ -1,193 +1,253 @@
 """The content store against an honest daemon."""
 
-import os
+import re
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devnet.ipfs.daemon import DevIpfsDaemon
+from protocol.canonical import sha256 as digest_of
+from protocol.checks import Check
 from protocol.cid import raw_cid
-from protocol.errors import Misconfigured, Unavailable, WrongBytes
+from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.types import Digest
-from storage.download import ApiAddress
-from storage.ipfs import MAX_BLOCK_BYTES, ContentStore, Contradiction
-from tests.storage.content import content, write
+from storage import ipfs
+from storage.ipfs import MAX_BLOCK_BYTES, ContentStore
+from storage.rpc import ApiAddress
+from tests.storage.content import content
 
-MISSING = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+NOWHERE = Digest(bytes(32))
 same_daemon = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
+def pins_of(store: ContentStore) -> dict[str, Any]:
+    """Every pin in the daemon, by CID."""
+    found: dict[str, Any] = store._client.pin.ls()["Keys"].as_json()
+    return found
+
+
 @same_daemon
-@given(data=st.binary(max_size=2000))
-def test_a_block_comes_back_by_its_sha256(store: ContentStore, data: bytes) -> None:
-    digest = store.put_block(data)
-    assert digest == sha256(data).digest()
-    assert store.get_block(digest) == data
+@given(blocks=st.lists(st.binary(max_size=2000), max_size=5))
+def test_blocks_come_back_by_their_sha256(store: ContentStore, blocks: list[bytes]) -> None:
+    digests = store.put_blocks(blocks)
+    assert digests == [digest_of(block) for block in blocks]
+    for digest, block in zip(digests, blocks, strict=True):
+        assert store.get_block(digest) == block
+        assert store.get_block(digest, size=len(block)) == block
 
 
 def test_a_block_of_one_mib_is_the_largest(store: ContentStore) -> None:
-    assert store.get_block(store.put_block(bytes(MAX_BLOCK_BYTES))) == bytes(MAX_BLOCK_BYTES)
+    largest = content(MAX_BLOCK_BYTES)
+    assert store.get_block(store.put_block(largest), size=MAX_BLOCK_BYTES) == largest
     with pytest.raises(Misconfigured, match="at most 1048576"):
         store.put_block(bytes(MAX_BLOCK_BYTES + 1))
 
 
-def test_a_block_longer_than_allowed_is_not_taken(store: ContentStore) -> None:
-    digest = store.put_block(bytes(100))
-    assert len(store.get_block(digest, max_bytes=100)) == 100
-    with pytest.raises(WrongBytes, match="more than 99 bytes"):
-        store.get_block(digest, max_bytes=99)
+def test_many_blocks_are_put_in_few_requests_and_stay(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[int] = []
+    send, blocks = store._send, [content(1000 + number) for number in range(300)]
+    monkeypatch.setattr(store, "_send", lambda batch: (requests.append(len(batch)), send(batch))[1])
+    digests = store.put_blocks(iter(blocks))
+    assert requests == [120, 120, 60]
+    assert {raw_cid(digest) for digest in digests} <= pins_of(store).keys()
+    assert [store.get_block(digest, 1000 + n) for n, digest in enumerate(digests)] == blocks
+
+
+def test_no_more_than_a_batch_is_held(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    monkeypatch.setattr(
+        store, "_keep", lambda batch: held.append(sum(len(data) for data in batch.values()))
+    )
+    store.put_blocks(content(MAX_BLOCK_BYTES - number) for number in range(40))
+    assert len(held) == 3
+    assert max(held) <= 16 << 20
+
+
+def test_the_same_block_twice_is_one_block(store: ContentStore) -> None:
+    first, second, other = store.put_blocks([b"same", b"same", b"other"])
+    assert first == second != other
+    assert store.put_block(b"same") == first
+
+
+def test_a_block_of_another_size_is_its_authors_fault(store: ContentStore) -> None:
+    digest = store.put_block(content(100))
+    for size in (0, 99, 101, MAX_BLOCK_BYTES):
+        with pytest.raises(Rejected, match=f"100 bytes, {size:,} were expected") as caught:
+            store.get_block(digest, size)
+        assert caught.value.check == Check.DIGESTS
+
+
+def test_a_block_larger_than_any_is_cut_off(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.put_block(content(100_000))
+    monkeypatch.setattr(ipfs, "_MAX_PASSED_BYTES", 99_999)
+    with pytest.raises(WrongBytes, match="more than 99999 bytes"):
+        store.get_block(digest, 1000)
+    monkeypatch.setattr(ipfs, "MAX_BLOCK_BYTES", 99_999)
+    with pytest.raises(WrongBytes, match="more than 99999 bytes"):
+        store.get_block(digest)
 
 
 def test_a_block_that_nobody_has_is_unavailable(store: ContentStore) -> None:
     # Some daemons say so at once, others go on looking for a peer that has it.
-    words = r"block/get bafkrei\w+: (HTTP 500: .*could not find|silent for)"
+    words = r"block/get bafkrei\w+: (HTTP 500: .*could not find|silent for|took longer)"
     with pytest.raises(Unavailable, match=words):
-        store.get_block(Digest(bytes(32)))
+        store.get_block(NOWHERE)
+    assert not store.has(NOWHERE)
 
 
-@pytest.mark.parametrize("size", [0, 1, 262_144, 262_145, 3_000_000])
-def test_a_file_comes_back_whole(store: ContentStore, tmp_path: Path, size: int) -> None:
-    cid, digest = write(tmp_path / "in", size)
-    assert store.add_file(tmp_path / "in") == cid
-    assert store.is_pinned(cid)
-    target = tmp_path / "out"
-    target.write_bytes(b"what was here before")
-    store.fetch_file(cid, size, digest, target)
-    assert target.read_bytes() == content(size)
-    assert target.stat().st_mode & 0o777 == 0o644
+def test_a_block_must_come_by_its_deadline(store: ContentStore) -> None:
+    digest = store.put_block(b"late")
+    assert store.get_block(digest, deadline=time.monotonic() + 10) == b"late"
+    with pytest.raises(Unavailable, match="took longer than 0 s"):
+        store.get_block(digest, deadline=time.monotonic() - 1)
 
 
-def fetch_wrongly(
-    store: ContentStore, folder: Path, cid: str, size: int, digest: Digest
-) -> Contradiction:
-    """Fetch with a wrong size or digest; check that nothing was left behind."""
-    target = folder / "target"
-    target.write_bytes(b"old")
-    before = sorted(os.listdir(folder))
-    with pytest.raises(Contradiction) as caught:
-        store.fetch_file(cid, size, digest, target)
-    assert target.read_bytes() == b"old"
-    assert sorted(os.listdir(folder)) == before
-    assert "\n" not in str(caught.value)
-    return caught.value
+def test_removed_blocks_are_gone_and_the_others_stay(store: ContentStore) -> None:
+    kept, *dropped = store.put_blocks([b"kept", b"dropped", b"dropped too"])
+    assert all(map(store.has, (kept, *dropped)))
+    store.remove_blocks([*dropped, NOWHERE])
+    assert store.has(kept)
+    assert raw_cid(kept) in pins_of(store)
+    assert not any(map(store.has, dropped))
+    assert not {raw_cid(digest) for digest in dropped} & pins_of(store).keys()
+    store.remove_blocks(dropped)  # nothing to do
+    store.remove_blocks([])
 
 
-@pytest.mark.parametrize("size", [1000, 600_000])
-def test_a_cid_that_cannot_be_that_content_is_a_contradiction(
-    store: ContentStore, tmp_path: Path, size: int
+def test_what_an_operator_pinned_stays(store: ContentStore) -> None:
+    digest = store.put_block(b"precious")
+    store._client.pin.rm(raw_cid(digest))
+    store._client.pin.add(raw_cid(digest))  # as a DAG, as `ipfs pin add` does
+    assert store.put_blocks([b"precious", b"beside it"])[0] == digest
+    store.remove_blocks([digest, digest_of(b"beside it")])
+    assert store.get_block(digest) == b"precious"
+    assert pins_of(store)[raw_cid(digest)]["Type"] == "recursive"
+    assert not store.has(digest_of(b"beside it"))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_garbage_collection_takes_is_put_again(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    cid, digest = write(tmp_path / "in", size)
-    store.add_file(tmp_path / "in")
-    wrong = fetch_wrongly(store, tmp_path, cid, size, Digest(bytes(32)))
-    assert f"sha256 {digest.hex()} instead of {'00' * 32}" in str(wrong)
-    for other in (size - 1, size + 1, 0, 10 * size):
-        wrong = fetch_wrongly(store, tmp_path, cid, other, digest)
-        assert f"{cid}: the CID names {size} bytes, {other} were expected" in str(wrong)
+    blocks = [b"taken %d %d" % (times, number) for number in range(3)]
+    collect_after_put(store, monkeypatch, digest_of(blocks[1]), times)
+    digests = store.put_blocks(blocks)
+    assert all(map(store.has, digests))
+    assert {raw_cid(digest) for digest in digests} <= pins_of(store).keys()
 
 
-def test_a_missing_file_is_unavailable_and_leaves_nothing(
-    store: ContentStore, tmp_path: Path
+def test_a_daemon_that_keeps_nothing_is_unavailable(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sorted(os.listdir(tmp_path))
-    with pytest.raises(Unavailable, match=r"could not find|silent for|took longer") as caught:
-        store.fetch_file(raw_cid(Digest(bytes(32))), 10, Digest(bytes(32)), tmp_path / "out")
-    assert not isinstance(caught.value, WrongBytes)
-    assert sorted(os.listdir(tmp_path)) == before
+    collect_after_put(store, monkeypatch, digest_of(b"x"), times=100)
+    with pytest.raises(Unavailable, match="removes blocks as soon as it has stored them"):
+        store.put_block(b"x")
 
 
-@pytest.mark.parametrize("cid", ["", "nonsense", "../etc", MISSING.upper(), "Qm" + "x" * 44])
-def test_only_cids_of_the_protocol_are_taken(store: ContentStore, tmp_path: Path, cid: str) -> None:
-    with pytest.raises(Misconfigured):
-        store.fetch_file(cid, 1, Digest(bytes(32)), tmp_path / "out")
-    with pytest.raises(Misconfigured):
-        store.is_pinned(cid)
-    with pytest.raises(Misconfigured):
-        store.unpin(cid)
-
-
-def test_paths_that_cannot_be_used_are_the_operators_to_fix(
-    store: ContentStore, tmp_path: Path
+def collect_after_put(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch, digest: Digest, times: int
 ) -> None:
-    with pytest.raises(Misconfigured, match=r"cannot read .*absent: No such file"):
-        store.add_file(tmp_path / "absent")
-    with pytest.raises(Misconfigured, match=r"cannot write .*: No such file"):
-        store.fetch_file(MISSING, 1, Digest(bytes(32)), tmp_path / "no" / "folder")
+    """Take a block between put and pin, as a garbage collection does."""
+    send, left = store._send, [times]
+
+    def send_and_collect(blocks: dict[Digest, bytes]) -> None:
+        send(blocks)
+        if left[0]:
+            left[0] -= 1
+            query = [("arg", raw_cid(digest)), ("force", "true")]
+            (answer,) = store._rpc.ask("block/rm", query, store._limit(0))
+            assert not answer.get("Error")
+
+    monkeypatch.setattr(store, "_send", send_and_collect)
 
 
-def test_pins_are_told_and_removed_once(store: ContentStore, tmp_path: Path) -> None:
-    cid, _ = write(tmp_path / "in", 300_000)
-    assert not store.is_pinned(cid)
-    store.unpin(cid)  # nothing to do
-    store.add_file(tmp_path / "in")
-    assert store.is_pinned(cid)
-    store.unpin(cid)
-    assert not store.is_pinned(cid)
-    store.unpin(cid)
-
-
-def test_the_same_cid_without_a_daemon(tmp_path: Path) -> None:
-    cid, _ = write(tmp_path / "in", 300_000)
-    with (tmp_path / "in").open("rb") as file:
-        assert ContentStore.compute_cid(file) == cid
-
-
-def test_threads_may_share_a_store(store: ContentStore, tmp_path: Path) -> None:
+def test_threads_may_share_a_store(store: ContentStore) -> None:
     def round_trip(number: int) -> None:
-        cid, digest = write(tmp_path / f"in-{number}", 270_000 + number)
-        assert store.add_file(tmp_path / f"in-{number}") == cid
-        store.fetch_file(cid, 270_000 + number, digest, tmp_path / f"out-{number}")
-        assert store.get_block(store.put_block(b"%d" % number)) == b"%d" % number
+        blocks = [content(270_000 + number), b"%d" % number]
+        digests = store.put_blocks(blocks)
+        assert [store.get_block(digest) for digest in digests] == blocks
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(round_trip, range(16)))
 
 
-def test_threads_may_fetch_to_one_target(store: ContentStore, tmp_path: Path) -> None:
-    cid, digest = write(tmp_path / "in", 500_000)
-    store.add_file(tmp_path / "in")
+def test_connections_are_kept(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    connect = socket.create_connection
+
+    def count(*args: Any, **options: Any) -> socket.socket:
+        opened.append("connection")
+        return connect(*args, **options)
+
+    digest = store.put_block(b"kept")
+    monkeypatch.setattr(socket, "create_connection", count)
+    for _ in range(20):
+        assert store.get_block(digest) == b"kept"
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: store.fetch_file(cid, 500_000, digest, tmp_path / "x"), range(8)))
-    assert (tmp_path / "x").read_bytes() == content(500_000)
+        list(pool.map(store.get_block, [digest] * 40))
+    assert len(opened) <= 3
 
 
-def test_an_absent_daemon_is_told_at_once(daemon: DevIpfsDaemon, tmp_path: Path) -> None:
+def test_a_connection_that_was_closed_meanwhile_is_replaced(
+    daemon: DevIpfsDaemon,
+) -> None:
     store = ContentStore(daemon.url, timeout_s=10)
-    (tmp_path / "in").write_bytes(b"x")
+    digest = store.put_block(b"x")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(store.get_block, [digest] * 20))
+    daemon.stop()
+    daemon.start()
+    for _ in range(6):
+        assert store.get_block(digest) == b"x"
+    assert store.put_block(b"x") == digest
+
+
+def calls(store: ContentStore) -> list[Callable[[], object]]:
+    return [
+        store.id,
+        store.version,
+        lambda: store.put_block(b"x"),
+        lambda: store.get_block(NOWHERE),
+        lambda: store.has(NOWHERE),
+        lambda: store.remove_blocks([NOWHERE]),
+    ]
+
+
+def test_an_absent_daemon_is_told_at_once(daemon: DevIpfsDaemon) -> None:
+    store = ContentStore(daemon.url, timeout_s=10)
     daemon.stop()
     began = time.monotonic()
-    for ask in (
-        store.id,
-        lambda: store.put_block(b"x"),
-        lambda: store.get_block(Digest(bytes(32))),
-        lambda: store.add_file(tmp_path / "in"),
-        lambda: store.is_pinned(MISSING),
-        lambda: store.unpin(MISSING),
-        lambda: store.fetch_file(MISSING, 1, Digest(bytes(32)), tmp_path / "out"),
-    ):
+    for ask in calls(store):
         with pytest.raises(Unavailable) as caught:
             ask()
         assert str(caught.value) == f"no IPFS daemon answers at {daemon.url}: is it running?"
     assert time.monotonic() - began < 3
 
 
-def test_something_else_on_the_port_is_unavailable(tmp_path: Path) -> None:
+def test_something_else_on_the_port_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         store = ContentStore(f"http://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
-        for ask in (store.id, lambda: store.get_block(Digest(bytes(32)))):
-            with pytest.raises(Unavailable, match="silent for"):
+        for ask in calls(store):
+            with pytest.raises(Unavailable, match=r"silent for|took longer"):
                 ask()
 
 
-def test_it_tells_the_peer_id(store: ContentStore) -> None:
+def test_it_tells_the_peer_id_and_the_version(store: ContentStore) -> None:
     assert store.id().startswith("12D3KooW")
+    assert re.match(r"\d+\.\d+\.", store.version())
 
 
 @pytest.mark.parametrize(
