@@ -49,8 +49,9 @@ def encode_differences(
     means zeros. Raises Rejected(Check.RANGE) for NaN and infinity in `after`.
     """
     _check_grid(grid)
-    if after.shape != before.shape or (carried is not None and carried.shape != before.shape):
-        raise Misconfigured(f"the model has shape {before.shape}, after training {after.shape}")
+    for name, array in (("after training", after), ("what was carried", carried)):
+        if array is not None and array.shape != before.shape:
+            raise Misconfigured(f"the model has shape {before.shape}, {name} {array.shape}")
     finite = np.isfinite(after)
     if not finite.all():
         at = int(np.argmin(finite))

@@ -1,15 +1,16 @@
 """Recompute a root or an average from layer files, with Python's standard library alone.
 
-    python scripts/recompute.py root FILE...
-    python scripts/recompute.py average --weights 3,5 DIR DIR [--expect ROOT]
+    python scripts/recompute.py root update|model FILE...
+    python scripts/recompute.py average --before DIR --grid 13 --weights 3,5 DIR DIR [--expect ROOT]
 
 This is docs/protocol.md §3, §4 and §7 written a second time, slowly and plainly, for whoever
 would rather trust two pages than a package. It imports nothing of Commonweight.
 
-`root` takes the layer files of one update or model in the order of the spec. `average` takes a
-folder for each accepted participant, which holds its layer files so named that sorting the names
-puts them in that order, and the weights in the order of the folders. The root is printed alone on
-the last line. With --expect, exit status 1 says that the root is another one.
+`root` takes the layer files of one update or model in the order of the spec. `average` takes the
+folder of the model before, the round's grid, a folder for each accepted participant, and the
+weights in the order of these folders. A folder holds layer files so named that sorting the names
+puts them in the order of the spec. The root is printed alone on the last line. With --expect, exit
+status 1 says that the root is another one.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ZERO = bytes(32)
+LEAF_BYTES = {"update": 256, "model": 1024}
 
 
 class BadInputError(Exception):
@@ -45,16 +47,18 @@ def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def average_leaf(leaves: list[bytes], weights: list[int]) -> bytes:
-    """Return the weighted mean of the same leaf of every participant (§7)."""
-    # Integers throughout; (2s + t) // 2t rounds s/t to the nearest, halves upwards.
-    total = sum(weights)
-    form = f">{len(leaves[0]) // 4}i"
-    means = []
-    for values in zip(*(struct.unpack(form, leaf) for leaf in leaves), strict=True):
-        weighted = sum(weight * value for weight, value in zip(weights, values, strict=True))
-        means.append((2 * weighted + total) // (2 * total))
-    return struct.pack(form, *means)
+def move_leaf(before: bytes, updates: list[bytes], weights: list[int], grid: int) -> bytes:
+    """Return a leaf of the new model: the old one, moved by the mean of the differences (§7)."""
+    # Integers throughout; (2n + t) // 2t rounds n/t to the nearest, halves upwards.
+    total, shift = sum(weights), 24 - grid
+    after = []
+    columns = zip(*(struct.unpack(">256b", update) for update in updates), strict=True)
+    for old, steps in zip(struct.unpack(">256i", before), columns, strict=True):
+        weighted = sum(weight * step for weight, step in zip(weights, steps, strict=True))
+        weighted = max(-127 * total, min(127 * total, weighted))
+        moved = old + (2 ** (shift + 1) * weighted + total) // (2 * total)
+        after.append(max(1 - 2**31, min(2**31 - 1, moved)))
+    return struct.pack(">256i", *after)
 
 
 def read_leaves(path: Path, leaf_bytes: int) -> Iterator[bytes]:
@@ -79,22 +83,24 @@ def layer_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 
-def average_layers(folders: list[Path], weights: list[int], leaf_bytes: int) -> Iterator[bytes]:
-    """Yield the averaged leaves of all layers, in order."""
+def average_layers(
+    before: Path, folders: list[Path], weights: list[int], grid: int
+) -> Iterator[bytes]:
+    """Yield the new model's leaves of all layers, in order."""
     if len(folders) != len(weights):
         raise BadInputError(f"{len(weights)} weights for {len(folders)} folders")
-    # Below 2^31 a sum of weighted 32-bit values fits 64 bits, as the contract and NumPy need.
-    if min(weights) < 1 or sum(weights) >= 2**31:
-        raise BadInputError("each weight must be at least 1, and all together less than 2^31")
-    files = [layer_files(folder) for folder in folders]
-    for folder, paths in zip(folders, files, strict=True):
-        sizes = [path.stat().st_size for path in paths]
-        if sizes != [path.stat().st_size for path in files[0]]:
-            raise BadInputError(f"{folder} has not the same layer sizes as {folders[0]}")
+    if min(weights) < 1 or sum(weights) >= 2**24:
+        raise BadInputError("each weight must be at least 1, and all together less than 2^24")
+    files = [layer_files(folder) for folder in (before, *folders)]
+    sizes = [path.stat().st_size for path in files[0]]
+    for folder, paths in zip(folders, files[1:], strict=True):
+        if sizes != [LEAF_BYTES["model"] // LEAF_BYTES["update"] * p.stat().st_size for p in paths]:
+            raise BadInputError(f"{folder} is no update of {before}: its layers have other sizes")
     # One leaf of each at a time: the files may be larger than memory.
-    streams = [read_layers(paths, leaf_bytes) for paths in files]
-    for leaves in zip(*streams, strict=True):
-        yield average_leaf(list(leaves), weights)
+    models = read_layers(files[0], LEAF_BYTES["model"])
+    updates = [read_layers(paths, LEAF_BYTES["update"]) for paths in files[1:]]
+    for old, *steps in zip(models, *updates, strict=True):
+        yield move_leaf(old, steps, weights, grid)
 
 
 def parse_weights(text: str) -> list[int]:
@@ -105,33 +111,27 @@ def parse_weights(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 3,5") from None
 
 
-def parse_leaf_values(text: str) -> int:
-    """Return a positive integer."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of values")
-    return int(text)
-
-
 def main() -> int:
     """Print the root; return 1 when it is not the expected one, 2 on bad input."""
     title = "Recompute a root or an average from layer files (docs/protocol.md §3, §4, §7)."
     parser = argparse.ArgumentParser(description=title)
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--leaf-values", type=parse_leaf_values, default=256, metavar="N")
     shared.add_argument("--expect", metavar="ROOT", help="64 hex digits, with or without 0x")
     commands = parser.add_subparsers(dest="command", required=True)
     root = commands.add_parser("root", parents=[shared], help="of one update or model")
+    root.add_argument("kind", choices=list(LEAF_BYTES))
     root.add_argument("paths", nargs="+", type=Path, metavar="FILE")
-    average = commands.add_parser("average", parents=[shared], help="of several updates")
+    average = commands.add_parser("average", parents=[shared], help="the model after a round")
+    average.add_argument("--before", required=True, type=Path, metavar="DIR", help="the old model")
+    average.add_argument("--grid", required=True, type=int, choices=range(25), metavar="0…24")
     average.add_argument("--weights", required=True, type=parse_weights, metavar="3,5")
     average.add_argument("paths", nargs="+", type=Path, metavar="DIR")
     options = parser.parse_args()
-    leaf_bytes = 4 * options.leaf_values
     try:
         if options.command == "root":
-            leaves = read_layers(options.paths, leaf_bytes)
+            leaves = read_layers(options.paths, LEAF_BYTES[options.kind])
         else:
-            leaves = average_layers(options.paths, options.weights, leaf_bytes)
+            leaves = average_layers(options.before, options.paths, options.weights, options.grid)
         found = compute_root(leaves).hex()
     except (BadInputError, OSError) as error:
         print(f"recompute: {error}", file=sys.stderr)

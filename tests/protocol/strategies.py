@@ -7,11 +7,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from protocol.canonical import sha256
-from protocol.cid import raw_cid
-from protocol.encoding import layer_bytes
+from protocol.encoding import layer_bytes, leaf_bytes
 from protocol.manifest import LayerEntry, Manifest
 from protocol.screening import LayerBlocks, UpdateFacts, check_manifest, screen_update
 from protocol.spec import Spec
@@ -23,18 +21,17 @@ MAX = 2**31 - 1
 FEDERATION = Address(reference.address(100))
 CHAIN_ID = 31337
 ROUND = RoundId(12)
+GRID = 13
 
-values = st.integers(-MAX, MAX)
 
-
-def make_spec(shapes: Sequence[tuple[int, ...]], leaf_values: int = 4, norm: float = 1.0) -> Spec:
-    """A valid spec with layers a, b, … of these shapes."""
+def make_spec(shapes: Sequence[tuple[int, ...]], norm: float | None = None, least: int = 1) -> Spec:
+    """A valid spec with layers a, b, … of these shapes and a grid of 13 in every round."""
     layers = [{"name": chr(97 + i), "shape": list(shape)} for i, shape in enumerate(shapes)]
     document: dict[str, Any] = {
         **make_vectors.spec_document(),
         "layers": layers,
-        "encoding": {"fraction_bits": 24, "value_bytes": 4, "leaf_values": leaf_values},
-        "screening": {"max_update_norm": norm},
+        "encoding": {"grid_bits": GRID, "grid_every": 0},
+        "screening": {"min_norm": least, "max_update_norm": norm},
     }
     return Spec.model_validate(document)
 
@@ -45,25 +42,19 @@ class Update:
 
     spec: Spec
     files: list[bytes]
-    model: list[bytes]
     entries: dict[str, Any] = field(default_factory=dict)
     block: int = 64
 
     @property
     def root(self) -> Digest:
-        return compute_root(self.files, self.spec.encoding.leaf_bytes)
-
-    @property
-    def model_root(self) -> Digest:
-        return compute_root(self.model, self.spec.encoding.leaf_bytes)
+        return compute_root(self.files, leaf_bytes("update"))
 
     def manifest(self) -> Manifest:
         entries = [
             LayerEntry(
                 name=layer.name,
                 shape=layer.shape,
-                cid=raw_cid(sha256(data)),
-                sha256=sha256(data).hex(),
+                blocks=tuple(sha256(block).hex() for block in reference.blocks(data)),
             )
             for layer, data in zip(self.spec.layers, self.files, strict=True)
         ]
@@ -90,13 +81,8 @@ class Update:
         )
 
     def screen(self, root: Digest | None = None) -> UpdateFacts:
-        return screen_update(
-            self.spec,
-            self.root if root is None else root,
-            streamed(self.files, self.block),
-            streamed(self.model, self.block + 3),
-            self.model_root,
-        )
+        blocks = streamed(self.files, self.block)
+        return screen_update(self.spec, self.root if root is None else root, blocks, ROUND)
 
 
 def streamed(files: Sequence[bytes], block: int) -> LayerBlocks:
@@ -107,21 +93,24 @@ def streamed(files: Sequence[bytes], block: int) -> LayerBlocks:
     return blocks
 
 
-def honest_update(shapes: Sequence[tuple[int, ...]] = ((3, 5), (2, 2)), seed: int = 1) -> Update:
-    """An update a little away from its model, well within the norm limit."""
+def honest_update(
+    shapes: Sequence[tuple[int, ...]] = ((3, 101), (2, 2)),
+    seed: int = 1,
+    norm: float | None = None,
+    least: int = 1,
+) -> Update:
+    """An update whose layers have 303 and 4 values, in leaves of 256."""
     rng = random.Random(seed)
-    spec = make_spec(shapes)
-    model = [[rng.randint(-(2**24), 2**24) for _ in range(prod(shape))] for shape in shapes]
-    update = [[value + rng.randint(-1000, 1000) for value in layer] for layer in model]
-    return Update(spec, [packed(layer) for layer in update], [packed(layer) for layer in model])
+    layers = [[rng.randint(-127, 127) for _ in range(prod(shape))] for shape in shapes]
+    return Update(make_spec(shapes, norm, least), [packed(layer) for layer in layers])
 
 
-def packed(values: Sequence[int], leaf_values: int = 4) -> bytes:
-    return layer_bytes(np.array(values, dtype=np.int32), leaf_values)
+def packed(steps: Sequence[int]) -> bytes:
+    return layer_bytes(np.array(steps, dtype=np.int8), "update")
 
 
 def with_value(update: Update, layer: int, place: int, value: int) -> Update:
     """The same update with one stored value, padding included, replaced."""
     files = [bytearray(data) for data in update.files]
-    files[layer][4 * place : 4 * place + 4] = value.to_bytes(4, "big", signed=True)
+    files[layer][place : place + 1] = value.to_bytes(1, "big", signed=True)
     return replace(update, files=[bytes(data) for data in files])

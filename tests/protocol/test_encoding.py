@@ -1,7 +1,8 @@
 import re
 import struct
 from fractions import Fraction
-from typing import Any
+from math import prod
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,41 +13,60 @@ from numpy.typing import NDArray
 
 from protocol.checks import Check
 from protocol.encoding import (
+    Kind,
     decode_values,
     encode_values,
     layer_bytes,
     layer_values,
+    leaf_bytes,
     padded_bytes,
+    value_type,
 )
 from protocol.errors import Misconfigured, Rejected
 from tests.protocol import reference
 from tests.protocol.strategies import MAX
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
 shapes = hnp.array_shapes(max_dims=3, max_side=9)
-int32s = hnp.arrays(np.int32, shapes, elements=st.integers(-MAX, MAX))
-BITS = st.integers(0, 30)
+layers = st.sampled_from(KINDS).flatmap(
+    lambda kind: st.tuples(
+        st.just(kind),
+        hnp.arrays(
+            value_type(kind).newbyteorder("="),
+            hnp.array_shapes(max_dims=3, max_side=12),
+            elements=st.integers(-127, 127) if kind == "update" else st.integers(-MAX, MAX),
+        ),
+    )
+)
 
 
-@given(hnp.arrays(np.float32, shapes, elements=st.floats(-1, 1, width=32)), BITS)
+def test_the_sizes_are_the_documents() -> None:
+    assert [leaf_bytes(kind) for kind in KINDS] == [256, 1024]
+    assert [padded_bytes((300,), kind) for kind in KINDS] == [512, 2048]
+    assert [padded_bytes((16, 16), kind) for kind in KINDS] == [256, 1024]
+
+
+@given(hnp.arrays(np.float32, shapes, elements=st.floats(-1, 1, width=32)))
 def test_decoding_an_encoded_tensor_is_off_by_half_a_quantum_at_most(
-    values: NDArray[np.float32], bits: int
+    values: NDArray[np.float32],
 ) -> None:
-    decoded = decode_values(encode_values(values, bits), bits)
+    decoded = decode_values(encode_values(values))
     assert decoded.dtype == np.float32
     assert decoded.shape == values.shape
-    assert np.all(np.abs(decoded.astype(float) - values) <= 2.0 ** -(bits + 1))
+    assert np.all(np.abs(decoded.astype(float) - values) <= 2.0**-25)
 
 
-@given(st.lists(st.floats(width=64) | st.floats(-200, 200), min_size=1, max_size=5), BITS)
-def test_encoding_is_the_references_on_every_float(values: list[float], bits: int) -> None:
-    expected = [reference.encode(value, bits) for value in values]
+@given(st.lists(st.floats(width=64) | st.floats(-200, 200), min_size=1, max_size=5))
+def test_encoding_is_the_references_on_every_float(values: list[float]) -> None:
+    expected = [reference.encode(value) for value in values]
     array = np.array(values)
     if None in expected:
         with pytest.raises(Rejected, match=f"value {expected.index(None)} is") as caught:
-            encode_values(array, bits)
+            encode_values(array)
         assert caught.value.check == Check.RANGE
     else:
-        assert encode_values(array, bits).tolist() == expected
+        assert encode_values(array).tolist() == expected
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -65,44 +85,54 @@ def test_the_fault_is_named_wherever_it_lies(bad: float) -> None:
 def test_integers_are_not_taken_for_floats() -> None:
     with pytest.raises(Misconfigured, match="int64"):
         encode_values(np.array([1, 2]))
-    with pytest.raises(Misconfigured, match="fraction_bits is 31"):
-        encode_values(np.zeros(1), 31)
+    for kind, other in zip(KINDS, (np.int32, np.int8), strict=True):
+        with pytest.raises(Misconfigured, match=f"values of {kind} are int"):
+            layer_bytes(np.zeros(3, other), kind)
 
 
 def test_a_transposed_tensor_is_stored_in_its_own_row_major_order() -> None:
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    assert encode_values(turned, 0).tolist() == turned.tolist()
-    stored = layer_bytes(encode_values(turned, 0), 1)
-    assert stored == struct.pack(">6i", 0, 3, 1, 4, 2, 5)
+    encoded = encode_values(turned * 2.0**-24)
+    assert encoded.tolist() == turned.tolist()
+    assert layer_bytes(encoded, "model")[:24] == struct.pack(">6i", 0, 3, 1, 4, 2, 5)
+    assert layer_bytes(encoded.astype(np.int8), "update")[:6] == bytes([0, 3, 1, 4, 2, 5])
 
 
-@given(int32s, st.integers(1, 20))
-def test_a_layer_file_is_the_references_and_reads_back(
-    values: NDArray[np.int32], leaf_values: int
-) -> None:
-    data = layer_bytes(values, leaf_values)
-    assert data == reference.layer_file(values.reshape(-1).tolist(), leaf_values)
-    assert len(data) == padded_bytes(values.shape, leaf_values)
-    back = layer_values(data, values.shape, leaf_values)
-    assert back.dtype == np.int32
+@given(layers)
+def test_a_layer_file_is_the_references_and_reads_back(given_: tuple[Kind, NDArray[Any]]) -> None:
+    kind, values = given_
+    data = layer_bytes(values, kind)
+    assert data == reference.layer_file(values.reshape(-1).tolist(), kind)
+    assert len(data) == padded_bytes(values.shape, kind)
+    back = layer_values(data, values.shape, kind)
+    assert back.dtype == values.dtype
     np.testing.assert_array_equal(back, values)
 
 
-@pytest.mark.parametrize("size", [0, 15, 17, 32])
-def test_a_layer_file_of_another_size_is_refused(size: int) -> None:
-    with pytest.raises(Rejected, match=re.escape("shape (3,) takes 16")) as caught:
-        layer_values(bytes(size), (3,), 4)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("off", [-1024, -1, 1, 1024])
+def test_a_layer_file_of_another_size_is_refused(kind: Kind, off: int) -> None:
+    size = padded_bytes((2000,), kind)
+    with pytest.raises(Rejected, match=re.escape(f"shape (2000,) takes {size:,}")) as caught:
+        layer_values(bytes(size + off), (2000,), kind)
     assert caught.value.check == Check.DIGESTS
 
 
-def test_padding_and_the_smallest_integer_are_refused() -> None:
-    with pytest.raises(Rejected, match="padding after 3 values") as caught:
-        layer_values(struct.pack(">4i", 1, 2, 3, 4), (3,), 4)
-    assert caught.value.check == Check.RANGE
-    with pytest.raises(Rejected, match="value 1 is -2\\^31") as caught:
-        layer_values(struct.pack(">4i", 1, -(2**31), 3, 0), (3,), 4)
+@given(layers, st.data())
+def test_a_single_fault_is_found_wherever_it_lies(
+    given_: tuple[Kind, NDArray[Any]], data: st.DataObject
+) -> None:
+    kind, values = given_
+    stored = np.frombuffer(layer_bytes(values, kind), value_type(kind)).copy()
+    place = data.draw(st.integers(0, stored.size - 1))
+    is_padding = place >= prod(values.shape)
+    smallest = -(2**31) if kind == "model" else -128
+    stored[place] = data.draw(st.integers(1, 127)) if is_padding else smallest
+    line = "the padding is not zero" if is_padding else "a value is -(2\\^31|128)"
+    with pytest.raises(Rejected, match=line) as caught:
+        layer_values(stored.tobytes(), values.shape, kind)
     assert caught.value.check == Check.RANGE
 
 
-def test_a_quantum_is_two_to_the_minus_fraction_bits() -> None:
-    assert Fraction(float(decode_values(np.array([1], np.int32), 24)[0])) == Fraction(1, 2**24)
+def test_a_quantum_is_two_to_the_minus_24() -> None:
+    assert Fraction(float(decode_values(np.array([1], np.int32))[0])) == Fraction(1, 2**24)

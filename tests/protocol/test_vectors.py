@@ -2,21 +2,36 @@
 
 import json
 import struct
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from protocol.average import weighted_mean
-from protocol.checks import Check
-from protocol.cid import RAW, digest_of_raw_cid, format_cid, parse_cid, raw_cid
-from protocol.commitment import compute_commitment, compute_update_digest, is_eligible
-from protocol.encoding import encode_values, layer_bytes, layer_values
+from protocol.average import most_moved, move_model
+from protocol.canonical import sha256
+from protocol.checks import ACCEPTED, Check
+from protocol.cid import digest_of_raw_cid, raw_cid
+from protocol.commitment import (
+    PREFIX_BYTES,
+    compute_commitment,
+    compute_seed,
+    compute_update_digest,
+    is_eligible,
+)
+from protocol.differences import choose_grid, encode_differences
+from protocol.encoding import Kind, encode_values, layer_bytes, layer_values, value_type
 from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Manifest
-from protocol.payout import compute_payouts
-from protocol.screening import norm_squared_limit, sum_of_squares
-from protocol.spec import Spec
+from protocol.payout import compute_fee, compute_payouts
+from protocol.screening import squared_norm_limit
+from protocol.similarity import (
+    movement_products,
+    movement_squares,
+    products,
+    similarity,
+    sum_of_squares,
+)
+from protocol.spec import Encoding, Spec
 from protocol.tree import (
     ZERO,
     compute_proof,
@@ -27,10 +42,12 @@ from protocol.tree import (
     node_digest,
     stream_proof,
     tree_depth,
+    zero_root,
 )
 from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits
-from protocol.verdict import Verdict, verdicts_hash
-from tests.protocol import make_vectors
+from protocol.verdict import Verdict, compute_weight, verdicts_hash
+from tests.protocol import make_vectors, reference
+from tests.protocol.strategies import Update, make_spec, packed
 
 
 def load(name: str) -> Any:
@@ -52,20 +69,57 @@ def test_the_committed_file_is_what_the_reference_makes(name: str) -> None:
     assert committed == make_vectors.text(make_vectors.FILES[name]())
 
 
+def floats(texts: list[str]) -> Any:
+    return np.array([struct.unpack(">d", raw(text))[0] for text in texts])
+
+
+def hexed(values: Any) -> list[str]:
+    return ["0x" + struct.pack(">d", value).hex() for value in values.tolist()]
+
+
 def test_encoding() -> None:
     vectors = load("encoding.json")
-    floats = [struct.unpack(">d", raw(bits))[0] for bits in vectors["float64"]]
-    assert [repr(value) for value in floats] == vectors["values"]
-    encoded = encode_values(np.array(floats), vectors["fraction_bits"])
-    assert encoded.tolist() == vectors["encoded"]
-    for bits in vectors["refused_float64"]:
+    values = floats(vectors["float64"])
+    assert [repr(value) for value in values.tolist()] == vectors["values"]
+    assert encode_values(values).tolist() == vectors["encoded"]
+    for value in floats(vectors["refused_float64"]):
         with pytest.raises(Rejected):
-            encode_values(np.array(struct.unpack(">d", raw(bits))), vectors["fraction_bits"])
-    layer = vectors["layer"]
-    values = np.array(layer["values"], np.int32).reshape(layer["shape"])
-    assert layer_bytes(values, layer["leaf_values"]) == raw(layer["file"])
-    back = layer_values(raw(layer["file"]), tuple(layer["shape"]), layer["leaf_values"])
+            encode_values(np.array(value))
+    check_layer(vectors["layer"], "model")
+
+
+def check_layer(layer: Any, kind: Kind) -> None:
+    native = value_type(kind).newbyteorder("=")
+    values = np.array(layer["values"], native).reshape(layer["shape"])
+    assert layer_bytes(values, kind) == raw(layer["file"])
+    back = layer_values(raw(layer["file"]), tuple(layer["shape"]), kind)
     np.testing.assert_array_equal(back, values)
+    assert back.dtype == native
+
+
+def test_differences() -> None:
+    vectors = load("differences.json")
+    for case in vectors["cases"]:
+        before, after = np.array(case["before"], np.int32), floats(case["after_float64"])
+        carried = floats(case["carried_float64"])
+        made = encode_differences(before, after, carried, case["grid"])
+        assert made.steps.tolist() == case["steps"]
+        assert hexed(made.carried) == case["carried_on_float64"]
+    check_layer(vectors["layer"], "update")
+
+
+def test_grids() -> None:
+    vectors = load("differences.json")
+    for bits, every, round_id, grid in zip(*vectors["schedules"].values(), strict=True):
+        assert Encoding(grid_bits=bits, grid_every=every).grid_in(round_id) == grid
+    for trial in vectors["trials"]:
+        values = np.repeat(floats(trial["float64"]), trial["counts"])
+        parts = [values[:1], values[1:].reshape(1, -1)]
+        if trial["grid"] is None:
+            with pytest.raises(Misconfigured):
+                choose_grid(parts)
+        else:
+            assert choose_grid(parts) == trial["grid"]
 
 
 def test_tree() -> None:
@@ -84,13 +138,32 @@ def test_tree() -> None:
             assert is_proof_valid(digest(case["root"]), leaf, proof["index"], siblings)
 
 
+def test_zero_roots() -> None:
+    vectors = load("tree.json")
+    for count, root in zip(vectors["zero_leaf_counts"], vectors["zero_roots"], strict=True):
+        assert zero_root(count) == raw(root)
+
+
+def stored(text: str, kind: Kind) -> Any:
+    return np.frombuffer(raw(text), value_type(kind))
+
+
 def test_average() -> None:
     for case in load("average.json")["cases"]:
-        updates = [np.frombuffer(raw(text), ">i4") for text in case["update_bytes"]]
-        assert [update.tolist() for update in updates] == case["updates"]
-        mean = weighted_mean(updates, case["weights"])
-        assert mean.tolist() == case["mean"]
-        assert layer_bytes(mean, 1) == raw(case["mean_bytes"])
+        updates = [stored(text, "update") for text in case["update_bytes"]]
+        before, after = stored(case["before_bytes"], "model"), stored(case["after_bytes"], "model")
+        moved = move_model(before, updates, case["weights"], case["grid"])
+        assert moved.tolist() == after.tolist()
+        distance = np.abs(after.astype(np.int64) - before)
+        assert distance.max() <= most_moved(case["grid"])
+
+
+def test_moves() -> None:
+    for case in load("moves.json")["cases"]:
+        before, after = stored(case["before_bytes"], "model"), stored(case["after_bytes"], "model")
+        assert most_moved(case["grid"]) == case["most_moved"]
+        distance = np.abs(after.astype(np.int64) - before)
+        assert bool(distance.max() <= most_moved(case["grid"])) == case["is_bounded"]
 
 
 def test_commitments() -> None:
@@ -110,10 +183,19 @@ def test_commitments() -> None:
 
 
 def test_eligibility() -> None:
+    vectors = load("eligibility.json")
+    for case in vectors["seeds"]:
+        seed = compute_seed(
+            Address(case["federation"]),
+            RoundId(int(case["round"])),
+            digest(case["block_hash"]),
+            int(case["prevrandao"]),
+        )
+        assert seed == raw(case["seed"])
     answers = set()
-    for case in load("eligibility.json")["cases"]:
-        fraction = BasisPoints(case["fraction"])
-        answer = is_eligible(digest(case["seed"]), Address(case["participant"]), fraction)
+    for case in vectors["cases"]:
+        seed, who = digest(case["seed"]), Address(case["participant"])
+        answer = is_eligible(seed, who, case["active"], case["round_target"])
         assert answer == case["eligible"]
         answers.add(answer)
     assert answers == {True, False}
@@ -126,8 +208,14 @@ def test_spec() -> None:
     assert Spec.parse(raw(vectors["bytes"])) == spec
     assert spec.digest() == raw(vectors["digest"])
     assert raw_cid(spec.digest()) == vectors["cid"]
-    assert [spec.layer_bytes(i) for i in range(len(spec.layers))] == vectors["layer_bytes"]
+    for kind in get_args(Kind):
+        places = range(len(spec.layers))
+        assert [spec.layer_bytes(i, kind) for i in places] == vectors["layer_bytes"][kind]
+        sizes = [spec.block_sizes(i, kind) for i in places]
+        assert [len(each) for each in sizes] == vectors["block_counts"][kind]
+        assert [sum(each) for each in sizes] == vectors["layer_bytes"][kind]
     assert (spec.leaf_count, spec.tree_depth) == (vectors["leaf_count"], vectors["tree_depth"])
+    assert spec.zero_root == raw(vectors["zero_root"])
 
 
 def test_spec_options() -> None:
@@ -143,7 +231,7 @@ def test_spec_options() -> None:
 
 
 def test_learning_rates_over_the_rounds() -> None:
-    document = load("spec_options.json")["cases"][1]["document"]
+    document = load("spec_options.json")["cases"][3]["document"]
     training = Spec.model_validate(document).training
     assert training.learning_rate_in(1) == training.learning_rate == 0.0005
     assert training.learning_rate_in(51) == pytest.approx(0.000375)
@@ -153,13 +241,13 @@ def test_learning_rates_over_the_rounds() -> None:
 
 
 def test_manifest() -> None:
-    vectors = load("manifest.json")
-    manifest = Manifest.parse(raw(vectors["bytes"]))
-    assert manifest == Manifest.model_validate(vectors["document"])
-    assert manifest.to_bytes() == raw(vectors["bytes"])
-    assert manifest.digest() == raw(vectors["digest"])
-    assert raw_cid(manifest.digest()) == vectors["cid"]
-    assert digest_of_raw_cid(vectors["cid"]) == raw(vectors["digest"])
+    for case in load("manifest.json")["cases"]:
+        manifest = Manifest.parse(raw(case["bytes"]))
+        assert manifest == Manifest.model_validate(case["document"])
+        assert manifest.to_bytes() == raw(case["bytes"])
+        assert manifest.digest() == raw(case["digest"])
+        assert raw_cid(manifest.digest()) == case["cid"]
+        assert digest_of_raw_cid(case["cid"]) == raw(case["digest"])
 
 
 def test_refused_manifests() -> None:
@@ -172,20 +260,53 @@ def test_refused_manifests() -> None:
 
 def test_norms() -> None:
     vectors = load("norms.json")
-    columns = zip(vectors["updates"], vectors["models"], vectors["norms_squared"], strict=True)
-    for update, model, expected in columns:
-        difference = np.array(update, np.int64) - np.array(model, np.int64)
-        assert sum_of_squares(difference) == int(expected)
-    rows = zip(
-        vectors["max_update_norms"], vectors["fraction_bits"], vectors["limits"], strict=True
-    )
-    for decimal, bits, limit in rows:
-        assert norm_squared_limit(float(decimal), bits) == int(limit)
+    rows = zip(vectors["max_update_norms"], vectors["grids"], vectors["limits"], strict=True)
+    for decimal, grid, limit in rows:
+        assert squared_norm_limit(float(decimal), grid) == int(limit)
+    for case in vectors["cases"]:
+        limit = None if case["max_update_norm"] is None else float(case["max_update_norm"])
+        spec = make_spec([(300,)], limit, case["min_norm"])
+        spec = spec.model_copy(update={"encoding": Encoding(grid_bits=case["grid"], grid_every=0)})
+        update = Update(spec, [packed(case["values"])])
+        assert sum_of_squares(np.array(case["values"], np.int8)) == int(case["squared_norm"])
+        if case["reason"] == ACCEPTED:
+            assert update.screen().squared_norm == int(case["squared_norm"])
+            continue
+        with pytest.raises(Rejected) as caught:
+            update.screen()
+        assert caught.value.check == case["reason"]
+
+
+def test_similarity() -> None:
+    for case in load("similarity.json")["cases"]:
+        a = np.array(case["a"], np.int8)
+        if case["is_movement"]:
+            b = np.array(case["b"], np.int64)
+            (product,) = movement_products([a], b)
+            squares = movement_squares(b)
+        else:
+            ((squares_a, product), (_, squares)) = products([a, np.array(case["b"], np.int8)])
+            assert squares_a == int(case["squares_a"])
+        assert (product, squares) == (int(case["product"]), int(case["squares_b"]))
+        assert similarity(product, sum_of_squares(a), squares) == case["similarity"]
 
 
 def verdicts_of(case: Any) -> list[Verdict]:
-    columns = (case["participants"], case["weights"], case["scores"], case["reasons"])
-    return [Verdict(Address(p), w, BasisPoints(s), r) for p, w, s, r in zip(*columns, strict=True)]
+    digests = [
+        compute_update_digest(digest(root), digest(manifest), examples)[:PREFIX_BYTES]
+        for root, manifest, examples in zip(
+            case["roots"], case["manifests"], case["examples"], strict=True
+        )
+    ]
+    assert [revealed + bytes(2) for revealed in digests] == [raw(w) for w in case["revealed"]]
+    columns = (case["participants"], digests, case["weights"], case["scores"], case["reasons"])
+    verdicts = [
+        Verdict(Address(p), d, w, BasisPoints(s), r) for p, d, w, s, r in zip(*columns, strict=True)
+    ]
+    for verdict, examples in zip(verdicts, case["examples"], strict=True):
+        if verdict.is_accepted:
+            assert verdict.weight == compute_weight(examples, case["weight_cap"])
+    return verdicts
 
 
 def test_verdicts() -> None:
@@ -195,19 +316,23 @@ def test_verdicts() -> None:
 
 def test_payouts() -> None:
     for case in load("payouts.json")["cases"]:
-        paid = compute_payouts(TokenUnits(int(case["reward"])), verdicts_of(case))
+        verdicts, cap = verdicts_of(case), case["weight_cap"]
+        paid = compute_payouts(TokenUnits(int(case["update_reward"])), cap, verdicts)
         expected = zip(case["participants"], case["payouts"], case["reasons"], strict=True)
         assert paid == {who: int(amount) for who, amount, reason in expected if reason == 0}
-        assert int(case["reward"]) - sum(paid.values()) == int(case["remainder"])
+        weight = sum(compute_weight(examples, cap) for examples in case["examples"])
+        assert weight == case["revealed_weight"]
+        fee = compute_fee(TokenUnits(int(case["aggregator_fee"])), verdicts, weight)
+        assert fee == int(case["fee"])
 
 
 def test_cids_of_another_implementation() -> None:
-    answers = [file for file in load("cids.json")["files"] if file["cid_version"] == 1]
-    raw_blocks = 0
-    for answer in answers:
-        codec, block = parse_cid(answer["cid"])
-        assert format_cid(codec, block) == answer["cid"]
-        if codec == RAW:
-            assert raw_cid(digest(answer["sha256"])) == answer["cid"]
-            raw_blocks += 1
-    assert 0 < raw_blocks < len(answers)
+    vectors = load("cids.json")
+    for block in vectors["blocks"]:
+        content = bytes((31 * (i % 251) + 7) % 251 for i in range(block["size"]))
+        assert sha256(content).hex() == block["sha256"]
+        assert raw_cid(digest(block["sha256"])) == reference.cid(content) == block["cid"]
+        assert digest_of_raw_cid(block["cid"]) == raw(block["sha256"])
+    for cid in vectors["refused"]:
+        with pytest.raises(Misconfigured, match="not the CIDv1 of a raw block"):
+            digest_of_raw_cid(cid)
