@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from benchmarks.common import RESULTS, write_results
-from protocol.spec import Lora, Quantization, Training
+from protocol.spec import Adapter, Quantization, Training
 from sponsor.config import Config
 from training.memory import estimate_memory
 from training.model import attach_lora, load_base
@@ -63,12 +63,12 @@ def row(name: str, kind: Kind) -> dict[str, Any]:
     training = Training(**config.training.model_dump(), seed=0)
     with tempfile.TemporaryDirectory() as folder:
         shape.save_pretrained(folder)
-        found = estimate_memory(Path(folder), quantization, config.lora, training)
+        found = estimate_memory(Path(folder), quantization, config.adapter, training)
         parts = {part: round(size / 1e9, 2) for part, size in asdict(found).items()}
         result: dict[str, Any] = {"estimate_gb": round(found.total / 1e9, 1), "parts_gb": parts}
         if torch.cuda.is_available():
             write_random_weights(shape, Path(folder))
-            result |= measure(Path(folder), quantization, config.lora, training)
+            result |= measure(Path(folder), quantization, config.adapter, training)
     return result
 
 
@@ -84,11 +84,11 @@ def write_random_weights(shape: LlamaConfig, folder: Path) -> None:
 
 
 def measure(
-    folder: Path, quantization: Quantization, lora: Lora, training: Training
+    folder: Path, quantization: Quantization, adapter: Adapter, training: Training
 ) -> dict[str, float]:
     """Return tokens a second of steps on full rows, and on a GPU its peak memory in GB."""
     base = load_base(folder, quantization, gradient_checkpointing=training.gradient_checkpointing)
-    model = attach_lora(base, lora, seed=0).train()
+    model = attach_lora(base, adapter, seed=0).train()
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=training.learning_rate)
     size = (training.batch_size, training.sequence_length)

@@ -3,7 +3,8 @@
 The caller (a Flower ClientApp, a test) only triggers a step. Whether it is due is read from the
 chain, so each call may be repeated after a crash:
 
-    commit    train once, write the update and its salt to disk, then send the commitment
+    commit    train once, write the update, what it carries and its salt to disk, then send the
+              commitment
     reveal    pin the layer files and the manifest, then open the commitment
     withdraw  take what the contract owes
 
@@ -21,9 +22,11 @@ from typing import Any, Protocol
 from chain.federation import Federation
 from contracts.enums import SubmissionState
 from contracts.reverts import Reverted
+from node.carried import CarriedFiles
+from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import compute_commitment
-from protocol.errors import CommonweightError
+from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
 from protocol.types import RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
@@ -34,23 +37,37 @@ from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, pin
+from training.update import Carried
 
 
 @dataclass(frozen=True)
 class TrainedUpdate:
-    """The number of examples trained on, and the mean training loss in nats per token."""
+    """The number of examples trained on, and the mean training loss in nats per token.
+
+    `carried` is what rounding took, one float64 array per layer in the model's units; None for
+    nothing.
+    """
 
     examples: int
     loss: float
+    carried: Carried | None = None
 
 
 class Trainer(Protocol):
     """Trains one round on this participant's data."""
 
     def train(
-        self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
+        self,
+        spec: Spec,
+        model: LayerFolder,
+        round_id: RoundId,
+        update: LayerFolder,
+        carried: Carried | None,
     ) -> TrainedUpdate:
-        """Train from `model` and write the encoded result to `update`."""
+        """Train from `model` and write the difference to `update`, in steps of the round's grid.
+
+        `carried` is that of the newest update that a round used; it is part of the difference.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Participant:
         self.state = state
         self.report = report
         self.spec = Spec.parse(store.get_block(federation.terms().spec_digest))
+        self.carried = CarriedFiles(state / federation.address / "carried", self.spec)
         self.recorder = Recorder(state, "participant", self.address, self.spec)
 
     def commit(self, round_id: RoundId) -> Prepared | None:
@@ -129,9 +147,9 @@ class Participant:
                 )
             # 1. The manifest follows from the files: it is computed again, not kept beside them.
             root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
-            folder = LayerFolder(self._round_folder(round_id) / "update")
+            folder = self._update_folder(round_id)
             with self.recorder.phase("hash", round_id) as span:
-                span.add(read=self.spec.total_bytes)
+                span.add(read=self.spec.total_bytes("update"))
                 manifest = build_manifest(folder, self.spec, self._subject(round_id), root)
             # 2. Pin before the reveal. An update whose bytes are not there is rejected (check 1),
             # and no aggregator waits for them once the chain shows the reveal.
@@ -141,7 +159,7 @@ class Participant:
                 raise CommonweightError(
                     f"round {round_id}: {folder.path} changed after the commitment"
                 )
-            self.report(events.Pinned(round=round_id, bytes=self.spec.total_bytes))
+            self.report(events.Pinned(round=round_id, bytes=self.spec.total_bytes("update")))
             # 3. Open the commitment.
             with self._unless(round_id, SubmissionState.REVEALED):
                 with self.recorder.phase("reveal", round_id):
@@ -177,12 +195,15 @@ class Participant:
 
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report(events.FetchingModel(round=round_id))
-        model = self.fetch_model(self.context(round_id))
-        folder = LayerFolder(self._round_folder(round_id) / "update")
+        now = self.federation.now()
+        model = self.fetch_model(self.context(round_id, now))
+        source = last_used_round(now.history(), self.address, round_id)
+        folder = self._update_folder(round_id)
         with self.recorder.phase("train", round_id):
-            trained = self.trainer.train(self.spec, model, round_id, folder)
+            carried = self._read_carried(round_id, source)
+            trained = self.trainer.train(self.spec, model, round_id, folder, carried)
         with self.recorder.phase("hash", round_id) as span:
-            span.add(read=self.spec.total_bytes)
+            span.add(read=self.spec.total_bytes("update"))
             # Root and file digests in one read of the files.
             (found,) = examine(self.spec, [folder.paths(self.spec)])
             subject = self._subject(round_id)
@@ -194,11 +215,27 @@ class Participant:
             salt=secrets.token_hex(32),
             loss=trained.loss,
         )
+        # Before prepared.json, which says that the update is whole: without it the round is trained
+        # again, from the same `source` and to the same root.
+        self.carried.write(round_id, trained.carried)
         # Durable before the commitment is sent: a lost salt would cost the stake's penalty. Nobody
         # else may read it either, since examples and salt are secret until the reveal.
         write_json(self._round_folder(round_id) / "prepared.json", asdict(prepared), mode=0o600)
+        # A later round starts from this one, or from `source` if this one's update is not used.
+        self.carried.prune(round_id, source)
         self.report(events.Trained(round=round_id, loss=trained.loss, examples=trained.examples))
         return prepared
+
+    def _read_carried(self, round_id: RoundId, source: RoundId | None) -> Carried | None:
+        """Return what the update of round `source` left over; None, with a line, when it is lost."""
+        if source is None:
+            return None
+        try:
+            return self.carried.read(source)
+        except Misconfigured as error:
+            lost = events.CarriedLost(round=round_id, of_round=source, reason=str(error))
+            self.report(lost)
+            return None
 
     def _load(self, round_id: RoundId) -> Prepared | None:
         path = self._round_folder(round_id) / "prepared.json"
@@ -224,6 +261,9 @@ class Participant:
 
     def _round_folder(self, round_id: RoundId) -> Path:
         return self.state / self.federation.address / f"round-{round_id:04d}"
+
+    def _update_folder(self, round_id: RoundId) -> LayerFolder:
+        return LayerFolder(self._round_folder(round_id) / "update", "update")
 
     def _subject(self, round_id: RoundId) -> Subject:
         return Subject(self.federation.chain_id, self.federation.address, round_id, "update")

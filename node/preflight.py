@@ -97,7 +97,7 @@ class ParticipantPreflight(Preflight):
         assert self.spec is not None
         spec = self.spec
         source = resolve_source(self.model, self.cache)
-        estimate = estimate_memory(source.folder, spec.quantization, spec.lora, spec.training)
+        estimate = estimate_memory(source.folder, spec.quantization, spec.adapter, spec.training)
         needed, free = estimate.total + RUNTIME_BYTES, free_memory()
         shown = f"about {needed / 2**30:.1f} GiB to train"
         shown += f", {free / 2**30:.1f} GiB are free"

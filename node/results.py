@@ -11,7 +11,7 @@ from typing import Final
 
 from chain.events import Evicted, Penalized
 from chain.federation import Federation
-from chain.history import RoundHistory
+from chain.history import History, RoundHistory
 from chain.records import Terms
 from protocol.checks import Check
 from protocol.types import Address, RoundId, TokenUnits
@@ -99,6 +99,21 @@ def round_results(federation: Federation, address: Address) -> Iterator[RoundRes
     terms = federation.terms()
     for told in federation.history().rounds.values():
         yield _result(told, address, terms)
+
+
+def used_update(told: RoundHistory, address: Address) -> bool:
+    """Return whether the update of `address` is in the average of a finalized round.
+
+    With whatever score: one that was not paid for moved the model all the same.
+    """
+    verdict = told.verdict_on(address)
+    return told.finalized is not None and verdict is not None and verdict.weight > 0
+
+
+def last_used_round(history: History, address: Address, before: RoundId) -> RoundId | None:
+    """Return the newest round before `before` that used the update of `address`, if any."""
+    used = (told.round_id for told in history.rounds.values() if used_update(told, address))
+    return max((round_id for round_id in used if round_id < before), default=None)
 
 
 def _result(  # noqa: C901 - one case per outcome

@@ -15,9 +15,10 @@ from runtime import events
 from runtime.events import Report, ignore
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
+from training.update import Carried
 
-# Functions below import `training` late: it imports torch, an optional extra that takes seconds to
-# load, and a participant that is not asked to train should not wait for it.
+# Functions below import most of `training` late: it imports torch, an optional extra that takes
+# seconds to load, and a participant that is not asked to train should not wait for it.
 if TYPE_CHECKING:
     from training.examples import Example, Loaded
     from training.session import Session
@@ -71,9 +72,14 @@ class LocalTrainer:
         self._loaded: Loaded | None = None
 
     def train(
-        self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
+        self,
+        spec: Spec,
+        model: LayerFolder,
+        round_id: RoundId,
+        update: LayerFolder,
+        carried: Carried | None,
     ) -> TrainedUpdate:
-        """Train from `model`, write the encoded result to `update`, return examples and loss."""
+        """Train from `model`, write the difference with what was `carried` to `update`."""
         from training.examples import split_validation
         from training.session import open_session
 
@@ -89,23 +95,33 @@ class LocalTrainer:
             self.report(events.Training(round=round_id, step=step, steps=steps, loss=loss))
 
         before = model.read(spec)
-        layers, report = session.train(
+        made, report = session.train(
             before,
             training,
             self.round_seed(spec, round_id),
             on_step,
             round_id=round_id,
             rank=self.rank,
+            carried=carried,
         )
-        update.write(spec, layers)
+        update.write(spec, made.steps)
+        self.report(
+            events.Encoded(
+                round=round_id,
+                grid=made.grid,
+                clipped_share=made.clipped_share,
+                relative_error=made.relative_error,
+            )
+        )
         if validation:
-            # Neither the global model nor this update was trained on these examples.
+            # Neither the global model nor this update was trained on these examples. The update is
+            # applied as it was encoded, since that is what others will use.
             theirs = session.evaluate(before, validation)
-            own = session.evaluate(layers, validation)
+            own = session.evaluate(made.applied_to(before), validation)
             self.report(
                 events.Validated(round=round_id, model=theirs.loss, own=own.loss, tokens=own.tokens)
             )
-        return TrainedUpdate(examples=report.examples, loss=report.mean_loss)
+        return TrainedUpdate(report.examples, report.mean_loss, made.carried)
 
     def evaluate(
         self, spec: Spec, store: ContentStore, model: LayerFolder, part: int, parts: int

@@ -242,6 +242,34 @@ class Training(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoded(Event):
+    """The update was rounded to steps of 2^-`grid`.
+
+    `clipped_share` is the share of its values that were held at the largest step, `relative_error`
+    the length of what rounding took over the length of the difference.
+    """
+
+    phase = "encoded"
+    is_brief = True
+    round: RoundId
+    grid: int
+    clipped_share: float
+    relative_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarriedLost(Event):
+    """What rounding took from the update of `of_round` is gone: this round starts without it."""
+
+    phase = "carried lost"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    of_round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Validated(Event):
     """Loss of the global model and of the participant's own update on its validation data."""
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
-from protocol.spec import Lora, Quantization, Spec
+from protocol.spec import Adapter, Quantization, Spec
 from training.adapter import all_layers, check_arrays, initial_array, write_adapter
 from training.folders import create_folder
 from training.memory import check_room_for_weights
@@ -35,14 +35,14 @@ _TEMPLATE_FILE: Final = "template.txt"
 _PLAIN: Final = Quantization(kind="none", double_quantization=False, compute_dtype="float32")
 
 
-def describe_layers(base: Path, lora: Lora) -> list[tuple[str, tuple[int, ...]]]:
+def describe_layers(base: Path, adapter: Adapter) -> list[tuple[str, tuple[int, ...]]]:
     """Return (name, shape) of each layer of an adapter to the model in `base`, sorted by name."""
-    return list(_trained(_all_shapes(base, lora), lora).items())
+    return list(_trained(_all_shapes(base, adapter), adapter).items())
 
 
-def initial_adapter(base: Path, lora: Lora, seed: int) -> dict[str, NDArray[np.float32]]:
+def initial_adapter(base: Path, adapter: Adapter, seed: int) -> dict[str, NDArray[np.float32]]:
     """Return a federation's initial adapter, float32: A from `seed`, B zero."""
-    return {name: initial_array(name, shape, seed) for name, shape in describe_layers(base, lora)}
+    return {name: initial_array(name, shape, seed) for name, shape in describe_layers(base, adapter)}
 
 
 def save_adapter_folder(
@@ -51,7 +51,7 @@ def save_adapter_folder(
     *,
     base: Path,
     base_name: str,
-    lora: Lora,
+    adapter: Adapter,
     seed: int,
     template: Template = "chat",
 ) -> None:
@@ -63,8 +63,8 @@ def save_adapter_folder(
     """
     if folder.exists():
         raise Misconfigured(f"{folder} exists: choose another place for the adapter")
-    shapes = _all_shapes(base, lora)
-    check_arrays(arrays, _trained(shapes, lora))
+    shapes = _all_shapes(base, adapter)
+    check_arrays(arrays, _trained(shapes, adapter))
     # peft expects A in the file even where it does not train (mode `ffa`): the seed gives it.
     tensors = {
         name: np.ascontiguousarray(arrays[name], dtype=np.float32)
@@ -74,7 +74,7 @@ def save_adapter_folder(
     }
 
     def fill(temporary: Path) -> None:
-        config = lora_config(lora)
+        config = lora_config(adapter)
         config.base_model_name_or_path = base_name
         config.inference_mode = True  # peft loads it frozen, as its own exports are
         config.save_pretrained(temporary)
@@ -126,7 +126,7 @@ def save_merged(
     check_room_for_weights(base)
     # The weights as published, in float32, not in the quantised form that the adapter was trained
     # beside: its rounding would stay for good.
-    adapted = attach_lora(load_base(base, _PLAIN), spec.lora, seed=spec.training.seed)
+    adapted = attach_lora(load_base(base, _PLAIN), spec.adapter, seed=spec.training.seed)
     write_adapter(adapted, arrays)
     with quiet():
         merged = adapted.merge_and_unload()
@@ -141,12 +141,12 @@ def save_merged(
     create_folder(folder, fill)
 
 
-def _all_shapes(base: Path, lora: Lora) -> dict[str, tuple[int, ...]]:
-    layers = all_layers(empty_adapted_model(base, lora))
+def _all_shapes(base: Path, adapter: Adapter) -> dict[str, tuple[int, ...]]:
+    layers = all_layers(empty_adapted_model(base, adapter))
     return {name: tuple(tensor.shape) for name, tensor in layers.items()}
 
 
-def _trained(shapes: dict[str, tuple[int, ...]], lora: Lora) -> dict[str, tuple[int, ...]]:
-    if lora.mode == "fedit":
+def _trained(shapes: dict[str, tuple[int, ...]], adapter: Adapter) -> dict[str, tuple[int, ...]]:
+    if adapter.mode == "fedit":
         return shapes
     return {name: shape for name, shape in shapes.items() if ".lora_B." in name}

@@ -23,7 +23,7 @@ import psutil
 import torch
 
 from protocol.errors import Misconfigured
-from protocol.spec import Lora, Quantization, Spec, Training
+from protocol.spec import Adapter, Quantization, Spec, Training
 from training.model import empty_adapted_model, empty_model
 
 # Python, torch, transformers and their buffers, for callers that estimate before loading them:
@@ -58,7 +58,7 @@ class MemoryEstimate:
 
 def check_room(folder: Path, spec: Spec) -> MemoryEstimate:
     """Return the estimate for training by `spec`; raise Misconfigured if too little is free."""
-    estimate = estimate_memory(folder, spec.quantization, spec.lora, spec.training)
+    estimate = estimate_memory(folder, spec.quantization, spec.adapter, spec.training)
     free = free_memory()
     if estimate.total > free:
         raise Misconfigured(
@@ -80,10 +80,10 @@ def check_room_for_weights(folder: Path) -> None:
 
 
 def estimate_memory(
-    folder: Path, quantization: Quantization, lora: Lora, training: Training
+    folder: Path, quantization: Quantization, adapter: Adapter, training: Training
 ) -> MemoryEstimate:
     """Return the memory that training the model in `folder` takes; reads its configuration only."""
-    model = empty_adapted_model(folder, lora)
+    model = empty_adapted_model(folder, adapter)
     kind = quantization.kind
     is_quantized = kind in ("nf4", "int8")
     compute = 2 if kind == "bf16" else _TYPE_BYTES[quantization.compute_dtype]
@@ -100,7 +100,7 @@ def estimate_memory(
     weights, trained, largest = 0.0, 0, 0
     for name, parameter in model.named_parameters():
         count = parameter.numel()
-        if ".lora_B." in name or (".lora_A." in name and lora.mode == "fedit"):
+        if ".lora_B." in name or (".lora_A." in name and adapter.mode == "fedit"):
             trained += count
         elif ".lora_A." in name:  # frozen: among the weights, in float32 like the rest of peft's
             weights += 4 * count
@@ -110,7 +110,7 @@ def estimate_memory(
 
     # 2. Activations: with checkpointing each layer keeps its input only, and the backward pass
     # computes one layer at a time again in full.
-    sizes = _Sizes.of(model.config, compute, stream, lora)
+    sizes = _Sizes.of(model.config, compute, stream, adapter)
     tokens = training.batch_size * training.sequence_length
     full, kept = tokens * sizes.layer_bytes_per_token(), tokens * stream * sizes.hidden
     is_checkpointed = training.gradient_checkpointing
@@ -148,10 +148,10 @@ class _Sizes:
     vocabulary: int
     compute: int
     stream: int
-    lora: Lora
+    adapter: Adapter
 
     @classmethod
-    def of(cls, config: Any, compute: int, stream: int, lora: Lora) -> "_Sizes":
+    def of(cls, config: Any, compute: int, stream: int, adapter: Adapter) -> "_Sizes":
         # Some architectures' configurations leave out what follows from the rest.
         hidden, heads = config.hidden_size, config.num_attention_heads
         head = getattr(config, "head_dim", None) or hidden // heads
@@ -164,12 +164,12 @@ class _Sizes:
             vocabulary=config.vocab_size,
             compute=compute,
             stream=stream,
-            lora=lora,
+            adapter=adapter,
         )
 
     def layer_bytes_per_token(self) -> int:
         """Return the bytes that autograd keeps of one layer for one token."""
-        hidden, inner, compute, targets = self.hidden, self.inner, self.compute, self.lora.targets
+        hidden, inner, compute, targets = self.hidden, self.inner, self.compute, self.adapter.targets
         norms = 2 * 4 * hidden  # computed in float32 whatever the stream's type
         attention = compute * (2 * hidden + 2 * self.keys) + 4 * self.heads + 8
         # An adapted module keeps its input in float32, and the output of its A. Where the stream is
@@ -178,5 +178,5 @@ class _Sizes:
         wide = sum(name in _FROM_INNER for name in targets)
         narrow = len(targets) - wide
         shared = min(narrow, 2) if self.stream == 4 else narrow
-        adapted = 4 * (shared * hidden + wide * inner + self.lora.rank * len(targets))
+        adapted = 4 * (shared * hidden + wide * inner + self.adapter.rank * len(targets))
         return norms + attention + 3 * compute * inner + adapted

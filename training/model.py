@@ -4,7 +4,7 @@ QLoRA (arXiv:2305.14314): the base is frozen in 4 bits, only the adapter trains.
 (arXiv:2403.12313): A is frozen too, so that averaging B averages the product BA exactly.
 
 Use: `model = load_base(folder, spec.quantization)`, `tokenizer = load_tokenizer(folder)`,
-`model = attach_lora(model, spec.lora, seed=spec.training.seed)`.
+`model = attach_lora(model, spec.adapter, seed=spec.training.seed)`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from protocol.errors import Misconfigured
-from protocol.spec import Lora, Quantization
+from protocol.spec import Adapter, Quantization
 from training.adapter import reset_adapter
 from training.quiet import quiet
 from training.templates import Template
@@ -109,43 +109,43 @@ def check_sequence_length(positions: int | None, sequence_length: int) -> None:
         )
 
 
-def attach_lora(model: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
+def attach_lora(model: PreTrainedModel, adapter: Adapter, *, seed: int) -> PeftModel:
     """Return `model` with a fresh adapter: A from `seed`, the same on every machine, and B zero.
 
     In mode `ffa` only B trains. Adapter values are float32 whatever the base model's type. Raises
     Misconfigured when a target names no module.
     """
-    _check_targets(model, lora)
+    _check_targets(model, adapter)
     with quiet():
-        adapted = get_peft_model(model, lora_config(lora))
+        adapted = get_peft_model(model, lora_config(adapter))
     reset_adapter(adapted, seed)  # peft's own values depend on torch's version and device
-    if lora.mode == "ffa":
+    if adapter.mode == "ffa":
         for name, parameter in adapted.named_parameters():
             if ".lora_A." in name:
                 parameter.requires_grad_(False)
     return adapted
 
 
-def lora_config(lora: Lora) -> LoraConfig:
+def lora_config(adapter: Adapter) -> LoraConfig:
     """Return peft's configuration of the adapter."""
     return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=list(adapter.targets),
         bias="none",
         task_type="CAUSAL_LM",
     )
 
 
-def empty_adapted_model(folder: Path, lora: Lora) -> PeftModel:
+def empty_adapted_model(folder: Path, adapter: Adapter) -> PeftModel:
     """Return the model of a folder with its adapter, all on torch's meta device: shapes only."""
     # No memory for weights: a machine that could not hold the model can still describe a federation
     # or export an adapter.
     model = empty_model(folder)
     with quiet():
-        _check_targets(model, lora)
-        return get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
+        _check_targets(model, adapter)
+        return get_peft_model(model, lora_config(adapter), low_cpu_mem_usage=True)
 
 
 def empty_model(folder: Path) -> PreTrainedModel:
@@ -211,14 +211,14 @@ def _bitsandbytes_config(quantization: Quantization) -> BitsAndBytesConfig | Non
     return None
 
 
-def _check_targets(model: torch.nn.Module, lora: Lora) -> None:
+def _check_targets(model: torch.nn.Module, adapter: Adapter) -> None:
     # peft does not report a missing target as long as another one exists.
     linear = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-    missing = sorted(set(lora.targets) - linear)
+    missing = sorted(set(adapter.targets) - linear)
     if missing:
         raise Misconfigured(
             f"no linear module named {', '.join(missing)} to adapt: "

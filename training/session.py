@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from protocol.encoding import decode_values, encode_values
+from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from training.adapter import Arrays, adapter_layers, rank_part, write_adapter
@@ -21,20 +19,23 @@ from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
 from training.sources import ModelSource, describe_source, resolve_source
 from training.train import OnStep, Options, TrainingReport, train_from
-
-IntegerLayers = list[NDArray[np.int32]]
+from training.update import Carried, IntegerLayers, Update, encode_update
 
 
 class Session:
     """The base model that a spec names, with its adapter attached.
 
-    Adapters are passed and returned as the spec's layers: int32 arrays, in the order of the spec.
+    Models are passed as the spec's layers: int32 arrays, in the order of the spec.
     """
 
     def __init__(self, spec: Spec, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.spec = spec
         self._model = model
         self._tokenizer = tokenizer
+
+    def with_spec(self, spec: Spec) -> "Session":
+        """Return a session with the same model in memory and another spec of the same layers."""
+        return Session(spec, self._model, self._tokenizer)
 
     @property
     def base_weights(self) -> int:
@@ -55,26 +56,25 @@ class Session:
         *,
         round_id: int = 1,
         rank: int | None = None,
-    ) -> tuple[IntegerLayers, TrainingReport]:
-        """Return the layers after training from `layers` in round `round_id`, and a report.
+        carried: Carried | None = None,
+    ) -> tuple[Update, TrainingReport]:
+        """Return the update that training from `layers` in round `round_id` gives, and a report.
 
-        With a `rank` below the federation's only the first ranks train, and all other integers stay
-        unchanged: the update is zero there. Raises Misconfigured when `rank` is above the
-        federation's.
+        `carried` is what rounding took from the participant's last update. With a `rank` below the
+        federation's only the first ranks train; the update is zero elsewhere. Raises Misconfigured
+        when `rank` is above the federation's, or when training diverges.
         """
-        start = self._decode(layers)
         trained, report = self.train_arrays(
-            start, examples, seed, on_step, round_id=round_id, rank=rank
+            self.decode(layers), examples, seed, on_step, round_id=round_id, rank=rank
         )
-        bits = self.spec.encoding.fraction_bits
-        update = []
-        for layer, before in zip(self.spec.layers, layers, strict=True):
-            values = before.copy()
-            part = rank_part(layer.name, rank)
-            # Not the whole layer: decoding rounds values of 1 and more to float32, so that integers
-            # which did not train would not come back as they were.
-            values[part] = encode_values(trained[layer.name][part], bits)
-            update.append(values)
+        names = [layer.name for layer in self.spec.layers]
+        update = encode_update(
+            layers,
+            [trained[name] for name in names],
+            carried,
+            self.spec.encoding.grid_in(round_id),
+            [rank_part(name, rank) for name in names],
+        )
         return update, report
 
     def train_arrays(
@@ -87,10 +87,10 @@ class Session:
         round_id: int = 1,
         rank: int | None = None,
     ) -> tuple[Arrays, TrainingReport]:
-        """Train as `train` does, with float32 arrays by layer name instead of encoded layers."""
-        if rank is not None and not 1 <= rank <= self.spec.lora.rank:
+        """Train as `train` does, from and to float32 arrays by layer name."""
+        if rank is not None and not 1 <= rank <= self.spec.adapter.rank:
             raise Misconfigured(
-                f"rank {rank} is not one of 1 to {self.spec.lora.rank}, the federation's rank"
+                f"rank {rank} is not one of 1 to {self.spec.adapter.rank}, the federation's rank"
             )
         settings = self.spec.training
         return train_from(
@@ -111,7 +111,7 @@ class Session:
 
     def evaluate(self, layers: IntegerLayers, examples: Sequence[Example]) -> Evaluation:
         """Return the loss of the model with these layers on `examples`."""
-        write_adapter(self._model, self._decode(layers))
+        write_adapter(self._model, self.decode(layers))
         length = self.spec.training.sequence_length
         return held_out_loss(
             self._model, self._tokenizer, examples, length, template=self.spec.template
@@ -119,7 +119,7 @@ class Session:
 
     def answer(self, layers: IntegerLayers, question: str, max_new_tokens: int) -> tuple[str, str]:
         """Return the answers of the model with these layers and of the base model."""
-        write_adapter(self._model, self._decode(layers))
+        write_adapter(self._model, self.decode(layers))
         asked = (self._model, self._tokenizer, question, max_new_tokens, self.spec.template)
         return answer(*asked), base_answer(*asked)
 
@@ -127,14 +127,14 @@ class Session:
         self, layers: IntegerLayers, questions: Sequence[str], max_new_tokens: int
     ) -> list[str]:
         """Return the answer of the model with these layers to each question."""
-        write_adapter(self._model, self._decode(layers))
+        write_adapter(self._model, self.decode(layers))
         asked = (self._model, self._tokenizer, questions, max_new_tokens, self.spec.template)
         return answers(*asked)
 
-    def _decode(self, layers: IntegerLayers) -> Arrays:
-        bits = self.spec.encoding.fraction_bits
+    def decode(self, layers: IntegerLayers) -> Arrays:
+        """Return the layers by name, as the float32 arrays that training starts from."""
         return {
-            layer.name: decode_values(values, bits)
+            layer.name: decode_values(values)
             for layer, values in zip(self.spec.layers, layers, strict=True)
         }
 
@@ -164,6 +164,11 @@ def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
     return found
 
 
+def close_session() -> None:
+    """Forget this process's session, so that the memory of its model is free."""
+    _open_session.cache_clear()
+
+
 # One session only: a second model beside the first may not fit in memory.
 @lru_cache(maxsize=1)
 def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
@@ -174,7 +179,7 @@ def _open_session(raw_spec: bytes, source: str, cache: Path) -> Session:
     check_room(found.folder, spec)
     checkpointing = spec.training.gradient_checkpointing
     base = load_base(found.folder, spec.quantization, gradient_checkpointing=checkpointing)
-    model = attach_lora(base, spec.lora, seed=spec.training.seed)
+    model = attach_lora(base, spec.adapter, seed=spec.training.seed)
     shapes = [(layer.name, layer.shape) for layer in spec.layers]
     # peft, not the spec, decides which modules get an adapter: versions may differ in that.
     if adapter_layers(model) != shapes:

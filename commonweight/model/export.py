@@ -32,7 +32,7 @@ def export(adapter: FederatedAdapter, source: str, target: Path, merged: Precisi
         target,
         base=base.folder,
         base_name=spec.base_model.name,
-        lora=spec.lora,
+        adapter=spec.adapter,
         seed=spec.training.seed,
         template=spec.template,
     )

@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from protocol.spec import Lora, Quantization, Training
+from protocol.spec import Adapter, Quantization, Training
 from training.examples import Example
 from training.model import attach_lora, load_base, load_tokenizer
 from training.sources import ModelSource, resolve_source
@@ -50,8 +50,8 @@ def quantization(kind: str = "none") -> Quantization:
     )
 
 
-def lora(*, mode: str = "fedit", dropout: float = 0.0, targets: tuple[str, ...] = ()) -> Lora:
-    return Lora.model_validate(
+def lora(*, mode: str = "fedit", dropout: float = 0.0, targets: tuple[str, ...] = ()) -> Adapter:
+    return Adapter.model_validate(
         {
             "rank": 4,
             "alpha": 8,

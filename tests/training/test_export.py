@@ -92,7 +92,7 @@ def test_plain_transformers_loads_a_merged_model(
 ) -> None:
     model = build_model("none", "ffa")
     train(model, tokenizer, EXAMPLES, settings())
-    spec = small_spec(lora=lora(mode="ffa").model_dump(), training=settings(seed=1).model_dump())
+    spec = small_spec(adapter=lora(mode="ffa").model_dump(), training=settings(seed=1).model_dump())
     folder = tmp_path / "merged"
     save_merged(read_adapter(model), folder, base=tiny.folder, spec=spec, precision=precision)
     plain = AutoModelForCausalLM.from_pretrained(folder)
@@ -111,7 +111,7 @@ def test_merging_is_refused_where_memory_is_short(
 ) -> None:
     arrays = read_adapter(build_model("none", "ffa"))
     monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
-    spec = small_spec(lora=lora(mode="ffa").model_dump())
+    spec = small_spec(adapter=lora(mode="ffa").model_dump())
     with pytest.raises(Misconfigured, match="as float32 and 0"):
         save_merged(arrays, tmp_path / "merged", base=tiny.folder, spec=spec, precision="fp32")
 
@@ -127,7 +127,7 @@ def test_an_exported_folder_is_loaded_with_its_template(
         folder,
         base=tiny.folder,
         base_name="x",
-        lora=lora(),
+        adapter=lora(),
         seed=1,
         template="vicuna",
     )
@@ -149,5 +149,5 @@ def test_an_exported_folder_is_loaded_with_its_template(
 
 def save(arrays: dict[str, np.ndarray], folder: Path, source: ModelSource, mode: str) -> None:
     save_adapter_folder(
-        arrays, folder, base=source.folder, base_name=source.name, lora=lora(mode=mode), seed=1
+        arrays, folder, base=source.folder, base_name=source.name, adapter=lora(mode=mode), seed=1
     )

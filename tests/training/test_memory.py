@@ -80,7 +80,7 @@ def test_free_memory_stays_within_the_containers_limit(
 
 def tiny_spec() -> Spec:
     targets = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"], "mode": "ffa"}
-    return small_spec(lora=targets)
+    return small_spec(adapter=targets)
 
 
 def kept_by_autograd(model: PeftModel) -> int:
