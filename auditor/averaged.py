@@ -8,15 +8,20 @@ import numpy as np
 
 from auditor.replay import Audit
 from chain.events import Proposed
-from chain.records import Leaf, Model, OpenedUpdate
-from protocol.average import weighted_mean
-from protocol.checks import Check
-from protocol.encoding import STORED
+from chain.records import Leaf, Model, OpenedLeaf, Opening
+from protocol.average import move_model
+from protocol.encoding import value_type
 from protocol.errors import Rejected, Unavailable
 from protocol.reveal import Reveal
 from protocol.spec import Spec
-from protocol.types import Digest
-from rounds.compare import first_wrong_value, mean_leaf_digests
+from protocol.types import Digest, RoundId
+from rounds.average import MODEL_VALUE
+from rounds.compare import (
+    first_too_far,
+    first_wrong_value,
+    is_too_far,
+    moved_leaf_digests,
+)
 from rounds.context import RoundContext
 from storage.layers import LayerFolder
 
@@ -38,13 +43,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Averaged:
-    """A proposed model and the updates it should be the mean of, in the order of the verdicts.
+    """A proposed model and what it should be made of: the model before, moved by the updates.
 
-    `model` is None when the bytes under `root` are unavailable, for the `reason` given.
+    They are in the order of the verdicts. `model` is None when the bytes under `root` are
+    unavailable, for the `reason` given.
     """
 
     spec: Spec
+    round_id: RoundId
     root: Digest
+    before: LayerFolder
     updates: tuple[Part, ...]
     model: LayerFolder | None
     reason: str = ""
@@ -55,39 +63,76 @@ class Averaged:
         lines = [f"update of {u.reveal.participant}: {u.reason}" for u in self.updates if u.reason]
         return [*lines, f"model: {self.reason}"] if self.model is None else lines
 
+    @property
+    def weights(self) -> list[int]:
+        """The weights of the updates."""
+        return [update.weight for update in self.updates]
+
+    def first_leaf_too_far(self) -> int | None:
+        """Return the first leaf of the model that moved further than any update could move it.
+
+        It takes no update; None also when the model is unavailable.
+        """
+        if self.model is None:
+            return None
+        far = first_too_far(self.spec, self.before, self.model, self.round_id)
+        return None if far is None else far.leaf
+
     def first_wrong_leaf(self) -> int | None:
-        """Return the first leaf of the model that is not the mean, or None.
+        """Return the first leaf of the model that is not what the updates give, or None.
 
         Raises Unavailable when an update or the model is missing.
         """
-        weights = [update.weight for update in self.updates]
-        wrong = first_wrong_value(self.spec, self._folders(), weights, _there(self.model))
+        place = (self.before, self._folders(), self.weights, _there(self.model), self.round_id)
+        wrong = first_wrong_value(self.spec, *place)
         return None if wrong is None else wrong.leaf
 
-    def mean_leaf_digests(self) -> list[Digest]:
-        """Return the leaf digests of the mean; raises Unavailable when an update is missing."""
-        weights = [update.weight for update in self.updates]
-        return mean_leaf_digests(self.spec, self._folders(), weights)
+    def right_leaf_digests(self) -> list[Digest]:
+        """Return the leaf digests of the right model; Unavailable when an update is missing."""
+        place = (self.before, self._folders(), self.weights, self.round_id)
+        return moved_leaf_digests(self.spec, *place)
 
-    def open(self, leaf: int, posted: Posted = _NOTHING) -> tuple[tuple[OpenedUpdate, ...], Leaf]:
-        """Return one leaf of every update and of the model, with their proofs.
+    def open(
+        self, leaf: int, posted: Posted = _NOTHING
+    ) -> tuple[tuple[OpenedLeaf, ...], Leaf, Leaf]:
+        """Return one leaf of every update, of the model before and of the model, with proofs.
 
         A missing leaf is taken from `posted`; raises Unavailable when it is not there either.
         """
+        updates = [
+            OpenedLeaf(
+                Opening.of(update.reveal),
+                self._open(update.reveal.root, update.folder, leaf, posted),
+            )
+            for update in self.updates
+        ]
+        return tuple(updates), *self.open_models(leaf, posted)
 
-        def opened(root: Digest, folder: LayerFolder | None) -> Leaf:
-            if folder is None and (root, leaf) in posted:
-                return posted[root, leaf]
-            return Leaf(*_there(folder).prove(self.spec, leaf))
+    def open_models(self, leaf: int, posted: Posted = _NOTHING) -> tuple[Leaf, Leaf]:
+        """Return one leaf of the model before and of the model; as `open`, without updates."""
+        before = Leaf(*self.before.prove(self.spec, leaf))
+        return before, self._open(self.root, self.model, leaf, posted)
 
-        updates = [OpenedUpdate(u.reveal, opened(u.reveal.root, u.folder)) for u in self.updates]
-        return tuple(updates), opened(self.root, self.model)
+    def is_right(self, updates: Sequence[OpenedLeaf], before: Leaf, model: Leaf) -> bool:
+        """Whether a leaf of the model is what the same leaf of every update makes of it."""
+        steps = [np.frombuffer(each.leaf.values, value_type("update")) for each in updates]
+        old = np.frombuffer(before.values, MODEL_VALUE)
+        moved = move_model(old, steps, self.weights, self._grid())
+        return moved.astype(MODEL_VALUE).tobytes() == model.values
 
-    def is_mean(self, updates: Sequence[OpenedUpdate], model: Leaf) -> bool:
-        """Whether a leaf of the model is the mean of the same leaf of every update."""
-        values = [np.frombuffer(update.leaf.values, STORED) for update in updates]
-        mean = weighted_mean(values, [update.weight for update in self.updates])
-        return mean.astype(STORED).tobytes() == model.values
+    def is_too_far(self, before: Leaf, model: Leaf) -> bool:
+        """Whether a leaf of the model moved further than any update could move it."""
+        return is_too_far(before.values, model.values, self._grid())
+
+    def _open(
+        self, root: Digest, folder: LayerFolder | None, leaf: int, posted: Posted
+    ) -> Leaf:
+        if folder is None and (root, leaf) in posted:
+            return posted[root, leaf]
+        return Leaf(*_there(folder).prove(self.spec, leaf))
+
+    def _grid(self) -> int:
+        return self.spec.encoding.grid_in(self.round_id)
 
     def _folders(self) -> list[LayerFolder]:
         return [_there(update.folder) for update in self.updates]
@@ -95,45 +140,58 @@ class Averaged:
 
 @dataclass(frozen=True)
 class WrongLeaf:
-    """A leaf of a proposed model that is not the mean, with all the contract needs to verify it."""
+    """A leaf of a proposed model that is not §7's, with all the contract needs to verify it."""
 
     proposed: Proposed
     leaf: int
-    updates: tuple[OpenedUpdate, ...]
+    updates: tuple[OpenedLeaf, ...]
+    before: Leaf
     model: Leaf
 
     def __str__(self) -> str:
-        return f"leaf {self.leaf} is not the weighted mean of {len(self.updates)} updates"
+        return f"leaf {self.leaf} is not what {len(self.updates)} updates make of it"
 
 
-def fetch_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
+@dataclass(frozen=True)
+class WrongMove:
+    """A leaf of a proposed model that moved further than any updates could move it."""
+
+    proposed: Proposed
+    leaf: int
+    before: Leaf
+    model: Leaf
+
+    def __str__(self) -> str:
+        return f"leaf {self.leaf} moved further than any update could move it"
+
+
+def collect_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
     """Return what a round's standing proposal averages; None when it accepts nothing.
 
     Raises Unavailable or Rejected when the model that the round starts from is not available.
     """
-    proposed = context.told.proposed
-    accepted = [verdict for verdict in proposed.verdicts if verdict.is_accepted] if proposed else []
+    proposed, accepted = context.told.proposed, context.averaged
     if proposed is None or not accepted:
         return None
     screened = {s.verdict.participant: s for s in audit.screen(context)}
     updates = []
-    for verdict in accepted:
-        found = screened[verdict.participant]
+    for reveal, weight in accepted:
+        found = screened[reveal.participant]
         # An update that we would reject by a check after the root is still what the proposal
-        # averages: its bytes hash to the root that was revealed, so they prove a wrong mean.
-        is_there = found.verdict.is_accepted or found.verdict.reason > Check.ROOT
-        folder = found.folder if is_there else None
-        updates.append(Part(found.reveal, verdict.weight, folder, "" if is_there else found.reason))
+        # averages: its bytes hash to the root that was revealed, so they prove a wrong average.
+        folder = found.folder if found.has_root else None
+        updates.append(Part(reveal, weight, folder, "" if folder else found.reason))
+    before = audit.model_before(context)
+    place = (context.spec, context.round_id, proposed.root, before, tuple(updates))
     # A model with the root of the one before has its bytes, whatever the new manifest says.
-    is_same = proposed.root == context.model.root
-    model = context.model if is_same else Model(proposed.root, proposed.manifest)
-    averaged = Averaged(context.spec, proposed.root, tuple(updates), None)
+    if proposed.root == context.model.root:
+        return Averaged(*place, model=before)
+    averaged = Averaged(*place, model=None)
     try:
-        return replace(averaged, model=audit.fetch_model(context, model))
+        model = audit.fetch_proposed(context, Model(proposed.root, proposed.manifest))
     except (Unavailable, Rejected) as error:
-        if is_same:
-            raise
         return replace(averaged, reason=str(error))
+    return replace(averaged, model=model)
 
 
 def _there(folder: LayerFolder | None) -> LayerFolder:

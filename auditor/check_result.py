@@ -6,7 +6,6 @@ from typing import Any
 from protocol.errors import CommonweightError, Unavailable
 from protocol.types import RoundId
 from rounds.compare import WrongValue
-from storage.ipfs import Contradiction
 
 
 @dataclass(frozen=True)
@@ -14,8 +13,9 @@ class CheckResult:
     """A claim that was checked, with its section of docs/protocol.md, its round and the result.
 
     `round_id` is None when the claim is about the whole federation. `passed` is None when it could
-    not be checked because bytes are missing or the node failed. `detail` says what was recomputed,
-    is wrong or is missing; `wrong_value` is the first wrong value of a proposed model.
+    not be checked because bytes are missing or the node failed, or where `seen_differently`: a
+    statement about another place and time, which is found otherwise here. `detail` says what was
+    recomputed, is wrong or is missing; `wrong_value` is the first wrong value of a proposed model.
     """
 
     section: str
@@ -24,15 +24,14 @@ class CheckResult:
     passed: bool | None
     detail: str
     wrong_value: WrongValue | None = None
+    seen_differently: bool = False
 
     @classmethod
     def refused(
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
     ) -> "CheckResult":
         """Return a check that ended in an error: unchecked if another try may pass, else failed."""
-        # A contradiction is unavailability that no other try ends: the manifest lies about its own
-        # files, and that is its author's fault.
-        may_pass = isinstance(error, Unavailable) and not isinstance(error, Contradiction)
+        may_pass = isinstance(error, Unavailable)
         return cls(section, round_id, claim, None if may_pass else False, str(error))
 
     @property
@@ -51,7 +50,8 @@ class CheckResult:
         mark = "FAIL" if self.failed else "??  " if self.unchecked else "ok  "
         detail = f": {self.detail}" if self.detail else ""
         if self.unchecked:
-            detail = f": could not check{detail}"
+            why = "seen differently from here" if self.seen_differently else "could not check"
+            detail = f": {why}{detail}"
         return printable(f"{mark}  {self.section:<4} {where:<10}  {self.claim}{detail}")
 
     def as_json(self) -> dict[str, Any]:

@@ -10,40 +10,41 @@ from typing import Final
 
 from chain.records import Model
 from protocol.errors import CommonweightError
-from protocol.manifest import Manifest
+from protocol.reveal import Reveal
 from protocol.types import RoundId
 from rounds.context import RoundContext
+from rounds.rebuild import Fetcher
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, Published, fetch_model, fetch_update
+from storage.layers import LayerFolder, fetch_model
 
 UPDATES_AT_ONCE: Final = 16
 # The model before a round and the one after it. A pool of their own: updates must not delay them.
 _MODELS_AT_ONCE: Final = 2
 
 
-class Downloads:
-    """The downloads of one federation; not thread-safe."""
+class Downloads(Fetcher):
+    """The downloads of one federation, begun by one thread."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self._update_pool = ThreadPoolExecutor(UPDATES_AT_ONCE, thread_name_prefix="update")
         self._model_pool = ThreadPoolExecutor(_MODELS_AT_ONCE, thread_name_prefix="model")
-        self._updates: dict[Path, Future[Manifest]] = {}
+        self._updates: dict[Path, Future[LayerFolder]] = {}
         self._models: dict[Model, tuple[RoundId, Future[LayerFolder]]] = {}
 
     def begin_updates(self, context: RoundContext) -> None:
         """Start fetching every update revealed in a round, unless that was started already."""
         for reveal in context.reveals:
-            folder = context.update_folder(reveal.participant)
-            if folder.path not in self._updates:
-                self._updates[folder.path] = self._update_pool.submit(
-                    fetch_update, self._store, context.update(reveal), folder
+            path = context.update_folder(reveal.participant).path
+            if path not in self._updates:
+                self._updates[path] = self._update_pool.submit(
+                    super().fetch_update, context, reveal
                 )
 
-    def fetch_update(self, store: ContentStore, update: Published, folder: LayerFolder) -> Manifest:
-        """Fetch like `storage.layers.fetch_update`, or wait for a download that was started."""
-        begun = self._updates.get(folder.path)
-        return fetch_update(store, update, folder) if begun is None else begun.result()
+    def fetch_update(self, context: RoundContext, reveal: Reveal) -> LayerFolder:
+        """Fetch an update, or wait for a download that was started."""
+        begun = self._updates.get(context.update_folder(reveal.participant).path)
+        return super().fetch_update(context, reveal) if begun is None else begun.result()
 
     def begin_model(self, context: RoundContext, model: Model) -> Future[LayerFolder]:
         """Start fetching and hashing the model before a round, or one proposed for it."""
@@ -60,8 +61,12 @@ class Downloads:
         self._models[model] = (before, begun)
         return begun
 
-    def fetch_model(self, context: RoundContext, model: Model) -> LayerFolder:
-        """Return a model's verified layer files; raises like `storage.layers.fetch_model`."""
+    def fetch_model(self, context: RoundContext) -> LayerFolder:
+        """Fetch the model before a round, or wait for a download that was started."""
+        return self.fetch_proposed(context, context.model)
+
+    def fetch_proposed(self, context: RoundContext, model: Model) -> LayerFolder:
+        """Return a proposed model's verified files; raises like `storage.layers.fetch_model`."""
         try:
             return self.begin_model(context, model).result()
         except CommonweightError:
@@ -69,10 +74,23 @@ class Downloads:
             raise
 
     def drop(self, context: RoundContext, model: Model) -> None:
-        """Remove a round's updates, and every model except `model`, which the next starts from."""
-        shutil.rmtree(context.folder, ignore_errors=True)
-        kept = context.model_folder(model).path
-        for folder in kept.parent.glob("*"):
-            if folder != kept:
+        """Remove what no round after this one needs; `model` is the one that the next starts from.
+
+        Check 12 compares updates with those of two finalized rounds before, this one and another,
+        and with the last movement of the model.
+        """
+        another = next(context.finalized_before(), context)
+        for round_id in context.history.rounds:
+            folder = context.round_folder(round_id)
+            if round_id < context.round_id and round_id != another.round_id:
                 shutil.rmtree(folder, ignore_errors=True)
-        self._models = {known: found for known, found in self._models.items() if known == model}
+                gone = [path for path in self._updates if folder in path.parents]
+                for path in gone:
+                    del self._updates[path]
+        changed = context.last_change()
+        kept = {model, context.model} | ({changed.model} if changed else set())
+        paths = {context.model_folder(each).path for each in kept}
+        for path in context.model_folder(model).path.parent.glob("*"):
+            if path not in paths:
+                shutil.rmtree(path, ignore_errors=True)
+        self._models = {known: found for known, found in self._models.items() if known in kept}

@@ -30,6 +30,7 @@ from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
 from protocol.types import RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
+from rounds.rebuild import obtain_model
 from runtime import events
 from runtime.events import Report, ignore
 from storage.digests import examine
@@ -188,9 +189,9 @@ class Participant:
         )
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:
-        """Return the model that a round starts from, fetched and verified."""
+        """Return the model that a round starts from, verified: fetched, or else rebuilt."""
         with self.recorder.phase("fetch model", context.round_id):
-            return context.fetch_model()
+            return obtain_model(context)
 
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report(events.FetchingModel(round=round_id))

@@ -19,9 +19,12 @@ from protocol.types import FULL_BASIS_POINTS
 SIMILAR: Final = 9_000
 """From here on an update fails check 12, in basis points."""
 
-# |a · b| <= 2^14, so 1,024 products add up to 2^24 at most: integers up to there are exact in
-# float32, in whatever order BLAS adds them and with whatever instructions.
-_COLUMNS: Final = 1_024
+# Of each matrix at a time. |a · b| <= 2^14, so 256 products add up to 2^22 at most: integers up to
+# 2^24 are exact in float32, in whatever order BLAS adds them and with whatever instructions. And
+# OpenBLAS takes products as small as 32 x 32 x 256 in the calling thread: in larger ones its
+# threads wait for one another by spinning, ten times slower on a busy machine (measured).
+_ROWS: Final = 32
+_COLUMNS: Final = 256
 
 
 def similarity(product: int, squares_a: int, squares_b: int) -> int:
@@ -41,17 +44,29 @@ def products(
 
     All are one-dimensional int8 arrays of one size: the same block of each update.
     """
-    others = vectors if others is None else others
-    sums = np.zeros((len(vectors), len(others)), np.int64)
-    size = vectors[0].size if vectors and others else 0
-    for start in range(0, size, _COLUMNS):
-        part = slice(start, start + _COLUMNS)
-        left = np.array([vector[part] for vector in vectors], np.float32)
-        right = left
-        if others is not vectors:
-            right = np.array([other[part] for other in others], np.float32)
-        sums += (left @ right.T).astype(np.int64)
+    is_symmetric = others is None
+    left = _as_matrices(vectors)
+    right = left if others is None else _as_matrices(others)
+    sums = np.zeros((left.shape[1], right.shape[1]), np.int64)
+    for i in range(0, len(sums), _ROWS):
+        for j in range(i if is_symmetric else 0, sums.shape[1], _ROWS):
+            tile = left[:, i : i + _ROWS] @ right[:, j : j + _ROWS].transpose(0, 2, 1)
+            # Each is at most 2^22, so their sums are exact in float64 as well.
+            exact = tile.sum(axis=0, dtype=np.float64).astype(np.int64)
+            sums[i : i + _ROWS, j : j + _ROWS] = exact
+            if is_symmetric:
+                sums[j : j + _ROWS, i : i + _ROWS] = exact.T
     return [[int(product) for product in row] for row in sums]
+
+
+def _as_matrices(vectors: Sequence[NDArray[np.int8]]) -> NDArray[np.float32]:
+    """Return float32 of shape (matrices, vectors, `_COLUMNS`), filled up with zeros."""
+    size = vectors[0].size if len(vectors) else 0
+    whole = -(-size // _COLUMNS)
+    padded = np.zeros((len(vectors), whole * _COLUMNS), np.float32)
+    for row, vector in zip(padded, vectors, strict=True):
+        row[:size] = vector
+    return padded.reshape(len(vectors), whole, _COLUMNS).transpose(1, 0, 2)
 
 
 def movement_products(
@@ -70,8 +85,8 @@ def sum_of_squares(values: NDArray[np.int8]) -> int:
     kernels = speed.kernels(values.nbytes)
     if kernels is not None:
         return int(kernels.squares(values.ctypes.data, values.size))
-    exact = values.astype(np.float64)  # by BLAS; every partial sum is an integer up to 2^53
-    return int(exact @ exact)
+    squares = np.square(values, dtype=np.int16)  # at most 2^14
+    return int(squares.sum(dtype=np.int64))
 
 
 def movement_squares(movement: NDArray[np.int64]) -> int:

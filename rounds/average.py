@@ -1,7 +1,8 @@
-"""The weighted mean of updates on disk, layer by layer, in slabs (docs/protocol.md §7).
+"""The new model of a round from files on disk, layer by layer, in slabs (docs/protocol.md §7).
 
-    stream_mean      yield the mean slab by slab; a round writes it, an audit compares with it
-    average_layers   write the mean to a folder and return its tree root
+    stream_moved     yield the new model slab by slab; a round writes it, an audit compares with it
+    average_layers   write the new model to a folder and return its tree root
+    write_mean       write the mean of whole checkpoints, which have no model before
 
 Takes memory for a few slabs, whatever the size of the model and the number of participants. The
 result does not depend on mode or threads.
@@ -12,20 +13,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, Self, TypeVar
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profiling.recorder import current
-from protocol.average import mean_into, weighted_mean
-from protocol.encoding import STORED
+from protocol.average import mean_into, move_into, move_model
+from protocol.encoding import LEAF_VALUES, leaf_bytes, value_type
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.tree import Subtree, TreeBuilder, full_subtrees
-from protocol.types import Digest
+from protocol.types import Digest, RoundId
 from storage.layers import LayerFolder
 from storage.mapped import HUGE_PAGE_BYTES, MappedFile
 
@@ -35,30 +36,34 @@ Mode = Literal["layerwise", "all_at_once"]
 T = TypeVar("T")
 
 INPUT_BYTES: Final = 16 << 20
-"""Bytes of all updates together that one thread reads before it releases them."""
+"""Bytes of all sources together that one thread reads before it releases them."""
 
-# With so many updates that slabs would be smaller, the cost per slab would exceed that of
-# averaging.
-_LEAST_SLAB_BYTES: Final = 1 << 17
+MODEL_VALUE: Final = value_type("model")
+_MODEL_BYTES: Final = MODEL_VALUE.itemsize
+_UPDATE_BYTES: Final = value_type("update").itemsize
+
+# In values. With so many updates that slabs would be smaller, the cost per slab would exceed that
+# of averaging; with larger ones, a slab of the model would not fit a huge page.
+_LEAST_SLAB: Final = 1 << 15
+_LARGEST_SLAB: Final = HUGE_PAGE_BYTES // _MODEL_BYTES
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes of all layer files in bytes, in order, and of a leaf."""
+    """The number of values of every layer file, in order: padded to whole leaves."""
 
-    layer_bytes: tuple[int, ...]
-    leaf_bytes: int
+    layer_values: tuple[int, ...]
 
     @classmethod
     def of(cls, spec: Spec) -> Self:
         """Return the layout of a spec's updates and models."""
-        sizes = tuple(spec.layer_bytes(index) for index in range(len(spec.layers)))
-        return cls(sizes, spec.encoding.leaf_bytes)
+        layers = range(len(spec.layers))
+        return cls(tuple(spec.layer_leaves(index) * LEAF_VALUES for index in layers))
 
 
 @dataclass(frozen=True)
 class Slab:
-    """Bytes `start` to `stop` of one layer file: whole leaves.
+    """Values `start` to `stop` of one layer file: whole leaves.
 
     `first_leaf` is numbered over all layers; `is_last` marks the last slab of its layer.
     """
@@ -73,64 +78,113 @@ class Slab:
 class Values(Protocol):
     """One layer of one source."""
 
-    def values(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Return the int32 values of the bytes from `start` to `stop`; called by any thread."""
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the values from `start` to `stop`; called by any thread."""
 
     def forget(self, start: int, stop: int) -> None:
-        """Release these bytes, which are not asked for again."""
+        """Release these values, which are not asked for again."""
 
 
 class Source(Protocol):
-    """An update or checkpoint, opened one layer at a time."""
+    """A model, update or checkpoint, opened one layer at a time; a value takes `value_bytes`."""
 
-    def open(self, index: int, size: int, window: int) -> AbstractContextManager[Values]:
-        """Open layer `index`, which has `size` bytes, to be read in slabs of `window` bytes."""
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of a value."""
+
+    def open(self, index: int, count: int, window: int) -> AbstractContextManager[Values]:
+        """Open layer `index` of `count` values, to be read in slabs of `window` values."""
 
 
-class _MappedValues(MappedFile):
-    def values(self, start: int, stop: int) -> NDArray[np.int32]:
+@dataclass(frozen=True)
+class _MappedValues:
+    file: MappedFile
+    stored: np.dtype[Any]
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
         """Return a view of the mapped bytes; nothing is copied."""
-        return self.data[start:stop].view(STORED)
+        size = self.stored.itemsize
+        return self.file.data[start * size : stop * size].view(self.stored)
+
+    def forget(self, start: int, stop: int) -> None:
+        """Release the memory of these values."""
+        self.file.forget(start * self.stored.itemsize, stop * self.stored.itemsize)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The layer files of an update, as a source."""
+    """The layer files of a model (int32) or an update (int8), as a source."""
 
     folder: LayerFolder
 
-    def open(self, index: int, size: int, window: int) -> AbstractContextManager[Values]:
-        """Map a layer file; Misconfigured when it is shorter than `size`."""
-        return _MappedValues(self.folder.layer_path(index), size, window)
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of a value: 4 of a model, 1 of an update."""
+        return value_type(self.folder.kind).itemsize
+
+    @contextmanager
+    def open(self, index: int, count: int, window: int) -> Iterator[Values]:
+        """Map a layer file; Misconfigured when it is shorter than `count` values."""
+        stored = value_type(self.folder.kind)
+        size, seen = count * stored.itemsize, window * stored.itemsize
+        with MappedFile(self.folder.layer_path(index), size, seen) as file:
+            yield _MappedValues(file, stored)
 
 
-def stream_mean(
-    layout: Layout,
-    sources: Sequence[Source],
+Combine = Callable[[NDArray[np.int32], Sequence[NDArray[Any]]], None]
+"""Writes to its first argument, big-endian int32, what the sources' values give together."""
+
+
+def stream_moved(
+    spec: Spec,
+    before: LayerFolder,
+    updates: Sequence[LayerFolder],
     weights: Sequence[int],
+    round_id: RoundId,
     work: Callable[[Slab, NDArray[np.int32]], T],
     threads: int = 2,
 ) -> Iterator[tuple[Slab, T]]:
-    """Yield each slab in order, with the result of `work` on its mean; `work` runs in the threads.
+    """Yield each slab of the model after a round, with the result of `work` on it.
 
-    `weights` has one positive integer per source, with a sum below 2^31. `work` gets the mean as
-    stored (docs/protocol.md §2), in memory that is reused once it returns. `threads` slabs are
-    averaged at a time, also of different layers.
+    The model `before` is moved by the weighted mean of the updates, whose steps are those of the
+    round's grid. `work` gets the values as stored, see `_stream`.
     """
-    step = _slab_bytes(layout.leaf_bytes, len(sources))
+    grid = spec.encoding.grid_in(round_id)
+
+    def move(target: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+        move_into(target, values[0], values[1:], weights, grid)
+
+    sources = [Stored(before), *(Stored(update) for update in updates)]
+    return _stream(Layout.of(spec), sources, move, work, threads)
+
+
+def _stream(
+    layout: Layout,
+    sources: Sequence[Source],
+    combine: Combine,
+    work: Callable[[Slab, NDArray[np.int32]], T],
+    threads: int,
+) -> Iterator[tuple[Slab, T]]:
+    """Yield each slab in order, with the result of `work` on it; `work` runs in the threads.
+
+    `work` gets int32 as stored in a model (docs/protocol.md §2), in memory that is reused once it
+    returns. `threads` slabs are combined at a time, also of different layers.
+    """
+    value_bytes = sum(source.value_bytes for source in sources)
+    step = _slab_values(value_bytes)
     span = current()  # the span belongs to this thread, not to those that average
     memory = _Memory(step)
 
     def average(opened: Sequence[Values], slab: Slab) -> T:
-        """Average one slab into this thread's memory and return what `work` makes of it."""
+        """Combine one slab into this thread's memory and return what `work` makes of it."""
         with span.layer(slab.layer) as meter:
-            meter.add(read=(slab.stop - slab.start) * len(opened))
-            mean = memory.mean[: (slab.stop - slab.start) // STORED.itemsize]
-            mean_into(mean, [each.values(slab.start, slab.stop) for each in opened], weights)
-            # Before `work`: the mean alone is needed from here on.
+            meter.add(read=(slab.stop - slab.start) * value_bytes)
+            result = memory.values[: slab.stop - slab.start]
+            combine(result, [each.values(slab.start, slab.stop) for each in opened])
+            # Before `work`: the result alone is needed from here on.
             for each in opened:
                 each.forget(slab.start, slab.stop)
-            return work(slab, mean)
+            return work(slab, result)
 
     pending: deque[tuple[Slab, ExitStack, Future[T]]] = deque()
 
@@ -146,61 +200,70 @@ def stream_mean(
     # The pool is entered last and so ends first: after a failure, no thread reads a closed file.
     with ExitStack() as all_files, ThreadPoolExecutor(threads) as pool:
         first_leaf = 0
-        for index, size in enumerate(layout.layer_bytes):
+        for index, count in enumerate(layout.layer_values):
             files = all_files.enter_context(ExitStack())
-            opened = [files.enter_context(source.open(index, size, step)) for source in sources]
-            for start in range(0, size, step):
-                stop = min(start + step, size)
-                leaf = first_leaf + start // layout.leaf_bytes
-                slab = Slab(index, start, stop, leaf, is_last=stop == size)
+            opened = [files.enter_context(source.open(index, count, step)) for source in sources]
+            for start in range(0, count, step):
+                stop = min(start + step, count)
+                leaf = first_leaf + start // LEAF_VALUES
+                slab = Slab(index, start, stop, leaf, is_last=stop == count)
                 pending.append((slab, files, pool.submit(average, opened, slab)))
                 # Twice as many as threads, so that none is idle while the caller uses the oldest.
                 if len(pending) == 2 * threads:
                     yield oldest()
-            first_leaf += size // layout.leaf_bytes
+            first_leaf += count // LEAF_VALUES
         while pending:
             yield oldest()
 
 
 class _Memory(threading.local):
-    """Each thread's own memory for a slab of the mean, allocated once."""
+    """Each thread's own memory for a slab of the result, allocated once."""
 
-    def __init__(self, size: int) -> None:
-        self.mean = np.empty(size // STORED.itemsize, STORED)
+    def __init__(self, count: int) -> None:
+        self.values = np.empty(count, MODEL_VALUE)
 
 
 def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
     """Return about how many bytes `average_layers` takes at most, beside the interpreter's own."""
-    if mode == "all_at_once":
-        return spec.total_bytes * (updates + 1)
-    slab = min(_slab_bytes(spec.encoding.leaf_bytes, updates), spec.total_bytes)
-    return threads * slab * (updates + 1)
+    # The model before, the updates, and the new model.
+    read = _MODEL_BYTES + updates * _UPDATE_BYTES
+    values = spec.leaf_count * LEAF_VALUES
+    if mode == "layerwise":
+        values = threads * min(_slab_values(read), values)
+    return values * (read + _MODEL_BYTES)
 
 
-def _slab_bytes(leaf_bytes: int, updates: int) -> int:
-    """Return the bytes of a layer that one thread averages at a time: whole leaves."""
-    size = min(max(INPUT_BYTES // max(updates, 1), _LEAST_SLAB_BYTES), HUGE_PAGE_BYTES)
-    return max(size // leaf_bytes, 1) * leaf_bytes
+def _slab_values(value_bytes: int) -> int:
+    """Return the values of a layer that one thread combines at a time: whole leaves.
+
+    `value_bytes` are those of all sources together.
+    """
+    count = min(max(INPUT_BYTES // value_bytes, _LEAST_SLAB), _LARGEST_SLAB)
+    return max(count // LEAF_VALUES, 1) * LEAF_VALUES
 
 
 def average_layers(
     spec: Spec,
+    before: LayerFolder,
     updates: Sequence[LayerFolder],
     weights: Sequence[int],
     target: LayerFolder,
+    round_id: RoundId,
     threads: int = 2,
     mode: Mode = "layerwise",
     on_layer: Callable[[int], object] = lambda index: None,
 ) -> Digest:
-    """Write the weighted mean of `updates` to `target` and return its tree root.
+    """Write the model `before`, moved by the mean of `updates`, to `target`; return its tree root.
 
-    Padding averages to zero. `on_layer` is called with each layer's number once its file is
-    complete. Raises Misconfigured when a layer file is shorter than the spec says.
+    `weights` has one positive integer per update, with a sum below 2^24; the differences are steps
+    of the round's grid. Padding stays zero. `on_layer` is called with each layer's number once its
+    file is complete. Raises Misconfigured when a layer file is shorter than the spec says.
     """
     if mode == "all_at_once":
-        return _average_all_at_once(spec, updates, weights, target, on_layer)
-    sources = [Stored(update) for update in updates]
-    return write_mean(Layout.of(spec), sources, weights, target, threads, on_layer)
+        return _average_all_at_once(spec, before, updates, weights, target, round_id, on_layer)
+    layout, write = Layout.of(spec), _writer(Layout.of(spec), target)
+    slabs = stream_moved(spec, before, updates, weights, round_id, write, threads)
+    return _finish(layout, slabs, on_layer)
 
 
 def write_mean(
@@ -209,22 +272,41 @@ def write_mean(
     weights: Sequence[int],
     target: LayerFolder,
     threads: int = 2,
-    on_layer: Callable[[int], object] = lambda index: None,
 ) -> Digest:
-    """Write the weighted mean to layer files in `target` and return its tree root."""
+    """Write the weighted mean of int32 sources to layer files in `target`; return its tree root."""
+
+    def mean(result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+        mean_into(result, values, weights)
+
+    slabs = _stream(layout, sources, mean, _writer(layout, target), threads)
+    return _finish(layout, slabs, lambda index: None)
+
+
+def _writer(
+    layout: Layout, target: LayerFolder
+) -> Callable[[Slab, NDArray[np.int32]], list[Subtree]]:
+    """Return the work of writing a slab to its file; it returns the slab's subtrees."""
     target.path.mkdir(parents=True, exist_ok=True)
 
-    def write(slab: Slab, mean: NDArray[np.int32]) -> list[Subtree]:
-        """Write a slab's mean to its file and return its subtrees."""
+    def write(slab: Slab, values: NDArray[np.int32]) -> list[Subtree]:
         # In the thread that averaged the slab, while it is in that core's cache.
-        data = mean.view(np.uint8).data
-        write_slab(layout, target, slab, data)
-        return full_subtrees(data, layout.leaf_bytes, slab.first_leaf)
+        data = values.view(np.uint8).data
+        _write_slab(layout, target, slab, data)
+        return full_subtrees(data, leaf_bytes("model"), slab.first_leaf)
 
-    span, builder = current(), TreeBuilder(layout.leaf_bytes)
-    for slab, subtrees in stream_mean(layout, sources, weights, write, threads):
+    return write
+
+
+def _finish(
+    layout: Layout,
+    slabs: Iterator[tuple[Slab, list[Subtree]]],
+    on_layer: Callable[[int], object],
+) -> Digest:
+    """Take the slabs as they are written and return the root over all of them."""
+    span, builder = current(), TreeBuilder(leaf_bytes("model"))
+    for slab, subtrees in slabs:
         with span.layer(slab.layer) as meter:
-            meter.add(written=slab.stop - slab.start)
+            meter.add(written=(slab.stop - slab.start) * _MODEL_BYTES)
         for subtree in subtrees:
             builder.append(subtree)
         if slab.is_last:
@@ -232,13 +314,13 @@ def write_mean(
     return builder.root()
 
 
-def write_slab(layout: Layout, target: LayerFolder, slab: Slab, data: memoryview) -> None:
+def _write_slab(layout: Layout, target: LayerFolder, slab: Slab, data: memoryview) -> None:
     """Write a slab's bytes to their place in a layer file, which may exist already."""
     # Not truncated first: overwriting existing pages is faster than allocating new ones.
     file = os.open(target.layer_path(slab.layer), os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        os.ftruncate(file, layout.layer_bytes[slab.layer])
-        at = slab.start
+        os.ftruncate(file, layout.layer_values[slab.layer] * _MODEL_BYTES)
+        at = slab.start * _MODEL_BYTES
         while data:  # a write may be partial
             written = os.pwrite(file, data, at)
             data, at = data[written:], at + written
@@ -248,26 +330,39 @@ def write_slab(layout: Layout, target: LayerFolder, slab: Slab, data: memoryview
 
 def _average_all_at_once(
     spec: Spec,
+    before: LayerFolder,
     updates: Sequence[LayerFolder],
     weights: Sequence[int],
     target: LayerFolder,
+    round_id: RoundId,
     on_layer: Callable[[int], object],
 ) -> Digest:
-    def read(update: LayerFolder, index: int) -> NDArray[np.int32]:
-        path, size = update.layer_path(index), spec.layer_bytes(index)
-        values = np.fromfile(path, STORED, count=size // STORED.itemsize)
-        if values.nbytes != size:
-            raise Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")
-        return values
+    counts = Layout.of(spec).layer_values
+
+    def read(folder: LayerFolder) -> list[NDArray[Any]]:
+        """Return every layer of a folder as stored, padding included."""
+        held = []
+        for index, count in enumerate(counts):
+            path, stored = folder.layer_path(index), value_type(folder.kind)
+            values = np.fromfile(path, stored, count=count)
+            if values.size != count:
+                size = count * stored.itemsize
+                raise Misconfigured(f"{path} is shorter than the {size:,} bytes the spec asks for")
+            held.append(values)
+        return held
 
     target.path.mkdir(parents=True, exist_ok=True)
-    layers = range(len(spec.layers))
-    current().add(read=spec.total_bytes * len(updates), written=spec.total_bytes)
-    held = [[read(update, index) for update in updates] for index in layers]
-    means = [weighted_mean(values, weights).astype(STORED) for values in held]
-    builder = TreeBuilder(spec.encoding.leaf_bytes)
-    for index, mean in zip(layers, means, strict=True):
-        mean.tofile(target.layer_path(index))
-        builder.update(mean.view(np.uint8).data)
+    model_bytes, update_bytes = spec.total_bytes("model"), spec.total_bytes("update")
+    current().add(read=model_bytes + update_bytes * len(updates), written=model_bytes)
+    grid = spec.encoding.grid_in(round_id)
+    old, steps = read(before), [read(update) for update in updates]
+    moved = [
+        move_model(old[index], [each[index] for each in steps], weights, grid).astype(MODEL_VALUE)
+        for index in range(len(counts))
+    ]
+    builder = TreeBuilder(leaf_bytes("model"))
+    for index, values in enumerate(moved):
+        values.tofile(target.layer_path(index))
+        builder.update(values.view(np.uint8).data)
         on_layer(index)
     return builder.root()

@@ -1,94 +1,158 @@
-"""Compares a model with the weighted mean of updates and finds the first wrong value (§7)."""
+"""Compares a model with what a round makes of the one before, and finds what is wrong (§7).
+
+    first_wrong_value   the first value that the accepted updates do not give
+    first_too_far       the first value that no updates whatever could give
+"""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.encoding import STORED
+from protocol.average import most_moved
+from protocol.encoding import LEAF_VALUES, leaf_bytes, value_type
 from protocol.spec import Spec
 from protocol.tree import leaf_digests
-from protocol.types import Digest
-from rounds.average import Layout, Slab, Stored, stream_mean
+from protocol.types import Digest, RoundId
+from rounds.average import MODEL_VALUE, Layout, Slab, stream_moved
 from storage.layers import LayerFolder
+
+_BLOCK: Final = 1 << 18  # values compared at once: an int64 block of them takes 2 MiB
 
 
 @dataclass(frozen=True)
 class WrongValue:
-    """The first value of a model that is not the weighted mean, with the inputs of that mean.
+    """The first value of a model that is not what §7 makes of the updates, with all that it takes.
 
-    `place` counts the layer's values, including padding. `values` and `weights` are in the order of
-    the updates; all values are stored integers (docs/protocol.md §2).
+    `place` counts the layer's values, including padding. `before`, `found` and `expected` are
+    stored integers; `differences` and `weights` are in the order of the updates, in steps of
+    2^-`grid` (docs/protocol.md §2).
     """
 
     leaf: int
     layer: str
     place: int
+    before: int
+    differences: tuple[int, ...]
+    weights: tuple[int, ...]
+    grid: int
     found: int
     expected: int
-    values: tuple[int, ...]
-    weights: tuple[int, ...]
 
     def __str__(self) -> str:
         return (
             f"leaf {self.leaf} differs: value {self.place} of layer {self.layer} is {self.found},"
-            f" the mean is {self.expected}"
+            f" the updates move it from {self.before} to {self.expected}"
+        )
+
+
+@dataclass(frozen=True)
+class TooFar:
+    """The first value of a model that moved by more than `limit`; all are stored integers."""
+
+    leaf: int
+    layer: str
+    place: int
+    before: int
+    found: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"leaf {self.leaf} moved too far: value {self.place} of layer {self.layer} from"
+            f" {self.before} to {self.found}, by more than {self.limit}"
         )
 
 
 def first_wrong_value(
     spec: Spec,
+    before: LayerFolder,
     updates: Sequence[LayerFolder],
     weights: Sequence[int],
     model: LayerFolder,
+    round_id: RoundId,
     threads: int | None = None,
 ) -> WrongValue | None:
-    """Return the first value of `model` that is not the mean of `updates`, or None.
+    """Return the first value of `model` that is not `before` moved by `updates`, or None.
 
     Every layer file must have the size that the spec gives it. `threads` defaults to the number of
     usable cores.
     """
 
-    def compare(slab: Slab, mean: NDArray[np.int32]) -> WrongValue | None:
+    def compare(slab: Slab, expected: NDArray[np.int32]) -> WrongValue | None:
         """Return the first wrong value of one slab."""
-        found = _read(model, slab.layer, slab.start, mean.size)
-        wrong = np.flatnonzero(mean != found)
+        found = _read(model, slab.layer, slab.start, expected.size)
+        wrong = np.flatnonzero(expected != found)
         if not wrong.size:
             return None
         at = int(wrong[0])
-        place = slab.start // STORED.itemsize + at
+        place = slab.start + at
         # Read again for this value alone: the slab's inputs are released by now.
-        each = [_read(update, slab.layer, place * STORED.itemsize, 1) for update in updates]
+        old, *steps = (_read(each, slab.layer, place, 1)[0] for each in (before, *updates))
         return WrongValue(
-            slab.first_leaf + at // spec.encoding.leaf_values,
-            spec.layers[slab.layer].name,
-            place,
-            int(found[at]),
-            int(mean[at]),
-            tuple(int(value[0]) for value in each),
-            tuple(weights),
+            leaf=slab.first_leaf + at // LEAF_VALUES,
+            layer=spec.layers[slab.layer].name,
+            place=place,
+            before=int(old),
+            differences=tuple(int(each) for each in steps),
+            weights=tuple(weights),
+            grid=spec.encoding.grid_in(round_id),
+            found=int(found[at]),
+            expected=int(expected[at]),
         )
 
-    sources = [Stored(update) for update in updates]
-    compared = stream_mean(Layout.of(spec), sources, weights, compare, threads or usable_cores())
+    cores = threads or usable_cores()
+    compared = stream_moved(spec, before, updates, weights, round_id, compare, cores)
     # Slabs come in order, so this is the first wrong value whichever thread was faster.
     return next((wrong for _, wrong in compared if wrong is not None), None)
 
 
-def mean_leaf_digests(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int]
+def first_too_far(
+    spec: Spec, before: LayerFolder, model: LayerFolder, round_id: RoundId
+) -> TooFar | None:
+    """Return the first value that moved by more than 127 steps of the round's grid, or None.
+
+    It takes no update to see: whatever was averaged, no value can move further.
+    """
+    limit, first_leaf = most_moved(spec.encoding.grid_in(round_id)), 0
+    for layer, count in enumerate(Layout.of(spec).layer_values):
+        for start in range(0, count, _BLOCK):
+            old = _read(before, layer, start, min(_BLOCK, count - start))
+            new = _read(model, layer, start, old.size)
+            far = np.flatnonzero(np.abs(new.astype(np.int64) - old) > limit)
+            if far.size:
+                at = int(far[0])
+                leaf = first_leaf + (start + at) // LEAF_VALUES
+                name = spec.layers[layer].name
+                return TooFar(leaf, name, start + at, int(old[at]), int(new[at]), limit)
+        first_leaf += count // LEAF_VALUES
+    return None
+
+
+def is_too_far(before: bytes, model: bytes, grid: int) -> bool:
+    """Whether any value of a leaf of the model moved by more than 127 steps of the grid."""
+    old, new = (np.frombuffer(leaf, MODEL_VALUE).astype(np.int64) for leaf in (before, model))
+    return bool((np.abs(new - old) > most_moved(grid)).any())
+
+
+def moved_leaf_digests(
+    spec: Spec,
+    before: LayerFolder,
+    updates: Sequence[LayerFolder],
+    weights: Sequence[int],
+    round_id: RoundId,
 ) -> list[Digest]:
-    """Return the digest of every leaf of the mean of `updates` (docs/protocol.md §4)."""
+    """Return the digest of every leaf of `before` moved by `updates` (docs/protocol.md §4)."""
 
-    def digests(slab: Slab, mean: NDArray[np.int32]) -> list[Digest]:
+    def digests(slab: Slab, values: NDArray[np.int32]) -> list[Digest]:
         # No file is written: the search for a wrong leaf needs the digests alone.
-        return leaf_digests([mean.tobytes()], spec.encoding.leaf_bytes)
+        return leaf_digests([values.tobytes()], leaf_bytes("model"))
 
-    sources = [Stored(update) for update in updates]
-    streamed = stream_mean(Layout.of(spec), sources, weights, digests, usable_cores())
+    streamed = stream_moved(spec, before, updates, weights, round_id, digests, usable_cores())
     return list(chain.from_iterable(found for _, found in streamed))
 
 
@@ -101,5 +165,7 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
-def _read(folder: LayerFolder, layer: int, start: int, count: int) -> NDArray[np.int32]:
-    return np.fromfile(folder.layer_path(layer), STORED, count=count, offset=start)
+def _read(folder: LayerFolder, layer: int, start: int, count: int) -> NDArray[Any]:
+    stored = value_type(folder.kind)
+    offset = start * stored.itemsize
+    return np.fromfile(folder.layer_path(layer), stored, count=count, offset=offset)

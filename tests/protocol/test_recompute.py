@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.average import weighted_mean
-from protocol.encoding import encode_values, layer_bytes
+from protocol.average import MAX_TOTAL_WEIGHT, move_model
+from protocol.encoding import Kind, encode_values, layer_bytes, leaf_bytes
 from protocol.tree import compute_root
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "recompute.py"
 SHAPES = [(16, 37), (256,), (5, 3), (64, 33)]
 WEIGHTS = [3, 500, 77]
+GRID = 13
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -30,61 +31,86 @@ def write_layers(folder: Path, layers: list[bytes]) -> list[Path]:
     return paths
 
 
+def root_of(layers: list[bytes], kind: Kind) -> str:
+    return "0x" + compute_root(layers, leaf_bytes(kind)).hex()
+
+
 @pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], str, str]:
-    """Folders of random adapters, the first one's root, and the root of the average."""
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model before, three updates and the model after a round."""
     rng = np.random.default_rng(3)
-    folder = tmp_path_factory.mktemp("adapters")
-    updates = [
-        [encode_values(rng.normal(0, 0.2, shape).astype(np.float32)) for shape in SHAPES]
-        for _ in WEIGHTS
-    ]
+    folder = tmp_path_factory.mktemp("round")
+    before = [encode_values(rng.normal(0, 0.2, shape)) for shape in SHAPES]
+    updates = [[rng.integers(-127, 128, shape, np.int8) for shape in SHAPES] for _ in WEIGHTS]
+    columns = zip(before, zip(*updates, strict=True), strict=True)
+    after = [move_model(old, column, WEIGHTS, GRID) for old, column in columns]
+    write_layers(folder / "before", [layer_bytes(layer, "model") for layer in before])
+    write_layers(folder / "after", [layer_bytes(layer, "model") for layer in after])
     for index, update in enumerate(updates):
-        write_layers(folder / str(index), [layer_bytes(layer) for layer in update])
-    columns = zip(*updates, strict=True)
-    mean = [layer_bytes(weighted_mean(column, WEIGHTS)) for column in columns]
-    first = compute_root([layer_bytes(layer) for layer in updates[0]], 1024).hex()
-    folders = [folder / str(index) for index in range(len(WEIGHTS))]
-    return folders, f"0x{first}", f"0x{compute_root(mean, 1024).hex()}"
+        write_layers(folder / str(index), [layer_bytes(layer, "update") for layer in update])
+    return folder
 
 
-def test_root(adapters: tuple[list[Path], str, str]) -> None:
-    folders, root, _ = adapters
-    done = run("root", *sorted(folders[0].iterdir()))
+def read(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def average(folders: Path, weights: str, *arguments: object, grid: int = GRID) -> list[object]:
+    before = ["average", "--before", folders / "before", "--grid", grid]
+    return [*before, "--weights", weights, *(folders / str(i) for i in range(3)), *arguments]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("update", "0"), ("model", "before")])
+def test_root(folders: Path, kind: Kind, name: str) -> None:
+    done = run("root", kind, *sorted((folders / name).iterdir()))
+    expected = root_of(read(folders / name), kind)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
+
+
+def test_average(folders: Path) -> None:
+    root = root_of(read(folders / "after"), "model")
+    done = run(*average(folders, "3,500,77", "--expect", root))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{root}\n", "")
+    for other in (
+        average(folders, "500,3,77", "--expect", root),
+        average(folders, "3,500,77", "--expect", root, grid=14),
+    ):
+        wrong = run(*other)
+        assert wrong.returncode == 1
+        assert wrong.stdout != done.stdout
+        assert f"the root is not {root[2:]}" in wrong.stderr
 
 
-def test_average(adapters: tuple[list[Path], str, str]) -> None:
-    folders, _, mean_root = adapters
-    done = run("average", "--weights", "3,500,77", *folders, "--expect", mean_root)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{mean_root}\n", "")
-    swapped = run("average", "--weights", "500,3,77", *folders, "--expect", mean_root)
-    assert swapped.returncode == 1
-    assert swapped.stdout != done.stdout
-    assert f"the root is not {mean_root[2:]}" in swapped.stderr
-
-
-def test_average_of_the_largest_values(tmp_path: Path) -> None:
+def test_average_at_the_ends_of_every_range(tmp_path: Path) -> None:
     ends = np.full(256, 2**31 - 1, np.int32)
+    steps = np.full(256, 127, np.int8)
+    write_layers(tmp_path / "model", [layer_bytes(ends, "model"), layer_bytes(-ends, "model")])
     for name in "ab":
-        write_layers(tmp_path / name, [layer_bytes(ends), layer_bytes(-ends)])
-    done = run("average", "--weights", f"1,{2**31 - 2}", tmp_path / "a", tmp_path / "b")
-    assert done.stdout == run("root", *sorted((tmp_path / "a").iterdir())).stdout
+        update = [layer_bytes(steps, "update"), layer_bytes(-steps, "update")]
+        write_layers(tmp_path / name, update)
+    done = run(
+        *("average", "--before", tmp_path / "model", "--grid", 0),
+        *("--weights", f"1,{MAX_TOTAL_WEIGHT - 1}", tmp_path / "a", tmp_path / "b"),
+    )
+    assert done.stdout == root_of(read(tmp_path / "model"), "model") + "\n"
 
 
-def test_bad_input_is_one_line(adapters: tuple[list[Path], str, str], tmp_path: Path) -> None:
-    folders, _, _ = adapters
+def test_bad_input_is_one_line(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "odd").write_bytes(bytes(1000))
     (tmp_path / "empty").write_bytes(b"")
+    start = ["average", "--before", folders / "before", "--grid", "13", "--weights"]
+    one, two = folders / "0", folders / "1"
     cases: list[tuple[list[object], str]] = [
-        (["root", tmp_path / "none"], "No such file"),
-        (["root", tmp_path / "odd"], "not a whole number of 1024-byte leaves"),
-        (["root", tmp_path / "empty"], "no leaves"),
-        (["average", "--weights", "1,2", folders[0]], "2 weights for 1 folders"),
-        (["average", "--weights", "1,0", *folders[:2]], "at least 1"),
-        (["average", "--weights", f"1,{2**31 - 1}", *folders[:2]], "less than 2^31"),
-        (["average", "--weights", "1", tmp_path / "odd"], "is not a folder"),
-        (["average", "--weights", "1,1", folders[0], tmp_path], "not the same layer sizes"),
+        (["root", "model", tmp_path / "none"], "No such file"),
+        (["root", "model", tmp_path / "odd"], "not a whole number of 1024-byte leaves"),
+        (["root", "update", tmp_path / "odd"], "not a whole number of 256-byte leaves"),
+        (["root", "update", tmp_path / "empty"], "no leaves"),
+        ([*start, "1,2", one], "2 weights for 1 folders"),
+        ([*start, "1,0", one, two], "at least 1"),
+        ([*start, f"1,{MAX_TOTAL_WEIGHT}", one, two], "less than 2^24"),
+        ([*start, "1", tmp_path / "odd"], "is not a folder"),
+        ([*start, "1,1", one, tmp_path], f"{tmp_path} is no update of"),
+        ([*start, "1,1", one, folders / "before"], "its layers have other sizes"),
     ]
     for arguments, line in cases:
         done = run(*arguments)

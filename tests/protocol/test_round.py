@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.commitment import compute_commitment, is_eligible
+from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_seed, is_eligible
 from protocol.errors import Misconfigured
-from protocol.payout import compute_payouts
+from protocol.payout import compute_fee, compute_payouts
 from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight, verdicts_hash
 from tests.protocol import reference
@@ -48,20 +48,44 @@ def test_a_salt_is_32_bytes(size: int) -> None:
         compute_commitment(**{**COMMITMENT, "salt": bytes(size)})
 
 
-def test_about_the_sampled_fraction_is_eligible_and_more_of_it_never_fewer() -> None:
+def test_a_seed_binds_every_field() -> None:
+    first: dict[str, Any] = {
+        "federation": reference.address(100),
+        "round_id": RoundId(3),
+        "block_hash": Digest(b"h" * 32),
+        "prevrandao": 2**255,
+    }
+    others = {
+        "federation": reference.address(101),
+        "round_id": RoundId(4),
+        "block_hash": Digest(b"x" * 32),
+        "prevrandao": 0,
+    }
+    seeds = {compute_seed(**{**first, field: value}) for field, value in others.items()}
+    assert len(seeds | {compute_seed(**first)}) == 5
+
+
+def test_about_the_target_is_asked_and_a_higher_one_asks_no_fewer() -> None:
     seed = Digest(b"s" * 32)
     everybody = [Address(reference.address(index)) for index in range(600)]
     asked = [
-        {who for who in everybody if is_eligible(seed, who, BasisPoints(fraction))}
-        for fraction in (0, 2_500, 5_000, 9_999, 10_000)
+        {who for who in everybody if is_eligible(seed, who, 600, target)}
+        for target in (1, 150, 300, 599, 600, 1000)
     ]
-    assert asked[0] == set()
+    assert len(asked[0]) < 10
     assert 100 < len(asked[1]) < 200 < 250 < len(asked[2]) < 350
-    assert asked[4] == set(everybody)
+    assert asked[4] == asked[5] == set(everybody)
     assert all(fewer <= more for fewer, more in pairwise(asked))
-    for fraction in (-1, 10_001):
-        with pytest.raises(Misconfigured, match="sampling fraction"):
-            is_eligible(seed, everybody[0], BasisPoints(fraction))
+    for active, target in ((0, 1), (1, 0), (-1, 5)):
+        with pytest.raises(Misconfigured, match="each is at least 1"):
+            is_eligible(seed, everybody[0], active, target)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 2**16), st.integers(1, 64))
+def test_eligibility_is_the_references(seed: bytes, active: int, target: int) -> None:
+    who = reference.address(7)
+    expected = reference.is_eligible(reference.eligibility_draw(seed, who), active, target)
+    assert is_eligible(Digest(seed), Address(who), active, target) == expected
 
 
 def test_a_weight_is_capped() -> None:
@@ -69,8 +93,8 @@ def test_a_weight_is_capped() -> None:
 
 
 def test_the_verdicts_hash_binds_order_and_every_field() -> None:
-    one = Verdict(Address(reference.address(1)), 5, FULL_SCORE, 0)
-    two = Verdict(Address(reference.address(2)), 6, BasisPoints(1), 0)
+    one = Verdict(Address(reference.address(1)), b"1" * 30, 5, FULL_SCORE, 0)
+    two = Verdict(Address(reference.address(2)), b"2" * 30, 6, FULL_SCORE, 0)
     hashes = {
         verdicts_hash(rows)
         for rows in (
@@ -78,43 +102,68 @@ def test_the_verdicts_hash_binds_order_and_every_field() -> None:
             [two, one],
             [one],
             [],
+            [one, replace(two, revealed=b"3" * 30)],
             [one, replace(two, weight=7)],
             [one, replace(two, score=BasisPoints(2))],
             [one, replace(two, reason=3)],
             [one, replace(two, participant=one.participant)],
         )
     }
-    assert len(hashes) == 8
+    assert len(hashes) == 9
+
+
+CAP = 2**18 - 1  # 64 of them stay below 2^24
 
 
 @st.composite
-def verdict_lists(draw: st.DrawFn) -> list[Verdict]:
-    count = draw(st.integers(0, 12))
-    return [
-        Verdict(
-            Address(reference.address(index)),
-            draw(st.integers(1, 2**24)),
-            BasisPoints(draw(st.sampled_from([0, 1, 9_999, 10_000]))),
-            draw(st.sampled_from([0, 0, 0, 8])),
-        )
-        for index in range(count)
-    ]
+def verdict_lists(draw: st.DrawFn) -> tuple[list[Verdict], int]:
+    """Verdicts and the weight that was revealed."""
+    verdicts, revealed = [], 0
+    for index in range(draw(st.integers(0, 12))):
+        weight = compute_weight(draw(st.integers(1, 2**32 - 1) | st.integers(1, 9)), CAP)
+        who, reason = Address(reference.address(index)), draw(st.sampled_from([0, 0, 0, 8, 12]))
+        digest = draw(st.binary(min_size=PREFIX_BYTES, max_size=PREFIX_BYTES))
+        score = BasisPoints(0) if reason else FULL_SCORE
+        verdicts.append(Verdict(who, digest, 0 if reason else weight, score, reason))
+        revealed += weight
+    return verdicts, revealed
+
+
+def rows_of(verdicts: list[Verdict]) -> list[reference.Row]:
+    return [(str(v.participant), v.revealed, v.weight, int(v.score), v.reason) for v in verdicts]
+
+
+@given(verdict_lists())
+def test_the_verdicts_hash_is_the_references(given_: tuple[list[Verdict], int]) -> None:
+    assert verdicts_hash(given_[0]) == reference.verdicts_hash(rows_of(given_[0]))
 
 
 @given(st.integers(0, 10**30), verdict_lists())
-def test_payouts_never_exceed_the_reward_and_lose_less_than_a_unit_each(
-    reward: int, verdicts: list[Verdict]
+def test_a_payout_never_exceeds_the_price_and_depends_on_nobody_else(
+    price: int, given_: tuple[list[Verdict], int]
 ) -> None:
-    paid = compute_payouts(TokenUnits(reward), verdicts)
-    accepted = {v.participant: v for v in verdicts if v.is_accepted}
-    assert paid.keys() == accepted.keys()
-    shares = {who: v.weight * v.score for who, v in accepted.items()}
-    total = sum(shares.values())
-    if total == 0:
-        assert not any(paid.values())
-        return
-    assert reward - len(paid) < sum(paid.values()) <= reward
-    for who, amount in paid.items():
-        assert amount * total <= reward * shares[who] < (amount + 1) * total
-    rows = [(str(v.participant), v.weight, int(v.score), v.reason) for v in verdicts]
-    assert paid == reference.payouts(reward, rows)
+    verdicts, _ = given_
+    paid = compute_payouts(TokenUnits(price), CAP, verdicts)
+    assert paid.keys() == {v.participant for v in verdicts if v.is_accepted}
+    assert paid == reference.payouts(price, CAP, rows_of(verdicts))
+    for verdict in verdicts:
+        alone = compute_payouts(TokenUnits(price), CAP, [verdict])
+        assert alone.get(verdict.participant) == paid.get(verdict.participant)
+        amount = alone.get(verdict.participant, 0)
+        assert amount * CAP <= price * verdict.weight < (amount + 1) * CAP or not amount
+        assert amount <= price
+        if verdict.weight == CAP:
+            assert amount == price
+
+
+@given(st.integers(0, 10**30), verdict_lists())
+def test_the_fee_is_full_where_all_are_accepted_and_none_where_nobody_is(
+    fee: int, given_: tuple[list[Verdict], int]
+) -> None:
+    verdicts, revealed = given_
+    paid = compute_fee(TokenUnits(fee), verdicts, revealed)
+    assert paid == reference.fee(fee, rows_of(verdicts), revealed) <= fee
+    if verdicts and all(v.is_accepted for v in verdicts):
+        assert paid == fee
+    if not any(v.is_accepted for v in verdicts):
+        assert paid == 0

@@ -1,7 +1,6 @@
 """The compiled loops and the plain ones come to the naive reference's bits."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import speed
-from protocol.average import weighted_mean
+from protocol.average import MAX_TOTAL_WEIGHT, move_into
 from protocol.errors import Misconfigured
-from protocol.screening import squared_distance
+from protocol.similarity import sum_of_squares
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees
 from tests.protocol import reference
 from tests.protocol.compiled import compiled_kernels
@@ -47,39 +46,75 @@ def test_parts_hashed_elsewhere_make_the_same_root(
     assert builder.root() == reference.root(data, size)
 
 
+TOP = MAX_TOTAL_WEIGHT
+
+
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 2**28), min_size=1, max_size=7), st.integers(1, 99), st.data())
-def test_the_mean_is_that_of_naive_integers(
-    weights: list[int], size: int, draw: st.DataObject
+@given(st.integers(1, 9), st.integers(1, 99), st.integers(0, 24), st.booleans(), st.data())
+def test_a_round_is_that_of_naive_integers(
+    count: int, size: int, grid: int, is_full: bool, draw: st.DataObject
 ) -> None:
     rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
     span = draw.draw(st.sampled_from([3, 2**24, MAX]))
-    updates = [rng.integers(-span, span, size, endpoint=True) for _ in weights]
-    expected = reference.average([update.tolist() for update in updates], weights)
+    weights = [
+        int(rng.integers(1, draw.draw(st.sampled_from([4, TOP // 9])))) for _ in range(count)
+    ]
+    if is_full:
+        weights[-1] += TOP - sum(weights)
+    before = rng.integers(-span, span, size, endpoint=True)
+    updates = list(rng.integers(-128, 128, (count, size)).astype(np.int8))
+    expected = reference.move(before.tolist(), [u.tolist() for u in updates], weights, grid)
     for order in ("<i4", ">i4"):
-        given_: list[Any] = [update.astype(order) for update in updates]
-        assert weighted_mean(given_, weights).tolist() == expected
+        target = np.empty(size, order)
+        move_into(target, before.astype(order), updates, weights, grid)
+        assert target.tolist() == expected
 
 
-def test_the_mean_at_the_edges_of_its_range() -> None:
-    column = [-(2**31), -MAX, -1, 0, 1, MAX]
-    for weights in ([1], [MAX - 1, 1], [1, MAX - 1], [2**30, 2**30 - 1]):
-        updates = [column, column[::-1]][: len(weights)]
-        arrays: list[Any] = [np.array(update, np.int32) for update in updates]
-        assert weighted_mean(arrays, weights).tolist() == reference.average(updates, weights)
+@pytest.mark.parametrize("grid", [0, 1, 12, 24])
+@pytest.mark.parametrize("weights", [[1], [TOP], [TOP - 1, 1], [2**23, 2**23 - 1], [3, 5, 8]])
+def test_a_round_at_the_edges_of_its_range(weights: list[int], grid: int) -> None:
+    models = [-MAX, 1 - MAX, -1, 0, 1, MAX - 1, MAX]
+    steps = [-128, -127, -126, -1, 0, 1, 126, 127]
+    before = [model for model in models for _ in steps]
+    updates = [steps * len(models), steps[::-1] * len(models), [1] * len(before)][: len(weights)]
+    target = np.empty(len(before), ">i4")
+    arrays = [np.array(update, np.int8) for update in updates]
+    move_into(target, np.array(before, ">i4"), arrays, weights, grid)
+    assert target.tolist() == reference.move(before, updates, weights, grid)
+
+
+def test_every_rounding_of_a_small_total_is_exact() -> None:
+    for total in range(1, 65):
+        for weight in range(1, total + 1):
+            weights = [weight, total - weight] if weight < total else [weight]
+            steps = list(range(-127, 128))
+            updates = [steps, [1] * 255][: len(weights)]
+            target = np.empty(255, np.int32)
+            arrays = [np.array(update, np.int8) for update in updates]
+            move_into(target, np.zeros(255, np.int32), arrays, weights, 23)
+            assert target.tolist() == reference.move([0] * 255, updates, weights, 23)
+
+
+def test_a_round_over_many_strips() -> None:
+    rng = np.random.default_rng(8)
+    before = rng.integers(-MAX, MAX, 20_001, np.int32)
+    updates = list(rng.integers(-127, 128, (6, 20_001)).astype(np.int8))
+    weights, target = [5, 1, 9, 2, 4, 3], np.empty(20_001, np.int32)
+    move_into(target, before, updates, weights, 13)
+    expected = reference.move(before.tolist(), [u.tolist() for u in updates], weights, 13)
+    assert target.tolist() == expected
 
 
 @settings(deadline=None)
-@given(st.integers(1, 99), st.sampled_from(["<i4", ">i4"]), st.data())
-def test_the_distance_is_that_of_naive_integers(size: int, order: str, draw: st.DataObject) -> None:
+@given(st.integers(1, 999), st.data())
+def test_the_squares_are_those_of_naive_integers(size: int, draw: st.DataObject) -> None:
     rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
-    span = draw.draw(st.sampled_from([3, 2**24, MAX]))
-    new, old = (rng.integers(-span - 1, span, size, np.int32, endpoint=True) for _ in range(2))
-    ends = rng.random(size) < 0.1
-    new[ends], old[ends] = -span - 1, span
-    expected = sum((a - b) ** 2 for a, b in zip(new.tolist(), old.tolist(), strict=True))
-    given_: list[Any] = [values.astype(order) for values in (new, old)]
-    assert squared_distance(*given_) == expected
+    values = rng.integers(-128, 128, size).astype(np.int8)
+    assert sum_of_squares(values) == sum(value**2 for value in values.tolist())
+
+
+def test_the_squares_of_a_whole_block_are_exact() -> None:
+    assert sum_of_squares(np.full(1 << 20, -128, np.int8)) == 2**34
 
 
 def test_a_subtree_only_fits_where_one_can_begin() -> None:

@@ -33,7 +33,7 @@ def write_record(**changes: Any) -> None:
     """Write the record of loops that are faster on this machine, but for `changes`."""
     from protocol.compiled import record
 
-    faster = record.Measured(record.fingerprint(), mean_speedup=2.0, break_even_lanes=3.5)
+    faster = record.Measured(record.fingerprint(), move_speedup=2.0, break_even_lanes=3.5)
     record.write(replace(faster, **changes))
 
 
@@ -50,7 +50,7 @@ def test_a_record_turns_the_loops_on_from_the_threshold(kernels: ModuleType) -> 
     assert speed.hashing(1, messages=3) is None
 
 
-@pytest.mark.parametrize("changes", [{"fingerprint": ["another CPU"]}, {"mean_speedup": 0.9}])
+@pytest.mark.parametrize("changes", [{"fingerprint": ["another CPU"]}, {"move_speedup": 0.9}])
 def test_a_record_of_another_machine_or_of_slower_loops_leaves_them_off(
     kernels: ModuleType, changes: dict[str, object]
 ) -> None:
@@ -80,7 +80,7 @@ def test_warming_up_writes_the_record(
     assert warm_up.main() == 0
     measured = record.read()
     assert measured is not None
-    assert min(measured.mean_speedup, measured.break_even_lanes) > 0
+    assert min(measured.move_speedup, measured.break_even_lanes) > 0
     assert "compiled loops: ready" in capsys.readouterr().out
 
 

@@ -15,6 +15,7 @@ from protocol.tree import (
     leaf_digests,
     stream_proof,
     tree_depth,
+    zero_root,
 )
 from protocol.types import Digest
 from tests.protocol import reference
@@ -115,3 +116,14 @@ def test_a_node_cannot_pass_as_a_leaf() -> None:
     digests = leaf_digests([content], LEAF)
     root = compute_root([content], LEAF)
     assert not is_proof_valid(root, digests[0] + digests[1], 0, compute_proof(digests, 0)[1:])
+
+
+@given(st.integers(1, 300), st.sampled_from([LEAF, 256, 1024]))
+def test_the_zero_root_is_that_of_zeros(leaves: int, leaf_bytes: int) -> None:
+    assert zero_root(leaves, leaf_bytes) == compute_root([bytes(leaves * leaf_bytes)], leaf_bytes)
+
+
+def test_the_zero_root_of_the_largest_tree_takes_no_time() -> None:
+    assert zero_root(2**32 - 1) != zero_root(2**32 - 2)
+    with pytest.raises(Misconfigured, match="at least one leaf, 0 were given"):
+        zero_root(0)
