@@ -4,10 +4,11 @@ Every step first reads from mined blocks what has happened. An aggregator that w
 continues where the chain stands, and a standby can take over at any point:
 
     next_round   return the open round or open one; a standby waits, or becomes active
-    propose      once no further reveal is possible, screen every revealed update, average the
-                 accepted ones and publish the model
+    fix_seed     draw who is asked, in a block after the opening; anybody may
+    propose      once no further reveal is possible, screen every revealed update, move the model by
+                 the mean of the accepted ones and publish it
     respond      during the challenge window, answer leaf requests about our proposal
-    settle       finalize the round after the challenge window
+    settle       finalize the round after the challenge window, and drop what was not accepted
     play         run a whole round, asking participants to act through `ask`
 
 A standby follows every round. It proposes once the active aggregator is late or was refuted
@@ -19,6 +20,8 @@ nothing; whether somebody committed or revealed is read from the chain afterward
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -32,17 +35,26 @@ from chain.records import Model
 from contracts.enums import AggregatorState, Status, SubmissionState
 from contracts.reverts import Reverted
 from profiling.recorder import Recorder
-from protocol.errors import Misconfigured
+from protocol.errors import Misconfigured, Rejected, Unavailable
+from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId, UnixTime
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.context import RoundContext
+from rounds.rebuild import obtain_model, rebuild
 from rounds.screen import Screened, screen
 from runtime import events
 from runtime.events import Report, ignore
 from storage.capacity import bytes_in, check_disk, check_memory
 from storage.ipfs import ContentStore
-from storage.layers import Pinning, build_manifest, fetch_model, fetch_update
+from storage.layers import (
+    LayerFolder,
+    Pinning,
+    build_manifest,
+    fetch_model,
+    fetch_update,
+    remove_unused,
+)
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
@@ -73,15 +85,19 @@ class Aggregator:
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
         self.terms = federation.terms()
         self.address = federation.sender.address
-        self.spec = Spec.parse(store.get_block(self.terms.spec_digest))
-        # The contract only has the spec's digest. Were its own lengths different from the spec's,
-        # no proof of a leaf would fit, so no leaf request could be answered and the bond would go.
-        found = (self.terms.leaf_count, self.terms.tree_depth, self.terms.leaf_values)
-        expected = (self.spec.leaf_count, self.spec.tree_depth, self.spec.encoding.leaf_values)
-        if found != expected:
+        identity = self.terms.identity
+        self.spec = Spec.parse(store.get_block(identity.spec_digest))
+        # The contract only has the spec's digest. Were its own sizes or grid different from the
+        # spec's, no proof of a leaf would fit and every average be wrong, and the bond would go.
+        encoding = self.spec.encoding
+        sizes = (identity.leaf_count, identity.tree_depth, identity.zero_root)
+        grid = (identity.grid_bits, identity.grid_every)
+        expected = (self.spec.leaf_count, self.spec.tree_depth, self.spec.zero_root)
+        if sizes != expected or grid != (encoding.grid_bits, encoding.grid_every):
             raise Misconfigured(
-                f"the contract has {found[0]} leaves at depth {found[1]} of {found[2]} values, "
-                f"its spec has {expected[0]} at depth {expected[1]} of {expected[2]}"
+                f"the contract has {sizes[0]} leaves at depth {sizes[1]} and grid {grid}, its spec"
+                f" {expected[0]} at depth {expected[1]} and grid"
+                f" {(encoding.grid_bits, encoding.grid_every)}"
             )
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
@@ -131,9 +147,13 @@ class Aggregator:
 
     def play(self, round_id: RoundId, ask: Ask) -> Status:  # noqa: C901 - one case per status
         """Bring the round to its end and return its final status."""
-        while (status := self.federation.status(round_id)) < Status.FINALIZED:
+        while not (status := self.federation.status(round_id)).is_ended:
             try:
                 match status:
+                    case Status.SEED:
+                        self.fix_seed(round_id)
+                    case Status.UNSEEDED:
+                        self.federation.abandon(round_id)
                     case Status.COMMIT:
                         self._ask(ask, "commit", round_id, status)
                     case Status.REVEAL:
@@ -158,6 +178,17 @@ class Aggregator:
                     raise
         return status
 
+    def fix_seed(self, round_id: RoundId) -> None:
+        """Fix the round's seed, or wait for the block in which that is possible."""
+        # Whoever follows the round may, and does: a lead that opened it must not be able to choose
+        # among blocks by waiting.
+        try:
+            self.federation.fix_seed(round_id)
+        except Reverted as error:
+            if error.name != "SeedTooEarly":
+                raise
+            self.wait()
+
     def is_active(self) -> bool:
         """Whether this is the active aggregator; one that was refuted or late no longer is."""
         return self.federation.current_aggregator() == self.address
@@ -179,14 +210,14 @@ class Aggregator:
             self.report(events.ReplacedIdleAggregator(lead=active))
 
     def propose(self, round_id: RoundId) -> list[Screened]:
-        """Screen the revealed updates, average the accepted ones, publish and propose the model.
+        """Screen the revealed updates, move the model by the accepted ones, publish and propose it.
 
         If no update is accepted, the model stays as it is. Unrevealed commitments are penalized.
         """
         # 1. Wait until mined blocks show that no reveal can be added: a proposal without a verdict
         # on every reveal is refused. A chain that has stopped mining never shows it, and a late
         # proposal costs the bond, so after half of the phase the deadline decides.
-        half = self.terms.propose_seconds // 2
+        half = self.terms.windows.propose_seconds // 2
         deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
         now = await_end(
             self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
@@ -196,12 +227,14 @@ class Aggregator:
         # 2. Decide on every reveal.
         self.report(events.Screening(round=round_id, updates=len(context.reveals)))
         with self.recorder.phase("fetch model", round_id):
-            model = context.fetch_model()
+            model = obtain_model(context)
         with self.recorder.phase("verify", round_id):
-            screened = screen(context, model, partial(self._report_screened, round_id))
+            screened = screen(context, report=partial(self._report_screened, round_id))
+        for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
+            self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Average what was accepted. It is pinned before the chain names it, since from then on
         # anybody may request a leaf of it.
-        proposed = self._publish(context, [s for s in screened if s.verdict.is_accepted])
+        proposed = self._publish(context, model, [s for s in screened if s.verdict.is_accepted])
         # 4. Propose. From here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
@@ -230,6 +263,38 @@ class Aggregator:
             raise Misconfigured(f"no model was proposed for round {round_id}")
         receipt = self.federation.finalize(round_id, told.proposed.verdicts)
         self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
+        # Last: nobody waits for it, and what fails here costs disk only.
+        try:
+            self._remove_rejected(self._context(self.federation.now(), round_id))
+        except (Unavailable, Rejected) as error:
+            self.report(events.NotRemoved(round=round_id, reason=str(error)))
+
+    def _remove_rejected(self, context: RoundContext) -> None:
+        """Remove the blocks of a round's rejected updates from the store, which fetching left there.
+
+        A manifest may list anybody's blocks: those of accepted updates and of models stay.
+        """
+        accepted = {reveal.participant for reveal, _ in context.averaged}
+        unused = []
+        for reveal in context.reveals:
+            if reveal.participant not in accepted and self.store.has(reveal.manifest):
+                with suppress(Rejected):  # not a manifest: it lists nothing
+                    unused.append(Manifest.parse(self.store.get_block(reveal.manifest)))
+        if not unused:
+            return
+        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
+        following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
+        for finalized in following.finalized_before():
+            used |= {finalized.model.manifest}
+            used |= {reveal.manifest for reveal, _ in finalized.averaged}
+            if finalized.told.finalized is not None:
+                used.add(finalized.told.finalized.manifest)
+        kept = []
+        for digest in used:
+            with suppress(Rejected):  # a model's manifest may be no manifest
+                if self.store.has(digest):
+                    kept.append(Manifest.parse(self.store.get_block(digest)))
+        remove_unused(self.store, unused, kept, self.spec)
 
     def _hand_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or abandon it when there is none."""
@@ -252,7 +317,8 @@ class Aggregator:
         """
         # The model before, every update, the model after. Files that exist are overwritten.
         updates = len(context.reveals)
-        missing = max(self.spec.total_bytes * (updates + 2) - bytes_in(context.folder), 0)
+        needed = 2 * self.spec.total_bytes("model") + updates * self.spec.total_bytes("update")
+        missing = max(needed - bytes_in(context.folder), 0)
         memory = memory_needed(self.spec, updates, self.mode)
         purpose = f"round {context.round_id} with {updates} updates"
         self.report(
@@ -265,8 +331,10 @@ class Aggregator:
             )
         )
 
-    def _publish(self, context: RoundContext, accepted: list[Screened]) -> Model:
-        """Average and pin; return the new model, or the old one when nothing was accepted."""
+    def _publish(
+        self, context: RoundContext, before: LayerFolder, accepted: list[Screened]
+    ) -> Model:
+        """Move the model by the average and pin it; return the new model, or the old one when nothing was accepted."""
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model
@@ -276,10 +344,17 @@ class Aggregator:
         with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
             with self.recorder.phase("average", round_id):
                 root = average_layers(
-                    self.spec, updates, weights, target, mode=self.mode, on_layer=pinning.begin
+                    self.spec,
+                    before,
+                    updates,
+                    weights,
+                    target,
+                    round_id,
+                    mode=self.mode,
+                    on_layer=pinning.begin,
                 )
             # While the last layers are still being pinned. Nothing is decided from it.
-            error = product_error(self.spec, updates, weights)
+            error = product_error(self.spec, before, updates, weights, round_id)
             if error is not None:
                 weight = max(error.by_weight, key=lambda name: error.by_weight[name])
                 self.report(
@@ -291,7 +366,7 @@ class Aggregator:
                     )
                 )
             with self.recorder.phase("hash", round_id) as span:
-                span.add(read=self.spec.total_bytes)
+                span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
             return Model(root=root, manifest=pinning.finish(manifest))
 
@@ -310,11 +385,17 @@ class Aggregator:
                 folder = context.update_folder(reveal.participant)
                 fetch = partial(fetch_update, self.store, context.update(reveal), folder)
                 held[reveal.root] = Held(folder, fetch)
-        model = context.model_after(Model(proposed.root, proposed.manifest))
-        held[proposed.root] = Held(
-            context.new_model, partial(fetch_model, self.store, model, context.new_model)
-        )
+        held[proposed.root] = Held(context.new_model, partial(self._restore_model, context))
         return held
+
+    def _restore_model(self, context: RoundContext) -> None:
+        """Get the files of the model we proposed again: from the store, or from the updates."""
+        assert context.told.proposed is not None
+        proposed = Model(context.told.proposed.root, context.told.proposed.manifest)
+        try:
+            fetch_model(self.store, context.model_after(proposed), context.new_model)
+        except (Unavailable, Rejected):
+            rebuild(context, obtain_model(context), context.new_model)
 
     def _penalize(self, told: RoundHistory) -> None:
         """Penalize every commitment that was not revealed, unless that was done already."""

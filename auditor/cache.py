@@ -187,7 +187,7 @@ class AuditCache:
         return {
             "chain_id": self._chain_id,
             "federation": self._federation.address,
-            "spec": terms.spec_digest.hex(),
+            "spec": terms.identity.spec_digest.hex(),
             "terms": _digest(repr(terms)),
             "software": software_digest(),
         }

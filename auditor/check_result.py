@@ -13,8 +13,9 @@ class CheckResult:
     """A claim that was checked, with its section of docs/protocol.md, its round and the result.
 
     `round_id` is None when the claim is about the whole federation. `passed` is None when it could
-    not be checked because bytes are missing or the node failed. `detail` says what was recomputed,
-    is wrong or is missing; `wrong_value` is the first wrong value of a proposed model.
+    not be checked because bytes are missing or the node failed, or where `seen_differently`: a
+    statement about another place and time, which is found otherwise here. `detail` says what was
+    recomputed, is wrong or is missing; `wrong_value` is the first wrong value of a proposed model.
     """
 
     section: str
@@ -23,6 +24,7 @@ class CheckResult:
     passed: bool | None
     detail: str
     wrong_value: WrongValue | None = None
+    seen_differently: bool = False
 
     @classmethod
     def refused(
@@ -48,7 +50,8 @@ class CheckResult:
         mark = "FAIL" if self.failed else "??  " if self.unchecked else "ok  "
         detail = f": {self.detail}" if self.detail else ""
         if self.unchecked:
-            detail = f": could not check{detail}"
+            why = "seen differently from here" if self.seen_differently else "could not check"
+            detail = f": {why}{detail}"
         return printable(f"{mark}  {self.section:<4} {where:<10}  {self.claim}{detail}")
 
     def as_json(self) -> dict[str, Any]:

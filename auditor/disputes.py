@@ -3,89 +3,162 @@
     audit = Audit(federation, store, folder)
     for line, is_final in judge(audit, audit.context(round_id)): ...
 
-A fault is one verdict or one leaf. If bytes are withheld, the leaf has to be requested first
-(`auditor.leaf_requests`). A wrongly rejected update is nothing that the contract can settle; the
-audit only reports it.
+A fault is one verdict, two of them, or one leaf. If bytes are withheld, the leaf has to be requested
+first (`auditor.leaf_requests`). The contract cannot settle the other rejections; the audit reports
+them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from auditor.averaged import WrongLeaf, fetch_averaged
+from auditor.averaged import WrongLeaf, WrongMove, collect_averaged
 from auditor.leaf_requests import Answered, Wanted, Withheld, next_step, request
 from auditor.replay import Audit
 from chain.events import DepositReturned, ProposalRefuted, Proposed
 from chain.federation import Federation
 from chain.history import LeafRequests
 from chain.leaf_requests import settle_unanswered
+from chain.records import Opening
 from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
+from protocol.checks import ACCEPTED, Check
 from protocol.errors import CommonweightError, Unavailable
 from protocol.reveal import Reveal
 from protocol.types import RoundId
-from protocol.verdict import FULL_SCORE, compute_weight
+from protocol.verdict import compute_weight
 from rounds.context import RoundContext
 
 
 @dataclass(frozen=True)
 class WrongVerdict:
-    """An accepted update whose proposed weight or score breaks the rules."""
+    """A verdict with a wrong weight, or one that is wrong about the zero update."""
 
     proposed: Proposed
     index: int
-    reveal: Reveal
+    opening: Opening
 
     def __str__(self) -> str:
         verdict = self.proposed.verdicts[self.index]
-        return f"{verdict.participant} has weight {verdict.weight} and score {verdict.score}"
+        return (
+            f"{verdict.participant} has weight {verdict.weight} and reason {verdict.reason}"
+            f" with {self.opening.examples} examples and root {self.opening.root.hex()}"
+        )
 
 
-Fault = WrongVerdict | WrongLeaf
+@dataclass(frozen=True)
+class PassedCopy:
+    """A verdict that lets a copy pass of what verdict `earlier` is about."""
+
+    proposed: Proposed
+    index: int
+    earlier: int
+    opening: Opening
+    earlier_opening: Opening
+
+    def __str__(self) -> str:
+        copy, first = (self.proposed.verdicts[i].participant for i in (self.index, self.earlier))
+        return f"the update of {copy} is a copy of the one {first} committed to before"
+
+
+@dataclass(frozen=True)
+class DeniedOriginal:
+    """A verdict that calls an update a copy whose root nobody had committed to before."""
+
+    proposed: Proposed
+    index: int
+    openings: tuple[Opening, ...]
+
+    def __str__(self) -> str:
+        return f"the update of {self.proposed.verdicts[self.index].participant} is no copy"
+
+
+Fault = WrongVerdict | PassedCopy | DeniedOriginal | WrongLeaf | WrongMove
 
 
 def find_fault(audit: Audit, context: RoundContext) -> Fault | Withheld | None:
     """Return a provable fault of a round's standing proposal; None when there is none.
 
-    The mean is that of the updates the proposal accepts, with its weights, since this is what the
-    contract recomputes. Raises Unavailable or Rejected when the model that the round starts from is
-    not available.
+    The average is that of the updates the proposal accepts, with its weights, since this is what
+    the contract recomputes. Raises Unavailable or Rejected when the model that the round starts
+    from is not available.
     """
     proposed = context.told.proposed
     if proposed is None:
         return None
-    reveals = {reveal.participant: reveal for reveal in context.reveals}
-    # Verdicts first: they follow from the events alone, so no withheld bytes can hide a wrong one.
-    for index, verdict in enumerate(proposed.verdicts):
-        if not verdict.is_accepted:
-            continue
-        # The contract accepts verdicts on reveals only. So the log is missing, not the reveal.
-        if verdict.participant not in reveals:
-            raise Unavailable(
-                f"the node does not have all logs: none says what {verdict.participant} revealed"
-            )
-        weight = compute_weight(reveals[verdict.participant].examples, audit.terms.weight_cap)
-        if (verdict.weight, verdict.score) != (weight, FULL_SCORE):
-            return WrongVerdict(proposed, index, reveals[verdict.participant])
-    averaged = fetch_averaged(audit, context)
+    # 1. Verdicts: they follow from the events alone, so no withheld bytes can hide a wrong one.
+    wrong = _find_wrong_verdict(audit, context, proposed)
+    if wrong is not None:
+        return wrong
+    averaged = collect_averaged(audit, context)
     if averaged is None:
         return None
+    # 2. A leaf that moved too far: it takes no update, and the least gas.
+    far = averaged.first_leaf_too_far()
+    if far is not None:
+        return WrongMove(proposed, far, *averaged.open_models(far))
+    # 3. A leaf that is not what the updates make of it.
     if averaged.missing:
         return Withheld(proposed, averaged)
     leaf = averaged.first_wrong_leaf()
     return None if leaf is None else WrongLeaf(proposed, leaf, *averaged.open(leaf))
 
 
+def _find_wrong_verdict(
+    audit: Audit, context: RoundContext, proposed: Proposed
+) -> WrongVerdict | PassedCopy | DeniedOriginal | None:
+    """Return the first verdict that the contract can refute; docs/protocol.md §11 lists them."""
+    identity, weight_cap = audit.terms.identity, audit.terms.seats.weight_cap
+    revealed = {reveal.participant: reveal for reveal in context.reveals}
+    order = {reveal.participant: number for number, reveal in enumerate(context.reveals)}
+    judged: list[Reveal] = []
+    for verdict in proposed.verdicts:
+        # The contract takes verdicts on reveals only. So the log is missing, not the reveal.
+        if verdict.participant not in revealed:
+            raise Unavailable(
+                f"the node does not have all logs: none says what {verdict.participant} revealed"
+            )
+        judged.append(revealed[verdict.participant])
+    openings = tuple(Opening.of(reveal) for reveal in judged)
+    for index, (verdict, reveal) in enumerate(zip(proposed.verdicts, judged, strict=True)):
+        reason, is_zero = verdict.reason, reveal.root == identity.zero_root
+        has_weight = verdict.weight == compute_weight(reveal.examples, weight_cap)
+        passes_zero = is_zero and (reason == ACCEPTED or reason > Check.ZERO)
+        denies_zero = reason == Check.ZERO and not is_zero
+        if passes_zero or denies_zero or (reason == ACCEPTED and not has_weight):
+            return WrongVerdict(proposed, index, openings[index])
+        earlier = [
+            other
+            for other, each in enumerate(judged)
+            if each.root == reveal.root and order[each.participant] < order[reveal.participant]
+        ]
+        if earlier and (reason == ACCEPTED or reason > Check.DUPLICATE):
+            pair = openings[index], openings[earlier[0]]
+            return PassedCopy(proposed, index, earlier[0], *pair)
+        if reason == Check.DUPLICATE and not earlier:
+            return DeniedOriginal(proposed, index, openings)
+    return None
+
+
 def challenge(federation: Federation, fault: Fault) -> Receipt:
     """Prove the fault to the contract. Raises Reverted when it is none or the proposal is gone."""
-    proposed = fault.proposed
-    if isinstance(fault, WrongVerdict):
-        return federation.challenge_verdict(
-            proposed.round, fault.index, proposed.verdicts, fault.reveal
-        )
-    return federation.challenge_average(
-        proposed.round, fault.leaf, proposed.verdicts, fault.updates, fault.model
-    )
+    round_id, verdicts = fault.proposed.round, fault.proposed.verdicts
+    match fault:
+        case WrongVerdict():
+            return federation.challenge_verdict(round_id, fault.index, verdicts, fault.opening)
+        case PassedCopy():
+            pair = fault.opening, fault.earlier_opening
+            return federation.challenge_duplicate(
+                round_id, fault.index, fault.earlier, verdicts, *pair
+            )
+        case DeniedOriginal():
+            return federation.challenge_original(round_id, fault.index, verdicts, fault.openings)
+        case WrongMove():
+            return federation.challenge_move(round_id, fault.leaf, fault.before, fault.model)
+        case WrongLeaf():
+            return federation.challenge_average(
+                round_id, fault.leaf, verdicts, fault.updates, fault.before, fault.model
+            )
 
 
 def judge(
@@ -104,7 +177,7 @@ def judge(
         return
     # Never final while bytes are missing: they may turn up, or be posted, before the window closes.
     yield f"round {round_id}: bytes are unavailable: {fault}", False
-    if audit.terms.response_seconds == 0:
+    if audit.terms.windows.response_seconds == 0:
         why = "the terms do not allow leaf requests"
         yield f"round {round_id}: nothing to show to the contract, and {why}", False
         return
@@ -114,7 +187,7 @@ def judge(
         case Wanted() as wanted:
             for line in request(audit, context, fault, wanted):
                 yield line, False
-        case WrongLeaf() as wrong:
+        case WrongLeaf() | WrongMove() as wrong:
             yield settle(audit.federation, wrong), True
         case Answered() as answered:
             yield f"round {round_id}: {answered}", True

@@ -14,7 +14,6 @@ from auditor.replay import Audit
 from chain.accounts import Accounts
 from chain.history import RoundHistory
 from chain.records import Terms
-from protocol.commitment import is_eligible
 from protocol.spec import Spec
 from protocol.types import Address, RoundId
 
@@ -141,13 +140,12 @@ def collect(
     challenges: Sequence[str] | None = None,
 ) -> Findings:
     """Return the results of an audit that has run; `rounds` are those it was asked for."""
-    fraction = audit.terms.sampling_fraction
+    seats = audit.terms.seats
     found = []
     for history in audit.history.rounds.values():
         if rounds is not None and history.round_id not in rounds:
             continue
-        members = history.members
-        asked = frozenset(who for who in members if is_eligible(history.opened.seed, who, fraction))
+        asked = frozenset(who for who in history.members if history.asks(who, seats))
         of_round = tuple(check for check in checks if check.round_id == history.round_id)
         cached = history.round_id in audit.from_cache
         found.append(RoundFinding(history, asked, of_round, cached))
@@ -185,4 +183,5 @@ def token_totals(accounts: Accounts) -> dict[str, int]:
         "bonds": accounts.bonded,
         "credited, not yet withdrawn": accounts.credited.total(),
         "withdrawn": accounts.withdrawn,
+        "burned": accounts.burned,
     }

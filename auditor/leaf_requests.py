@@ -5,9 +5,10 @@ can request a leaf of them, which must be posted in time, or the aggregator lose
 
 - If all updates are available, the right tree of the model is known. If its root differs from the
   proposed one, a few leaves lead to a wrong one (`auditor.search`), which is then challenged.
-- If the root is the same, the average is right and only its bytes are withheld. If an update is
+- If the root is the same, the model is right and only its bytes are withheld. If an update is
   withheld, the right tree cannot be known. In both cases one leaf, drawn at random, is requested
   under each root whose bytes are missing: an aggregator that does not have them itself is caught.
+- Each leaf of the model that is posted is also held against how far a value can move at most.
 
 Progress is read from the chain's events, so a watcher that was restarted continues the search.
 """
@@ -16,10 +17,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from auditor.averaged import Averaged, Posted, WrongLeaf
+from auditor.averaged import Averaged, Posted, WrongLeaf, WrongMove
 from auditor.replay import Audit
 from auditor.search import compute_digests_root, narrow
-from chain.events import AvailabilityChallenged, Proposed
+from chain.events import LeafRequested, Proposed
+from chain.records import Opening
 from contracts.reverts import Reverted
 from protocol.errors import Misconfigured
 from protocol.types import Digest
@@ -42,7 +44,7 @@ class Withheld:
         roots = [u.reveal.root for u in self.averaged.updates if u.folder is None]
         if self.averaged.model is None:
             roots.append(self.proposed.root)
-        return tuple(dict.fromkeys(roots))  # the mean of one update is that update
+        return tuple(dict.fromkeys(roots))  # two updates may have one root
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Answered:
 
 def next_step(
     audit: Audit, context: RoundContext, withheld: Withheld
-) -> WrongLeaf | Wanted | Answered:
+) -> WrongLeaf | WrongMove | Wanted | Answered:
     """Return the next step against a proposal that withholds bytes."""
     # Of all rounds: a posted leaf stays public, whichever request it answered.
     posted = {
@@ -75,19 +77,35 @@ def next_step(
         for event in audit.history.posted_leaves
     }
     requested, averaged = context.told.requested, withheld.averaged
+    moved = _find_wrong_move(withheld, posted)
+    if moved is not None:
+        return moved
     if any(update.folder is None for update in averaged.updates):
         return _sample(withheld, posted, requested, "an accepted update is withheld")
-    ours = averaged.mean_leaf_digests()
+    ours = averaged.right_leaf_digests()
     if compute_digests_root(ours) != withheld.proposed.root:
         return _search(withheld, posted, requested, ours)
-    reason = "the average is right, only its bytes are withheld"
+    reason = "the model is right, only its bytes are withheld"
     return _sample(withheld, posted, requested, reason)
+
+
+def _find_wrong_move(withheld: Withheld, posted: Posted) -> WrongMove | None:
+    """Return a posted leaf of the model that moved too far: it takes no update to prove."""
+    averaged, root = withheld.averaged, withheld.proposed.root
+    if averaged.model is not None:
+        return None  # all of it was compared
+    for under, leaf in posted:
+        if under == root:
+            before, model = averaged.open_models(leaf, posted)
+            if averaged.is_too_far(before, model):
+                return WrongMove(withheld.proposed, leaf, before, model)
+    return None
 
 
 def _search(
     withheld: Withheld,
     posted: Posted,
-    requested: Sequence[AvailabilityChallenged],
+    requested: Sequence[LeafRequested],
     ours: Sequence[Digest],
 ) -> WrongLeaf | Wanted:
     """Return a wrong leaf of the model once one was posted, else the next leaf to request."""
@@ -101,12 +119,12 @@ def _search(
     # Only one at a time, since each answer narrows the search and each request costs a deposit.
     # Drawn at random, or the aggregator could put its fault where the search comes last.
     leaf = waiting[0] if waiting else secrets.choice(suspects)
-    reason = f"its root is not that of the average, one of {len(suspects)} leaves is wrong"
+    reason = f"its root is not that of the right model, one of {len(suspects)} leaves is wrong"
     return Wanted(leaf, (root,), reason)
 
 
 def _sample(
-    withheld: Withheld, posted: Posted, requested: Sequence[AvailabilityChallenged], reason: str
+    withheld: Withheld, posted: Posted, requested: Sequence[LeafRequested], reason: str
 ) -> WrongLeaf | Wanted | Answered:
     """Return one leaf to request under every withheld root; once it was posted, judge it."""
     # The leaf of an earlier request stays the one: it is compared across all roots, and a watcher
@@ -116,10 +134,10 @@ def _sample(
     missing = tuple(root for root in withheld.roots if (root, leaf) not in posted)
     if missing:
         return Wanted(leaf, missing, reason)
-    updates, model = withheld.averaged.open(leaf, posted)
-    if withheld.averaged.is_mean(updates, model):
+    opened = withheld.averaged.open(leaf, posted)
+    if withheld.averaged.is_right(*opened):
         return Answered(leaf, reason)
-    return WrongLeaf(withheld.proposed, leaf, updates, model)
+    return WrongLeaf(withheld.proposed, leaf, *opened)
 
 
 def request(
@@ -139,12 +157,12 @@ def request(
         whose = "the model" if reveal is None else f"the update of {reveal.participant}"
         try:
             if reveal is None:
-                federation.challenge_model_availability(proposed.round, wanted.leaf)
+                federation.request_model_leaf(proposed.round, wanted.leaf)
             else:
                 judged = [verdict.participant for verdict in proposed.verdicts]
                 index = judged.index(reveal.participant)
-                federation.challenge_update_availability(
-                    proposed.round, wanted.leaf, index, proposed.verdicts, reveal
+                federation.request_update_leaf(
+                    proposed.round, wanted.leaf, index, proposed.verdicts, Opening.of(reveal)
                 )
         except (Reverted, Misconfigured) as error:
             # Too late, or no tokens for the deposit. The other roots may still be requested.
@@ -152,5 +170,5 @@ def request(
             continue
         yield (
             f"round {proposed.round}: requested leaf {wanted.leaf} of {whose}, to be posted within"
-            f" {audit.terms.response_seconds} s: {wanted.reason}"
+            f" {audit.terms.windows.response_seconds} s: {wanted.reason}"
         )

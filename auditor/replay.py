@@ -1,7 +1,7 @@
 """Rebuilds a federation's rounds from the chain and IPFS alone (docs/protocol.md §10).
 
 Nothing is taken on the aggregator's word: updates are fetched and hashed again, screened again, the
-mean and the payouts are recomputed, and the tokens are counted.
+new model and the payouts are recomputed, and the tokens are counted.
 
     for check in Audit(federation, store, folder).run():
         print(check.line())
@@ -20,9 +20,10 @@ from auditor.rules import (
     check_commitments,
     check_eligible,
     check_payouts,
+    check_seed,
+    check_terms,
     check_verdicts,
     report_refuted,
-    unreachable,
 )
 from auditor.tokens import Holdings, check_tokens, read_holdings
 from chain.event_log import MissingLogs, block_hash
@@ -31,11 +32,12 @@ from chain.history import History, RoundHistory
 from chain.records import Model
 from ethereum.rpc import plain_errors
 from protocol.checks import Check
-from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from protocol.errors import CommonweightError, Misconfigured, Rejected, Unavailable
 from protocol.spec import Spec
 from protocol.types import RoundId, parse_digest
 from rounds.compare import first_wrong_value
 from rounds.context import RoundContext
+from rounds.rebuild import obtain_model, rebuild
 from rounds.screen import Screened, screen
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
@@ -98,6 +100,7 @@ class Audit:
         yield spec_check
         if spec is None:
             return
+        yield check_terms(self.terms, spec)
         # 3. Check the held-out set and the initial model.
         yield self._check_held_out(spec)
         if rounds is None:
@@ -201,7 +204,7 @@ class Audit:
 
     def spec(self) -> Spec:
         """Return the spec that the contract pins; raises Unavailable or Rejected."""
-        return Spec.parse(self.store.get_block(self.terms.spec_digest))
+        return Spec.parse(self.store.get_block(self.terms.identity.spec_digest))
 
     def context(self, round_id: RoundId) -> RoundContext:
         """Return a round's context; raises Misconfigured when the round was not opened."""
@@ -210,7 +213,7 @@ class Audit:
 
     def _context(self, spec: Spec, told: RoundHistory, before: Model) -> RoundContext:
         place = (self.federation.address, self.chain_id, self.terms)
-        return RoundContext(*place, spec, self.store, self.folder, told, before)
+        return RoundContext(*place, spec, self.store, self.folder, self.history, told, before)
 
     def _plan(self, rounds: Collection[RoundId] | None) -> list[tuple[RoundHistory, Model]]:
         """Return the rounds to check, each with the model before it."""
@@ -269,17 +272,7 @@ class Audit:
             spec = self.spec()
         except CommonweightError as error:
             return CheckResult.refused(section, None, claim, error), None
-        leaf_values = spec.encoding.leaf_values
-        found = (spec.leaf_count, spec.tree_depth, leaf_values, spec.sampling_fraction)
-        terms = self.terms
-        fixed = (terms.leaf_count, terms.tree_depth, terms.leaf_values, terms.sampling_fraction)
-        detail = f"{terms.spec_digest.hex()}, {len(spec.layers)} layers, {spec.leaf_count} leaves"
-        if found != fixed:
-            detail = (
-                f"leaves, depth, values per leaf and sampling are {found}, the contract's are"
-                f" {fixed}"
-            )
-        return CheckResult(section, None, claim, found == fixed, detail), spec
+        return CheckResult(section, None, claim, True, spec.digest().hex()), spec
 
     def _check_held_out(self, spec: Spec) -> CheckResult:
         claim = "the held-out set is the one the spec pins"
@@ -294,81 +287,105 @@ class Audit:
     def check_round(self, context: RoundContext) -> Iterator[CheckResult]:
         """Yield the checks of one round; without a proposal or settlement, those that are possible.
 
-        Numbered like docs/protocol.md: commitments (§8), model (§4), verdicts (§6), average (§7),
-        payouts (§9).
+        In the order of docs/protocol.md §10: the draw and the commitments (§8), the model (§4), the
+        verdicts (§6), the new model (§7) and its manifest (§5), the payouts (§9).
         """
         told, round_id = context.told, context.round_id
+        # 1. What the events alone must meet.
+        yield from check_seed(self.federation.w3, self.federation.address, told)
         yield check_eligible(self.terms, told)
         yield from check_commitments(self.federation.address, told)
         yield from report_refuted(told)
         if told.proposed is None:
             return
+        # 2. The model before. Downloads of everything else begin meanwhile.
         self._downloads.begin_updates(context)
         proposed = Model(told.proposed.root, told.proposed.manifest)
-        if proposed != context.model:
+        if proposed.root != context.model.root:
             self._downloads.begin_model(context, proposed)
         claim = "the model that the round starts from hashes to its root"
-        check = self._check_model(context, context.model, claim)
+        check = self._check_model(context, claim)
         yield dataclasses.replace(check, round_id=round_id)
-        if not check.passed:
-            return  # checks 8 and 9 compare updates with this model
-        screened = self.screen(context)
-        yield from check_verdicts(round_id, told.proposed.verdicts, screened)
-        yield self._check_average(context, proposed, screened)
+        # 3. Our own verdicts, which need no model but for check 12.
+        yield from check_verdicts(round_id, told.proposed.verdicts, self.screen(context))
+        # 4. The new model, by the proposal's verdicts: wrong ones are reported above.
+        if check.passed:
+            yield from self._check_average(context, proposed)
+        # 5. The money.
         if told.finalized is not None:
             yield check_payouts(self.terms, told)
 
     def screen(self, context: RoundContext) -> list[Screened]:
-        """Return our own decision on each reveal; raises when the model before is unavailable."""
+        """Return our own decision on each reveal."""
         # Screened once: verdicts, average and disputes must be judged by the same decisions.
         known = self._screened.get((context.round_id, context.model))
         if known is None:
-            model = self.fetch_model(context, context.model)
-            known = screen(context, model, fetch=self._downloads.fetch_update)
+            verdicts = context.told.proposed.verdicts if context.told.proposed else ()
+            reasons = {verdict.participant: verdict.reason for verdict in verdicts}
+            known = screen(context, self._downloads, proposed=reasons)
             self._screened[context.round_id, context.model] = known
         return known
 
-    def fetch_model(self, context: RoundContext, model: Model) -> LayerFolder:
-        """Return the files of the model before a round, or of one proposed for it, verified.
+    def model_before(self, context: RoundContext) -> LayerFolder:
+        """Return the files of the model before a round; raises like `obtain_model`."""
+        return obtain_model(context, self._downloads)
 
-        Raises like `storage.layers.fetch_model`.
-        """
-        return self._downloads.fetch_model(context, model)
+    def fetch_proposed(self, context: RoundContext, model: Model) -> LayerFolder:
+        """Return the files of a proposed model; raises like `storage.layers.fetch_model`."""
+        return self._downloads.fetch_proposed(context, model)
 
-    def _check_average(
-        self, context: RoundContext, proposed: Model, screened: Sequence[Screened]
-    ) -> CheckResult:
-        assert context.told.proposed is not None
-        accepted = [s for s in screened if s.verdict.is_accepted]
-        round_id = context.round_id
-        averaged = [v for v in context.told.proposed.verdicts if v.is_accepted]
-        unseen = unreachable(averaged, screened)
-        # Only accepted updates count: one that was rejected is not in the mean, whatever it holds.
-        if unseen:
-            claim = "the proposed model is the weighted mean of the updates it accepts"
-            detail = f"bytes of {len(unseen)} updates are missing here"
-            return CheckResult("§7", round_id, claim, None, detail)
+    def _check_average(self, context: RoundContext, proposed: Model) -> Iterator[CheckResult]:
+        """Check the new model against what the updates that the proposal accepts make of it."""
+        round_id, accepted = context.round_id, context.averaged
         if not accepted:
             claim = "without an accepted update the model stayed as it was"
-            return CheckResult(
-                "§7", round_id, claim, proposed == context.model, proposed.root.hex()
-            )
-        claim = f"the proposed model is the weighted mean of {len(accepted)} updates"
+            is_same = proposed == context.model
+            yield CheckResult("§7", round_id, claim, is_same, proposed.root.hex())
+            return
+        claim = f"the proposed model is the one before, moved by the mean of {len(accepted)} updates"
+        ours = {decision.verdict.participant: decision for decision in self.screen(context)}
+        updates = [ours[reveal.participant] for reveal, _ in accepted]
+        missing = [decision for decision in updates if not decision.has_root]
+        # Only accepted updates count: one that was rejected is not in the average, whatever it has.
+        if missing:
+            detail = f"bytes of {len(missing)} updates are missing here: {missing[0].reason}"
+            yield CheckResult("§7", round_id, claim, None, detail)
+            return
+        before = self.model_before(context)
+        is_same = proposed.root == context.model.root
         try:
-            model = self.fetch_model(context, proposed)
-        except CommonweightError as error:
-            return CheckResult.refused("§7", round_id, claim, error)
-        weights = [s.verdict.weight for s in accepted]
-        wrong = first_wrong_value(context.spec, [s.folder for s in accepted], weights, model)
+            model = before if is_same else self.fetch_proposed(context, proposed)
+        except (Unavailable, Rejected) as error:
+            yield from self._check_without_manifest(context, proposed, claim, error)
+            return
+        weights = [weight for _, weight in accepted]
+        folders = [decision.folder for decision in updates]
+        wrong = first_wrong_value(context.spec, before, folders, weights, model, round_id)
         detail = f"model {proposed.root.hex()}" if wrong is None else str(wrong)
-        return CheckResult("§7", round_id, claim, wrong is None, detail, wrong)
+        yield CheckResult("§7", round_id, claim, wrong is None, detail, wrong)
 
-    def _check_model(self, context: RoundContext, model: Model, claim: str) -> CheckResult:
+    def _check_without_manifest(
+        self, context: RoundContext, proposed: Model, claim: str, error: CommonweightError
+    ) -> Iterator[CheckResult]:
+        """Check the root of a proposed model whose bytes its manifest does not give."""
+        before, round_id = self.model_before(context), context.round_id
+        model = rebuild(context, before, context.new_model, self._downloads)
+        found = model.root(context.spec)
+        if found != proposed.root:
+            detail = f"the updates give the model {found.hex()}, not {proposed.root.hex()}: {error}"
+            yield CheckResult("§7", round_id, claim, False, detail)
+            return
+        yield CheckResult("§7", round_id, claim, True, f"model {found.hex()}")
+        # Reported, not failed: whoever needs the model rebuilds it, as was done here (§5).
+        claim = "the model is to be had without its manifest, which does not lead to it"
+        yield CheckResult("§5", round_id, claim, True, str(error))
+
+    def _check_model(self, context: RoundContext, claim: str) -> CheckResult:
         try:
-            self.fetch_model(context, model)
+            self.model_before(context)
         except CommonweightError as error:
             return CheckResult.refused("§4", None, claim, error)
-        return CheckResult("§4", None, claim, True, model.root.hex())
+        return CheckResult("§4", None, claim, True, context.model.root.hex())
 
     def _check_initial_model(self, spec: Spec) -> CheckResult:
         # As a participant of the first round finds it, whether that round was opened or not.
@@ -378,7 +395,7 @@ class Audit:
         if known is not None:
             return known
         claim = "the initial model's layers hash to its root"
-        check = self._check_model(self._context(spec, first, model), model, claim)
+        check = self._check_model(self._context(spec, first, model), claim)
         if self.cache is not None and check.passed:
             self.cache.write_model(model, check)
         return check

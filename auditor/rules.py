@@ -2,22 +2,73 @@
 
 from collections.abc import Iterator, Sequence
 
+from web3 import Web3
+
 from auditor.check_result import CheckResult
 from chain.history import RoundHistory
 from chain.records import Terms
-from protocol.checks import Check
-from protocol.commitment import compute_commitment, is_eligible
-from protocol.payout import compute_payouts
+from ethereum.rpc import plain_errors
+from protocol.checks import ACCEPTED, Check
+from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_seed
+from protocol.errors import Unavailable
+from protocol.payout import compute_fee, compute_payouts
+from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId
-from protocol.verdict import Verdict
+from protocol.verdict import Verdict, compute_weight
 from rounds.screen import Screened
 
 
+def check_terms(terms: Terms, spec: Spec) -> CheckResult:
+    """Check that the terms have the sizes and the grid that follow from the spec."""
+    identity, encoding = terms.identity, spec.encoding
+    pairs = {
+        "leaves": (identity.leaf_count, spec.leaf_count),
+        "depth": (identity.tree_depth, spec.tree_depth),
+        "grid": (identity.grid_bits, encoding.grid_bits),
+        "rounds per bit of the grid": (identity.grid_every, encoding.grid_every),
+        "zero root": (identity.zero_root.hex(), spec.zero_root.hex()),
+    }
+    wrong = [
+        f"{name}: {found} in the contract, {expected} by the spec"
+        for name, (found, expected) in pairs.items()
+        if found != expected
+    ]
+    detail = f"{len(spec.layers)} layers, {spec.leaf_count} leaves, grid {encoding.grid_bits}"
+    claim = "the contract's sizes and grid are those of the spec"
+    return CheckResult("§10", None, claim, not wrong, "; ".join(wrong) or detail)
+
+
+def check_seed(w3: Web3, federation: Address, history: RoundHistory) -> Iterator[CheckResult]:
+    """Check that the seed follows from the blocks in which the round was opened and it was fixed.
+
+    Nothing is to be checked where it was never fixed.
+    """
+    if history.seeded is None:
+        return
+    claim, round_id = "the seed follows from the blocks of its round", history.round_id
+    try:
+        with plain_errors():
+            opened = w3.eth.get_block(history.opened.opened_block)
+            fixed = w3.eth.get_block(history.seeded.block_number)
+        seed = compute_seed(
+            federation,
+            round_id,
+            Digest(bytes(opened["hash"])),
+            int.from_bytes(bytes(fixed["mixHash"]), "big"),
+        )
+    except (Unavailable, KeyError) as error:
+        detail = f"the node does not have a header: {error}"
+        yield CheckResult("§8", round_id, claim, None, detail)
+        return
+    yield CheckResult("§8", round_id, claim, seed == history.seeded.seed, f"seed {seed.hex()}")
+
+
 def check_eligible(terms: Terms, history: RoundHistory) -> CheckResult:
-    """Check that the seed drew everybody who committed."""
-    seed, fraction = history.opened.seed, terms.sampling_fraction
+    """Check that the seed drew everybody who committed, of those who were members in time."""
     strangers = [
-        e.participant for e in history.committed if not is_eligible(seed, e.participant, fraction)
+        event.participant
+        for event in history.committed
+        if not history.asks(event.participant, terms.seats)
     ]
     claim = f"the seed drew all {len(history.committed)} participants that committed"
     return CheckResult("§8", history.round_id, claim, not strangers, ", ".join(strangers))
@@ -31,10 +82,11 @@ def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Ch
         opened = compute_commitment(
             federation, e.round, e.participant, e.root, e.manifest, e.examples, e.salt
         )
-        # The contract stores the first 31 bytes, so that a submission fits into one slot.
-        is_same = opened[:31] == committed.get(e.participant, Digest(b""))[:31]
+        # The contract keeps so many bytes, so that a submission fits into one slot.
+        kept = committed.get(e.participant, Digest(b""))[:PREFIX_BYTES]
         claim = f"{e.participant} revealed what it committed to"
-        yield CheckResult("§8", e.round, claim, is_same, f"update {e.root.hex()}")
+        detail = f"update {e.root.hex()}"
+        yield CheckResult("§8", e.round, claim, opened[:PREFIX_BYTES] == kept, detail)
 
 
 def report_refuted(history: RoundHistory) -> Iterator[CheckResult]:
@@ -50,44 +102,59 @@ def check_verdicts(
 ) -> Iterator[CheckResult]:
     """Check that each proposed verdict is the one that we come to.
 
-    A verdict on bytes that are not available here stays unchecked.
+    A verdict on bytes that are not available here stays unchecked, and so does one of check 1 about
+    bytes that are: whoever judged may have found them missing (docs/protocol.md §6).
     """
-    unseen = unreachable(proposed, screened)
     ours: dict[Address, Screened] = {s.verdict.participant: s for s in screened}
     for verdict in proposed:
         mine = ours.get(verdict.participant)
         if mine is None:
             claim = f"{verdict.participant} has a verdict without a reveal"
             yield CheckResult("§6", round_id, claim, False, "")
-            continue
-        claim = f"{verdict.participant} was rightly {_said(verdict)}"
-        if verdict.participant in unseen:
-            yield CheckResult("§6", round_id, claim, None, mine.reason)
-            continue
-        detail = f"root {mine.reveal.root.hex()}" if mine.verdict.is_accepted else mine.reason
-        if mine.verdict != verdict:
-            detail = f"it should have been {_said(mine.verdict)}. {detail}"
-        yield CheckResult("§6", round_id, claim, mine.verdict == verdict, detail)
+        else:
+            claim = f"{verdict.participant} was rightly {_said(verdict)}"
+            yield _compare(round_id, claim, verdict, mine)
 
 
-def unreachable(proposed: Sequence[Verdict], screened: Sequence[Screened]) -> list[Address]:
-    """Return whose update the proposal judged by its bytes, which are not available here."""
-    ours = {s.verdict.participant for s in screened if s.verdict.reason == Check.REACHABLE}
-    return [v.participant for v in proposed if v.participant in ours if v.reason != Check.REACHABLE]
+def _compare(round_id: RoundId, claim: str, verdict: Verdict, mine: Screened) -> CheckResult:
+    """Return the check of one verdict against ours."""
+    found = mine.verdict
+    # 1. What is said of bytes that only one of us has.
+    if found.reason == Check.REACHABLE != verdict.reason:
+        return CheckResult("§6", round_id, claim, None, mine.reason)
+    if verdict.reason == Check.REACHABLE != found.reason:
+        has_form = (verdict.weight, verdict.score) == (0, 0) and verdict.revealed == found.revealed
+        if has_form:
+            detail = f"the bytes are available, it would have been {_said(found)}"
+            return CheckResult("§6", round_id, claim, None, detail, seen_differently=True)
+    # 2. What check 12 could not compare may have decided it.
+    may_be_similar = found == verdict or verdict.reason == Check.SIMILAR
+    if mine.not_compared and found.reason == ACCEPTED and may_be_similar:
+        missing, *more = mine.not_compared
+        others = f", and {len(more)} more" if more else ""
+        detail = f"check 12 cannot compare it with {missing}{others}"
+        return CheckResult("§6", round_id, claim, None, detail)
+    # 3. Everything else follows from bytes and chain alone.
+    detail = f"root {mine.reveal.root.hex()}" if found.is_accepted else mine.reason
+    if found != verdict:
+        detail = f"it should have been {_said(found)}. {detail}"
+    return CheckResult("§6", round_id, claim, found == verdict, detail)
 
 
 def check_payouts(terms: Terms, history: RoundHistory) -> CheckResult:
     """Check that a finalized round paid what its verdicts call for."""
     assert history.proposed is not None
     assert history.finalized is not None
-    expected = compute_payouts(terms.round_reward, history.proposed.verdicts)
-    # No event is emitted for a share that rounds down to nothing.
+    money, weight_cap = terms.money, terms.seats.weight_cap
+    verdicts = history.proposed.verdicts
+    expected = compute_payouts(money.update_reward, weight_cap, verdicts)
+    # No event is emitted for a price that rounds down to nothing.
     due = {who: amount for who, amount in expected.items() if amount}
     paid = {e.participant: e.amount for e in history.paid}
-    shares = sum(v.weight * v.score for v in history.proposed.verdicts)
-    fee = terms.aggregator_fee if shares else 0  # an empty round earns none
+    revealed = sum(compute_weight(event.examples, weight_cap) for event in history.revealed)
+    fee = compute_fee(money.aggregator_fee, verdicts, revealed)
     is_right = paid == due and history.finalized.fee == fee
-    claim = f"{len(paid)} participants were paid by weight, and the aggregator its fee"
+    claim = f"{len(paid)} participants were paid the price of their weight, the aggregator its fee"
     detail = f"{sum(paid.values()) + history.finalized.fee:,} token units"
     return CheckResult("§9", history.round_id, claim, is_right, detail)
 

@@ -466,6 +466,16 @@ class Rejected(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotCompared(Event):
+    """Something that check 12 compares updates with is unavailable; it was left out."""
+
+    phase = "not compared"
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Averaging(Event):
     """The accepted updates are being averaged."""
 
@@ -543,6 +553,15 @@ class Finalized(Event):
     phase = "finalized"
     round: RoundId
     gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRemoved(Event):
+    """The blocks of rejected updates stay in the store: it did not remove them."""
+
+    phase = "not removed"
+    round: RoundId
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
