@@ -1,4 +1,4 @@
-"""Gets the model that a round starts from, also when its manifest is of no use (docs/protocol.md §5).
+"""Gets the model that a round starts from, also when its manifest is of no use (§5).
 
     model = obtain_model(context)
 
@@ -35,7 +35,7 @@ class Fetcher:
         return folder
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:
-        """Return the files of the model before a round; raises like `storage.layers.fetch_model`."""
+        """Return the model before a round; raises like `storage.layers.fetch_model`."""
         folder = context.model_folder(context.model)
         return fetch_model(context.store, context.model_before(), folder)
 
