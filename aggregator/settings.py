@@ -11,8 +11,9 @@ state = "state"                     # downloaded updates and averaged models
 poll_seconds = 2.0                  # between two looks at the chain
 confirmations = 0                   # blocks on the reveal phase's end before a model is proposed
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
+withdraw_to = "0x…"                 # pay them to this address, not to the wallet
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
-min_participants = 1                # open no round with fewer
+min_participants = 1                # open no round with fewer; the contract's own minimum holds too
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 """
 

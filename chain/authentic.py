@@ -15,13 +15,13 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from web3 import Web3
 
-from contracts.compiler import Artifact, load_artifact
+from contracts.compiler import Artifact, link, load_artifact
 from ethereum.rpc import plain_errors
 from protocol.errors import Misconfigured
 from protocol.types import Address, UnixTime
 
-IMPLEMENTATION: Final = "Federation"
-FACTORY: Final = "Factory"
+IMPLEMENTATION: Final = "federation/Federation"
+FACTORY: Final = "federation/Factory"
 
 # https://eips.ethereum.org/EIPS/eip-1167: the 20 bytes between the two are the implementation.
 _PROXY_HEAD: Final = bytes.fromhex("363d3d373d3d3d363d73")
@@ -111,22 +111,22 @@ def compare_code(w3: Web3, address: Address, name: str, what: str) -> None:
     if (name, address) in compared:
         return
     artifact, code = load_artifact(name), bytearray(_code_at(w3, address))
-    expected = bytearray.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
-    linked: dict[str, Address] = {}
-    if len(code) == len(expected):
-        if expected.startswith(_LIBRARY_HEAD):
-            expected[1:21] = bytes.fromhex(address[2:])
-        # Filled in at deployment: zero in the artifact, so zero here before comparing.
-        for reference in artifact["immutableReferences"]:
-            start, length = reference["start"], reference["length"]
-            code[start : start + length] = bytes(length)
-        for library, places in artifact["deployedLinkReferences"].items():
-            linked[library] = Address(to_checksum_address(bytes(code[places[0] : places[0] + 20])))
-            for place in places:
-                expected[place : place + 20] = bytes.fromhex(linked[library][2:])
+    # What the chain's code is linked to, right or wrong: it is compared in its turn.
+    linked = {
+        library: Address(to_checksum_address(bytes(code[places[0]["start"] :][:20]).ljust(20, b"\0")))
+        for library, places in artifact["deployedLinkReferences"].items()
+    }
+    hexadecimal = link(artifact["deployedBytecode"], artifact["deployedLinkReferences"], linked)
+    expected = bytearray.fromhex(hexadecimal.removeprefix("0x"))
+    if expected.startswith(_LIBRARY_HEAD):
+        expected[1:21] = bytes.fromhex(address[2:])
+    # Filled in at deployment: zero in the artifact, so zero here before comparing.
+    for reference in artifact["immutableReferences"]:
+        start, length = reference["start"], reference["length"]
+        code[start : start + length] = bytes(length)
     if code != expected:
-        part = "" if name in (IMPLEMENTATION, FACTORY) else f": its {name} at {address} differs"
         kind = "factory" if name == FACTORY else "federation"
+        part = "" if name in (IMPLEMENTATION, FACTORY) else f": its {name} at {address} differs"
         raise Misconfigured(f"{what} is not a {kind} of this version{part}")
     for library, place in linked.items():
         compare_code(w3, place, library, what)

@@ -2,10 +2,10 @@
 
 from eth_utils.address import to_checksum_address
 
-from chain.authentic import FACTORY, IMPLEMENTATION
+from chain.authentic import FACTORY
 from chain.factory import Factory
 from chain.token import Erc20
-from contracts.compiler import load_artifact
+from contracts.compiler import link, load_artifact
 from ethereum.transactions import Sender
 from protocol.errors import Unavailable
 from protocol.types import Address, TokenUnits
@@ -20,24 +20,21 @@ def deploy_token(sender: Sender, supply: TokenUnits) -> Erc20:
 
 
 def deploy_factory(sender: Sender) -> Factory:
-    """Deploy the libraries, the implementation and a factory; return the factory.
+    """Deploy the libraries, and a factory with the implementation linked to them; return it.
 
     Raises as `Sender.send` does.
     """
-    implementation = _deploy(sender, IMPLEMENTATION, {})
-    return Factory(sender.w3, _deploy(sender, FACTORY, {}, implementation), sender)
+    return Factory(sender.w3, _deploy(sender, FACTORY, {}), sender)
 
 
 def _deploy(sender: Sender, name: str, libraries: dict[str, Address], *values: object) -> Address:
     """Deploy an artifact and the libraries that it needs, each once; return its address."""
     artifact = load_artifact(name)
-    code = bytearray.fromhex(artifact["bytecode"].removeprefix("0x"))
-    for library, places in artifact["linkReferences"].items():
+    for library in artifact["linkReferences"]:
         if library not in libraries:
             libraries[library] = _deploy(sender, library, libraries)
-        for place in places:
-            code[place : place + 20] = bytes.fromhex(libraries[library][2:])
-    contract = sender.w3.eth.contract(abi=artifact["abi"], bytecode=bytes(code))
+    code = link(artifact["bytecode"], artifact["linkReferences"], libraries)
+    contract = sender.w3.eth.contract(abi=artifact["abi"], bytecode=code)
     # Not through web3's transact(): gas, fees and nonce are the Sender's.
     data = contract.constructor(*values).data_in_transaction
     receipt = sender.send(None, bytes.fromhex(str(data).removeprefix("0x")))

@@ -22,6 +22,7 @@ from web3.contract.base_contract import BaseContractEvent
 from web3.exceptions import InvalidEventABI, LogTopicError, MismatchedABI
 from web3.types import LogReceipt
 
+from chain.authentic import IMPLEMENTATION
 from chain.log_pages import PAGE_BLOCKS, Topics, read_logs
 from contracts.compiler import load_artifact
 from contracts.names import snake_case
@@ -342,7 +343,7 @@ def _round_topics() -> list[str]:
 @cache
 def _declared() -> dict[bytes, tuple[type[FederationEvent], BaseContractEvent]]:
     """Return each event's record type and decoder, by the hash of its signature."""
-    contract = Web3().eth.contract(abi=load_artifact("Federation")["abi"])
+    contract = Web3().eth.contract(abi=load_artifact(IMPLEMENTATION)["abi"])
     decoders = {kind: contract.events[kind.__name__]() for kind in EVENT_TYPES}
     return {bytes(HexBytes(each.topic)): (kind, each) for kind, each in decoders.items()}
 

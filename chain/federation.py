@@ -19,7 +19,7 @@ from pathlib import Path
 
 from web3 import Web3
 
-from chain.authentic import Founding, check_federation, find_founding
+from chain.authentic import IMPLEMENTATION, Founding, check_federation, find_founding
 from chain.contract import ContractClient
 from chain.event_log import EventLog
 from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
@@ -75,7 +75,7 @@ class Federation(ContractClient):
         deployment_block: int = 0,
     ) -> None:
         sender = Sender(w3, wallet) if isinstance(wallet, Wallet) else wallet
-        super().__init__(w3, parse_address(address), "Federation", sender)
+        super().__init__(w3, parse_address(address), IMPLEMENTATION, sender)
         self.deployment_block = deployment_block
         check_federation(w3, self.address)
         self._terms = Terms.from_abi(self._read("terms"))
@@ -263,9 +263,13 @@ class Federation(ContractClient):
         """End the federation, as its sponsor: no further round; the open one runs to its end."""
         return self._write("close")
 
-    def withdraw(self, to: Address | None = None) -> Receipt:
-        """Take the wallet's credit, and its stake once unbonding is over; pay it to `to`."""
-        return self._write("withdraw") if to is None else self._write("withdrawTo", to)
+    def withdraw(self) -> Receipt:
+        """Take the wallet's credit, and its stake once unbonding is over."""
+        return self._write("withdraw")
+
+    def withdraw_to(self, to: Address) -> Receipt:
+        """Pay the wallet's credit, and its stake once unbonding is over, to another account."""
+        return self._write("withdrawTo", to)
 
     def approve_exactly(self, amount: TokenUnits) -> Receipt:
         """Let the federation take exactly `amount` of the wallet's tokens, once."""
@@ -502,7 +506,7 @@ class Federation(ContractClient):
                 self._dry_run(name, *values)
             except Reverted as error:
                 # The token is called last. Its refusal only says that the allowance is missing.
-                if error.name in known_errors("Federation") - {"SafeERC20FailedOperation"}:
+                if error.name in known_errors(IMPLEMENTATION) - {"SafeERC20FailedOperation"}:
                     raise
             held = self.token.balance_of(payer)
             if held < amount:

@@ -1,4 +1,4 @@
-"""Whether a round's phase has ended, and how many blocks ago.
+"""When a round's next step is due: seeds to be fixed, and phases that ended so many blocks ago.
 
 Roles wait for this before their next step (docs/decisions/0012-decisions-on-mined-blocks.md).
 """
@@ -10,13 +10,45 @@ from typing import Final, Literal
 from chain.events import FederationEvent
 from chain.federation import Federation
 from contracts.enums import Status
+from contracts.reverts import Reverted
 from ethereum.rpc import plain_errors
+from ethereum.transactions import Receipt
 from protocol.errors import Misconfigured
 from protocol.types import Address, RoundId, UnixTime
 
 Phase = Literal[Status.COMMIT, Status.REVEAL]
 
 _RECENT_BLOCKS: Final = 8
+
+# Whoever opened a round fixes its seed in the next block. Others do when that does not happen, not
+# all at once, and well before the 256 blocks are over.
+_SEED_BLOCKS: Final = 4
+_SEED_BLOCK_SECONDS: Final = 15  # for a chain that mines only on demand
+# In this order: the next block is not there yet; somebody else was faster.
+_SEED_NOT_NOW: Final = frozenset({"SeedTooEarly", "WrongStatus"})
+
+
+def fix_seed(federation: Federation, round_id: RoundId) -> Receipt | None:
+    """Fix a round's seed; None when it is too early or somebody else has done so."""
+    try:
+        return federation.fix_seed(round_id)
+    except Reverted as error:
+        if error.name not in _SEED_NOT_NOW:
+            raise
+        return None
+
+
+def is_seed_overdue(federation: Federation, round_id: RoundId, account: Address) -> bool:
+    """Whether a round has waited so long for its seed that `account` should fix it."""
+    now = federation.pinned()
+    opened = now.get_round(round_id).opened_block
+    # By address, so that of many participants one pays the gas.
+    blocks = _SEED_BLOCKS + int(account[-2:], 16) % 16
+    if now.head >= opened + blocks:
+        return True
+    with plain_errors():
+        opened_at = int(now.w3.eth.get_block(opened)["timestamp"])
+    return now.next_time() >= opened_at + blocks * _SEED_BLOCK_SECONDS
 
 
 def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: int = 0) -> bool:

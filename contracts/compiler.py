@@ -15,7 +15,7 @@ import posixpath
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, Final
 from protocol.errors import Misconfigured
 
 Artifact = dict[str, Any]
+LibraryAddresses = Mapping[str, str]
 
 SOLC_VERSION: Final = "0.8.37"
 SETTINGS: Final[dict[str, Any]] = {
@@ -39,19 +40,20 @@ _OUTPUTS: Final = (
     "evm.bytecode.object",
     "evm.bytecode.linkReferences",
     "evm.deployedBytecode.object",
-    "evm.deployedBytecode.immutableReferences",
     "evm.deployedBytecode.linkReferences",
+    "evm.deployedBytecode.immutableReferences",
     "evm.methodIdentifiers",
     "storageLayout",
 )
 _NPM: Final = "run `npm ci --ignore-scripts`"
 _IMPORT: Final = re.compile(r"^import\b[^;]*?\"([^\"]+)\";", re.MULTILINE)
-_PLACEHOLDER: Final = re.compile(r"__\$[0-9a-f]{34}\$__")  # of an address to link, in hex
 
 
 @lru_cache
 def load_artifact(name: str) -> Artifact:
-    """Return the committed artifact of a contract, such as `Federation` (see `compile_contracts`).
+    """Return the committed artifact of a contract (see `compile_contracts`).
+
+    A contract in a folder of contracts/src has that folder in its name: `federation/Factory`.
 
     Raises Misconfigured when no contract has that name.
     """
@@ -66,15 +68,18 @@ def load_artifact(name: str) -> Artifact:
 
 def artifact_names() -> list[str]:
     """Return the names of the committed artifacts, sorted."""
-    return sorted(path.stem for path in (CONTRACTS_DIR / "artifacts").glob("*.json"))
+    folder = CONTRACTS_DIR / "artifacts"
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")
+    )
 
 
 def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact]:
-    """Return the artifact of every deployable contract below contracts_dir/src, by name.
+    """Return the artifact of every deployable contract in contracts_dir/src, by name.
 
     The keys of an artifact are `contractName`, `sourceName`, `abi`, `bytecode` and
-    `deployedBytecode` (hex with 0x), `linkReferences` and `deployedLinkReferences` (by library, the
-    first bytes of where its address belongs in the one and the other, zero here),
+    `deployedBytecode` (hex with 0x, and placeholders of linked libraries: `link`), `linkReferences`
+    and `deployedLinkReferences` (the byte ranges of those placeholders, by library),
     `immutableReferences` (byte ranges of deployedBytecode, zero here and filled in at deployment),
     `storageLayout` (label, slot, offset and type of each state variable) and `compiler` (version
     and settings).
@@ -92,15 +97,30 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
         output = solcx.compile_standard(request, solc_binary=find_solc(contracts_dir))
     except solcx.exceptions.SolcError as error:
         raise Misconfigured(f"the contracts do not compile: {error.message}") from error
-    # Interfaces have no code, and libraries of internal functions nothing that could be called.
     return {
-        name: _artifact(source, name, compiled)
+        _qualified(source, name): _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
         for name, compiled in contracts.items()
-        if source.startswith("src/")
-        and compiled["evm"]["bytecode"]["object"]
-        and compiled["evm"]["methodIdentifiers"]
+        if source.startswith("src/") and _is_deployable(compiled)
     }
+
+
+def link(
+    code: str, references: Mapping[str, list[dict[str, int]]], addresses: LibraryAddresses
+) -> str:
+    """Return `code` (hex with 0x) with the addresses of its libraries in place.
+
+    `references` are the `linkReferences` of `bytecode`, or the `deployedLinkReferences` of
+    `deployedBytecode`; `addresses` are hex with 0x, by artifact name. Raises KeyError when a
+    library has no address.
+    """
+    digits = list(code)
+    for library, ranges in references.items():
+        address = addresses[library].removeprefix("0x").lower()
+        for reference in ranges:
+            start = 2 + 2 * reference["start"]
+            digits[start : start + 2 * reference["length"]] = address
+    return "".join(digits)
 
 
 def find_solc(contracts_dir: Path = CONTRACTS_DIR) -> Path:
@@ -148,6 +168,7 @@ def write_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
     written = []
     for name, artifact in sorted(compile_contracts(contracts_dir).items()):
         path = folder / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(artifact_text(artifact), encoding="utf-8")
         written.append(path)
     return written
@@ -160,7 +181,7 @@ def stale_artifacts(contracts_dir: Path = CONTRACTS_DIR) -> list[Path]:
         folder / f"{name}.json": artifact_text(artifact)
         for name, artifact in compile_contracts(contracts_dir).items()
     }
-    left_over = set(folder.glob("*.json")) - set(expected)
+    left_over = set(folder.rglob("*.json")) - set(expected)
     differing = {
         path
         for path, text in expected.items()
@@ -176,8 +197,8 @@ def artifact_text(artifact: Artifact) -> str:
 
 def _sources(contracts_dir: Path) -> dict[str, str]:
     """Return every file that contracts_dir/src needs, imports included, by source name."""
-    written = sorted((contracts_dir / "src").rglob("*.sol"))
-    pending = [path.relative_to(contracts_dir).as_posix() for path in written]
+    found = sorted((contracts_dir / "src").rglob("*.sol"))
+    pending = [path.relative_to(contracts_dir).as_posix() for path in found]
     if not pending:
         raise Misconfigured(
             f"{contracts_dir} holds no src/*.sol: compile in a copy of the repository"
@@ -200,6 +221,25 @@ def _sources(contracts_dir: Path) -> dict[str, str]:
     return sources
 
 
+def _qualified(source: str, name: str) -> str:
+    """Return `federation/Factory` for the Factory of src/federation/Factory.sol."""
+    return posixpath.join(posixpath.dirname(source.removeprefix("src/")), name)
+
+
+def _is_deployable(compiled: dict[str, Any]) -> bool:
+    # Interfaces have no code and libraries of internal functions nothing to call. (The functions of
+    # a linked library take storage, so that they are no part of its ABI.)
+    return bool(compiled["evm"]["bytecode"]["object"] and compiled["evm"]["methodIdentifiers"])
+
+
+def _link_references(code: dict[str, Any]) -> dict[str, list[dict[str, int]]]:
+    return {
+        _qualified(source, name): sorted(ranges, key=lambda reference: reference["start"])
+        for source, libraries in code["linkReferences"].items()
+        for name, ranges in libraries.items()
+    }
+
+
 def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
     # Neither node numbers of the compiler's tree nor orders of its own: `--check` compares texts.
     deployed = compiled["evm"]["deployedBytecode"]
@@ -209,8 +249,8 @@ def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
         "contractName": name,
         "sourceName": source,
         "abi": compiled["abi"],
-        "bytecode": _unlinked(compiled["evm"]["bytecode"]["object"]),
-        "deployedBytecode": _unlinked(deployed["object"]),
+        "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
+        "deployedBytecode": "0x" + deployed["object"],
         "linkReferences": _link_references(compiled["evm"]["bytecode"]),
         "deployedLinkReferences": _link_references(deployed),
         "immutableReferences": sorted(
@@ -227,19 +267,6 @@ def _artifact(source: str, name: str, compiled: dict[str, Any]) -> Artifact:
             for entry in layout["storage"]
         ],
         "compiler": {"version": SOLC_VERSION, "settings": SETTINGS},
-    }
-
-
-def _unlinked(code: str) -> str:
-    """Return the code with zeros where the compiler leaves room for a library's address."""
-    return "0x" + _PLACEHOLDER.sub("0" * 40, code)
-
-
-def _link_references(code: dict[str, Any]) -> dict[str, list[int]]:
-    return {
-        library: sorted(reference["start"] for reference in references)
-        for libraries in code["linkReferences"].values()
-        for library, references in libraries.items()
     }
 
 

@@ -17,10 +17,13 @@ TEXTS: dict[str, str] = {
     "AlreadyLeaving": "{participant} is leaving already, its stake is free at {unlock_at:time}",
     "AlreadyRequested": "leaf {leaf} under {root} was requested already",
     "AvailabilityOff": "this federation's terms do not allow leaf requests: response_seconds is 0",
+    "CloneArgumentsTooLong": "the terms do not fit behind the code of a contract",
     "CommitmentMismatch": "the revealed values hash to {revealed}, {committed} was committed to",
+    "ERC5267ExtensionsNotSupported": "this version knows no extensions of EIP-712 domains",
     "EscrowTooLow": (
         "the escrow holds {escrow:amount} token units, a full round costs {required:amount}"
     ),
+    "FailedDeployment": "the chain did not deploy the contract",
     "FederationFull": "all {max_participants} seats are taken",
     "FederationNotOver": (
         "the federation is not over: {round_count} rounds were opened, more may be until"
@@ -30,6 +33,7 @@ TEXTS: dict[str, str] = {
         "no further round may be opened: {round_count} were, the end is {closes_at:time}, closed by"
         " the sponsor: {is_closed}"
     ),
+    "InsufficientBalance": "the contract holds {balance}, {needed} are needed",
     "InvalidAggregator": "{aggregator} cannot be an aggregator: it is zero or listed twice",
     "InvalidInvitation": (
         "the sponsor signed no invitation of {participant} until {expiry:time} to this federation"
@@ -68,7 +72,6 @@ TEXTS: dict[str, str] = {
         " average can move it"
     ),
     "NoExamples": "an update counts at least one example, 0 was given",
-    "NoImplementation": "there is no contract at {implementation} for a factory to found with",
     "NoStandby": "no bonded standby is left to take over",
     "NotActive": "{participant} may not commit to round {round}: it is not active, or joined later",
     "NotAggregator": "{caller} is not the aggregator, {aggregator} is",

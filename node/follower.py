@@ -3,6 +3,7 @@
 Each step reads one mined block and takes at most one action:
 
     join        when not yet a member, or again after a penalty if the settings say so
+    fix seed    of a round that has waited for it too long
     commit      in the commit phase of a round that asks us
     reveal      once a mined block, as deep as the settings require, has ended the commit phase
     withdraw    between rounds, when the credit is worth the gas
@@ -17,7 +18,8 @@ from typing import Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
-from chain.phases import check_confirmations, has_ended, is_settled
+from chain.invitation import Invitation
+from chain.phases import check_confirmations, fix_seed, has_ended, is_seed_overdue, is_settled
 from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
@@ -66,15 +68,17 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     federation = connect_wallet(
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
     )
-    phase_seconds = federation.terms().reveal_seconds
+    phase_seconds = federation.terms().windows.reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
-    return Participant(
+    participant = Participant(
         federation,
         store,
         open_trainer(settings, store, report),
         settings.state,
         report,
     )
+    participant.withdraw_to = settings.withdraw_to
+    return participant
 
 
 def connect_wallet(
@@ -125,16 +129,24 @@ class Follower:
         now = self.federation.now()
         newest = now.round_count()
         status = now.status(newest) if newest else Status.NONE
+        if status is Status.SEED and is_seed_overdue(now, newest, self.participant.address):
+            self._fix_seed(newest)
         # A round that asks us goes first: its deadlines cost stake, everything else can wait.
         if status in _UNDER_WAY and self._act(now, newest, status):
             return True
-        last = newest if status >= Status.FINALIZED else RoundId(max(newest - 1, 0))
+        last = newest if status.is_ended else RoundId(max(newest - 1, 0))
         self._report_results(now, last)
         if now.is_over():
             return self._finish(now)
         return self.stay_in(now)
 
     # ---------------------------------------------------------------- a round
+
+    def _fix_seed(self, round_id: RoundId) -> None:
+        receipt = fix_seed(self.federation, round_id)
+        if receipt is not None:
+            event = events.SeedFixed(round=round_id, gas=receipt.gas_used)
+            self.participant.report(event)
 
     def _act(self, now: Federation, round_id: RoundId, status: Status) -> bool:
         """Take the step that a round's phase asks for; return whether the round is ours."""
@@ -162,7 +174,7 @@ class Follower:
         """
         state = now.get_submission(round_id, self.participant.address).state
         if state is SubmissionState.COMMITTED:
-            depth, half = self.settings.confirmations, now.terms().reveal_seconds // 2
+            depth, half = self.settings.confirmations, now.terms().windows.reveal_seconds // 2
             # A chain that has stopped mining never shows the end, and a missed reveal costs the
             # penalty. So the deadline decides, with half of the phase left for the transaction.
             is_early = now.next_time() < now.get_round(round_id).reveal_deadline - half
@@ -189,7 +201,7 @@ class Follower:
         match standing:
             case Standing.ACTIVE:
                 return True
-            case Standing.LEAVING:
+            case Standing.LEAVING | Standing.EVICTED if not self._comes_back(standing):
                 return self._await_stake(now)
             case Standing.LEFT if not self.settings.rejoin:
                 left = events.Left(advice="set rejoin = true to take part again")
@@ -201,19 +213,33 @@ class Follower:
                 self._report_once("penalized", out)
                 return True
             case _:
-                receipt = self.federation.join()
-                self.participant.report(
-                    events.Joined(participant=self.participant.address, gas=receipt.gas_used)
-                )
-                self._reported.discard("penalized")  # a later penalty is news again
+                self._join(now)
                 return True
+
+    def _comes_back(self, standing: Standing) -> bool:
+        # Whoever leaves wants to; an evicted seat was only away for too long.
+        return standing is Standing.EVICTED and self.settings.rejoin
+
+    def _join(self, now: Federation) -> None:
+        """Join, with the settings' invitation where the federation asks for one."""
+        file = self.settings.invitation
+        if file is None and now.terms().seats.by_invitation:
+            advice = "ask the sponsor for an invitation: `commonweight participant join` takes it"
+            self._report_once("uninvited", events.Uninvited(advice=advice))
+            return
+        invitation = None if file is None else Invitation.load(str(file))
+        receipt = self.federation.join(invitation)
+        self.participant.report(
+            events.Joined(participant=self.participant.address, gas=receipt.gas_used)
+        )
+        self._reported.discard("penalized")  # a later penalty is news again
 
     def _await_stake(self, now: Federation) -> bool:
         unlock_at = now.get_participant(self.participant.address).unlock_at
         if now.next_time() < unlock_at:
             self._report_once("leaving", events.Leaving(until=unlock_at))
             return True
-        self.federation.withdraw()
+        self.participant.withdraw_all()
         self.participant.report(events.Left(advice="the stake is withdrawn"))
         return False
 
@@ -227,12 +253,12 @@ class Follower:
         """
         self.participant.withdraw()
         address, depth = self.participant.address, self.settings.confirmations
-        if not is_settled(self.federation, depth, now.terms().reveal_seconds // 2, address):
+        if not is_settled(self.federation, depth, now.terms().windows.reveal_seconds // 2, address):
             waiting = events.WaitingForConfirmations(round=now.round_count())
             self._report_once("settle", waiting)
             return True
         match self._standing(now):
-            case Standing.LEAVING:
+            case Standing.LEAVING | Standing.EVICTED:
                 return self._await_stake(now)
             case Standing.ACTIVE | Standing.PENALIZED:
                 advice = "`commonweight participant leave` gets the stake back"

@@ -9,7 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.location import FederationLocation
-from protocol.canonical import first_fault
+from protocol.canonical import ChecksumAddress, first_fault
 from protocol.errors import Misconfigured
 from storage.files import write_atomically, write_json
 
@@ -51,6 +51,7 @@ class RoleSettings(Settings):
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
     confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
     withdraw_at: Annotated[float, Field(ge=0)] = 0.0
+    withdraw_to: ChecksumAddress | None = None
     max_fee_gwei: Annotated[float, Field(gt=0)] = 1000.0
 
     @property

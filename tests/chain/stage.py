@@ -49,6 +49,12 @@ def advance_to(w3: Web3, timestamp: int) -> None:
         ask(w3, "evm_mine")
 
 
+def mine(w3: Web3, blocks: int) -> None:
+    """Mine so many blocks without transactions."""
+    for _ in range(blocks):
+        ask(w3, "evm_mine")
+
+
 @contextmanager
 def undone(w3: Web3) -> Iterator[None]:
     """Take back, at the end, what was mined meanwhile."""

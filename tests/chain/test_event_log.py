@@ -16,8 +16,11 @@ from tests.chain.stage import Stage, ask, digest
 from tests.chain.test_events import every_event
 
 COUNTED = (
-    ev.Created,
+    ev.Joined,
+    ev.Evicted,
+    ev.Left,
     ev.RoundOpened,
+    ev.SeedFixed,
     ev.Committed,
     ev.Revealed,
     ev.Proposed,
@@ -63,11 +66,11 @@ def test_rounds_that_were_compared_are_not_compared_again(stage: Stage) -> None:
 
 def test_open_leaf_requests_are_counted(stage: Stage) -> None:
     stage.propose(digest(20))
-    stage.outsider.challenge_model_availability(RoundId(1), 3)
+    stage.outsider.request_model_leaf(RoundId(1), 3)
     block = stage.w3.eth.block_number
     told = stage.sponsor.read_events()
     check_complete(fold(told), stage.sponsor, block)
-    fewer = [e for e in told if not isinstance(e, ev.AvailabilityChallenged)]
+    fewer = [e for e in told if not isinstance(e, ev.LeafRequested)]
     with pytest.raises(MissingLogs, match=r"show 0 open leaf requests in round 1, .* counts 1"):
         check_complete(fold(fewer), stage.sponsor, block)
 
@@ -156,12 +159,26 @@ def test_a_chain_that_changes_while_it_is_read_is_no_history(
     monkeypatch.setattr(module, "block_hash", changing)
     with pytest.raises(Unavailable, match="has another block"):
         client.history()
-    assert client.history().created is not None
+    assert client.history().events == client.read_events()
 
 
-def test_events_without_a_log_of_the_deployment_are_not_all(stage: Stage) -> None:
+def test_events_without_those_of_the_first_blocks_are_not_all(stage: Stage) -> None:
+    stage.open()
     client = stage.sponsor.now()
     client.event_log.forget()
-    client.deployment_block += 1
-    with pytest.raises(MissingLogs, match="none says that the federation was created"):
+    joined = [e.block_number for e in client.read_events() if isinstance(e, ev.Joined)]
+    client.deployment_block = joined[0] + 1
+    with pytest.raises(MissingLogs, match="show 2 active participants, the contract counts 3"):
         client.history()
+
+
+def test_who_joins_in_the_block_of_the_opening_is_no_member(stage: Stage) -> None:
+    stage.open()
+    told = stage.sponsor.read_events()
+    opened = next(event for event in told if isinstance(event, ev.RoundOpened))
+    last = [event for event in told if isinstance(event, ev.Joined)][-1]
+    moved = last.model_copy(update={"block_number": opened.block_number})
+    history = fold([moved if event is last else event for event in told])
+    assert last.participant in history.active
+    assert last.participant not in history.round(RoundId(1)).members
+    assert len(history.round(RoundId(1)).members) == 2

@@ -1,6 +1,7 @@
 """Events: read back, they are what was done, in order, however the node cuts the ranges."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,17 +10,18 @@ from pydantic import ValidationError
 from web3 import Web3
 
 from chain import events as ev
-from chain.deploy import deploy_federation
+from chain.authentic import IMPLEMENTATION
 from chain.events import EVENT_TYPES, FederationEvent, events_in, read_events
+from chain.records import LeafAnswer
 from contracts.compiler import load_artifact
 from contracts.names import snake_case
+from contracts.reverts import Reverted
 from ethereum.rpc import connect
 from ethereum.transactions import Receipt, Sender
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
-from protocol.reveal import Reveal
-from protocol.types import Address, RoundId
-from protocol.verdict import FULL_SCORE, Verdict
+from protocol.payout import compute_payouts
+from protocol.types import Address, RoundId, TokenUnits
 from tests.chain.stage import (
     ESCROW,
     Stage,
@@ -28,15 +30,17 @@ from tests.chain.stage import (
     make_terms,
     model_leaf,
     model_root,
+    opening,
     reveal_values,
 )
 from tests.ethereum.scripted_node import Reply, Request, refusal, result, scripted_node
+from tests.terms import found_federation
 
 ONE = RoundId(1)
 
 
 def a_receipt(stage: Stage) -> Receipt:
-    return stage.outsider.fund(stage.terms.round_reward)
+    return stage.outsider.fund(stage.terms.money.update_reward)
 
 
 def facts(event: FederationEvent) -> dict[str, Any]:
@@ -54,6 +58,7 @@ def test_a_round_reads_back(stage: Stage) -> None:
     verdicts = stage.verdicts()
     stage.lead.propose(ONE, digest(20), digest(21), verdicts)
     challenge_deadline = stage.sponsor.get_round(ONE).challenge_deadline
+    commit_deadline = stage.sponsor.get_round(ONE).commit_deadline
     advance_to(stage.w3, challenge_deadline)
     stage.outsider.finalize(ONE, verdicts)
     stage.participants[0].withdraw()
@@ -62,8 +67,7 @@ def test_a_round_reads_back(stage: Stage) -> None:
     sponsor = stage.sponsor.sender.address
     model = {"root": digest(20), "manifest": digest(21)}
     names = ("root", "manifest", "examples", "salt")
-    payouts = [150, 300, 450]
-    paid = dict(zip([each.participant for each in verdicts], payouts, strict=True))
+    paid = compute_payouts(TokenUnits(300), 100, verdicts)
     expected: list[tuple[type[FederationEvent], dict[str, Any]]] = [
         (ev.Funded, {"funder": sponsor, "amount": ESCROW}),
         (ev.Bonded, {"aggregator": lead, "amount": 5_000}),
@@ -73,11 +77,18 @@ def test_a_round_reads_back(stage: Stage) -> None:
             {
                 "round": 1,
                 "aggregator": lead,
+                "opened_block": opened.receipt.block_number,
+                "active": 3,
+            },
+        ),
+        (
+            ev.SeedFixed,
+            {
+                "round": 1,
                 "seed": stage.sponsor.get_round(ONE).seed,
-                "commit_deadline": opened.event.commit_deadline,
-                "reveal_deadline": opened.event.commit_deadline + 600,
-                "propose_deadline": opened.event.commit_deadline + 1_200,
-                "expected": 3,
+                "commit_deadline": commit_deadline,
+                "reveal_deadline": commit_deadline + 600,
+                "propose_deadline": commit_deadline + 1_200,
             },
         ),
         *(
@@ -101,8 +112,11 @@ def test_a_round_reads_back(stage: Stage) -> None:
             (ev.Paid, {"round": 1, "participant": who, "amount": amount})
             for who, amount in paid.items()
         ),
-        (ev.Finalized, {"round": 1, **model, "aggregator": lead, "fee": 50, "paid": 950}),
-        (ev.Withdrawn, {"account": people[0], "amount": paid[people[0]]}),
+        (
+            ev.Finalized,
+            {"round": 1, **model, "aggregator": lead, "fee": 50, "paid": sum(paid.values()) + 50},
+        ),
+        (ev.Withdrawn, {"account": people[0], "to": people[0], "amount": paid[people[0]]}),
     ]
     found = stage.sponsor.read_events(first)
     assert [(type(each), facts(each)) for each in found] == expected
@@ -121,32 +135,42 @@ def test_places_are_the_receipts(stage: Stage) -> None:
 
 
 def every_event(stage: Stage) -> list[FederationEvent]:
-    """Play what makes the contract say everything it can, and read it."""
+    """Play what makes the contract say nearly everything it can, and read it."""
+    second, third = RoundId(2), RoundId(3)
     stage.finalize()
     stage.participants[0].withdraw()
+    stage.participants[0].announce("/dns4/ann.example/tcp/4001/p2p/12D3KooWEyop")
     stage.standby.bond()
     stage.open()
-    stage.commit(stage.participants[0], RoundId(2))
-    stage.commit(stage.participants[1], RoundId(2))
-    advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).commit_deadline)
+    stage.commit(stage.participants[0], second)
+    stage.commit(stage.participants[1], second)
+    advance_to(stage.w3, stage.sponsor.get_round(second).commit_deadline)
     revealer = stage.participants[1]
-    root, manifest, examples, salt = reveal_values(revealer)
-    revealer.reveal(RoundId(2), root, manifest, examples, salt)
-    advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).reveal_deadline)
-    stage.outsider.penalize(RoundId(2), stage.participants[0].sender.address)
-    wrong = [Verdict(revealer.sender.address, examples + 1, FULL_SCORE, 0)]
-    stage.lead.propose(RoundId(2), model_root(), digest(21), wrong)
-    stage.outsider.challenge_model_availability(RoundId(2), 3)
-    stage.outsider.challenge_model_availability(RoundId(2), 4)
-    stage.participants[0].post_leaf(model_root(), 3, model_leaf(3))
-    revealed = Reveal(revealer.sender.address, root, manifest, examples)
-    stage.outsider.challenge_verdict(RoundId(2), 0, wrong, revealed)
-    stage.participants[0].settle_availability(model_root(), 4)
-    advance_to(stage.w3, stage.sponsor.get_round(RoundId(2)).propose_deadline)
-    stage.participants[2].leave()
-    stage.outsider.abandon(RoundId(2))
-    stage.close()
-    stage.participants[2].withdraw()
+    revealer.reveal(second, *reveal_values(revealer))
+    advance_to(stage.w3, stage.sponsor.get_round(second).reveal_deadline)
+    stage.outsider.penalize(second, stage.participants[0].sender.address)
+    (right,) = [v for v in stage.verdicts() if v.participant == revealer.sender.address]
+    wrong = [replace(right, weight=right.weight - 1)]
+    stage.lead.propose(second, model_root(), digest(21), wrong)
+    stage.outsider.request_model_leaf(second, 3)
+    stage.outsider.request_model_leaf(second, 4)
+    stage.participants[0].post_leaves([LeafAnswer(model_root(), 3, model_leaf(3))])
+    stage.outsider.challenge_verdict(second, 0, wrong, opening(revealer))
+    stage.participants[0].settle_request(model_root(), 4)
+    stage.standby.propose(second, digest(30), digest(31), [right])
+    advance_to(stage.w3, stage.sponsor.get_round(second).challenge_deadline)
+    stage.outsider.finalize(second, [right])
+    stage.standby.open_round()
+    stage.outsider.fix_seed(third)
+    advance_to(stage.w3, stage.sponsor.get_round(third).propose_deadline)
+    missed = stage.participants[2].sender.address
+    stage.outsider.abandon(third)
+    stage.outsider.evict(missed, [second, third])
+    stage.participants[1].leave()
+    stage.sponsor.close()
+    stage.standby.unbond()
+    advance_to(stage.w3, stage.sponsor.get_participant(revealer.sender.address).unlock_at)
+    stage.participants[1].withdraw_to(stage.outsider.sender.address)
     stage.outsider.refund()
     return stage.sponsor.read_events()
 
@@ -157,23 +181,11 @@ def told(stage: Stage) -> list[FederationEvent]:
 
 
 def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
-    # The lead was slashed and so was the standby: nobody is left to unbond.
-    elsewhere = {ev.Unbonded}
-    assert {type(each) for each in told} == set(EVENT_TYPES) - elsewhere
+    assert {type(each) for each in told} == set(EVENT_TYPES)
     places = [(each.block_number, each.log_index) for each in told]
     assert places == sorted(places)
     assert len({each.key for each in told}) == len(told)
-    first = told[0]
-    assert isinstance(first, ev.Created)
-    assert first.block_number == stage.sponsor.deployment_block
-    assert facts(first) == {
-        "sponsor": stage.sponsor.sender.address,
-        "spec_digest": stage.terms.spec_digest,
-        "model_root": stage.terms.initial_model_root,
-        "model_manifest": stage.terms.initial_model_manifest,
-        "aggregators": stage.sponsor.aggregators(),
-    }
-    for kind in (ev.AggregatorSlashed, ev.Penalized, ev.Abandoned):
+    for kind in (ev.AggregatorSlashed, ev.Penalized, ev.ProposalRefuted):
         assert {each.round for each in told if isinstance(each, kind)} == {2}
     for page in (1, 7, 10_000):
         assert read_events(stage.w3, stage.sponsor.address, 0, page=page) == told
@@ -193,29 +205,37 @@ def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
     assert stage.sponsor.read_events(5, 4) == []
 
 
-def test_unbonding_is_told(stage: Stage) -> None:
-    stage.lead.bond()
-    stage.close()
-    (event,) = stage.lead.events_in(stage.lead.unbond())
-    assert isinstance(event, ev.Unbonded)
-    assert facts(event) == {"aggregator": stage.lead.sender.address, "amount": 5_000}
+def test_what_is_announced_may_be_any_bytes(stage: Stage) -> None:
+    """Whoever can send a transaction could otherwise make the history unreadable for everybody."""
+    stage.outsider.announce("/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyop")
+    call = stage.sponsor._contract.encode_abi("announce", args=("12345678",))
+    junk = bytes.fromhex(call[2:]).replace(b"12345678", b"\xff\xfe\xc0\0\n\xed\xa0\x80")
+    stage.outsider.sender.send(stage.sponsor.address, junk)
+    first, second = (e for e in stage.sponsor.read_events() if isinstance(e, ev.Announced))
+    assert (first.who, second.who) == (stage.outsider.sender.address,) * 2
+    assert first.whereabouts == "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyop"
+    assert "\ufffd" in second.whereabouts
+    assert ev.Announced.model_validate_json(second.model_dump_json()) == second
+    with pytest.raises(Reverted, match="has at most 512 bytes, this one has 513"):
+        stage.outsider.announce("x" * 513)
+    assert stage.sponsor.history().announced == {first.who: second}
 
 
 def test_records_are_frozen_and_strict(stage: Stage) -> None:
-    event = stage.sponsor.read_events()[0]
-    assert isinstance(event, ev.Created)
+    stage.open()
+    event = next(e for e in stage.sponsor.read_events() if isinstance(e, ev.SeedFixed))
     with pytest.raises(ValidationError, match="frozen"):
-        event.sponsor = stage.outsider.sender.address
+        event.round = RoundId(2)
     values = event.model_dump()
     with pytest.raises(ValidationError, match="Extra inputs"):
-        ev.Created.model_validate({**values, "more": 1})
+        ev.SeedFixed.model_validate({**values, "more": 1})
     with pytest.raises(ValidationError, match="at least 32 bytes"):
-        ev.Created.model_validate({**values, "model_root": b"short"})
+        ev.SeedFixed.model_validate({**values, "seed": b"short"})
 
 
 def test_records_are_the_contracts_events() -> None:
     declared = {
-        e["name"]: e["inputs"] for e in load_artifact("Federation")["abi"] if e["type"] == "event"
+        e["name"]: e["inputs"] for e in load_artifact(IMPLEMENTATION)["abi"] if e["type"] == "event"
     }
     place = set(FederationEvent.model_fields)
     assert {
@@ -273,7 +293,7 @@ class LogNode:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.events._PAUSES_S", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("chain.log_pages._PAUSES_S", (0.0, 0.0, 0.0, 0.0))
 
 
 def assert_whole(found: list[FederationEvent]) -> None:
@@ -403,8 +423,8 @@ def test_logs_of_others_and_of_undone_blocks_are_left_out(
     undone_logs = [{**log, "removed": True} for log in receipt.logs]
     assert events_in(address, undone_logs) == ()  # type: ignore[arg-type]
     terms = make_terms(stage.w3, stage.token.address)
-    twin = deploy_federation(Sender(stage.w3, wallets[0]), terms, [wallets[1].address])
-    assert [type(each) for each in twin.read_events()] == [ev.Created]
+    twin = found_federation(Sender(stage.w3, wallets[0]), terms, [wallets[1].address])
+    assert twin.read_events() == []
     assert events_in(twin.address, receipt.logs) == ()
 
 

@@ -1,28 +1,43 @@
 """The typed client: a whole round with everybody's money, every read and every refusal."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from eth_utils.crypto import keccak
 from web3 import Web3
 
-import chain.federation
-from chain.deploy import deploy_federation
-from chain.events import AggregatorReplaced, AggregatorSlashed, Withdrawn
+from chain.authentic import IMPLEMENTATION
+from chain.events import AggregatorReplaced, AggregatorSlashed, Evicted, Withdrawn
 from chain.federation import Federation
-from chain.records import AvailabilityRequest, Leaf, Model, Participant, Round, Submission, Terms
+from chain.invitation import sign_invitation
+from chain.records import (
+    Identity,
+    Leaf,
+    LeafAnswer,
+    LeafRequest,
+    Model,
+    Money,
+    OpenedLeaf,
+    Opening,
+    Participant,
+    Round,
+    Rules,
+    Seats,
+    Submission,
+    Terms,
+    Windows,
+)
 from chain.token import Erc20
 from contracts.compiler import load_artifact
-from contracts.enums import AggregatorState, Outcome, Status, SubmissionState
+from contracts.enums import AggregatorState, Status, SubmissionState
+from contracts.enums import Stage as RoundStage
 from contracts.names import snake_case
 from contracts.reverts import Reverted
-from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
-from protocol.commitment import compute_update_digest, is_eligible
+from protocol.commitment import compute_seed, compute_update_digest, is_eligible
 from protocol.errors import Misconfigured
-from protocol.payout import compute_payouts
-from protocol.types import Address, BasisPoints, RoundId, TokenUnits
+from protocol.payout import compute_fee, compute_payouts
+from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import Verdict, verdicts_hash
 from tests.chain.stage import (
     ESCROW,
@@ -31,14 +46,23 @@ from tests.chain.stage import (
     Stage,
     advance_to,
     digest,
-    make_terms,
+    mine,
     now,
     reveal_values,
+    undone,
     with_terms,
 )
 
 ONE = RoundId(1)
-ABI = load_artifact("Federation")["abi"]
+NEVER = UnixTime(0)
+NOBODY = Participant(TokenUnits(0), NEVER, 0, RoundId(0), False)
+ABI = load_artifact(IMPLEMENTATION)["abi"]
+# fmt: off
+RECORDS: tuple[Any, ...] = (
+    Terms, Identity, Seats, Money, Windows, Rules, Round, Submission, Participant, Verdict, Opening,
+    Leaf, OpenedLeaf, LeafAnswer, LeafRequest,
+)
+# fmt: on
 
 
 @pytest.fixture
@@ -53,20 +77,20 @@ def addresses(stage: Stage) -> list[Address]:
 
 
 def assert_tokens_add_up(stage: Stage) -> None:
-    """Tokens in = credited + escrowed + staked + bonded + deposited, whatever has happened."""
+    """Tokens in = credited + escrowed + staked + bonded + deposited + burned, at all times."""
     federation = stage.sponsor
-    owed = TokenUnits(federation.escrow() + federation.deposits())
+    owed = TokenUnits(federation.escrow() + federation.deposits() + federation.burned())
     for who in addresses(stage):
         owed = TokenUnits(owed + federation.credit_of(who) + federation.get_participant(who).stake)
         if federation.aggregator_state(who) == AggregatorState.BONDED:
-            owed = TokenUnits(owed + stage.terms.aggregator_bond)
+            owed = TokenUnits(owed + stage.terms.money.aggregator_bond)
     assert stage.token.balance_of(federation.address) == owed
 
 
 # ------------------------------------------------------------------------ a round
 
 
-def test_a_round_from_joining_to_withdrawing(stage: Stage) -> None:
+def test_a_round_from_joining_to_withdrawing(stage: Stage) -> None:  # noqa: PLR0915
     federation, terms = stage.sponsor, stage.terms
     opened = stage.open()
     assert opened.round_id == ONE == federation.round_count()
@@ -77,52 +101,60 @@ def test_a_round_from_joining_to_withdrawing(stage: Stage) -> None:
     commitments = {each.sender.address: stage.commit(each, ONE) for each in stage.participants}
     for who, commitment in commitments.items():
         assert federation.get_submission(ONE, who) == Submission(
-            commitment[:31], SubmissionState.COMMITTED
+            commitment[:30], list(commitments).index(who), SubmissionState.COMMITTED
         )
     assert federation.status(ONE) == Status.REVEAL
 
-    for each in stage.participants:
+    for order, each in enumerate(stage.participants):
         root, manifest, examples, salt = reveal_values(each)
         each.reveal(ONE, root, manifest, examples, salt)
         assert federation.get_submission(ONE, each.sender.address) == Submission(
-            compute_update_digest(root, manifest, examples)[:31], SubmissionState.REVEALED
+            compute_update_digest(root, manifest, examples)[:30], order, SubmissionState.REVEALED
         )
     assert federation.status(ONE) == Status.PROPOSE
 
-    verdicts = stage.verdicts([5, 7, 11])
-    rejected = verdicts[1] = Verdict(verdicts[1].participant, 0, BasisPoints(0), 8)
+    verdicts = stage.verdicts()
+    weights = sum(each.weight for each in verdicts)
+    rejected = verdicts[1] = replace(verdicts[1], weight=0, score=BasisPoints(0), reason=8)
     stage.lead.propose(ONE, digest(20), digest(21), verdicts)
     assert federation.status(ONE) == Status.CHALLENGE
     assert federation.current_model() == Model(digest(1), digest(2))
     facts = federation.get_round(ONE)
+    block = stage.w3.eth.get_block(opened.event.opened_block)
+    fixed = stage.w3.eth.get_block(opened.event.opened_block + 1)
+    seed = compute_seed(
+        federation.address, ONE, Digest(block["hash"]), int.from_bytes(fixed["mixHash"], "big")
+    )
     assert facts == Round(
-        opened.event.commit_deadline,
-        opened.event.reveal_deadline,
-        opened.event.propose_deadline,
+        UnixTime(fixed["timestamp"] + terms.windows.commit_seconds),
+        UnixTime(fixed["timestamp"] + 1_200),
         facts.challenge_deadline,
+        opened.event.opened_block,
         3,
         3,
         3,
-        Outcome.OPEN,
-        0,
+        weights,
+        RoundStage.PROPOSED,
         1,
-        opened.event.seed,
+        0,
+        seed,
         digest(20),
         digest(21),
         verdicts_hash(verdicts),
     )
-    assert facts.reveal_deadline == facts.commit_deadline + terms.reveal_seconds
+    assert facts.reveal_deadline == facts.commit_deadline + terms.windows.reveal_seconds
 
     advance_to(stage.w3, facts.challenge_deadline)
     assert federation.status(ONE) == Status.SETTLEABLE
     stage.outsider.finalize(ONE, verdicts)
     assert federation.status(ONE) == Status.FINALIZED
-    assert federation.get_round(ONE).outcome == Outcome.FINALIZED
+    assert federation.get_round(ONE).stage == RoundStage.FINALIZED
     assert federation.last_finalized_round() == ONE
     assert federation.current_model() == Model(digest(20), digest(21))
     assert federation.idle_since() == now(stage.w3)
 
-    payouts = compute_payouts(terms.round_reward, verdicts)
+    payouts = compute_payouts(terms.money.update_reward, terms.seats.weight_cap, verdicts)
+    fee = compute_fee(terms.money.aggregator_fee, verdicts, weights)
     for each in stage.participants:
         who = each.sender.address
         due = payouts.get(who, TokenUnits(0))
@@ -138,31 +170,37 @@ def test_a_round_from_joining_to_withdrawing(stage: Stage) -> None:
             assert (paid.account, paid.amount) == (who, due)
         assert stage.token.balance_of(who) == held + due
         assert federation.credit_of(who) == 0
-    assert federation.credit_of(stage.lead.sender.address) == terms.aggregator_fee
-    assert federation.escrow() == ESCROW - sum(payouts.values()) - terms.aggregator_fee
+    assert federation.credit_of(stage.lead.sender.address) == fee > 0
+    assert federation.escrow() == ESCROW - sum(payouts.values()) - fee
     assert_tokens_add_up(stage)
 
 
 def test_penalty_leaving_and_stake(stage: Stage) -> None:
     stage.open()
-    late, leaving, _ = stage.participants
+    late, leaving, revealing = stage.participants
     who = late.sender.address
     stage.commit(late, ONE)
+    stage.commit(revealing, ONE)
     leaving.leave()
     unlock_at = leaving.get_participant(leaving.sender.address).unlock_at
-    assert unlock_at == now(stage.w3) + stage.terms.unbonding_seconds
+    assert unlock_at == now(stage.w3) + stage.terms.windows.unbonding_seconds
     assert late.active_count() == 2
+    advance_to(stage.w3, late.get_round(ONE).commit_deadline)
+    revealing.reveal(ONE, *reveal_values(revealing))
     advance_to(stage.w3, late.get_round(ONE).reveal_deadline)
+    joined = late.get_participant(who).joined_block
     stage.outsider.penalize(ONE, who)
     assert late.get_submission(ONE, who).state == SubmissionState.PENALIZED
-    assert late.get_participant(who) == Participant(TokenUnits(700), 0, 0, False)  # type: ignore[arg-type]
-    assert late.escrow() == ESCROW + 300
+    assert late.get_participant(who) == Participant(TokenUnits(700), NEVER, joined, ONE, False)
+    assert (late.escrow(), late.burned()) == (ESCROW, 300)
+    advance_to(stage.w3, late.get_round(ONE).propose_deadline)
     stage.outsider.abandon(ONE)
     assert late.status(ONE) == Status.ABANDONED
     held = stage.token.balance_of(who)
     late.join()  # fills up what is missing, and no more
     assert stage.token.balance_of(who) == held - 300
-    assert late.get_participant(who) == Participant(TokenUnits(1_000), 0, 1, True)  # type: ignore[arg-type]
+    back = Participant(TokenUnits(1_000), NEVER, stage.w3.eth.block_number, RoundId(0), True)
+    assert late.get_participant(who) == back
     advance_to(stage.w3, unlock_at)
     leaving.withdraw()
     assert stage.token.balance_of(leaving.sender.address) == PURSE
@@ -184,7 +222,7 @@ def test_late_aggregator_is_replaced_and_slashed(stage: Stage) -> None:
     assert stage.sponsor.current_aggregator() == standby
     assert stage.sponsor.current_aggregator_index() == 1
     assert stage.sponsor.aggregator_state(lead) == AggregatorState.SLASHED
-    assert stage.sponsor.escrow() == ESCROW + 5_000
+    assert (stage.sponsor.escrow(), stage.sponsor.burned()) == (ESCROW, 5_000)
     stage.standby.propose(ONE, digest(20), digest(21), stage.verdicts())
     assert_tokens_add_up(stage)
 
@@ -193,7 +231,8 @@ def test_end_gives_bond_and_escrow_back(stage: Stage) -> None:
     stage.sponsor.fund(ESCROW)
     stage.lead.bond()
     assert not stage.sponsor.is_over()
-    stage.close()
+    stage.sponsor.close()
+    assert stage.sponsor.is_closed()
     assert stage.sponsor.is_over()
     stage.lead.unbond()
     stage.outsider.refund()
@@ -228,11 +267,14 @@ def test_reads_are_pinned_to_a_block(stage: Stage) -> None:
     assert federation.current_aggregator(**then) == stage.lead.sender.address
     assert federation.current_aggregator_index(**then) == 0
     assert federation.current_model(**then) == Model(digest(1), digest(2))
-    assert federation.get_round(ONE, **then).commit_deadline == 0
+    assert federation.get_round(ONE, **then).opened_block == 0
     assert federation.get_submission(ONE, who, **then) == Submission(
-        bytes(31), SubmissionState.NONE
+        bytes(30), 0, SubmissionState.NONE
     )
-    assert federation.get_participant(who, **then) == Participant(0, 0, 0, False)  # type: ignore[arg-type]
+    assert federation.get_participant(who, **then) == NOBODY
+    assert federation.bonded_count(**then) == 0
+    assert federation.is_closed(**then) is False
+    assert federation.burned(**then) == 0
     assert federation.status(ONE, **then) == Status.NONE
     assert federation.is_over(**then) is False
     assert federation.idle_since(**then) <= federation.idle_since()
@@ -243,14 +285,126 @@ def test_reads_are_pinned_to_a_block(stage: Stage) -> None:
 
 
 def test_eligibility_is_the_protocols(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
-    half = with_terms(stage.token, wallets, sampling_fraction=5_000)
-    half.sponsor.fund(ESCROW)
-    half.lead.bond()
-    half.participants[0].join()
-    seed = half.lead.open_round().event.seed
-    for who in [*addresses(half), *(Wallet.create().address for _ in range(8))]:
-        asked = half.sponsor.is_eligible(ONE, who)
-        assert asked == is_eligible(seed, who, BasisPoints(5_000))
+    few = with_terms(stage.token, wallets, round_target=1)
+    few.open()
+    seed = few.sponsor.get_round(ONE).seed
+    for who in [*addresses(few), *(Wallet.create().address for _ in range(8))]:
+        asked = few.sponsor.is_eligible(ONE, who)
+        assert asked == is_eligible(seed, who, 3, 1)
+    told = few.sponsor.history().round(ONE)
+    for each in few.participants:
+        who = each.sender.address
+        assert told.asks(who, few.terms.seats) == few.sponsor.is_eligible(ONE, who)
+    assert not told.asks(few.outsider.sender.address, few.terms.seats)
+
+
+def test_status_is_the_contracts(stage: Stage) -> None:
+    """The client derives the status from the facts, as the contract does from its storage."""
+    seen = set()
+
+    def compare() -> Status:
+        client, block = stage.sponsor.now(), stage.w3.eth.get_block("latest")
+        seats, number = stage.terms.seats, int(block["number"])
+        derived = client.get_round(ONE).status_at(UnixTime(block["timestamp"]), number, seats)
+        assert derived is client.status(ONE, number)
+        seen.add(derived)
+        return derived
+
+    assert compare() is Status.NONE
+    stage.sponsor.fund(ESCROW)
+    stage.lead.bond()
+    for each in stage.participants:
+        each.join()
+    stage.lead.open_round()
+    assert compare() is Status.SEED
+    with undone(stage.w3):
+        mine(stage.w3, 257)
+        assert compare() is Status.UNSEEDED
+        stage.outsider.abandon(ONE)
+        assert compare() is Status.ABANDONED
+    stage.outsider.fix_seed(ONE)
+    assert compare() is Status.COMMIT
+    for each in stage.participants:
+        stage.commit(each, ONE)
+    assert compare() is Status.REVEAL
+    for each in stage.participants:
+        each.reveal(ONE, *reveal_values(each))
+    assert compare() is Status.PROPOSE
+    with undone(stage.w3):
+        advance_to(stage.w3, stage.sponsor.get_round(ONE).propose_deadline)
+        assert compare() is Status.EXPIRED
+    stage.lead.propose(ONE, digest(20), digest(21), stage.verdicts())
+    assert compare() is Status.CHALLENGE
+    advance_to(stage.w3, stage.sponsor.get_round(ONE).challenge_deadline)
+    assert compare() is Status.SETTLEABLE
+    stage.outsider.finalize(ONE, stage.verdicts())
+    assert compare() is Status.FINALIZED
+    assert seen == set(Status)
+
+
+def test_the_seed_is_fixed_in_a_later_block(stage: Stage) -> None:
+    stage.sponsor.fund(ESCROW)
+    stage.lead.bond()
+    stage.participants[0].join()
+    opened = stage.lead.open_round()
+    assert stage.sponsor.status(ONE) is Status.SEED
+    assert opened.event.active == 1
+    stage.outsider.fix_seed(ONE)
+    with pytest.raises(Reverted, match="round 1 is in Commit, this call needs Seed"):
+        stage.lead.fix_seed(ONE)
+
+
+def test_an_invitation_admits_one_participant(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
+    closed = with_terms(stage.token, wallets, by_invitation=True)
+    guest, other = closed.participants[0], closed.participants[1]
+    who, chain_id = guest.sender.address, closed.sponsor.chain_id
+    expiry = UnixTime(now(stage.w3) + 600)
+    made = sign_invitation(wallets[0], chain_id, closed.sponsor.address, who, expiry)
+    assert type(made).parse(made.to_line()) == made
+    elsewhere = sign_invitation(wallets[0], chain_id, stage.sponsor.address, who, expiry)
+    forged = sign_invitation(wallets[1], chain_id, closed.sponsor.address, who, expiry)
+    for wrong in (elsewhere, forged):
+        with pytest.raises(Reverted, match=f"the sponsor signed no invitation of {who} until"):
+            guest.join(wrong)
+    with pytest.raises(Reverted, match="the sponsor signed no invitation of"):
+        other.join(made)
+    with pytest.raises(Reverted, match="the invitation ended at"):
+        guest.join()
+    guest.join(made)
+    assert closed.sponsor.get_participant(who).active
+
+
+def play_with_one(stage: Stage, round_id: RoundId) -> None:
+    """Play a round in which only the first participant takes part."""
+    first = stage.participants[0]
+    stage.open()
+    stage.commit(first, round_id)
+    advance_to(stage.w3, stage.sponsor.get_round(round_id).commit_deadline)
+    first.reveal(round_id, *reveal_values(first))
+    (verdict,) = [v for v in stage.verdicts() if v.participant == first.sender.address]
+    stage.lead.propose(round_id, digest(20), digest(21), [verdict])
+    advance_to(stage.w3, stage.sponsor.get_round(round_id).challenge_deadline)
+    stage.outsider.finalize(round_id, [verdict])
+
+
+def test_a_seat_that_missed_rounds_can_be_freed(stage: Stage) -> None:
+    rounds, seats = [ONE, RoundId(2)], stage.terms.seats
+    active, squatter = (each.sender.address for each in stage.participants[:2])
+    play_with_one(stage, ONE)
+    assert stage.sponsor.history().missed_rounds(squatter, seats) == [ONE]
+    with pytest.raises(Reverted, match="1 missed rounds were named, 2 were expected"):
+        stage.outsider.evict(squatter, [ONE])
+    play_with_one(stage, RoundId(2))
+    history = stage.sponsor.history()
+    assert history.missed_rounds(active, seats) == []
+    assert history.missed_rounds(squatter, seats) == rounds
+    assert history.missed_rounds(stage.outsider.sender.address, seats) == []
+    with pytest.raises(Reverted, match="missed rounds go up, each after the seat's last"):
+        stage.outsider.evict(active, rounds)
+    (event,) = stage.outsider.events_in(stage.outsider.evict(squatter, rounds))
+    assert isinstance(event, Evicted)
+    assert event.unlock_at == stage.sponsor.get_participant(squatter).unlock_at
+    assert squatter not in stage.sponsor.history().active
 
 
 def test_every_function_has_a_method() -> None:
@@ -260,16 +414,15 @@ def test_every_function_has_a_method() -> None:
 
 
 def test_records_are_the_contracts_structs() -> None:
-    kinds = (Terms, Round, Submission, Participant, Verdict, Leaf, AvailabilityRequest)
-    records = {each.__name__: each for each in kinds}
+    records = {each.__name__: each for each in RECORDS}
     seen = {}
-    for entry in ABI:
-        for field in [*entry.get("inputs", []), *entry.get("outputs", [])]:
-            if field["type"].startswith("tuple"):
-                name = field["internalType"].removesuffix("[]").rpartition(".")[2]
-                seen[name] = [snake_case(each["name"]) for each in field["components"]]
-    # Its record holds a Reveal, which says whose it is too.
-    assert seen.pop("OpenedUpdate") == ["root", "manifest", "examples", "leaf"]
+    pending = [f for entry in ABI for f in [*entry.get("inputs", []), *entry.get("outputs", [])]]
+    while pending:
+        field = pending.pop()
+        if field["type"].startswith("tuple"):
+            name = field["internalType"].removesuffix("[]").rpartition(".")[2]
+            seen[name] = [snake_case(each["name"]) for each in field["components"]]
+            pending += field["components"]
     assert {name: [each.name for each in fields(kind)] for name, kind in records.items()} == seen
 
 
@@ -323,7 +476,7 @@ def test_values_of_the_wrong_form_are_not_sent(stage: Stage) -> None:
     with pytest.raises(Misconfigured, match="getRound does not take"):
         stage.outsider.status(RoundId(-1))
     score = BasisPoints(2**16)
-    wrong = [Verdict(stage.outsider.sender.address, 1, score, 0)]
+    wrong = [Verdict(stage.outsider.sender.address, bytes(30), 1, score, 0)]
     with pytest.raises(Misconfigured, match="propose does not take"):
         stage.lead.propose(ONE, digest(1), digest(2), wrong)
     assert stage.w3.eth.block_number == before
@@ -341,29 +494,3 @@ def test_another_contract_at_the_address(stage: Stage) -> None:
         Federation(stage.w3, stage.token.address)
     with pytest.raises(Misconfigured, match="does not fit its interface"):
         Erc20(stage.w3, stage.lead.sender.address).symbol()
-
-
-def test_look_alike_is_refused(
-    stage: Stage, wallets: tuple[Wallet, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One other byte of code, with the same interface and the same answers."""
-    genuine = load_artifact("Federation")
-    error = keccak(text="NotEligible(uint256,address)")[:4].hex()
-    assert error in genuine["bytecode"]
-    forged = {**genuine, "bytecode": genuine["bytecode"].replace(error, "00" * 4)}
-    monkeypatch.setattr("chain.deploy.load_artifact", lambda _: forged)
-    terms = make_terms(stage.w3, stage.token.address)
-    with pytest.raises(Misconfigured, match="is not a federation of this version"):
-        deploy_federation(Sender(stage.w3, wallets[0]), terms, [wallets[1].address])
-    monkeypatch.setattr(chain.federation, "_check_code", lambda *_: None)
-    accepted = deploy_federation(Sender(stage.w3, wallets[0]), terms, [wallets[1].address])
-    assert accepted.terms() == terms
-
-
-def test_deployment_block(stage: Stage) -> None:
-    block = stage.sponsor.deployment_block
-    address = Web3.to_checksum_address(stage.sponsor.address)
-    assert stage.w3.eth.get_code(address, block)
-    assert not stage.w3.eth.get_code(address, block - 1)
-    with pytest.raises(Misconfigured, match="not there at that block"):
-        stage.sponsor.round_count(block=block - 1)

@@ -11,8 +11,8 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.deploy import deploy_federation
-from contracts.compiler import load_artifact
+from chain.factory import Factory
+from contracts.compiler import artifact_names, load_artifact
 from contracts.enums import AggregatorState, Status, SubmissionState
 from contracts.revert_texts import TEXTS
 from contracts.reverts import UNKNOWN, Reverted, decode_revert
@@ -21,7 +21,6 @@ from ethereum.wallet import Wallet
 from protocol.types import Address, RoundId, TokenUnits
 from protocol.verdict import Verdict
 from tests.chain.stage import (
-    ESCROW,
     SALT,
     Stage,
     advance_to,
@@ -31,6 +30,7 @@ from tests.chain.stage import (
     reveal_values,
     with_terms,
 )
+from tests.terms import factory_of
 
 ONE = RoundId(1)
 NOBODY = Address("0x" + "00" * 20)
@@ -77,7 +77,7 @@ def test_already_joined_and_full(stage: Stage) -> None:
 def test_leaving(stage: Stage) -> None:
     first = stage.participants[0]
     who = first.sender.address
-    check(refused(first.leave), "NotJoined", f"{who} has no stake to leave with", participant=who)
+    check(refused(first.leave), "NotJoined", f"{who} has no seat", participant=who)
     first.join()
     first.leave()
     unlock_at = first.get_participant(who).unlock_at
@@ -128,20 +128,32 @@ def test_committing(stage: Stage) -> None:
 
 
 def test_not_eligible(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
-    rare = with_terms(stage.token, wallets, sampling_fraction=1)
-    rare.sponsor.fund(ESCROW)
-    rare.lead.bond()
-    rare.participants[0].join()
-    rare.lead.open_round()
-    who = rare.participants[0].sender.address
-    if rare.sponsor.is_eligible(ONE, who):  # one chance in 10,000
-        pytest.skip("the seed drew the participant")
+    rare = with_terms(stage.token, wallets, round_target=1)
+    rare.open()
+    drawn = {p: rare.sponsor.is_eligible(ONE, p.sender.address) for p in rare.participants}
+    left_out = [participant for participant, is_drawn in drawn.items() if not is_drawn]
+    if not left_out:  # one chance in 27
+        pytest.skip("the seed drew everybody")
+    who = left_out[0].sender.address
     check(
-        refused(lambda: rare.participants[0].commit(ONE, digest(1))),
+        refused(lambda: left_out[0].commit(ONE, digest(1))),
         "NotEligible",
         f"the seed of round 1 did not draw {who}",
         round=1,
         participant=who,
+    )
+
+
+def test_a_full_round(stage: Stage, wallets: tuple[Wallet, ...]) -> None:
+    small = with_terms(stage.token, wallets, round_seats=1)
+    small.open()
+    small.commit(small.participants[0], ONE)
+    check(
+        refused(lambda: small.commit(small.participants[1], ONE)),
+        "RoundFull",
+        "round 1 has all of its 1 commitments",
+        round=1,
+        round_seats=1,
     )
 
 
@@ -153,9 +165,9 @@ def test_revealing(stage: Stage) -> None:
     root, manifest, examples, salt = reveal_values(first)
     error = refused(lambda: first.reveal(ONE, root, manifest, examples + 1, salt))
     assert error.name == "CommitmentMismatch"
-    assert error.arguments["committed"] == committed[:31]
-    assert error.arguments["revealed"] != committed[:31]
-    assert f"0x{committed[:31].hex()} was committed to" in str(error)
+    assert error.arguments["committed"] == committed[:30]
+    assert error.arguments["revealed"] != committed[:30]
+    assert f"0x{committed[:30].hex()} was committed to" in str(error)
     check(
         refused(lambda: first.reveal(ONE, root, manifest, 0, SALT)),
         "NoExamples",
@@ -196,14 +208,16 @@ def test_opening(stage: Stage) -> None:
     stage.lead.bond()
     check(
         refused(stage.lead.open_round),
-        "NoParticipants",
-        "no participant is active, so nobody could commit",
+        "TooFewParticipants",
+        "0 participants are active, a round needs 1",
+        active=0,
+        required=1,
     )
     stage.participants[0].join()
     check(
         refused(stage.lead.open_round),
         "EscrowTooLow",
-        "the escrow holds 0 token units, a round costs 950",
+        "the escrow holds 0 token units, a full round costs 950",
         escrow=0,
         required=950,
     )
@@ -219,21 +233,42 @@ def test_opening(stage: Stage) -> None:
 
 def test_end_of_the_federation(stage: Stage) -> None:
     stage.lead.bond()
-    closes_at = stage.terms.closes_at
+    closes_at, lead = stage.terms.windows.closes_at, stage.lead.sender.address
     check(
         refused(stage.lead.unbond),
+        "LeadMustStay",
+        f"{lead} leads: its bond stays until the federation is over or another one leads",
+        aggregator=lead,
+    )
+    check(
+        refused(stage.outsider.refund),
         "FederationNotOver",
-        f"rounds may still be opened: 0 so far, until {utc(closes_at)}",
+        f"the federation is not over: 0 rounds were opened, more may be until {utc(closes_at)}",
         round_count=0,
         closes_at=closes_at,
     )
-    stage.close()
+    caller, sponsor = stage.outsider.sender.address, stage.sponsor.sender.address
+    check(
+        refused(stage.outsider.close),
+        "NotSponsor",
+        f"{caller} is not the sponsor, {sponsor} is",
+        caller=caller,
+        sponsor=sponsor,
+    )
+    stage.sponsor.close()
+    check(
+        refused(stage.sponsor.close),
+        "AlreadyClosed",
+        "the sponsor has closed the federation already",
+    )
     check(
         refused(stage.lead.open_round),
         "FederationOver",
-        f"no further round may be opened: 0 were, the end was {utc(closes_at)}",
+        f"no further round may be opened: 0 were, the end is {utc(closes_at)}, closed by the"
+        " sponsor: yes",
         round_count=0,
         closes_at=closes_at,
+        is_closed=True,
     )
     check(refused(stage.sponsor.refund), "ZeroAmount", "the amount is 0")
 
@@ -265,6 +300,16 @@ def test_verdicts(stage: Stage) -> None:
     error = propose([replace(good[0], weight=101), *good[1:]])
     assert error.name == "InvalidVerdict"
     assert error.arguments == {"participant": first, "weight": 101, "score": 10_000, "reason": 0}
+    mixed = replace(good[0], revealed=good[1].revealed)
+    check(
+        propose([mixed, *good[1:]]),
+        "RevealMismatch",
+        f"what was given of {first} hashes to 0x{mixed.revealed.hex()},"
+        f" 0x{good[0].revealed.hex()} was revealed",
+        participant=first,
+        given=mixed.revealed,
+        revealed=good[0].revealed,
+    )
     assert str(error).startswith(f"the verdict on {first} has weight 101, score 10000 and reason 0")
     check(
         propose([replace(each, weight=0, score=0, reason=8) for each in good]),  # type: ignore[arg-type]
@@ -304,7 +349,7 @@ def test_replacing(stage: Stage) -> None:
     idle_since = stage.sponsor.idle_since()
     error = refused(stage.outsider.replace_aggregator)
     assert error.name == "AggregatorNotLate"
-    deadline = idle_since + stage.terms.propose_seconds
+    deadline = idle_since + stage.terms.windows.propose_seconds
     assert error.arguments["deadline"] == deadline
     assert now(stage.w3) <= error.arguments["timestamp"] < deadline
     assert str(error).endswith(f", its deadline is {utc(deadline)}")
@@ -324,17 +369,17 @@ def test_abandoning_while_a_standby_can_propose(stage: Stage) -> None:
     )
 
 
-# --------------------------------------------------------------------------- deployment
+# ----------------------------------------------------------------------------- founding
 
 
-def test_deploying(wallets: tuple[Wallet, ...], stage: Stage) -> None:
+def test_founding(wallets: tuple[Wallet, ...], stage: Stage) -> None:
     w3 = stage.w3
-    sender = Sender(w3, wallets[0])
+    factory: Factory = factory_of(Sender(w3, wallets[0]))
     lead = wallets[1].address
 
     def deploy(aggregators: list[Address], **changes: Any) -> Reverted:
         terms = make_terms(w3, stage.token.address, **changes)
-        return refused(lambda: deploy_federation(sender, terms, aggregators))
+        return refused(lambda: factory.create(terms, aggregators))
 
     before = w3.eth.block_number
     check(
@@ -378,21 +423,22 @@ def test_token_errors(stage: Stage) -> None:
 
 
 def test_every_error_has_words() -> None:
-    for artifact in ("Federation", "DevToken"):
+    for artifact in artifact_names():
         declared = {e["name"] for e in load_artifact(artifact)["abi"] if e["type"] == "error"}
         assert declared <= set(TEXTS)
 
 
 def entries() -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for artifact in ("Federation", "DevToken"):
+    for artifact in artifact_names():
         found |= {e["name"]: e for e in load_artifact(artifact)["abi"] if e["type"] == "error"}
     return list(found.values())
 
 
 SAMPLES: dict[str, Any] = {
     "address": "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
-    "bytes31": b"\xab" * 31,
+    "bytes30": b"\xab" * 30,
+    "bool": True,
     "bytes32": b"\xcd" * 32,
     "uint256": 1_234,
     "uint32": 77,
@@ -419,6 +465,8 @@ def test_every_declared_error_is_decoded(entry: dict[str, Any]) -> None:
             assert SAMPLES["address"] in text
         elif field["type"].startswith("bytes"):
             assert ("rounds" if field["name"] == "term" else value.hex()) in text
+        elif field["type"] == "bool":
+            assert "yes" in text
         elif "enum" in field["internalType"]:
             assert value.name.capitalize() in text
         else:

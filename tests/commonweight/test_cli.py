@@ -33,7 +33,7 @@ def program(tmp_path: Path) -> Program:
     ],
 )
 def test_a_mistake_is_one_line(program: Program, arguments: tuple[str, ...], words: str) -> None:
-    error = program.run(*arguments, code=1)
+    error = program.here(*arguments, code=1)
     assert words in error
     assert len(error.strip().splitlines()) == 1
     assert error.startswith("error: ")
@@ -54,7 +54,7 @@ def test_a_missing_data_file_is_told_before_anything_starts(
 ) -> None:
     path = tmp_path / "moved.toml"
     path.write_text(TINY.read_text())
-    assert "no file" in program.run("demo", "--config", str(path), code=1)
+    assert "no file" in program.here("demo", "--config", str(path), code=1)
     assert not (tmp_path / "devnet").exists()
 
 
@@ -62,25 +62,22 @@ def test_keys_are_made_and_kept_from_others(program: Program, tmp_path: Path) ->
     password = tmp_path / "password"
     password.write_text("long enough\n")
     wallet = tmp_path / "wallet.json"
-    address = program.run("keys", "new", str(wallet), "--password-file", str(password)).strip()
+    address = program.here("keys", "new", str(wallet), "--password-file", str(password)).strip()
     assert address.startswith("0x")
     assert wallet.stat().st_mode & 0o777 == 0o600
-    error = program.run("keys", "new", str(wallet), "--password-file", str(password), code=1)
+    error = program.here("keys", "new", str(wallet), "--password-file", str(password), code=1)
     assert "never overwritten" in error
 
 
-def test_the_audit_needs_nothing_heavy() -> None:
+def test_no_noun_needs_anything_heavy() -> None:
     """What `pip install .` gives must be enough: no torch, no Flower, no dev chain."""
-    assert not HEAVY & loaded_by("audit", "run", "--help")
-
-
-@pytest.mark.parametrize("noun", [noun for noun in NOUNS if noun != "audit"])
-def test_no_noun_imports_what_only_training_needs(noun: str) -> None:
-    assert not HEAVY & loaded_by(noun, "--help")
+    # One process for all: what none of them imports in it, none imports alone.
+    nouns = [(noun, "--help") for noun in NOUNS if noun != "audit"]
+    assert not HEAVY & loaded_by(("audit", "run", "--help"), *nouns)
 
 
 def test_help_lists_the_nouns_without_importing_them() -> None:
-    loaded = loaded_by("--help")
+    loaded = loaded_by(("--help",))
     assert not {"web3", "pydantic", "numpy", "commonweight.cli.options"} & loaded
 
 
@@ -94,13 +91,14 @@ def test_the_summaries_listed_are_the_nouns_own() -> None:
     assert main.get_command(context, "aggregate") is None
 
 
-def loaded_by(*arguments: str) -> set[str]:
-    """Return the modules that a command line imports, in a process of its own."""
+def loaded_by(*lines: tuple[str, ...]) -> set[str]:
+    """Return the modules that command lines import, in a process of their own."""
     code = (
         "import sys\n"
         "from click.testing import CliRunner\n"
         "from commonweight.cli import main\n"
-        f"assert CliRunner().invoke(main, {list(arguments)!r}).exit_code == 0\n"
+        f"for line in {lines!r}:\n"
+        "    assert CliRunner().invoke(main, line).exit_code == 0, line\n"
         "print(*sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,6 +13,7 @@ from web3 import Web3
 from chain.federation import connect_federation
 from chain.location import FederationLocation
 from commonweight.cli.devnet import devnet_prepare
+from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.network import prepare
 from ethereum.wallet import load_keystore
 from protocol.errors import Misconfigured
@@ -20,6 +21,7 @@ from runtime import healthcheck
 from runtime.processes import free_port
 from sponsor.config import Config
 from tests.commonweight.program import ROOT, TINY
+from tests.ethereum.anvil import running_anvil
 
 COMPOSE = ROOT / "configs" / "compose.toml"
 COMMAND = (sys.executable, "-P", "-m", "commonweight", "devnet", "serve")
@@ -74,7 +76,8 @@ def test_a_prepared_network_is_private_and_prepared_once(tmp_path: Path) -> None
         assert connect_federation(location).active_count() == 2
     assert roles(folder) == before
 
-    with serving("chain", tmp_path / "other", 0) as rpc, serving("ipfs", tmp_path, 0) as ipfs:
+    with running_anvil() as rpc, DevIpfsDaemon(tmp_path / "blocks") as daemon:
+        ipfs = daemon.url
         location = location.model_copy(update={"rpc_url": rpc, "ipfs_url": ipfs})
         file.write_text(location.model_dump_json())
         with pytest.raises(Misconfigured, match="remove its volumes"):

@@ -257,19 +257,18 @@ contract AggregatorsTest is World {
         vm.assertEq(federation.bondedCount(), 2);
     }
 
-    /// @notice After every bonded aggregator was lost another listed one may bond and, in time, take the lead.
-    function test_AListedAggregatorCanSaveTheFederation() public {
+    /// @notice What is over stays over: nobody bonds then, since the escrow may have gone back already.
+    function test_RevertWhen_BondingWhenOver() public {
         _expired();
         federation.replaceAggregator();
         vm.warp(block.timestamp + PROPOSE);
         federation.abandon(1);
         vm.assertTrue(federation.isOver(), "over");
-        _bond(aggregators[2]);
-        vm.assertFalse(federation.isOver(), "saved");
-        vm.warp(block.timestamp + PROPOSE);
-        federation.replaceAggregator();
-        vm.assertEq(federation.currentAggregator(), aggregators[2]);
-        vm.assertEq(_openUnseeded(), 2);
+        _give(aggregators[2], BOND);
+        vm.expectRevert(abi.encodeWithSelector(IFederation.FederationOver.selector, 1, CLOSES_AT, false));
+        vm.prank(aggregators[2]);
+        federation.bond();
+        vm.assertEq(federation.bondedCount(), 0);
     }
 
     // ------------------------------------------------------------ close, over

@@ -116,7 +116,10 @@ contract DisputesTest is DisputeWorld {
         IFederation.Verdict[] memory verdicts = _verdicts(round, COUNT);
         IFederation.OpenedLeaf[] memory updates = _openedAll(round, 2, 0);
         _refuseOpened(round, verdicts, updates, abi.encodeWithSelector(IFederation.OpenedCount.selector, 2, 3));
-        updates = _openedAll(round, 4, 0);
+        updates = new IFederation.OpenedLeaf[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            updates[i] = _opened(round, i % COUNT, 0);
+        }
         _refuseOpened(round, verdicts, updates, abi.encodeWithSelector(IFederation.OpenedCount.selector, 4, 3));
         updates = _openedAll(round, COUNT, 0);
         (updates[0], updates[1]) = (updates[1], updates[0]);
@@ -364,11 +367,10 @@ contract DisputesTest is DisputeWorld {
     /// @notice A proposal may hold -2^31, which no encoding uses: it is a wrong value like any other.
     function test_TheValueThatIsNeverUsedIsRefuted() public {
         _draw(1, COUNT);
-        Trees.put(beforeLeaves[0], 0, Trees.LARGEST);
         uint256 k = 0;
         while (Trees.value(modelLeaves[1], k) != -Trees.LARGEST) k += 1;
         _bend(1, k, -1);
-        uint256 round = _proposedModelFrom();
+        uint256 round = _proposedModel(COUNT);
         _challengeAverage(round, COUNT, 1);
         _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
     }
@@ -383,12 +385,10 @@ contract DisputesTest is DisputeWorld {
             bool isTooFar = i < 2;
             if (isTooFar) by += i % 2 == 0 ? int256(1) : -1;
             federation = _deploy(_terms());
-            delete modelLeaves;
-            modelLeaves = beforeLeaves;
             _draw(1, 1);
             modelLeaves = beforeLeaves;
             uint256 k = 0;
-            while (_distance(Trees.value(beforeLeaves[2], k)) < 1_000_000) k += 1;
+            while (_distance(Trees.value(beforeLeaves[2], k)) > 1_000_000_000) k += 1;
             _bend(2, k, by);
             uint256 round = _proposedModel(1);
             if (isTooFar) {
@@ -412,7 +412,7 @@ contract DisputesTest is DisputeWorld {
         modelLeaves = beforeLeaves;
         uint256 k = 0;
         while (Trees.value(beforeLeaves[0], k) != Trees.LARGEST) k += 1;
-        Trees.put(modelLeaves[0], k, -Trees.LARGEST - 1);
+        _bend(0, k, -2 * Trees.LARGEST - 1);
         uint256 round = _proposedModel(1);
         _challengeMove(round, 0);
         _assertRefuted(round);
@@ -434,7 +434,7 @@ contract DisputesTest is DisputeWorld {
         if (seed >> 8 & 3 == 0) target = from + limit + int256(seed >> 10 & 1);
         if (seed >> 8 & 3 == 1) target = from - limit - int256(seed >> 10 & 1);
         if (target > Trees.LARGEST || target < -Trees.LARGEST - 1) target = to;
-        Trees.put(modelLeaves[0], k, target);
+        _bend(0, k, target - from);
         uint256 round = _proposedModel(1);
         if (_distance(target - from) > limit) {
             _challengeMove(round, 0);
@@ -520,14 +520,6 @@ contract DisputesTest is DisputeWorld {
     }
 
     // --------------------------------------------------------------- helpers
-
-    /// @dev A first model of beforeLeaves as they are now.
-    function _proposedModelFrom() private returns (uint256 round) {
-        IFederation.Terms memory terms = _terms();
-        terms.identity.initialModelRoot = Trees.root(beforeLeaves);
-        federation = _deploy(terms);
-        return _proposedModel(COUNT);
-    }
 
     function _skipRounds(uint256 rounds) private {
         for (uint256 i = 0; i < rounds; ++i) {

@@ -368,7 +368,7 @@ contract TermsTest is World {
         terms.rules.scoring = IFederation.Scoring.HeldOut;
         _accept(terms);
         terms.rules.privacy = IFederation.Privacy.Masked;
-        _refuse(terms, "privacy", 1);
+        _refuse(terms, "scoring", 1); // private, or paid by measured help
         terms.rules.scoring = IFederation.Scoring.Equal;
         _refuse(terms, "privacy", 1);
     }
