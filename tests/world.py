@@ -335,7 +335,7 @@ class World:
                 commit_seconds=600,
                 reveal_seconds=600,
                 propose_seconds=600,
-                challenge_seconds=0,
+                challenge_seconds=1,
                 response_seconds=0,
                 unbonding_seconds=3600,
                 closes_at=UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
