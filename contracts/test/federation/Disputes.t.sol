@@ -41,6 +41,7 @@ contract DisputesTest is DisputeWorld {
     }
 
     /// @notice Honest rounds of any updates, weights and models: no leaf can be refuted, by average or by move.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_AnHonestLeafCannotBeRefuted(uint256 seed, uint8 count, uint8 leaf) public {
         count = uint8(_bound(count, 1, SEATS));
@@ -53,6 +54,7 @@ contract DisputesTest is DisputeWorld {
     }
 
     /// @notice Any single bit of any leaf of the model can be proved wrong, and the other leaves cannot.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_AnyWrongBitCanBeProved(uint256 seed, uint8 count, uint16 place) public {
         count = uint8(_bound(count, 1, SEATS));
@@ -419,6 +421,7 @@ contract DisputesTest is DisputeWorld {
     }
 
     /// @notice The bound is exact for any value and any move, at any grid.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_TheBoundIsExact(uint256 seed, int32 to, uint8 gridBits) public {
         gridBits = uint8(_bound(gridBits, 0, 24));
@@ -559,9 +562,7 @@ contract DisputesTest is DisputeWorld {
     }
 
     function _revealMismatch(uint256 round, uint256 i, bytes30 given) private view returns (bytes memory) {
-        return abi.encodeWithSelector(
-            IFederation.RevealMismatch.selector, _participant(i), given, _digest(round, i)
-        );
+        return abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(i), given, _digest(round, i));
     }
 
     /// @dev One byte more or less, none, or one sibling more or less; and how that is refused.
@@ -622,9 +623,8 @@ contract DisputesTest is DisputeWorld {
 
     /// @dev Each of the five challenges.
     function _refuseEverything(uint256 round, IFederation.Status actual) private {
-        bytes memory refusal = abi.encodeWithSelector(
-            IFederation.WrongStatus.selector, round, IFederation.Status.Challenge, actual
-        );
+        bytes memory refusal =
+            abi.encodeWithSelector(IFederation.WrongStatus.selector, round, IFederation.Status.Challenge, actual);
         _refuseAverage(round, 0, refusal);
         _refuseMove(round, 0, refusal);
         IFederation.Verdict[] memory verdicts = _verdicts(round, COUNT);
