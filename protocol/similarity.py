@@ -66,12 +66,13 @@ def movement_products(
 
 
 def sum_of_squares(values: NDArray[np.int8]) -> int:
-    """Return Σ values² exactly, for a contiguous array of at most 2^39 values."""
+    """Return Σ values² exactly, for a contiguous array of at most 2^48 values."""
     kernels = speed.kernels(values.nbytes)
     if kernels is not None:
         return int(kernels.squares(values.ctypes.data, values.size))
-    exact = values.astype(np.float64)  # by BLAS; every partial sum is an integer up to 2^53
-    return int(exact @ exact)
+    squares = values.astype(np.int16)
+    squares *= squares  # 2^14 at most
+    return int(squares.sum(dtype=np.int64))
 
 
 def movement_squares(movement: NDArray[np.int64]) -> int:
