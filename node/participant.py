@@ -98,7 +98,7 @@ class Participant:
         self.trainer = trainer
         self.state = state
         self.report = report
-        self.spec = Spec.parse(store.get_block(federation.terms().spec_digest))
+        self.spec = Spec.parse(store.get_block(federation.terms().identity.spec_digest))
         self.carried = CarriedFiles(state / federation.address / "carried", self.spec)
         self.recorder = Recorder(state, "participant", self.address, self.spec)
 
