@@ -121,7 +121,9 @@ def _least_norm(spec: Spec, update: Update, rounds: int) -> int:
     first_rate, every = spec.training.learning_rate_in(1), spec.encoding.grid_every
     finer = spec.encoding.model_copy(update={"grid_bits": update.grid, "grid_every": every})
     scales = [
-        spec.training.learning_rate_in(number) / first_rate * 2 ** (finer.grid_in(number) - update.grid)
+        spec.training.learning_rate_in(number)
+        / first_rate
+        * 2 ** (finer.grid_in(number) - update.grid)
         for number in range(1, rounds + 1)
     ]
     return max(1, int(update.norm() * min(scales) / _PART_OF_TRIAL))
