@@ -4,7 +4,7 @@
 #   TORCH_BACKEND the build of torch for a new .venv: auto, cpu, cu126, …, none (scripts/setup_environment.py)
 #   CONFIG        what `make demo` plays
 #   IPFS          what `make test-daemons` stores in: js-ipfs, kubo, or the URL of a daemon's RPC
-#   DATA          where the data sets of bench-medical and bench-glue lie; else COMMONWEIGHT_DATA
+#   DATA          where the data sets of bench-medical, bench-glue and bench-differences lie; else COMMONWEIGHT_DATA
 #   QUICK         1: benchmarks in minutes, to see that they work
 #   PART          what `make test-faults` plays: 3/10 is the third tenth; AGAIN=1 plays survived faults too
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
@@ -37,7 +37,7 @@ FORGE := node_modules/.bin/forge
 JS_IPFS := tests/storage/js-ipfs
 
 .PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts test-mutants lint \
-  contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-overhead bench-vram compose-check clean
+  contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -166,6 +166,10 @@ bench-glue: setup .venv/.encoder
 # A round with everything beside plain Flower.
 bench-overhead: setup
 	$(BIN)/python -m benchmarks.overhead $(if $(QUICK),--quick)
+
+# What one byte a value costs beside float32. DATA is a folder with stories260k/.
+bench-differences: setup
+	$(BIN)/python -m benchmarks.differences $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
 
 # GPU memory of FlowerTune's models: estimated, and measured where there is a GPU.
 bench-vram: setup

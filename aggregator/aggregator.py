@@ -269,7 +269,7 @@ class Aggregator:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
 
     def _remove_rejected(self, context: RoundContext) -> None:
-        """Remove the blocks of a round's rejected updates from the store, which fetching left there.
+        """Remove the blocks of a round's rejected updates from the store: fetching left them there.
 
         A manifest may list anybody's blocks: those of accepted updates and of models stay.
         """
@@ -333,7 +333,7 @@ class Aggregator:
     def _publish(
         self, context: RoundContext, before: LayerFolder, accepted: list[Screened]
     ) -> Model:
-        """Move the model by the average and pin it; return the new model, or the old one when nothing was accepted."""
+        """Move the model and pin it; return the new one, or the old one if nothing was accepted."""
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model

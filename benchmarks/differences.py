@@ -1,6 +1,6 @@
 """What one byte a value costs: a federation with rounded differences beside FedAvg in float32.
 
-    python -m benchmarks.differences --data FOLDER    (`make bench-differences DATA=FOLDER`; QUICK=1)
+    python -m benchmarks.differences --data FOLDER    (`make bench-differences`; QUICK=1)
 
 FOLDER holds stories260k/. Four participants, one speciality of the flashcards each, train its model
 for ten rounds with a rate that falls to a fiftieth by half a cosine. Both sides have the same
@@ -86,8 +86,8 @@ def run(model: Path, options: argparse.Namespace) -> None:
             for interval in every:
                 rounds = play(with_grid(session, grid, interval), data)
                 runs.append({"seed": seed, "grid_every": interval, **compared(exact, rounds)})
-                summary = summarise(runs)
-                results = {"seconds": round(time.time() - started), "summary": summary, "runs": runs}
+                seconds, summary = round(time.time() - started), summarise(runs)
+                results = {"seconds": seconds, "summary": summary, "runs": runs}
                 name = "differences-quick" if options.quick else "differences"
                 print(write_results(options.out, name, results), summary, flush=True)
 
@@ -97,9 +97,8 @@ def make_spec(source: Path, seed: int, *, rounds: int = 10, template: str = "alp
     from training.export import describe_layers
     from training.sources import describe_source, resolve_source
 
-    adapter = Adapter(
-        rank=8, alpha=16, dropout=0.0, targets=("q_proj", "k_proj", "v_proj", "o_proj"), mode="fedit"
-    )
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+    adapter = Adapter(rank=8, alpha=16, dropout=0.0, targets=targets, mode="fedit")
     base = resolve_source(str(source), source.parent)
     schedule = RoundSchedule(scheduler="cosine", rounds=rounds, final_learning_rate=RATE / 50)
     training = Training(
@@ -172,9 +171,7 @@ def play_exactly(session: Session, data: Data) -> list[float]:
             for index, rows in enumerate(data.shares)
         ]
         weights = [report.examples for _, report in trained]
-        arrays = {
-            name: _mean([each[name] for each, _ in trained], weights) for name in arrays
-        }
+        arrays = {name: _mean([each[name] for each, _ in trained], weights) for name in arrays}
         losses.append(_loss(session, arrays, data))
     return losses
 

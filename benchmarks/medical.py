@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from benchmarks.common import add_options, data_file, spread, write_results
+from protocol.encoding import encode_values
 from protocol.errors import CommonweightError
 from protocol.spec import Spec
 from runtime.events import Evaluated, Failed, Finalized
@@ -126,7 +127,7 @@ def play(
         ],
         "audit": federated["audit"],
         "examples": [row["training"] for row in federated["data"].values()],
-        "bytes_an_update": spec.total_bytes,
+        "bytes_an_update": spec.total_bytes("update"),
         "bytes_full_fine_tuning": 4 * weights(config),
         "models": rows,
     }
@@ -219,11 +220,13 @@ def measure_one(job: Job) -> tuple[str, dict[str, float]]:
     batch = job.batches * spec.training.batch_size
     training = spec.training.model_copy(update={"steps": job.steps, "batch_size": batch})
     session = open_session(spec.model_copy(update={"training": training}), job.source, job.cache)
-    layers = LayerFolder(job.start).read(spec)
+    layers = LayerFolder(job.start, "model").read(spec)
     if job.files:
         examples = [each for file in job.files for each in read_examples(file)]
         examples.sort(key=lambda each: (each.question, each.answer))
-        layers, _ = session.train(layers, examples, job.seed)
+        # As float32 throughout: no update is sent, so nothing is rounded to the grid.
+        trained, _ = session.train_arrays(session.decode(layers), examples, job.seed)
+        layers = [encode_values(trained[layer.name]) for layer in spec.layers]
     held_out = read_examples(job.held_out)
     found = session.evaluate(layers, held_out)
     facts = {"loss": found.loss, "perplexity": found.perplexity}

@@ -114,9 +114,8 @@ def _tokenizer(path: Path, vocabulary: int) -> dict[str, Any]:
     merges = []
     # SentencePiece joins the pair that makes the piece of the highest score.
     for piece in sorted(pieces[_FIRST_PIECE:], key=lambda each: -scores[vocab[each]]):
-        for cut in range(1, len(piece)):
-            if piece[:cut] in vocab and piece[cut:] in vocab:
-                merges.append([piece[:cut], piece[cut:]])
+        cuts = [(piece[:at], piece[at:]) for at in range(1, len(piece))]
+        merges += [[left, right] for left, right in cuts if left in vocab and right in vocab]
     special = ["<unk>", "<s>", "</s>"]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [

@@ -89,6 +89,23 @@ def glue_table(results: Results) -> str:
     return f"{_table(head, rows)}\n\n{_machine(results)}"
 
 
+def differences_table(results: Results) -> str:
+    """Return the last losses by interval of the grid, with zeros and clipped values of updates."""
+    rows = [
+        [
+            "never" if every == "0" else every,
+            _pair(found["exact"]),
+            _pair(found["differences"]),
+            f"{found['over_exact']['mean']:+.2%}",
+            f"{found['last_zeros']['mean']:.1%}",
+            f"{found['most_clipped']:.2%}",
+        ]
+        for every, found in results["summary"].items()
+    ]
+    head = ["a bit finer every", "FedAvg, float32", "differences", "over it", "zeros", "clipped"]
+    return f"{_table(head, rows)}\n\n{_machine(results)}"
+
+
 def overhead_table(results: Results) -> str:
     """Return the seconds of a round, and where ours goes in the last run."""
     rows = [
@@ -129,6 +146,7 @@ def vram_table(results: Results) -> str:
 TABLES: Final[dict[str, Callable[[Results], str]]] = {
     "medical": medical_table,
     "glue": glue_table,
+    "differences": differences_table,
     "overhead": overhead_table,
     "vram": vram_table,
 }

@@ -15,13 +15,14 @@ from commonweight.model.adapters import FederatedAdapter, fetch_adapter, fetch_g
 from commonweight.model.average import average_checkpoints
 from ethereum.wallet import Wallet, load_keystore
 from node.participant import Participant, TrainedUpdate, Trainer
-from protocol.encoding import decode_values, encode_values
+from protocol.encoding import decode_values
 from protocol.errors import CommonweightError, Misconfigured, Rejected, Unavailable
 from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import RoundId
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
+from training.update import Update, encode_update
 
 __all__ = [
     "Audit",
@@ -41,11 +42,12 @@ __all__ = [
     "TrainedUpdate",
     "Trainer",
     "Unavailable",
+    "Update",
     "Wallet",
     "average_checkpoints",
     "connect_federation",
     "decode_values",
-    "encode_values",
+    "encode_update",
     "fetch_adapter",
     "fetch_global_model",
     "load_keystore",

@@ -1,8 +1,8 @@
 """What rounding took from a participant's updates, kept for its next one (docs/protocol.md §2).
 
-    FOLDER/round-0003.f64    left over after the update of round 3: float64, little-endian, all values
-                             of all layers in the order of the spec, without padding; empty when
-                             nothing is left over
+    FOLDER/round-0003.f64    left over after the update of round 3: float64, little-endian, all
+                             values of all layers in the order of the spec, without padding; empty
+                             when nothing is left over
 
 A round starts from the file of the newest round before it that used the participant's update. So an
 update that no average used is undone by itself, and what was written for a round before a crash is

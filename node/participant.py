@@ -212,7 +212,7 @@ class Participant:
         with self.recorder.phase("hash", round_id) as span:
             span.add(read=self.spec.total_bytes("update"))
             # Root and file digests in one read of the files.
-            (found,) = examine(self.spec, [folder.paths(self.spec)])
+            (found,) = examine(self.spec, "update", [folder.paths(self.spec)])
             subject = self._subject(round_id)
             manifest = build_manifest(folder, self.spec, subject, found.root, found.digests)
         prepared = Prepared(
@@ -234,7 +234,7 @@ class Participant:
         return prepared
 
     def _read_carried(self, round_id: RoundId, source: RoundId | None) -> Carried | None:
-        """Return what the update of round `source` left over; None, with a line, when it is lost."""
+        """Return what the update of round `source` left over; None, with a line, when lost."""
         if source is None:
             return None
         try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,12 @@ from protocol.differences import choose_grid
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from storage.layers import LayerFolder
+from training.examples import Example, read_examples
+from training.seeded import shuffled_order
 from training.update import Update, encode_update, exact_difference
 
-# Types alone: these import torch, an optional extra.
-if TYPE_CHECKING:
-    from training.examples import Example
-
+# An honest update of any round is longer than a tenth of what the trial says of that round.
 _PART_OF_TRIAL: Final = 10
-"""An honest update of any round is longer than this part of the trial's, scaled to that round."""
-
 # Enough for a loss to be told from noise; a large public set would cost hours on a CPU.
 _ROWS: Final = 64
 
@@ -70,7 +67,6 @@ def run_trial(
     `min_norm` have no effect. Raises Misconfigured when no grid fits or the loss does not fall.
     """
     # Here, because torch is an optional extra: looking at a federation needs this room too.
-    from training.examples import read_examples
     from training.session import close_session, open_session
 
     rows = _draw(read_examples(held_out), spec.training.seed)
@@ -106,9 +102,7 @@ def run_trial(
     )
 
 
-def _draw(examples: "Sequence[Example]", seed: int) -> "list[Example]":
-    from training.seeded import shuffled_order
-
+def _draw(examples: Sequence[Example], seed: int) -> list[Example]:
     order = shuffled_order(f"trial/{seed}", len(examples))
     return [examples[index] for index in order[:_ROWS]]
 
@@ -116,17 +110,15 @@ def _draw(examples: "Sequence[Example]", seed: int) -> "list[Example]":
 def _least_norm(spec: Spec, update: Update, rounds: int) -> int:
     """Return the default of `min_norm`: a tenth of the shortest update to expect, at least 1."""
     # AdamW moves a value by about the learning rate a step, so an update is as long as the rate is
-    # high; and a step of the grid may be finer in a later round. The first round's tenth alone
-    # would reject every honest update of a federation whose rate falls to a fiftieth.
-    first_rate, every = spec.training.learning_rate_in(1), spec.encoding.grid_every
-    finer = spec.encoding.model_copy(update={"grid_bits": update.grid, "grid_every": every})
+    # high, and a later round may count in finer steps. The first round's tenth alone would reject
+    # every honest update of a federation whose rate falls to a fiftieth.
+    training = spec.training
+    encoding = spec.encoding.model_copy(update={"grid_bits": update.grid})
     scales = [
-        spec.training.learning_rate_in(number)
-        / first_rate
-        * 2 ** (finer.grid_in(number) - update.grid)
+        training.learning_rate_in(number) * 2.0 ** encoding.grid_in(number)
         for number in range(1, rounds + 1)
     ]
-    return max(1, int(update.norm() * min(scales) / _PART_OF_TRIAL))
+    return max(1, int(update.norm() * min(scales) / scales[0] / _PART_OF_TRIAL))
 
 
 def _root_mean_square(differences: Sequence[NDArray[np.float64]]) -> float:

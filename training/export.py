@@ -42,7 +42,8 @@ def describe_layers(base: Path, adapter: Adapter) -> list[tuple[str, tuple[int, 
 
 def initial_adapter(base: Path, adapter: Adapter, seed: int) -> dict[str, NDArray[np.float32]]:
     """Return a federation's initial adapter, float32: A from `seed`, B zero."""
-    return {name: initial_array(name, shape, seed) for name, shape in describe_layers(base, adapter)}
+    layers = describe_layers(base, adapter)
+    return {name: initial_array(name, shape, seed) for name, shape in layers}
 
 
 def save_adapter_folder(

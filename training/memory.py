@@ -169,7 +169,8 @@ class _Sizes:
 
     def layer_bytes_per_token(self) -> int:
         """Return the bytes that autograd keeps of one layer for one token."""
-        hidden, inner, compute, targets = self.hidden, self.inner, self.compute, self.adapter.targets
+        hidden, inner, compute = self.hidden, self.inner, self.compute
+        targets = self.adapter.targets
         norms = 2 * 4 * hidden  # computed in float32 whatever the stream's type
         attention = compute * (2 * hidden + 2 * self.keys) + 4 * self.heads + 8
         # An adapted module keeps its input in float32, and the output of its A. Where the stream is

@@ -27,7 +27,7 @@ from storage.layers import LayerFolder, Published, Subject, fetch_model, fetch_u
 
 # Types alone: importing training imports torch, an optional extra.
 if TYPE_CHECKING:
-    from training.session import IntegerLayers
+    from training.update import IntegerLayers
 
 DEFAULT_IPFS: Final = "http://127.0.0.1:5001"
 
@@ -76,9 +76,8 @@ class FederatedAdapter:
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the layers by name, each in its shape, decoded to float32."""
-        bits = self.spec.encoding.fraction_bits
         return {
-            layer.name: decode_values(values, bits)
+            layer.name: decode_values(values)
             for layer, values in zip(self.spec.layers, self.layers, strict=True)
         }
 
@@ -97,20 +96,28 @@ def fetch_global_model(
     model = federation.current_model()  # of a finalized round: a proposed one may be refuted yet
     subject = Subject(location.chain_id, location.address, RoundId(finished + 1), "model")
     with tempfile.TemporaryDirectory() as name:
-        folder = LayerFolder(Path(name))
+        folder = LayerFolder(Path(name), "model")
         fetch_model(store, Published(spec, subject, model.root, model.manifest), folder)
         return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}")
 
 
 def fetch_adapter(cid: str, store: ContentStore) -> FederatedAdapter:
-    """Return the update or model whose manifest has this CID, verifying every byte against it."""
+    """Return the model whose manifest has this CID, verifying every byte against it.
+
+    Raises Misconfigured for an update, which is the difference from a model and none itself.
+    """
     digest = digest_of_raw_cid(cid)
     manifest = Manifest.parse(store.get_block(digest))
+    if manifest.kind != "model":
+        raise Misconfigured(
+            f"{cid} is an update of round {manifest.round}, the difference from a model: give the"
+            " CID of a model's manifest"
+        )
     spec = Spec.parse(store.get_block(parse_digest(manifest.spec)))
     about = RoundId(manifest.round)
     subject = Subject(manifest.chain_id, manifest.federation, about, manifest.kind)
     with tempfile.TemporaryDirectory() as name:
-        folder = LayerFolder(Path(name))
+        folder = LayerFolder(Path(name), "model")
         fetch_update(store, Published(spec, subject, manifest.root_digest, digest), folder)
         layers = folder.read(spec)
     return FederatedAdapter(spec, layers, f"{manifest.kind} of round {manifest.round}")

@@ -1,9 +1,11 @@
 """The public names are documented, and the examples of docs/python.md hold."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commonweight import api
 from tests.world import World
@@ -20,11 +22,13 @@ class Shifting:
         model: api.LayerFolder,
         round_id: api.RoundId,
         update: api.LayerFolder,
+        carried: Sequence[NDArray[np.float64]] | None,
     ) -> api.TrainedUpdate:
-        bits = spec.encoding.fraction_bits
-        before = [api.decode_values(layer, bits) for layer in model.read(spec)]
-        update.write(spec, [api.encode_values(layer + 0.01, bits) for layer in before])
-        return api.TrainedUpdate(examples=80, loss=2.4)
+        before = model.read(spec)
+        after = [api.decode_values(layer) + 0.01 for layer in before]
+        made = api.encode_update(before, after, carried, spec.encoding.grid_in(round_id))
+        update.write(spec, made.steps)
+        return api.TrainedUpdate(examples=80, loss=2.4, carried=made.carried)
 
 
 def test_every_public_name_is_documented_and_no_other() -> None:
@@ -63,4 +67,4 @@ def test_a_trainer_of_ones_own_takes_part_and_its_model_is_read(tmp_path: Path) 
     for layer in world.spec.layers:
         assert after.arrays()[layer.name].shape == layer.shape
         shifted = after.arrays()[layer.name] - before.arrays()[layer.name]
-        np.testing.assert_allclose(shifted, 0.01, atol=1e-6)
+        np.testing.assert_allclose(shifted, 0.01, atol=2.0 ** -(world.spec.encoding.grid_bits + 1))

@@ -7,10 +7,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from protocol.spec import Adapter, Quantization, Training
+from protocol.spec import Adapter, Encoding, Layer, Quantization, Screening, Spec, Training
 from training.examples import Example
+from training.export import describe_layers
 from training.model import attach_lora, load_base, load_tokenizer
-from training.sources import ModelSource, resolve_source
+from training.sources import ModelSource, describe_source, resolve_source
 
 BuildModel = Callable[..., PeftModel]
 
@@ -73,6 +74,30 @@ def settings(**changes: object) -> Training:
         "seed": 3,
     }
     return Training.model_validate(values | changes)
+
+
+def make_spec(
+    source: ModelSource,
+    *,
+    adapter: Adapter | None = None,
+    grid: int = 12,
+    every: int = 0,
+    **changes: object,
+) -> Spec:
+    """Return a spec of the tiny model; `changes` are those of its training settings."""
+    adapter = adapter or lora()
+    layers = describe_layers(source.folder, adapter)
+    return Spec(
+        base_model=describe_source(source),
+        quantization=quantization(),
+        adapter=adapter,
+        encoding=Encoding(grid_bits=grid, grid_every=every),
+        layers=tuple(Layer(name=name, shape=shape) for name, shape in layers),
+        training=settings(**changes),
+        evaluation_digest=64 * "0",
+        screening=Screening(min_norm=1),
+        libraries={},
+    )
 
 
 @pytest.fixture(scope="session")

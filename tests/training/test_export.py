@@ -9,8 +9,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
-from tests.training.conftest import EXAMPLES, BuildModel, lora, settings
-from tests.world import small_spec
+from tests.training.conftest import EXAMPLES, BuildModel, lora, make_spec, settings
 from training import memory
 from training.adapter import adapter_layers, read_adapter
 from training.export import (
@@ -92,7 +91,7 @@ def test_plain_transformers_loads_a_merged_model(
 ) -> None:
     model = build_model("none", "ffa")
     train(model, tokenizer, EXAMPLES, settings())
-    spec = small_spec(adapter=lora(mode="ffa").model_dump(), training=settings(seed=1).model_dump())
+    spec = make_spec(tiny, adapter=lora(mode="ffa"), seed=1)
     folder = tmp_path / "merged"
     save_merged(read_adapter(model), folder, base=tiny.folder, spec=spec, precision=precision)
     plain = AutoModelForCausalLM.from_pretrained(folder)
@@ -111,7 +110,7 @@ def test_merging_is_refused_where_memory_is_short(
 ) -> None:
     arrays = read_adapter(build_model("none", "ffa"))
     monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
-    spec = small_spec(adapter=lora(mode="ffa").model_dump())
+    spec = make_spec(tiny, adapter=lora(mode="ffa"))
     with pytest.raises(Misconfigured, match="as float32 and 0"):
         save_merged(arrays, tmp_path / "merged", base=tiny.folder, spec=spec, precision="fp32")
 

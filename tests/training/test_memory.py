@@ -7,9 +7,7 @@ import torch
 from peft import PeftModel
 
 from protocol.errors import Misconfigured
-from protocol.spec import Spec
-from tests.training.conftest import lora, quantization, settings
-from tests.world import small_spec
+from tests.training.conftest import lora, make_spec, quantization, settings
 from training import memory
 from training.memory import check_room, estimate_memory, free_memory
 from training.model import attach_lora, load_base
@@ -53,7 +51,7 @@ def test_checkpointing_keeps_one_layer_and_the_inputs_of_the_others(tiny: ModelS
 
 
 def test_too_little_memory_is_one_line(tiny: ModelSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = tiny_spec()
+    spec = make_spec(tiny, adapter=lora(mode="ffa", targets=("q_proj",)))
     needed = check_room(tiny.folder, spec).total
     monkeypatch.setattr(memory, "free_memory", lambda: needed - 1)
     with pytest.raises(Misconfigured, match=r"needs about 0\.0 GiB .* nf4$") as caught:
@@ -76,11 +74,6 @@ def test_free_memory_stays_within_the_containers_limit(
     assert free_memory() > 2**26
     (tmp_path / "memory.max").write_text("10000\n")
     assert free_memory() == 7000
-
-
-def tiny_spec() -> Spec:
-    targets = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"], "mode": "ffa"}
-    return small_spec(adapter=targets)
 
 
 def kept_by_autograd(model: PeftModel) -> int:
