@@ -3,7 +3,7 @@
 #   NEWEST        the Python of `make test-newest`: by default the newest of them
 #   TORCH_BACKEND the build of torch for a new .venv: auto, cpu, cu126, …, none (scripts/setup_environment.py)
 #   CONFIG        what `make demo` plays
-#   IPFS          what `make test-daemons` stores in: js-ipfs, kubo, or the URL of a daemon's RPC
+#   IPFS          what `make test-daemons` stores in: kubo, or the URL of a daemon's RPC
 #   DATA          where the data sets of bench-medical, bench-glue and bench-differences lie; else COMMONWEIGHT_DATA
 #   QUICK         1: benchmarks in minutes, to see that they work
 #   PART          what `make test-faults` plays: 3/10 is the third tenth; AGAIN=1 plays survived faults too
@@ -19,7 +19,7 @@ endif
 NEWEST ?= $(call first_python,python3.13 $(PYENV)/3.13.*/bin/python python3.12 $(PYENV)/3.12.*/bin/python $(PYTHON))
 NO_PYTHON = $(error Python 3.11, 3.12 or 3.13 is needed and none is on the PATH: set PYTHON)
 CONFIG ?= configs/demo.toml
-IPFS ?= js-ipfs
+IPFS ?= kubo
 
 BIN := .venv/bin
 comma := ,
@@ -34,10 +34,10 @@ PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 # Quick, and what new versions of Python break first: types, processes, sockets, C extensions.
 TESTS_ON_NEWEST := tests/protocol tests/storage tests/ethereum tests/chain tests/training tests/runtime
 FORGE := node_modules/.bin/forge
-JS_IPFS := tests/storage/js-ipfs
 
 .PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts test-mutants lint \
-  contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead bench-vram compose-check clean
+  contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead bench-storage \
+  bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -56,10 +56,10 @@ PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
 	-$(BIN)/python -m protocol.compiled.warm_up
 	@touch $@
 
-# Without npm what needs no contract compiler, no anvil and no js-ipfs works all the same.
+# Without npm what needs no contract compiler and no anvil works all the same.
 contracts/node_modules/.ready: contracts/package.json contracts/package-lock.json
 	@if ! command -v npm >/dev/null; then \
-	  echo "npm not found: make contracts, lint, test-contracts, test-daemons and the tests on anvil or forge" \
+	  echo "npm not found: make contracts, lint, test-contracts and the tests on anvil or forge" \
 	    "will not work, and dev chains are eth-tester's; install Node 20"; \
 	else cd contracts && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready; fi
 
@@ -93,17 +93,13 @@ test-faults: setup
 	$(if $(PART),,$(BIN)/python -m tests.faults.table build/faults.jsonl --write)
 
 # The content store's tests and the end-to-end test on an IPFS daemon that is not ours.
-test-daemons: setup $(if $(filter js-ipfs,$(IPFS)),$(JS_IPFS)/node_modules/.ready)
-	$(BIN)/python -m pytest tests/storage/test_ipfs.py tests/commonweight/test_demo.py --ipfs $(IPFS)
-
-$(JS_IPFS)/node_modules/.ready: $(JS_IPFS)/package.json $(JS_IPFS)/package-lock.json
-	cd $(JS_IPFS) && npm ci --omit=optional --ignore-scripts --silent --no-audit --no-fund
-	touch $@
+test-daemons: setup $(if $(filter kubo,$(IPFS)),build/daemons/ipfs)
+	PATH="$(CURDIR)/build/daemons:$$PATH" $(BIN)/python -m pytest tests/storage tests/commonweight/test_demo.py --ipfs $(IPFS)
 
 # Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
-	cd contracts && $(FORGE) test --match-contract "Dispute|Availability"
+	cd contracts && $(FORGE) test --match-contract "Disputes|Verdicts|Requests"
 
 # 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract;
 # and that the committed artifacts are what the sources compile to.
@@ -167,6 +163,10 @@ bench-glue: setup .venv/.encoder
 bench-overhead: setup
 	$(BIN)/python -m benchmarks.overhead $(if $(QUICK),--quick)
 
+# Putting, pinning and getting an update; IPFS_URL is the RPC of a daemon to use in place of a dev daemon.
+bench-storage: setup
+	$(BIN)/python -m benchmarks.storage $(if $(IPFS_URL),--ipfs $(IPFS_URL))
+
 # What one byte a value costs beside float32. DATA is a folder with stories260k/.
 bench-differences: setup
 	$(BIN)/python -m benchmarks.differences $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
@@ -181,7 +181,7 @@ bench-vram: setup
 
 # Removes what the targets above installed and compiled.
 clean:
-	rm -rf .venv .slither build/newest $(JS_IPFS)/node_modules contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither build/newest contracts/node_modules contracts/out contracts/cache
 
 # Kubo and geth: those on the PATH, else built with Go from the modules that tests/daemons pins.
 daemons: build/daemons/ipfs build/daemons/geth
@@ -203,7 +203,7 @@ build/daemons/ipfs build/daemons/geth:
 # On a real Kubo and a real geth: the content store, rounds from the sponsor's command to the audit,
 # and chaos. SEED and FAULTS play other faults, or more of them.
 test-real: setup daemons
-	PATH="$(CURDIR)/build/daemons:$$PATH" $(BIN)/python -m pytest --ipfs kubo tests/storage/test_ipfs.py
+	PATH="$(CURDIR)/build/daemons:$$PATH" $(BIN)/python -m pytest --ipfs kubo tests/storage
 	$(BIN)/python -m pytest --real tests/real --ignore tests/real/test_chaos.py -n 2 --dist loadfile
 	$(BIN)/python -m pytest --real tests/real/test_chaos.py \
 	  $(if $(SEED),--chaos-seed $(SEED)) $(if $(FAULTS),--chaos-faults $(FAULTS))

@@ -30,7 +30,7 @@ from aggregator.product_error import product_error
 from aggregator.responder import Held, Responder
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.phases import await_end
+from chain.phases import await_end, fix_seed
 from chain.records import Model
 from contracts.enums import AggregatorState, Status, SubmissionState
 from contracts.reverts import Reverted
@@ -182,12 +182,11 @@ class Aggregator:
         """Fix the round's seed, or wait for the block in which that is possible."""
         # Whoever follows the round may, and does: a lead that opened it must not be able to choose
         # among blocks by waiting.
-        try:
-            self.federation.fix_seed(round_id)
-        except Reverted as error:
-            if error.name != "SeedTooEarly":
-                raise
+        receipt = fix_seed(self.federation, round_id)
+        if receipt is None:
             self.wait()
+        else:
+            self.report(events.SeedFixed(round=round_id, gas=receipt.gas_used))
 
     def is_active(self) -> bool:
         """Whether this is the active aggregator; one that was refuted or late no longer is."""
@@ -270,7 +269,7 @@ class Aggregator:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
 
     def _remove_rejected(self, context: RoundContext) -> None:
-        """Remove the blocks of a round's rejected updates from the store, which fetching left there.
+        """Remove the blocks of a round's rejected updates from the store: fetching left them there.
 
         A manifest may list anybody's blocks: those of accepted updates and of models stay.
         """
@@ -334,7 +333,7 @@ class Aggregator:
     def _publish(
         self, context: RoundContext, before: LayerFolder, accepted: list[Screened]
     ) -> Model:
-        """Move the model by the average and pin it; return the new model, or the old one when nothing was accepted."""
+        """Move the model and pin it; return the new one, or the old one if nothing was accepted."""
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model
@@ -399,6 +398,9 @@ class Aggregator:
 
     def _penalize(self, told: RoundHistory) -> None:
         """Penalize every commitment that was not revealed, unless that was done already."""
+        # The contract blames nobody when nobody revealed: the chain may have kept everybody out.
+        if not told.revealed:
+            return
         for participant in told.unrevealed:
             try:
                 self.federation.penalize(told.round_id, participant)

@@ -1,7 +1,8 @@
 """An aggregator driven by deadlines alone; participants follow the contract by themselves.
 
 `aggregator.aggregator` plays the rounds. This module adds what an unattended process needs: it
-waits for enough participants, sends no messages, and tries again after a fault.
+waits for enough participants and escrow, frees seats that nobody uses, sends no messages, and tries
+again after a fault.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Final, Literal
 
 from aggregator.aggregator import Aggregator
 from aggregator.settings import AggregatorSettings
-from chain.federation import connect_federation
+from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from chain.phases import check_confirmations, is_settled
 from contracts.enums import AggregatorState, Status
+from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
@@ -59,7 +61,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         journal,
         lambda line: report(events.TransactionTrouble(reason=line)),
     )
-    phase_seconds = federation.terms().propose_seconds
+    phase_seconds = federation.terms().windows.propose_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
     aggregator = Aggregator(
         federation,
@@ -88,7 +90,7 @@ class Leader:
         self.federation = aggregator.federation
         self.settings = settings
         self.service = service
-        self._has_reported_waiting = False
+        self._lack: events.Event | None = None  # as it was reported
 
     def step(self) -> bool:
         """Play one round to its end, or wait for participants; False once all is done."""
@@ -102,9 +104,13 @@ class Leader:
             )
             return False
         self.aggregator.bond()
-        # A round opened too early would end early: the contract expects only those it finds active.
-        if self._lacks_participants():
-            return True
+        now = self.federation.now()
+        newest = now.round_count()
+        if not newest or now.get_round(newest).is_ended:
+            self._free_seats(now)
+            # A round opened too early would end early: it expects only those that it finds active.
+            if self._reports_lack(now):
+                return True
         round_id = self.aggregator.next_round()
         if round_id is None:
             return self._finish()
@@ -117,24 +123,45 @@ class Leader:
         while self.federation.status(round_id) is _PHASES[action]:
             self.service.pause()
 
-    def _lacks_participants(self) -> bool:
-        """Whether no round is open and too few participants have joined; reported once."""
-        now = self.federation.now()
-        newest = now.round_count()
-        if newest and not now.get_round(newest).is_ended:
-            return False
-        active, wanted = now.active_count(), self.settings.min_participants
-        lacks = active < wanted and not now.is_over()
-        if lacks and not self._has_reported_waiting:
-            self.aggregator.report(events.WaitingForParticipants(active=active, wanted=wanted))
-        self._has_reported_waiting = lacks  # again, should participants leave later
-        return lacks
+    def _reports_lack(self, now: Federation) -> bool:
+        """Whether a round cannot be opened yet; what is missing is reported once."""
+        seats, active = now.terms().seats, now.active_count()
+        wanted = max(self.settings.min_participants, seats.min_participants)
+        escrow, cost = now.escrow(), now.terms().round_cost
+        lack: events.Event | None = None
+        if active < wanted:
+            lack = events.WaitingForParticipants(active=active, wanted=wanted)
+        elif escrow < cost:
+            lack = events.WaitingForEscrow(escrow=escrow, round_cost=cost)
+        if lack is not None and lack != self._lack:
+            self.aggregator.report(lack)
+        self._lack = lack  # again, should participants leave later
+        return lack is not None
+
+    def _free_seats(self, now: Federation) -> None:
+        """Free the seats of participants that missed the rounds that asked them."""
+        # Whoever leads loses by seats that nobody uses: they are asked in place of others.
+        history, seats = now.history(), now.terms().seats
+        for participant in list(history.active):
+            missed = history.missed_rounds(participant, seats)
+            if len(missed) < seats.max_missed:
+                continue
+            try:
+                receipt = self.federation.evict(participant, missed[-seats.max_missed :])
+            except Reverted:
+                # Another aggregator may have done so, or the participant have left.
+                if self.federation.get_participant(participant).active:
+                    raise
+                continue
+            self.aggregator.report(
+                events.SeatFreed(participant=participant, missed=len(missed), gas=receipt.gas_used)
+            )
 
     def _finish(self) -> bool:
         """Take back the bond and withdraw, once the end of the last round is final; False then."""
         # A reorganisation could undo the last settlement, which then has to be sent again.
-        depth, seconds = self.settings.confirmations, self.aggregator.terms.propose_seconds // 2
-        if not is_settled(self.federation, depth, seconds):
+        half = self.aggregator.terms.windows.propose_seconds // 2
+        if not is_settled(self.federation, self.settings.confirmations, half):
             return True
         if self.aggregator.bond_state() is AggregatorState.BONDED:
             receipt = self.federation.unbond()
@@ -147,5 +174,6 @@ class Leader:
         """Withdraw the credit if it is at least so many token units, and not zero."""
         amount = self.federation.credit_of(self.aggregator.address)
         if amount and amount >= at_least:
-            receipt = self.federation.withdraw()
+            to = self.settings.withdraw_to
+            receipt = self.federation.withdraw() if to is None else self.federation.withdraw_to(to)
             self.aggregator.report(events.Withdrew(amount=amount, gas=receipt.gas_used))

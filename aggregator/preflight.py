@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
+from chain.federation import Federation
 from contracts.enums import AggregatorState
 from protocol.errors import Misconfigured
+from protocol.types import format_tokens
 from runtime.preflight import Finding, Preflight, check_gas, check_tokens, looking
 
 PROPOSAL_GAS: Final = 1_500_000
@@ -39,6 +41,26 @@ class AggregatorPreflight(Preflight):
             if federation.aggregator_state(address) is AggregatorState.BONDED:
                 finding.text = "posted already"
             else:
-                bond = federation.terms().aggregator_bond
+                bond = federation.terms().money.aggregator_bond
                 finding.text = check_tokens(federation, address, bond, "the bond is")
         yield finding
+        # Both are the sponsor's and the participants' to put right, and no round opens without.
+        with looking("escrow") as finding:
+            finding.text = _check_escrow(federation)
+        yield finding
+        with looking("participants") as finding:
+            active, needed = federation.active_count(), federation.terms().seats.min_participants
+            finding.text = f"{active} active, a round needs {needed}"
+        yield finding
+
+
+def _check_escrow(federation: Federation) -> str:
+    """Return how many full rounds the escrow holds; Misconfigured when it holds none."""
+    escrow, cost = federation.escrow(), federation.terms().round_cost
+    if escrow < cost:
+        raise Misconfigured(
+            f"the escrow holds {format_tokens(escrow)} tokens, a full round costs"
+            f" {format_tokens(cost)}: ask the sponsor to fund it"
+        )
+    rounds = f"{escrow // cost} full rounds" if cost else "any number of rounds"
+    return f"{format_tokens(escrow)} tokens, enough for {rounds}"

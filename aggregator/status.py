@@ -25,14 +25,14 @@ def aggregator_status(settings: RoleSettings) -> dict[str, Any]:
         "state": state.name.lower(),
         "leads": federation.current_aggregator() == address,
         # The contract keeps a state, not an amount: whoever is bonded has posted the whole bond.
-        "bond": terms.aggregator_bond if state is AggregatorState.BONDED else 0,
+        "bond": terms.money.aggregator_bond if state is AggregatorState.BONDED else 0,
         "bond_lost": sum(e.amount for e in lost),
         "earned": sum(e.fee for e in finalized),
         "credit": federation.credit_of(address),
         "escrow": federation.escrow(),
-        # Whole rounds: one opens only when all of its cost is in escrow.
+        # Full rounds: one opens only when the price of all of its seats is in escrow.
         "rounds_paid_for": federation.escrow() // terms.round_cost if terms.round_cost else None,
-        "rounds_left": terms.rounds - newest,
+        "rounds_left": terms.seats.rounds - newest,
         "active_participants": federation.active_count(),
         "settled": [e.round for e in finalized],
         "now": describe_round(federation, newest, None),

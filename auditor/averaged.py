@@ -124,9 +124,7 @@ class Averaged:
         """Whether a leaf of the model moved further than any update could move it."""
         return is_too_far(before.values, model.values, self._grid())
 
-    def _open(
-        self, root: Digest, folder: LayerFolder | None, leaf: int, posted: Posted
-    ) -> Leaf:
+    def _open(self, root: Digest, folder: LayerFolder | None, leaf: int, posted: Posted) -> Leaf:
         if folder is None and (root, leaf) in posted:
             return posted[root, leaf]
         return Leaf(*_there(folder).prove(self.spec, leaf))

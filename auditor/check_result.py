@@ -31,8 +31,8 @@ class CheckResult:
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
     ) -> "CheckResult":
         """Return a check that ended in an error: unchecked if another try may pass, else failed."""
-        may_pass = isinstance(error, Unavailable)
-        return cls(section, round_id, claim, None if may_pass else False, str(error))
+        passed = None if isinstance(error, Unavailable) else False
+        return cls(section, round_id, claim, passed, str(error))
 
     @property
     def failed(self) -> bool:

@@ -3,7 +3,7 @@
     audit = Audit(federation, store, folder)
     for line, is_final in judge(audit, audit.context(round_id)): ...
 
-A fault is one verdict, two of them, or one leaf. If bytes are withheld, the leaf has to be requested
+A fault is a verdict, two of them, or a leaf. If bytes are withheld, the leaf has to be requested
 first (`auditor.leaf_requests`). The contract cannot settle the other rejections; the audit reports
 them.
 """

@@ -342,7 +342,7 @@ class Audit:
             is_same = proposed == context.model
             yield CheckResult("§7", round_id, claim, is_same, proposed.root.hex())
             return
-        claim = f"the proposed model is the one before, moved by the mean of {len(accepted)} updates"
+        claim = f"the proposed model is the one before moved by the mean of {len(accepted)} updates"
         ours = {decision.verdict.participant: decision for decision in self.screen(context)}
         updates = [ours[reveal.participant] for reveal, _ in accepted]
         missing = [decision for decision in updates if not decision.has_root]

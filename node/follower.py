@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from chain.federation import Federation, connect_federation
-from chain.location import FederationLocation
 from chain.invitation import Invitation
+from chain.location import FederationLocation
 from chain.phases import check_confirmations, fix_seed, has_ended, is_seed_overdue, is_settled
 from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted

@@ -22,13 +22,14 @@ from typing import Any, Protocol
 from chain.federation import Federation
 from contracts.enums import SubmissionState
 from contracts.reverts import Reverted
+from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
 from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import compute_commitment
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
-from protocol.types import RoundId, TokenUnits, parse_digest
+from protocol.types import Address, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model
 from runtime import events
@@ -98,6 +99,7 @@ class Participant:
         self.trainer = trainer
         self.state = state
         self.report = report
+        self.withdraw_to: Address | None = None  # the wallet itself
         self.spec = Spec.parse(store.get_block(federation.terms().identity.spec_digest))
         self.carried = CarriedFiles(state / federation.address / "carried", self.spec)
         self.recorder = Recorder(state, "participant", self.address, self.spec)
@@ -109,14 +111,12 @@ class Participant:
         with locked(self.state):
             if self._submission_state(round_id) is not SubmissionState.NONE:
                 return self._load(round_id)
-            standing = self.federation.get_participant(self.address)
-            is_member = standing.active and standing.joined_after_round < round_id
-            if not is_member or not self.federation.is_eligible(round_id, self.address):
+            if not self._is_asked(round_id):
                 return None
             # What was trained before a crash is used. A second update would have another salt, and
             # only one of the two could open a commitment that is already in the pool.
             prepared = self._load(round_id) or self._prepare(round_id)
-            with self._unless(round_id, SubmissionState.COMMITTED):
+            with self._unless(round_id, SubmissionState.COMMITTED), self._unless_full(round_id):
                 with self.recorder.phase("commit", round_id):
                     commitment = compute_commitment(
                         self.federation.address,
@@ -129,7 +129,8 @@ class Participant:
                     )
                     receipt = self.federation.commit(round_id, commitment)
                 self.report(events.Committed(round=round_id, gas=receipt.gas_used))
-            return prepared
+                return prepared
+            return self._load(round_id) if self._has_committed(round_id) else None
 
     def reveal(self, round_id: RoundId) -> Prepared | None:
         """Pin the round's update and reveal it; return it, or None when there is none on disk.
@@ -177,9 +178,15 @@ class Participant:
         """Withdraw the credit and return it; 0 when there is none."""
         amount = self.federation.credit_of(self.address)
         if amount:
-            receipt = self.federation.withdraw()
+            receipt = self.withdraw_all()
             self.report(events.Withdrew(amount=amount, gas=receipt.gas_used))
         return amount
+
+    def withdraw_all(self) -> Receipt:
+        """Withdraw the credit and a stake that is free, to `withdraw_to` where that is set."""
+        if self.withdraw_to is None:
+            return self.federation.withdraw()
+        return self.federation.withdraw_to(self.withdraw_to)
 
     def context(self, round_id: RoundId, now: Federation | None = None) -> RoundContext:
         """Return a round as of the block of `now` (see `Federation.now`), or the newest block."""
@@ -244,6 +251,21 @@ class Participant:
         fields: dict[str, Any] = read_json(path)
         return Prepared(**fields)
 
+    def _is_asked(self, round_id: RoundId) -> bool:
+        """Whether the round asks this participant and still has room for its commitment."""
+        now = self.federation.now()
+        facts, standing = now.get_round(round_id), now.get_participant(self.address)
+        if not standing.active or standing.joined_block >= facts.opened_block:
+            return False
+        # Before the training, which would be in vain.
+        if facts.committed >= now.terms().seats.round_seats:
+            self.report(events.RoundFull(round=round_id))
+            return False
+        return facts.is_seeded and now.is_eligible(round_id, self.address)
+
+    def _has_committed(self, round_id: RoundId) -> bool:
+        return self._submission_state(round_id) is not SubmissionState.NONE
+
     def _submission_state(self, round_id: RoundId) -> SubmissionState:
         return self.federation.get_submission(round_id, self.address).state
 
@@ -258,6 +280,16 @@ class Participant:
         except Reverted:
             if self._submission_state(round_id) is not wanted:
                 raise
+
+    @contextmanager
+    def _unless_full(self, round_id: RoundId) -> Iterator[None]:
+        """Report that others have taken the round's seats meanwhile, which is no failure."""
+        try:
+            yield
+        except Reverted as error:
+            if error.name != "RoundFull":
+                raise
+            self.report(events.RoundFull(round=round_id))
 
     def _round_folder(self, round_id: RoundId) -> Path:
         return self.state / self.federation.address / f"round-{round_id:04d}"

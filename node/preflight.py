@@ -16,8 +16,17 @@ ROUND_GAS: Final = 400_000
 class ParticipantPreflight(Preflight):
     """What a participant needs: private `data`, the base model found at `model`, both checked."""
 
-    def __init__(self, answers: Answers, data: Path | str | None, model: str, cache: Path) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        data: Path | str | None,
+        model: str,
+        cache: Path,
+        *,
+        has_invitation: bool = False,
+    ) -> None:
         super().__init__(answers)
+        self.has_invitation = has_invitation
         self.data = data
         self.model = model
         self.cache = cache
@@ -53,10 +62,17 @@ class ParticipantPreflight(Preflight):
             return f"joined already, with {format_tokens(standing.stake)} tokens at stake"
         if standing.unlock_at:
             return "leaving: `commonweight participant run` would withdraw the stake"
-        if federation.active_count() >= terms.max_participants:
-            raise Misconfigured(f"all {terms.max_participants} seats are taken: try again later")
+        if terms.seats.by_invitation and not self.has_invitation:
+            raise Misconfigured(
+                "this federation admits by invitation: ask its sponsor for one, and give it as"
+                " --invitation"
+            )
+        if federation.active_count() >= terms.seats.max_participants:
+            raise Misconfigured(
+                f"all {terms.seats.max_participants} seats are taken: try again later"
+            )
         # What is missing: a penalty may have left part of an earlier stake.
-        due = terms.participant_stake - standing.stake
+        due = terms.money.participant_stake - standing.stake
         return check_tokens(federation, address, due, "joining stakes")
 
     def _check_data(self) -> str:

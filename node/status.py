@@ -75,8 +75,9 @@ def _own_part(federation: Federation, newest: RoundId, address: Address) -> str 
         return "committed, to reveal" if status is Status.REVEAL else "committed"
     if status is not Status.COMMIT:
         return "takes no part in this round"
-    # As the contract has it: whoever joined while a round was open is not drawn for that round.
-    if not standing.active or standing.joined_after_round >= newest:
+    # As the contract has it: whoever joined in the opening's block or later is not drawn.
+    facts = federation.get_round(newest)
+    if not standing.active or standing.joined_block >= facts.opened_block:
         return "takes part from the next round on"
     if not federation.is_eligible(newest, address):
         return "not asked: the seed drew others"

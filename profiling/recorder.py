@@ -214,7 +214,10 @@ class Recorder:
             # The first line names the layers, which later lines give by index only.
             if not self._is_introduced:
                 spec = self._spec
-                layers = [[layer.name, spec.layer_bytes(i)] for i, layer in enumerate(spec.layers)]
+                layers = [
+                    [layer.name, spec.layer_bytes(i, "model")]
+                    for i, layer in enumerate(spec.layers)
+                ]
                 _append(self.path, {**role, "spec": layers})
                 self._is_introduced = True
             line = {

@@ -1,7 +1,7 @@
 """Compares a model with what a round makes of the one before, and finds what is wrong (§7).
 
-    first_wrong_value   the first value that the accepted updates do not give
-    first_too_far       the first value that no updates whatever could give
+`first_wrong_value` is the first value that the accepted updates do not give, `first_too_far` the
+first one that no updates whatever could give.
 """
 
 import os

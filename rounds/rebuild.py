@@ -1,4 +1,4 @@
-"""Gets the model that a round starts from, also when its manifest is of no use (docs/protocol.md §5).
+"""Gets the model that a round starts from, also when its manifest is of no use (§5).
 
     model = obtain_model(context)
 
@@ -10,6 +10,7 @@ manifest of garbage, or takes its blocks away, thus stops nobody.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Final
 
 from protocol.checks import Check
@@ -35,7 +36,7 @@ class Fetcher:
         return folder
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:
-        """Return the files of the model before a round; raises like `storage.layers.fetch_model`."""
+        """Return the model before a round; raises like `storage.layers.fetch_model`."""
         folder = context.model_folder(context.model)
         return fetch_model(context.store, context.model_before(), folder)
 
@@ -51,19 +52,18 @@ def obtain_model(context: RoundContext, fetcher: Fetcher = FETCHER) -> LayerFold
     even the initial model is not to be had.
     """
     # 1. Back to the newest model that there is. A loop, not a recursion: there may be many rounds.
-    wanted, at = list[RoundContext](), context
+    path = [context]
     while True:
         try:
-            model = _fetch_or_keep(at, fetcher)
+            model = _fetch_or_keep(path[-1], fetcher)
             break
         except (Unavailable, Rejected):
-            made_in = at.last_change()
+            made_in = path[-1].last_change()
             if made_in is None:
                 raise
-            wanted.append(at)
-            at = made_in
+            path.append(made_in)
     # 2. Forward again, each model from the one before.
-    for made_in, after in zip([at, *wanted[:0:-1]], wanted[::-1], strict=True):
+    for made_in, after in pairwise(reversed(path)):
         model = rebuild(made_in, model, after.model_folder(after.model), fetcher)
         found = model.root(context.spec)
         if found != after.model.root:

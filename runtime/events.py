@@ -175,6 +175,15 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeedFixed(Event):
+    """The participants to be asked were drawn."""
+
+    phase = "seed fixed"
+    round: RoundId
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished(Event):
     """The federation is over; a participant also reports the sum that it was paid."""
 
@@ -202,6 +211,24 @@ class Joined(Event):
     participant: Address
     name: str | None = None
     gas: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uninvited(Event):
+    """The federation admits by invitation, and this participant has none."""
+
+    phase = "uninvited"
+    level = logging.WARNING
+    style = "yellow"
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFull(Event):
+    """Others have taken all of the round's seats; nothing is lost."""
+
+    phase = "round full"
+    round: RoundId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,6 +400,27 @@ class WaitingForParticipants(Event):
     phase = "waiting for participants"
     active: int
     wanted: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingForEscrow(Event):
+    """The escrow does not hold the cost of a full round, both in token units."""
+
+    phase = "waiting for escrow"
+    level = logging.WARNING
+    style = "yellow"
+    escrow: TokenUnits
+    round_cost: TokenUnits
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeatFreed(Event):
+    """A participant lost its seat because it missed the rounds that asked it."""
+
+    phase = "seat freed"
+    participant: Address
+    missed: int
+    gas: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -615,6 +663,18 @@ class PreparingModel(Event):
 
     phase = "preparing the model"
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriedOut(Event):
+    """One round was trained on the public rows; losses are in nats per token."""
+
+    phase = "tried out"
+    grid: int
+    min_norm: int
+    loss_before: float
+    loss_after: float
+    relative_error: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.deploy import find_deployment_block
 from chain.federation import Federation
 from chain.location import FederationLocation
 from ethereum.rpc import connect, plain_errors
@@ -103,10 +102,9 @@ class Preflight:
             with looking("contract") as finding:
                 address = parse_address(answers.address)
                 federation = Federation(w3, address, self.wallet)
-                block = answers.from_block
-                if block is None:
-                    block = find_deployment_block(w3, address)
-                federation.deployment_block = block
+                federation.deployment_block = answers.from_block or 0
+                # Also shows that a factory of this version has checked its terms.
+                block = federation.deployment_block = federation.founding().block
                 self.federation = federation
                 with plain_errors():
                     chain_id = int(w3.eth.chain_id)
@@ -122,7 +120,7 @@ class Preflight:
                     raise Misconfigured(
                         f"the federation at {address} is over: no round will be opened"
                     )
-                rounds = federation.terms().rounds
+                rounds = federation.terms().seats.rounds
                 left = rounds - federation.round_count()
                 finding.text = f"a federation with {left} of {rounds} rounds to come"
             yield finding
@@ -135,9 +133,9 @@ class Preflight:
         # 5. The spec, whose digest is in the contract.
         if self.federation is not None:
             with looking("spec") as finding:
-                digest = self.federation.terms().spec_digest
+                digest = self.federation.terms().identity.spec_digest
                 self.spec = Spec.parse(ContentStore(answers.ipfs_url).get_block(digest))
-                layers, size = len(self.spec.layers), self.spec.total_bytes
+                layers, size = len(self.spec.layers), self.spec.total_bytes("update")
                 finding.text = f"{layers} layers, {size:,} bytes per update"
             yield finding
 
@@ -161,7 +159,7 @@ def check_tokens(federation: Federation, account: Address, amount: int, purpose:
     `amount` is in token units; `purpose` is what it is for, as in "the bond is".
     """
     held = federation.token.balance_of(account)
-    token = federation.terms().token
+    token = federation.terms().money.token
     shown = f"holds {format_tokens(held)} of token {token}, {purpose} {format_tokens(amount)}"
     if held < amount:
         raise Misconfigured(f"{account} {shown}: get {format_tokens(amount - held)} more")

@@ -25,6 +25,8 @@ _FOR_ALL: Final = {
     Status.FINALIZED: "no round is open",
     Status.ABANDONED: "no round is open",
     Status.NONE: "no round was opened yet",
+    Status.SEED: "anybody can draw the participants from the next block on",
+    Status.UNSEEDED: "nobody drew participants in time: anybody can abandon the round",
 }
 
 
@@ -56,8 +58,9 @@ def describe_round(federation: Federation, newest: RoundId, own_part: str | None
             Status.PROPOSE: facts.propose_deadline,
             Status.CHALLENGE: facts.challenge_deadline,
         }.get(status)
+        room = facts.expected(federation.terms().seats)
         counts = {
-            Status.COMMIT: f"{facts.committed} of {facts.expected} committed",
+            Status.COMMIT: f"{facts.committed} committed, there is room for {room}",
             Status.REVEAL: f"{facts.revealed} of {facts.committed} revealed",
         }.get(status)
     # By the chain's clock, which decides. Nothing moves a round on by itself, so 0 may last.

@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--ipfs",
         default="dev",
-        metavar="dev|js-ipfs|kubo|URL",
+        metavar="dev|kubo|URL",
         help="the IPFS daemon under the store's and the end-to-end tests",
     )
     parser.addoption(

@@ -1,7 +1,7 @@
 """An honest federation in one process: participants, aggregator, dev IPFS daemon, and anvil beside.
 
-Nothing is faked but the training: a participant's update is the model plus numbers drawn from its
-name and the round. A test bends one fact and sees what happens.
+Nothing is faked but the training: a participant's differences are numbers drawn from its name and
+the round. A test bends one fact and sees what happens.
 
     with World(folder) as world:
         world.participants["ann"].trainer = Diverged()
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from aggregator.aggregator import Aggregator
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
-from chain.deploy import deploy_federation, deploy_token
+from chain.deploy import deploy_token
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.records import Terms
-from contracts.enums import Status
+from chain.records import Identity, Money, Rules, Seats, Terms, Windows
+from contracts.enums import Privacy, Scoring, Status
 from devnet.accounts import dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.tester import connect_tester
@@ -33,24 +33,25 @@ from ethereum.rpc import connect
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
 from node.participant import Participant, TrainedUpdate
-from protocol.cid import raw_cid
-from protocol.encoding import encode_values
 from protocol.manifest import Manifest
 from protocol.spec import Spec
-from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
+from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from runtime.events import Event
-from storage.cid import Cid
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
 from tests.ethereum.anvil import shared_anvil
+from tests.terms import changed, found_federation
+from training.update import Carried
 
 TOKEN = 10**18
-SHAPES = {"a.lora_A.weight": (4, 24), "a.lora_B.weight": (24, 4), "b.lora_A.weight": (3, 7)}
+GRID = 8
+# 8, 8 and 2 leaves, the last one with padding.
+SHAPES = {"a.lora_A.weight": (16, 128), "a.lora_B.weight": (128, 16), "b.lora_A.weight": (3, 100)}
 NAMES = ("ann", "bob", "cem")
 
 
 def small_spec(**changes: Any) -> Spec:
-    """Return a spec with three small layers and leaves of 16 values."""
+    """Return a spec with three small layers: 18 leaves, of which the last is padded."""
     digest = hashlib.sha256(b"test").hexdigest()
     fields: dict[str, Any] = {
         "base_model": {
@@ -65,8 +66,15 @@ def small_spec(**changes: Any) -> Spec:
             "double_quantization": False,
             "compute_dtype": "float32",
         },
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["a", "b"], "mode": "fedit"},
-        "encoding": {"fraction_bits": 24, "value_bytes": 4, "leaf_values": 16},
+        "adapter": {
+            "kind": "lora",
+            "rank": 16,
+            "alpha": 8,
+            "dropout": 0.0,
+            "targets": ["a", "b"],
+            "mode": "fedit",
+        },
+        "encoding": {"grid_bits": GRID, "grid_every": 0},
         "layers": [{"name": name, "shape": list(shape)} for name, shape in sorted(SHAPES.items())],
         "training": {
             "learning_rate": 0.1,
@@ -78,32 +86,36 @@ def small_spec(**changes: Any) -> Spec:
             "seed": 0,
         },
         "evaluation_digest": hashlib.sha256(b"held out").hexdigest(),
-        "screening": {"max_update_norm": 10.0},
+        "screening": {"min_norm": 10, "max_update_norm": 10.0},
         "libraries": {},
     }
     return Spec.model_validate({**fields, **changes})
 
 
 class SyntheticTrainer:
-    """Moves every value of the model a little, the same way for the same name and round."""
+    """Moves every value by some steps of the grid, the same for the same name and round."""
 
     def __init__(self, name: str, examples: int) -> None:
         self.name = name
         self.examples = examples
         self.calls = 0
 
-    def values(self, model: NDArray[np.int32], round_id: int, layer: int) -> NDArray[np.int32]:
+    def steps(self, shape: tuple[int, ...], round_id: int, layer: int) -> NDArray[np.int8]:
         seed = int.from_bytes(hashlib.sha256(f"{self.name}/{round_id}/{layer}".encode()).digest())
-        noise = np.random.default_rng(seed).normal(0, 0.05, model.shape)
-        moved: NDArray[np.int32] = model + encode_values(noise)
-        return moved
+        drawn = np.random.default_rng(seed).normal(0, 12, shape)
+        return np.clip(np.rint(drawn), -127, 127).astype(np.int8)
 
     def train(
-        self, spec: Spec, model: LayerFolder, round_id: RoundId, update: LayerFolder
+        self,
+        spec: Spec,
+        model: LayerFolder,
+        round_id: RoundId,
+        update: LayerFolder,
+        carried: Carried | None,
     ) -> TrainedUpdate:
         self.calls += 1
-        layers = [self.values(v, round_id, i) for i, v in enumerate(model.read(spec))]
-        update.write(spec, layers)
+        shapes = [layer.shape for layer in spec.layers]
+        update.write(spec, [self.steps(shape, round_id, i) for i, shape in enumerate(shapes)])
         return TrainedUpdate(examples=self.examples, loss=1.0)
 
 
@@ -209,9 +221,17 @@ class World:
     # ------------------------------------------------------------------ rounds
 
     def open_round(self) -> RoundId:
+        """Open a round and fix its seed, unless one is open."""
         round_id = self.aggregator.next_round()
         assert round_id is not None
+        while self.client().status(round_id) is Status.SEED:
+            self.mine()
+            self.aggregator.fix_seed(round_id)
         return round_id
+
+    def mine(self) -> None:
+        """Mine a block: on a chain that mines on demand, time alone makes none."""
+        self.w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
 
     def ask(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
         """What a driver does: tell every participant to act."""
@@ -247,11 +267,10 @@ class World:
         self.w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
 
     def withhold(self, manifest: Digest) -> None:
-        """Take an update or model out of IPFS: its layers and its manifest."""
-        repo = self.daemon.repo
-        for entry in Manifest.parse(self.store.get_block(manifest)).layers:
-            repo.block_path(Cid.parse(entry.cid)).unlink()
-        repo.block_path(Cid.parse(raw_cid(manifest))).unlink()
+        """Take an update or model out of IPFS: its blocks and its manifest."""
+        listed = Manifest.parse(self.store.get_block(manifest)).layers
+        blocks = {digest for entry in listed for digest in entry.digests}
+        self.store.remove_blocks({manifest, *blocks})
 
     def rejections(self) -> dict[str, tuple[int, str]]:
         """Return check number and reason of every rejection reported, by name."""
@@ -272,7 +291,7 @@ class World:
     def _deploy(self) -> tuple[Address, int]:
         self.store.put_block(self.spec.to_bytes())
         self.store.put_block(b"held out")
-        self.initial = LayerFolder(self.folder / "initial")
+        self.initial = LayerFolder(self.folder / "initial", "model")
         self.initial.write(
             self.spec, [np.zeros(layer.shape, np.int32) for layer in self.spec.layers]
         )
@@ -282,36 +301,51 @@ class World:
             self.store, self.initial, build_manifest(self.initial, self.spec, subject, root)
         )
         self.token = deploy_token(self.sponsor, TokenUnits(1_000_000 * TOKEN))
-        fixed: dict[str, Any] = {
-            "token": self.token.address,
-            "spec_digest": self.spec.digest(),
-            "initial_model_root": root,
-            "initial_model_manifest": manifest,
-            "leaf_count": self.spec.leaf_count,
-            "tree_depth": self.spec.tree_depth,
-            "leaf_values": self.spec.encoding.leaf_values,
-            "max_participants": 16,
-            "weight_cap": 25,
-            "rounds": 3,
-            "sampling_fraction": BasisPoints(10_000),
-            "round_reward": TokenUnits(100 * TOKEN + 1),
-            "aggregator_fee": TokenUnits(5 * TOKEN),
-            "participant_stake": TokenUnits(50 * TOKEN),
-            "missed_reveal_penalty": TokenUnits(10 * TOKEN),
-            "aggregator_bond": TokenUnits(200 * TOKEN),
-            "availability_deposit": TokenUnits(3 * TOKEN),
-            "commit_seconds": 600,
-            "reveal_seconds": 600,
-            "propose_seconds": 600,
-            "challenge_seconds": 0,
-            "response_seconds": 0,
-            "unbonding_seconds": 3600,
-            "closes_at": UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
-        }
-        terms = Terms(**{**fixed, **self._changes})
+        terms = Terms(
+            Identity(
+                spec_digest=self.spec.digest(),
+                initial_model_root=root,
+                initial_model_manifest=manifest,
+                zero_root=self.spec.zero_root,
+                leaf_count=self.spec.leaf_count,
+                tree_depth=self.spec.tree_depth,
+                grid_bits=self.spec.encoding.grid_bits,
+                grid_every=self.spec.encoding.grid_every,
+            ),
+            Seats(
+                max_participants=16,
+                min_participants=1,
+                round_target=16,
+                round_seats=16,
+                max_missed=3,
+                by_invitation=False,
+                weight_cap=25,
+                rounds=3,
+            ),
+            Money(
+                token=self.token.address,
+                update_reward=TokenUnits(20 * TOKEN + 1),
+                aggregator_fee=TokenUnits(5 * TOKEN),
+                participant_stake=TokenUnits(50 * TOKEN),
+                missed_reveal_penalty=TokenUnits(10 * TOKEN),
+                aggregator_bond=TokenUnits(200 * TOKEN),
+                availability_deposit=TokenUnits(3 * TOKEN),
+            ),
+            Windows(
+                commit_seconds=600,
+                reveal_seconds=600,
+                propose_seconds=600,
+                challenge_seconds=1,
+                response_seconds=0,
+                unbonding_seconds=3600,
+                closes_at=UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
+            ),
+            Rules(Privacy.CLEAR, Scoring.EQUAL),
+        )
+        terms = changed(terms, **self._changes)
         listed = [self.aggregator_wallet.address, self.standby_wallet.address]
-        federation = deploy_federation(self.sponsor, terms, listed)
-        federation.fund(TokenUnits(terms.rounds * terms.round_cost))
+        federation = found_federation(self.sponsor, terms, listed)
+        federation.fund(TokenUnits(terms.seats.rounds * terms.round_cost))
         return federation.address, federation.deployment_block
 
     def _fill_wallets(self) -> None:

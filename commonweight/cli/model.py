@@ -47,14 +47,12 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.argument("checkpoints", nargs=-1, required=True, type=PATH)
 @click.option("--weights", help="One positive integer per checkpoint, as 3,1. Default: all 1.")
 @click.option("--output", required=True, type=PATH, help="Folder to write.")
-@click.option("--fraction-bits", default=24, show_default=True, help="A value is n / 2^bits.")
 @as_json
 @plain_failures
 def model_average(
     checkpoints: tuple[Path, ...],
     weights: str | None,
     output: Path,
-    fraction_bits: int,
     json_output: bool,
 ) -> None:
     """Average safetensors CHECKPOINTS exactly, without training, chain or loading a model.
@@ -65,12 +63,12 @@ def model_average(
     \b
     Example: commonweight model average ann.safetensors bob.safetensors --weights 3,1 --output mean
     """
-    # Integers, as in docs/protocol.md §7: the mean of integers is exact.
+    # Integers, like a round's weights: the mean of integers is exact.
     try:
         numbers = [int(n) for n in weights.split(",")] if weights else [1] * len(checkpoints)
     except ValueError:
         raise Misconfigured(f"weights {weights!r}: integers as 3,1 were expected") from None
-    result = average_checkpoints(checkpoints, numbers, output, fraction_bits)
+    result = average_checkpoints(checkpoints, numbers, output)
     if json_output:
         print_json(result)
     else:

@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.encoding import LEAF_VALUES, STORED, encode_values, padded_bytes
+from protocol.encoding import FRACTION_BITS, LEAF_VALUES, encode_values, padded_bytes
 from protocol.errors import Misconfigured, Rejected
-from rounds.average import Layout, write_mean
+from rounds.average import MODEL_VALUE, Layout, write_mean
 from storage.capacity import check_disk
 from storage.files import write_json
 from storage.layers import LayerFolder
@@ -72,14 +72,13 @@ def average_checkpoints(
     paths: Sequence[Path],
     weights: Sequence[int],
     output: Path,
-    fraction_bits: int = 24,
-    leaf_values: int = LEAF_VALUES,
 ) -> dict[str, Any]:
     """Write the weighted mean as layer files and layers.json to `output`, and describe it.
 
-    Layers are the tensors, sorted by name, in the encoding of docs/protocol.md §2 and §3; the mean
-    is that of §7, and `root` the tree root of §4. Raises Misconfigured when the checkpoints differ
-    in names or shapes or the disk is too small, and Rejected for a value that cannot be encoded.
+    Layers are the tensors, sorted by name, in the encoding of a model (docs/protocol.md §2 and §3);
+    the mean is exact, rounded to the nearest quantum, and `root` the tree root of §4. Raises
+    Misconfigured when the checkpoints differ in names or shapes or the disk is too small, and
+    Rejected for a value that cannot be encoded.
     """
     # 1. The headers of all checkpoints, before anything is written.
     if len(weights) != len(paths):
@@ -97,23 +96,21 @@ def average_checkpoints(
     # Sorted: the order in a file is its writer's choice, and the root depends on the order.
     shapes = {name: first[name].shape for name in sorted(first)}
     # 2. Room on the disk: a mean is as large as a checkpoint in float32.
-    size = sum(padded_bytes(shape, leaf_values) for shape in shapes.values())
+    size = sum(padded_bytes(shape, "model") for shape in shapes.values())
     check_disk(output, size, f"the mean of {len(paths)} checkpoints")
     output.mkdir(parents=True, exist_ok=True)
     # 3. The mean, by the same stream as a round's: in slabs, hashed as they are written.
-    sizes = tuple(padded_bytes(shape, leaf_values) for shape in shapes.values())
-    layout = Layout(sizes, leaf_values * STORED.itemsize)
+    counts = tuple(-(-prod(shape) // LEAF_VALUES) * LEAF_VALUES for shape in shapes.values())
     sources = [
-        _Encoded(tuple((name, checkpoint[name]) for name in shapes), fraction_bits)
-        for checkpoint in checkpoints
+        _Encoded(tuple((name, checkpoint[name]) for name in shapes)) for checkpoint in checkpoints
     ]
-    root = write_mean(layout, sources, weights, LayerFolder(output))
+    root = write_mean(Layout(counts), sources, weights, LayerFolder(output, "model"))
     # 4. layers.json, last: a folder that has it is complete.
     result = {
         "root": root.hex(),
         "bytes": size,
-        "fraction_bits": fraction_bits,
-        "leaf_values": leaf_values,
+        "fraction_bits": FRACTION_BITS,
+        "leaf_values": LEAF_VALUES,
         "weights": list(weights),
         "layers": [{"name": name, "shape": list(shape)} for name, shape in shapes.items()],
     }
@@ -126,30 +123,32 @@ class _Encoded:
     """A checkpoint as a source of stored integers: encoded while it is read."""
 
     tensors: tuple[tuple[str, Tensor], ...]
-    fraction_bits: int
 
-    def open(self, index: int, size: int, window: int) -> AbstractContextManager["_EncodedTensor"]:
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of an encoded value."""
+        return MODEL_VALUE.itemsize
+
+    def open(self, index: int, count: int, window: int) -> AbstractContextManager["_EncodedTensor"]:
         """Open one tensor."""
-        return nullcontext(_EncodedTensor(*self.tensors[index], self.fraction_bits))
+        return nullcontext(_EncodedTensor(*self.tensors[index]))
 
 
 @dataclass(frozen=True)
 class _EncodedTensor:
     name: str
     tensor: Tensor
-    fraction_bits: int
 
     def values(self, start: int, stop: int) -> NDArray[np.int32]:
         """Return a slab's integers; those past the tensor's end are padding."""
-        first, last = start // STORED.itemsize, stop // STORED.itemsize
-        real = max(min(last, prod(self.tensor.shape)) - first, 0)
-        padded = np.zeros(last - first, np.int32)
+        real = max(min(stop, prod(self.tensor.shape)) - start, 0)
+        padded = np.zeros(stop - start, np.int32)
         try:
-            padded[:real] = encode_values(self.tensor.values(first, real), self.fraction_bits)
+            padded[:real] = encode_values(self.tensor.values(start, real))
         except Rejected as error:
             # The encoder counts within a slab, so the message names the slab's first value.
             raise Rejected(
-                error.check, f"{self.name}, from value {first} on: {error.reason}"
+                error.check, f"{self.name}, from value {start} on: {error.reason}"
             ) from None
         return padded
 

@@ -4,12 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from storage.files import replace_file, sync_files, write_atomically
 from storage.layers import LayerFolder
-from tests.world import small_spec
+from tests.storage.content import SHAPES, spec_of, values_of
 
 
 @pytest.fixture
@@ -72,9 +71,9 @@ def test_files_are_synced_together_with_their_folders(
 def test_every_layer_is_on_disk_when_a_folder_is_written(
     tmp_path: Path, synced: list[tuple[str, int]]
 ) -> None:
-    spec = small_spec()
-    folder = LayerFolder(tmp_path / "update")
-    folder.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
+    spec = spec_of(*SHAPES)
+    folder = LayerFolder(tmp_path / "update", "update")
+    folder.write(spec, values_of(spec, "update", seed=0))
     whole = {(str(path), path.stat().st_size) for path in folder.paths(spec)}
     assert whole <= set(synced)
     assert synced[-1][0] == str(folder.path)

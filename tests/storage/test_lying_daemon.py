@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from devnet.ipfs.daemon import DevIpfsDaemon
 from protocol.cid import raw_cid
 from protocol.errors import Unavailable, WrongBytes
 from protocol.types import Digest
@@ -46,8 +47,8 @@ class Case:
 
 
 @pytest.fixture
-def case(proxy: LyingProxy, store: ContentStore) -> Case:
-    return Case(proxy, store)
+def case(proxy: LyingProxy, daemon: DevIpfsDaemon) -> Case:
+    return Case(proxy, ContentStore(daemon.url))
 
 
 def test_an_honest_proxy_changes_nothing(case: Case) -> None:

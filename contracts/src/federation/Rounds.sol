@@ -146,7 +146,9 @@ library Rounds {
         uint256 round = state.standing.roundCount;
         (bool found, uint8 index) = Lead.nextStandby(state, facts);
         if (!found) revert IFederation.NoStandby();
-        if (Phases.status(state, round, facts.terms.seats.roundSeats) == IFederation.Status.Expired) {
+        // Nobody is blamed for a round in which there was nothing to propose: it can only be abandoned.
+        bool isEmpty = state.rounds[round].revealed == 0;
+        if (!isEmpty && Phases.status(state, round, facts.terms.seats.roundSeats) == IFederation.Status.Expired) {
             Lead.slash(state, facts, round, 0);
             Lead.handOver(state, facts, round, index);
             return;

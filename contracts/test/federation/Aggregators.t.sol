@@ -249,9 +249,7 @@ contract AggregatorsTest is World {
     function test_AnEmptyLateRoundSlashesNobody() public {
         uint256 round = _openWith(1);
         vm.warp(START + COMMIT + REVEAL + PROPOSE);
-        vm.prank(stranger);
-        (bool isReplaced,) = address(federation).call(abi.encodeCall(IFederation.replaceAggregator, ()));
-        if (isReplaced) _assertAggregator(aggregators[0], IFederation.AggregatorState.Bonded);
+        _refuseReplacing(round, IFederation.Status.Expired);
         federation.abandon(round);
         vm.assertEq(federation.burned(), 0);
         vm.assertEq(federation.bondedCount(), 2);

@@ -5,7 +5,8 @@ import {IFederation} from "../../src/federation/IFederation.sol";
 import {DisputeWorld} from "./kit/DisputeWorld.sol";
 import {Trees} from "./kit/Trees.sol";
 
-/// @dev challengeAverage, challengeMove and what a refutation does.
+/// @dev challengeAverage, challengeMove and what a refutation does. Libraries.t.sol plays ten times as many cases of the
+///      arithmetic alone.
 contract DisputesTest is DisputeWorld {
     // -------------------------------------------------------- challengeAverage
 
@@ -41,7 +42,8 @@ contract DisputesTest is DisputeWorld {
     }
 
     /// @notice Honest rounds of any updates, weights and models: no leaf can be refuted, by average or by move.
-    /// forge-config: deep.fuzz.runs = 10000
+    /// forge-config: default.fuzz.runs = 24
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_AnHonestLeafCannotBeRefuted(uint256 seed, uint8 count, uint8 leaf) public {
         count = uint8(_bound(count, 1, SEATS));
         seed = seed >> 1; // participants add their number to it
@@ -53,7 +55,8 @@ contract DisputesTest is DisputeWorld {
     }
 
     /// @notice Any single bit of any leaf of the model can be proved wrong, and the other leaves cannot.
-    /// forge-config: deep.fuzz.runs = 10000
+    /// forge-config: default.fuzz.runs = 24
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_AnyWrongBitCanBeProved(uint256 seed, uint8 count, uint16 place) public {
         count = uint8(_bound(count, 1, SEATS));
         uint256 bit = place % (LEAVES * 32 * VALUES);
@@ -294,6 +297,8 @@ contract DisputesTest is DisputeWorld {
     // ---------------------------------------------------------------- the grid
 
     /// @notice The grid gets finer by one bit every gridEvery rounds, up to 24 bits: s = 24 - min(24, G1 + (r-1)/every).
+    /// forge-config: default.fuzz.runs = 24
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_TheGridGetsFiner(uint8 gridBits, uint32 every, uint8 rounds) public {
         gridBits = uint8(_bound(gridBits, 0, 24));
         every = uint32(_bound(every, 0, 4));
@@ -419,7 +424,8 @@ contract DisputesTest is DisputeWorld {
     }
 
     /// @notice The bound is exact for any value and any move, at any grid.
-    /// forge-config: deep.fuzz.runs = 10000
+    /// forge-config: default.fuzz.runs = 24
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_TheBoundIsExact(uint256 seed, int32 to, uint8 gridBits) public {
         gridBits = uint8(_bound(gridBits, 0, 24));
         IFederation.Terms memory terms = _terms();
@@ -559,9 +565,7 @@ contract DisputesTest is DisputeWorld {
     }
 
     function _revealMismatch(uint256 round, uint256 i, bytes30 given) private view returns (bytes memory) {
-        return abi.encodeWithSelector(
-            IFederation.RevealMismatch.selector, _participant(i), given, _digest(round, i)
-        );
+        return abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(i), given, _digest(round, i));
     }
 
     /// @dev One byte more or less, none, or one sibling more or less; and how that is refused.
@@ -622,9 +626,8 @@ contract DisputesTest is DisputeWorld {
 
     /// @dev Each of the five challenges.
     function _refuseEverything(uint256 round, IFederation.Status actual) private {
-        bytes memory refusal = abi.encodeWithSelector(
-            IFederation.WrongStatus.selector, round, IFederation.Status.Challenge, actual
-        );
+        bytes memory refusal =
+            abi.encodeWithSelector(IFederation.WrongStatus.selector, round, IFederation.Status.Challenge, actual);
         _refuseAverage(round, 0, refusal);
         _refuseMove(round, 0, refusal);
         IFederation.Verdict[] memory verdicts = _verdicts(round, COUNT);

@@ -13,6 +13,7 @@ contract LibrariesTest is Test {
     Libraries private libraries = new Libraries();
 
     /// @notice Sum, step, division and both bounds agree with §7 in plain 256-bit integers, for every weight and value.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_TheAverageIsThatOfTheProtocol(uint256 seed, uint256 count, uint256 shift) public view {
         count = _bound(count, 1, 8);
@@ -63,6 +64,7 @@ contract LibrariesTest is Test {
     }
 
     /// @notice A move is bounded exactly when no value is more than 127 * 2^s away.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_TheBoundIsThatOfTheProtocol(uint256 seed, uint256 shift, int32 to) public view {
         shift = _bound(shift, 0, 24);
@@ -80,6 +82,7 @@ contract LibrariesTest is Test {
     }
 
     /// @notice Every leaf of every tree leads to its root, and its padding is right.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_EveryLeafLeadsToItsRoot(uint256 count, uint256 index, bytes32 seed) public view {
         count = _bound(count, 1, 40);
@@ -94,6 +97,7 @@ contract LibrariesTest is Test {
     }
 
     /// @notice Anything at a place behind the leaves is seen on the way up from the last leaf.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_OtherPaddingIsSeenFromTheLastLeaf(uint256 count, uint256 place, bytes32 strange) public view {
         count = _bound(count, 2, 40);

@@ -306,8 +306,7 @@ contract OpeningTest is World {
         federation.fixSeed(round);
         _leave(_participant(0)); // changes nothing
         bytes32 seed = federation.getRound(round).seed;
-        bool isBelow =
-            uint256(keccak256(abi.encode(seed, account))) < type(uint256).max / SEATS * uint256(target);
+        bool isBelow = uint256(keccak256(abi.encode(seed, account))) < type(uint256).max / SEATS * uint256(target);
         vm.assertEq(federation.isEligible(round, account), isBelow, "eligible");
     }
 

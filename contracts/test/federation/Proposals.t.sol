@@ -266,6 +266,7 @@ contract ProposalsTest is World {
 
     /// @notice floor(updateReward * w * score / (weightCap * 10,000)) each; floor(fee * accepted / revealed) for the
     ///         aggregator; the rest stays in escrow. Whatever the prices, weights and scores.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
     function testFuzz_ThePostedPriceIsPaid(uint128 reward, uint128 fee, uint32 cap, uint256 seed) public {
         IFederation.Terms memory terms = _terms();

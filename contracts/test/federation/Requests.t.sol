@@ -224,9 +224,7 @@ contract RequestsTest is RequestWorld {
         opening.root = rootOf[0];
         bytes30 given = bytes30(keccak256(abi.encode(opening.root, opening.manifest, uint256(opening.examples))));
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IFederation.RevealMismatch.selector, _participant(2), given, _digest(round, 2)
-            )
+            abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(2), given, _digest(round, 2))
         );
         federation.requestUpdateLeaf(round, 0, 2, verdicts, opening);
         _requestUpdate(round, 2, 0, verdicts);
@@ -378,9 +376,7 @@ contract RequestsTest is RequestWorld {
         bytes32 root = _modelRoot(round);
         _requestModel(round, 2);
         vm.warp(block.timestamp + RESPONSE - 1);
-        vm.expectRevert(
-            abi.encodeWithSelector(IFederation.LeafNotLate.selector, block.timestamp, block.timestamp + 1)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IFederation.LeafNotLate.selector, block.timestamp, block.timestamp + 1));
         federation.settleRequest(root, 2);
         vm.warp(block.timestamp + 1);
         vm.expectEmit(address(federation));

@@ -53,7 +53,8 @@ contract TermsTest is World {
     /// @notice A federation is a minimal proxy of the factory's implementation.
     function test_AFederationIsAMinimalProxy() public view {
         bytes memory code = address(federation).code;
-        bytes memory head = abi.encodePacked(hex"363d3d373d3d3d363d73", factory.implementation(), hex"5af43d82803e903d91602b57fd5bf3");
+        bytes memory head =
+            abi.encodePacked(hex"363d3d373d3d3d363d73", factory.implementation(), hex"5af43d82803e903d91602b57fd5bf3");
         vm.assertGt(code.length, head.length, "terms stand behind the proxy's code");
         for (uint256 i = 0; i < head.length; ++i) {
             vm.assertEq(uint8(code[i]), uint8(head[i]));
@@ -109,8 +110,11 @@ contract TermsTest is World {
     }
 
     /// @notice Whatever terms pass are read back bit for bit.
+    /// forge-config: default.fuzz.runs = 64
     /// forge-config: deep.fuzz.runs = 10000
-    function testFuzz_TermsArePackedWithoutLoss(uint256 seed, bytes32[4] memory digests, uint128[6] memory money) public {
+    function testFuzz_TermsArePackedWithoutLoss(uint256 seed, bytes32[4] memory digests, uint128[6] memory money)
+        public
+    {
         IFederation.Terms memory terms = _terms();
         for (uint256 i = 0; i < 4; ++i) {
             if (digests[i] == 0) digests[i] = keccak256(abi.encode(seed, i));
@@ -122,8 +126,11 @@ contract TermsTest is World {
         terms.identity.treeDepth = uint8(_part(seed, 0, 0, 32));
         uint256 largest = 1 << terms.identity.treeDepth;
         if (largest > type(uint32).max) largest = type(uint32).max;
-        terms.identity.leafCount =
-            uint32(terms.identity.treeDepth == 0 ? 1 : _part(seed, 1, (uint256(1) << terms.identity.treeDepth) / 2 + 1, largest));
+        terms.identity.leafCount = uint32(
+            terms.identity.treeDepth == 0
+                ? 1
+                : _part(seed, 1, (uint256(1) << terms.identity.treeDepth) / 2 + 1, largest)
+        );
         terms.identity.gridBits = uint8(_part(seed, 2, 0, 24));
         terms.identity.gridEvery = uint32(_part(seed, 3, 0, type(uint32).max));
         terms.seats.maxParticipants = uint16(_part(seed, 4, 1, 512));
@@ -417,8 +424,7 @@ contract TermsTest is World {
         terms.windows.commitSeconds = uint32(_part(seed, 20, 1, 10 days));
         terms.windows.revealSeconds = uint32(_part(seed, 21, 1, 10 days));
         terms.windows.proposeSeconds = uint32(_part(seed, 22, 1, 10 days));
-        uint256 sum =
-            uint256(terms.windows.commitSeconds) + terms.windows.revealSeconds + terms.windows.proposeSeconds;
+        uint256 sum = uint256(terms.windows.commitSeconds) + terms.windows.revealSeconds + terms.windows.proposeSeconds;
         terms.windows.unbondingSeconds = uint32(_part(seed, 23, sum, 30 days));
         terms.windows.challengeSeconds = uint32(_part(seed, 24, 3, 30 days));
         terms.windows.responseSeconds = uint32(_part(seed, 25, 0, terms.windows.challengeSeconds / 3));
@@ -433,12 +439,8 @@ contract TermsTest is World {
     }
 
     function _isAnnounced(address at, address by, bytes32 spec) private returns (bool) {
-        bytes32[4] memory expected = [
-            IFactory.FederationCreated.selector,
-            bytes32(uint256(uint160(at))),
-            bytes32(uint256(uint160(by))),
-            spec
-        ];
+        bytes32[4] memory expected =
+            [IFactory.FederationCreated.selector, bytes32(uint256(uint160(at))), bytes32(uint256(uint160(by))), spec];
         Vm.Log[] memory logs = vm.getRecordedLogs();
         for (uint256 i = 0; i < logs.length; ++i) {
             if (logs[i].emitter != address(factory) || logs[i].topics.length != 4) continue;

@@ -291,12 +291,9 @@ contract VerdictsTest is DisputeWorld {
         }
     }
 
-    function _challengeDuplicate(
-        uint256 round,
-        uint256 index,
-        uint256 earlier,
-        IFederation.Verdict[] memory verdicts
-    ) private {
+    function _challengeDuplicate(uint256 round, uint256 index, uint256 earlier, IFederation.Verdict[] memory verdicts)
+        private
+    {
         (IFederation.Opening memory one, IFederation.Opening memory other) =
             (_opening(round, index), _opening(round, earlier));
         vm.prank(challenger);
@@ -314,12 +311,9 @@ contract VerdictsTest is DisputeWorld {
         _challengeVerdict(round, index, verdicts, index);
     }
 
-    function _refuseDuplicate(
-        uint256 round,
-        uint256 index,
-        uint256 earlier,
-        IFederation.Verdict[] memory verdicts
-    ) private {
+    function _refuseDuplicate(uint256 round, uint256 index, uint256 earlier, IFederation.Verdict[] memory verdicts)
+        private
+    {
         _expectVerdictIsRight(round, index);
         _challengeDuplicate(round, index, earlier, verdicts);
     }

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnet.ipfs.uploads import BadUpload, open_body, read_parts
-from storage.unixfs import Readable
+from devnet.ipfs.uploads import BadUpload, Readable, open_body, read_parts
 
 BOUNDARY = b"XyZ"
 # Pieces that look like the beginning of a boundary, so that lookalikes turn up in the content.

@@ -45,9 +45,7 @@ abstract contract RequestWorld is DisputeWorld {
     // ---------------------------------------------------------------- answers
 
     function _modelAnswer(uint256 leaf) internal view returns (IFederation.LeafAnswer memory) {
-        return IFederation.LeafAnswer({
-            root: Trees.root(modelLeaves), index: leaf, leaf: _leafOf(modelLeaves, leaf)
-        });
+        return IFederation.LeafAnswer({root: Trees.root(modelLeaves), index: leaf, leaf: _leafOf(modelLeaves, leaf)});
     }
 
     function _updateAnswer(uint256 i, uint256 leaf) internal view returns (IFederation.LeafAnswer memory) {

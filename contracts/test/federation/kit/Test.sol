@@ -47,6 +47,7 @@ interface Vm {
     function expectRevert(bytes calldata data) external;
     function expectRevert() external;
     function getCode(string calldata artifact) external view returns (bytes memory);
+    function getDeployedCode(string calldata artifact) external view returns (bytes memory);
     function getRecordedLogs() external returns (Vm.Log[] memory);
     function prank(address sender) external;
     function prevrandao(bytes32 value) external;
