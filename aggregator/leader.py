@@ -160,11 +160,8 @@ class Leader:
     def _finish(self) -> bool:
         """Take back the bond and withdraw, once the end of the last round is final; False then."""
         # A reorganisation could undo the last settlement, which then has to be sent again.
-        depth, seconds = (
-            self.settings.confirmations,
-            self.aggregator.terms.windows.propose_seconds // 2,
-        )
-        if not is_settled(self.federation, depth, seconds):
+        half = self.aggregator.terms.windows.propose_seconds // 2
+        if not is_settled(self.federation, self.settings.confirmations, half):
             return True
         if self.aggregator.bond_state() is AggregatorState.BONDED:
             receipt = self.federation.unbond()

@@ -112,12 +112,10 @@ def compare_code(w3: Web3, address: Address, name: str, what: str) -> None:
         return
     artifact, code = load_artifact(name), bytearray(_code_at(w3, address))
     # What the chain's code is linked to, right or wrong: it is compared in its turn.
-    linked = {
-        library: Address(
-            to_checksum_address(bytes(code[places[0]["start"] :][:20]).ljust(20, b"\0"))
-        )
-        for library, places in artifact["deployedLinkReferences"].items()
-    }
+    linked = {}
+    for library, places in artifact["deployedLinkReferences"].items():
+        found = bytes(code[places[0]["start"] :][:20]).ljust(20, b"\0")
+        linked[library] = Address(to_checksum_address(found))
     hexadecimal = link(artifact["deployedBytecode"], artifact["deployedLinkReferences"], linked)
     expected = bytearray.fromhex(hexadecimal.removeprefix("0x"))
     if expected.startswith(_LIBRARY_HEAD):

@@ -1,11 +1,8 @@
 """Transfers of ether and tokens to wallets of a devnet, from the first of its accounts."""
 
-import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
-
-from eth_utils.address import to_checksum_address
 
 from chain.federation import connect_federation
 from chain.location import FederationLocation
@@ -17,13 +14,6 @@ from protocol.types import Address, TokenUnits
 from runtime.home import federation_file
 
 _UNITS: Final = 10**18  # of an ether, and of a dev token
-
-
-def read_address(text: str) -> Address:
-    """Return an address with its checksum, from digits in any case; else raise Misconfigured."""
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", text):
-        raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
-    return Address(to_checksum_address(text.lower()))
 
 
 def read_amount(text: str) -> int:

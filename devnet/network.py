@@ -19,6 +19,7 @@ from chain.federation import connect_federation
 from chain.location import FederationLocation
 from devnet import roles
 from devnet.accounts import CHAIN_ID
+from devnet.factory import factory_in
 from ethereum.transactions import Sender
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import TokenUnits
@@ -64,11 +65,11 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
         with tempfile.TemporaryDirectory(prefix="commonweight-model-") as model:
             cache, layers = Path(model) / "cache", Path(model) / "layers"
             tell(f"preparing the model {config.model.source}")
-            spec, initial = found.build_spec(config, 0, cache, layers)
+            plan = found.plan(config, 0, cache, layers)
             tell("deploying the contract")
-            store = ContentStore(ipfs_url)
-            aggregators = [wallet.address]
-            made = found.deploy(config, spec, initial, sponsor, aggregators, store, rpc_url)
+            factory = factory_in(file.parent, sponsor)
+            means = found.Means(sponsor, ContentStore(ipfs_url), rpc_url, factory)
+            made = found.deploy(plan, means, [wallet.address])
         write_location(file, made)
     location = FederationLocation.load(file)
     try:

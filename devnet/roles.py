@@ -72,7 +72,7 @@ def bond_aggregator(sponsor: Sender, location: FederationLocation, wallet: Walle
     """Give the aggregator its bond and post it, unless it is bonded."""
     federation = connect_federation(location, wallet)
     if federation.aggregator_state(wallet.address) is AggregatorState.LISTED:
-        bond = federation.terms().aggregator_bond
+        bond = federation.terms().money.aggregator_bond
         give(sponsor, _as(federation, sponsor), wallet.address, bond)
         federation.bond()
 
@@ -108,7 +108,7 @@ def join_participant(sponsor: Sender, location: FederationLocation, wallet: Wall
     """Give the participant its stake and join, unless it has joined."""
     federation = connect_federation(location, wallet)
     if not federation.get_participant(wallet.address).active:
-        stake = federation.terms().participant_stake
+        stake = federation.terms().money.participant_stake
         give(sponsor, _as(federation, sponsor), wallet.address, stake)
         federation.join()
 

@@ -80,7 +80,7 @@ def reveal(message: Message, context: Context) -> Message:
     state = federation.get_submission(round_id, participant.address).state
     # Until mined blocks have ended the phase, others could commit to a copy of what is revealed.
     if state is SubmissionState.COMMITTED:
-        half = federation.terms().reveal_seconds // 2
+        half = federation.terms().windows.reveal_seconds // 2
         deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
         await_end(federation, round_id, Status.COMMIT, confirmations, deadline, _pause)
     return _reply(message, participant.reveal(round_id))

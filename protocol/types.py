@@ -3,9 +3,10 @@
 Units and ranges: docs/protocol.md §1.
 """
 
+from contextlib import suppress
 from typing import NewType
 
-from eth_utils.address import is_checksum_address
+from eth_utils.address import is_checksum_address, to_checksum_address
 
 from protocol.errors import Misconfigured
 
@@ -37,6 +38,21 @@ def parse_address(text: str) -> Address:
     """Return `text` as an `Address`; Misconfigured unless it is in EIP-55 form."""
     if not is_checksum_address(text):
         raise Misconfigured(f"{text!r} is not an address with EIP-55 capitals")
+    return Address(text)
+
+
+def read_address(text: str) -> Address:
+    """Return an address that a person typed, in any case; else raise Misconfigured.
+
+    With both capitals and small letters it must be in EIP-55 form: these tell a typing error.
+    """
+    digits = text[2:]
+    has_one_case = digits in (digits.lower(), digits.upper())
+    if text[:2].lower() == "0x" and len(digits) == 40 and has_one_case:
+        with suppress(ValueError):
+            return Address(to_checksum_address("0x" + digits.lower()))
+    if not is_checksum_address(text):
+        raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
     return Address(text)
 
 

@@ -666,6 +666,18 @@ class PreparingModel(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TriedOut(Event):
+    """One round was trained on the public rows; losses are in nats per token."""
+
+    phase = "tried out"
+    grid: int
+    min_norm: int
+    loss_before: float
+    loss_after: float
+    relative_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeployingContract(Event):
     """The contract is being deployed for a model of so many layers and bytes."""
 

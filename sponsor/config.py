@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
-from protocol.spec import Adapter, Quantization, RoundSchedule, Screening
+from protocol.spec import Adapter, Quantization, RoundSchedule
 from protocol.types import TOKEN_DECIMALS, TokenUnits
 
 LONGEST_OPEN_DAYS: Final = 5 * 365
@@ -137,6 +137,13 @@ class EncodingSection(Section):
     grid_every: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
+class ScreeningSection(Section):
+    """The limits of an update (docs/protocol.md §6); without `min_norm` the trial sets it."""
+
+    min_norm: Positive | None = None
+    max_update_norm: Annotated[float, Field(gt=0)] | None = None
+
+
 class SeatsSection(Section):
     """Who takes part in how many rounds.
 
@@ -192,8 +199,13 @@ class WindowsSection(Section):
         # The contract refuses both; here it costs no gas, and the message names the key.
         if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
             raise ValueError("response_seconds may be a third of challenge_seconds at most")
-        if self.unbonding_seconds < self.commit_seconds + self.reveal_seconds + self.propose_seconds:
-            raise ValueError("unbonding_seconds must be at least commit, reveal and propose together")
+        if (
+            self.unbonding_seconds
+            < self.commit_seconds + self.reveal_seconds + self.propose_seconds
+        ):
+            raise ValueError(
+                "unbonding_seconds must be at least commit, reveal and propose together"
+            )
         return self
 
 
@@ -225,7 +237,7 @@ class Config(Section):
     adapter: Adapter
     encoding: EncodingSection = EncodingSection()
     training: TrainingSection
-    screening: Screening
+    screening: ScreeningSection = ScreeningSection()
     data: DataSection
     seats: SeatsSection
     money: MoneySection

@@ -1,69 +1,121 @@
 """Create a federation and fill its escrow: `commonweight federation create`."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from chain.deploy import deploy_factory
+from chain.factory import Factory, known_factory
 from chain.federation import connect_federation
 from chain.location import FederationLocation
 from ethereum.rpc import connect
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
-from protocol.types import format_tokens, parse_address
+from protocol.types import Address, format_tokens, read_address
 from runtime.home import cache_folder
 from runtime.settings import write_location
 from sponsor import found
+from sponsor.chains import is_development_chain
+from sponsor.checks import check_chain, check_windows
 from sponsor.config import Config
 from storage.ipfs import ContentStore
 
+Tell = Callable[[str], None]
 
-def create_federation(
-    output: Path,
-    *,
-    config: Path,
-    wallet: Wallet,
-    aggregators: Sequence[str],
-    token: str | None,
-    rpc_url: str,
-    ipfs_url: str,
-    seed: int,
-) -> dict[str, Any]:
-    """Create the federation of a configuration, write its location to `output` and describe it.
 
-    When `output` names it already, only fill up the escrow. Raises Misconfigured when `output`
-    names a federation with another spec.
+@dataclass(frozen=True)
+class Order:
+    """What a sponsor asks for; addresses as typed.
+
+    `factory` is None for the one that is known on the chain; `deploy_factory` deploys one where
+    none is. `dev` allows windows that only suit development, and `understood` a public chain.
     """
-    loaded = Config.load(config)
-    # Everything that can be wrong is looked at before the first transaction, which costs gas.
-    listed = [parse_address(each) for each in aggregators]
-    paid_in = None if token is None else parse_address(token)
-    sponsor = Sender(connect(rpc_url), wallet)
-    store = ContentStore(ipfs_url)
+
+    config: Path
+    aggregators: Sequence[str]
+    token: str | None
+    rpc_url: str
+    ipfs_url: str
+    seed: int
+    factory: str | None = None
+    deploy_factory: bool = False
+    dev: bool = False
+    understood: bool = False
+
+
+def create_federation(output: Path, order: Order, wallet: Wallet, tell: Tell) -> dict[str, Any]:
+    """Create the federation of an order, write its location to `output` and describe it.
+
+    When `output` names it already, only fill up the escrow. `tell` is called with a line for what
+    the sponsor should know. Raises Misconfigured when `output` names a federation with another
+    spec, when the model cannot be trained, or when the terms or the chain are not fit for it.
+    """
+    # 1. Everything that can be wrong is looked at before the first transaction, which costs gas.
+    config = Config.load(order.config)
+    listed = [read_address(each) for each in order.aggregators]
+    token = None if order.token is None else read_address(order.token)
+    if not order.dev:
+        check_windows(config.windows)
+    sponsor = Sender(connect(order.rpc_url), wallet)
+    chain_id = sponsor.w3.eth.chain_id
+    for line in check_chain(chain_id, understood=order.understood):
+        tell(line)
+    if token is None and not is_development_chain(chain_id):
+        raise Misconfigured("give --token: a development token is worth nothing to participants")
+    store = ContentStore(order.ipfs_url)
     store.id()  # raises Unavailable, with the daemon's address, when it is down
+    factory = find_factory(sponsor, chain_id, order)
+    # 2. The plan, tried out on the public rows.
+    tell("training one round on the public rows, to see that it lowers the loss")
     with tempfile.TemporaryDirectory(prefix="commonweight-model-") as folder:
-        spec, model = found.build_spec(loaded, seed, cache_folder(), Path(folder))
-        # An earlier attempt may have ended between the contract and its escrow: deploying another
-        # one would leave that contract behind.
+        plan = found.plan(config, order.seed, cache_folder(), Path(folder), always_try=True)
+        # 3. An earlier attempt may have ended between the contract and its escrow: founding
+        # another one would leave that contract behind.
         if output.exists():
             location = FederationLocation.load(output)
-            if connect_federation(location).terms().spec_digest != spec.digest():
+            found_digest = connect_federation(location).terms().identity.spec_digest
+            if found_digest != plan.spec.digest():
                 raise Misconfigured(f"{output} is of a federation with another spec: move it away")
         else:
-            location = found.deploy_unfunded(
-                loaded, spec, model, sponsor, listed, store, rpc_url, paid_in
-            )
+            means = found.Means(sponsor, store, order.rpc_url, factory, token)
+            location = found.deploy_unfunded(plan, means, listed)
             # Before the money moves: what is in escrow must be found again.
             write_location(output, location)
     found.fund_rounds(sponsor, location)
     federation = connect_federation(location)
+    terms = federation.terms()
     return {
         "federation": location.address,
+        "factory": factory.address,
         "chain_id": location.chain_id,
-        "token": federation.terms().token,
+        "token": terms.money.token,
         "escrow": format_tokens(federation.escrow()),
-        "rounds": federation.terms().rounds,
-        "spec": spec.digest().hex(),
+        "rounds": terms.seats.rounds,
+        "spec": plan.spec.digest().hex(),
+        "trial": None if plan.trial is None else asdict(plan.trial),
         "written": str(output),
     }
+
+
+def find_factory(sponsor: Sender, chain_id: int, order: Order) -> Factory:
+    """Return the factory to found with; one is deployed on a development chain that has none.
+
+    Raises Misconfigured when none is known on another chain, unless one is to be deployed.
+    """
+    known = known_factory(chain_id)
+    address: Address | None = None
+    if order.factory is not None:
+        address = read_address(order.factory)
+    elif known is not None:
+        address = known.address
+    if address is not None:
+        return Factory(sponsor.w3, address, sponsor)
+    if not order.deploy_factory and not is_development_chain(chain_id):
+        raise Misconfigured(
+            f"no factory is known on chain {chain_id}: give --factory ADDRESS, or --deploy-factory"
+            " to deploy one"
+        )
+    return deploy_factory(sponsor)

@@ -1,7 +1,8 @@
 """Found a federation: from a configuration to a contract with an escrow and an initial model.
 
-build_spec        what everybody must agree on, with the base model's digests
-deploy_unfunded   pin the spec, the held-out set and the initial model; deploy the contract
+plan              what everybody must agree on, with the base model's digests; tried out on the
+                  public rows
+deploy_unfunded   pin the spec, the held-out set and the initial model; found the federation
 fund_rounds       fill the escrow; run again, it adds only what is missing
 deploy            the last two
 """
@@ -14,18 +15,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from chain.deploy import deploy_federation, deploy_token
+from chain.deploy import deploy_token
+from chain.factory import Factory
 from chain.federation import Federation
 from chain.location import FederationLocation
-from chain.records import Terms
+from chain.records import Identity, Money, Rules, Seats, Terms, Windows
 from chain.token import Erc20
+from contracts.enums import Privacy, Scoring
 from ethereum.transactions import Sender
 from protocol.canonical import sha256
 from protocol.encoding import encode_values
 from protocol.errors import Misconfigured
-from protocol.spec import Layer, Spec, Training
+from protocol.spec import Encoding, Layer, Screening, Spec, Training
 from protocol.types import TOKEN_DECIMALS, Address, Digest, TokenUnits, UnixTime
 from sponsor.config import Config, token_units
+from sponsor.trial import Trial, run_trial
 from storage.ipfs import ContentStore
 from storage.layers import NO_FEDERATION, LayerFolder, build_manifest, initial_subject, pin
 
@@ -41,10 +45,33 @@ class InitialModel:
     root: Digest
 
 
-def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Spec, InitialModel]:
-    """Return the spec of a configuration and its initial model, written to `folder`.
+@dataclass(frozen=True)
+class Plan:
+    """A federation before it is founded; `trial` is None when the configuration needs none."""
 
-    Reads the base model's files to hash them, but loads no weights into memory.
+    config: Config
+    spec: Spec
+    model: InitialModel
+    trial: Trial | None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a federation is founded with; without `token` a development token is deployed."""
+
+    sponsor: Sender
+    store: ContentStore
+    rpc_url: str
+    factory: Factory
+    token: Address | None = None
+
+
+def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bool = False) -> Plan:
+    """Return the plan of a configuration; its initial model is written to `folder`.
+
+    Reads the base model's files to hash them. One round is trained on the public rows when the
+    configuration leaves the grid or the least norm to it, or with `always_try`. Raises
+    Misconfigured when the federation cannot be trained.
     """
     # Here, because torch is an optional extra: an auditor's `federation show` needs this room too.
     from training.export import describe_layers, initial_adapter
@@ -60,101 +87,98 @@ def build_spec(config: Config, seed: int, cache: Path, folder: Path) -> tuple[Sp
     for name in RECORDED_LIBRARIES:
         with suppress(PackageNotFoundError):
             libraries[name] = version(name)
-    layers = describe_layers(source.folder, config.lora)
+    layers = describe_layers(source.folder, config.adapter)
     spec = Spec(
         base_model=describe_source(source, needs_chat=template == "chat"),
         quantization=config.quantization,
-        lora=config.lora,
-        encoding=config.encoding,
+        adapter=config.adapter,
+        encoding=Encoding(
+            grid_bits=config.encoding.grid_bits or 0, grid_every=config.encoding.grid_every
+        ),
         layers=tuple(Layer(name=name, shape=shape) for name, shape in layers),
         training=Training(**config.training.model_dump(), seed=seed),
-        evaluation_digest=sha256(_held_out(config)).hex(),
-        sampling_fraction=config.federation.sampling_basis_points,
-        screening=config.screening,
+        evaluation_digest=sha256(_held_out(config).read_bytes()).hex(),
+        screening=Screening(
+            min_norm=config.screening.min_norm or 1,
+            max_update_norm=config.screening.max_update_norm,
+        ),
+        scoring=config.rules.scoring,
+        privacy=config.rules.privacy,
         libraries=libraries,
         template=template,
     )
     # 3. The initial model, drawn from the seed: B is zero, so it changes no answer yet.
-    arrays = initial_adapter(source.folder, config.lora, seed)
-    model = LayerFolder(folder)
-    bits = config.encoding.fraction_bits
-    model.write(spec, [encode_values(arrays[layer.name], bits) for layer in spec.layers])
-    return spec, InitialModel(model, model.root(spec))
+    arrays = initial_adapter(source.folder, config.adapter, seed)
+    model = LayerFolder(folder, "model")
+    model.write(spec, [encode_values(arrays[layer.name]) for layer in spec.layers])
+    # 4. What only a round of training can tell, unless the configuration says it.
+    trial = None
+    if always_try or config.encoding.grid_bits is None or config.screening.min_norm is None:
+        trial = run_trial(
+            spec,
+            model,
+            _held_out(config),
+            config.model.source,
+            cache,
+            rounds=config.seats.rounds,
+            grid_bits=config.encoding.grid_bits,
+        )
+        spec = _settled(config, spec, trial)
+    return Plan(config, spec, InitialModel(model, model.root(spec)), trial)
 
 
-def deploy(
-    config: Config,
-    spec: Spec,
-    model: InitialModel,
-    sponsor: Sender,
-    aggregators: Sequence[Address],
-    store: ContentStore,
-    rpc_url: str,
-    token: Address | None = None,
-) -> FederationLocation:
-    """Pin what participants need, deploy the contract, fund every round; return its location.
-
-    Without `token` a development token is deployed, with enough of it for 16 stakes or bonds.
-    """
-    location = deploy_unfunded(config, spec, model, sponsor, aggregators, store, rpc_url, token)
-    fund_rounds(sponsor, location)
+def deploy(plan: Plan, means: Means, aggregators: Sequence[Address]) -> FederationLocation:
+    """Pin what participants need, found the federation, fund every round; return its location."""
+    location = deploy_unfunded(plan, means, aggregators)
+    fund_rounds(means.sponsor, location)
     return location
 
 
-def deploy_unfunded(
-    config: Config,
-    spec: Spec,
-    model: InitialModel,
-    sponsor: Sender,
-    aggregators: Sequence[Address],
-    store: ContentStore,
-    rpc_url: str,
-    token: Address | None = None,
-) -> FederationLocation:
+def deploy_unfunded(plan: Plan, means: Means, aggregators: Sequence[Address]) -> FederationLocation:
     """Do all of `deploy` except the funding.
 
     Raises Misconfigured when the sponsor cannot pay for the rounds.
     """
+    sponsor, store, spec, model = means.sponsor, means.store, plan.spec, plan.model
     # 1. Content first: once the contract is there, anybody may fetch what it names.
     chain_id = sponsor.w3.eth.chain_id
     store.put_block(spec.to_bytes())
-    store.put_block(_held_out(config))
+    store.put_block(_held_out(plan.config).read_bytes())
     subject = initial_subject(chain_id)
     manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
     # 2. The token. The terms are needed for the cost before the token's address is known.
-    terms = build_terms(config, spec, model.root, manifest, NO_FEDERATION)
-    rounds_cost = TokenUnits(config.federation.rounds * terms.round_cost)
+    terms = build_terms(plan, manifest, NO_FEDERATION)
+    cost = TokenUnits(terms.seats.rounds * terms.round_cost)
+    token = means.token
     if token is None:
-        stakes = 16 * max(terms.participant_stake, terms.aggregator_bond)
-        token = deploy_token(sponsor, TokenUnits(rounds_cost + stakes)).address
+        # Enough for 16 stakes or bonds beside.
+        stakes = 16 * max(terms.money.participant_stake, terms.money.aggregator_bond)
+        token = deploy_token(sponsor, TokenUnits(cost + stakes)).address
     else:
-        # A token of somebody else's: amounts count its units, and the sponsor must hold enough.
-        erc20 = Erc20(sponsor.w3, token)
-        if (decimals := erc20.decimals()) != TOKEN_DECIMALS:
-            raise Misconfigured(f"token {token} has {decimals} decimals, {TOKEN_DECIMALS} expected")
-        held = erc20.balance_of(sponsor.address)
-        if held < rounds_cost:
-            raise Misconfigured(
-                f"{sponsor.address} holds {held:,} units of token {token}:"
-                f" the rounds cost {rounds_cost:,}"
-            )
-    # 3. The contract.
-    federation = deploy_federation(
-        sponsor, build_terms(config, spec, model.root, manifest, token), aggregators
-    )
+        check_token(Erc20(sponsor.w3, token), sponsor.address, cost)
+    # 3. The federation.
+    federation = means.factory.create(build_terms(plan, manifest, token), aggregators)
     return FederationLocation(
         chain_id=chain_id,
         address=federation.address,
         deployment_block=federation.deployment_block,
-        rpc_url=rpc_url,
+        rpc_url=means.rpc_url,
         ipfs_url=store.api_url,
     )
 
 
-def _held_out(config: Config) -> bytes:
-    if config.data.held_out is None:
-        raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
-    return config.data.held_out.read_bytes()
+def check_token(token: Erc20, sponsor: Address, cost: TokenUnits) -> None:
+    """Raise Misconfigured unless the sponsor can pay `cost` in this token of 18 decimals."""
+    # Amounts count the token's units, and users see whole tokens.
+    if (decimals := token.decimals()) != TOKEN_DECIMALS:
+        raise Misconfigured(
+            f"token {token.address} has {decimals} decimals, {TOKEN_DECIMALS} expected"
+        )
+    held = token.balance_of(sponsor)
+    if held < cost:
+        raise Misconfigured(
+            f"{sponsor} holds {held:,} units of token {token.address}: the rounds cost {cost:,}"
+        )
 
 
 def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
@@ -164,41 +188,69 @@ def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
         sponsor.w3, location.address, sponsor, deployment_block=location.deployment_block
     )
     terms = federation.terms()
-    needed = (terms.rounds - federation.round_count()) * terms.round_cost
+    needed = (terms.seats.rounds - federation.round_count()) * terms.round_cost
     missing = TokenUnits(max(needed - federation.escrow(), 0))
     if missing:
         federation.fund(missing)
     return missing
 
 
-def build_terms(
-    config: Config, spec: Spec, root: Digest, manifest: Digest, token: Address
-) -> Terms:
-    """Return the contract's terms for a configuration; amounts in token units."""
-    section = config.federation
+def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
+    """Return the contract's terms for a plan; amounts in token units."""
+    config, spec = plan.config, plan.spec
+    seats, money, windows = config.seats, config.money, config.windows
     return Terms(
-        token=token,
-        spec_digest=spec.digest(),
-        initial_model_root=root,
-        initial_model_manifest=manifest,
-        leaf_count=spec.leaf_count,
-        tree_depth=spec.tree_depth,
-        leaf_values=spec.encoding.leaf_values,
-        max_participants=section.max_participants,
-        weight_cap=section.weight_cap,
-        rounds=section.rounds,
-        sampling_fraction=section.sampling_basis_points,
-        round_reward=token_units(section.round_reward),
-        aggregator_fee=token_units(section.aggregator_fee),
-        participant_stake=token_units(section.participant_stake),
-        missed_reveal_penalty=token_units(section.missed_reveal_penalty),
-        aggregator_bond=token_units(section.aggregator_bond),
-        availability_deposit=token_units(section.availability_deposit),
-        commit_seconds=section.commit_seconds,
-        reveal_seconds=section.reveal_seconds,
-        propose_seconds=section.propose_seconds,
-        challenge_seconds=section.challenge_seconds,
-        response_seconds=section.response_seconds,
-        unbonding_seconds=section.unbonding_seconds,
-        closes_at=UnixTime(int(time.time()) + section.open_days * 86_400),
+        Identity(
+            spec_digest=spec.digest(),
+            initial_model_root=plan.model.root,
+            initial_model_manifest=manifest,
+            zero_root=spec.zero_root,
+            leaf_count=spec.leaf_count,
+            tree_depth=spec.tree_depth,
+            grid_bits=spec.encoding.grid_bits,
+            grid_every=spec.encoding.grid_every,
+        ),
+        Seats(
+            max_participants=seats.max_participants,
+            min_participants=seats.min_participants,
+            round_target=seats.round_target,
+            round_seats=seats.round_seats,
+            max_missed=seats.max_missed,
+            by_invitation=seats.by_invitation,
+            weight_cap=config.weight_cap,
+            rounds=seats.rounds,
+        ),
+        Money(
+            token=token,
+            update_reward=token_units(money.update_reward),
+            aggregator_fee=token_units(money.aggregator_fee),
+            participant_stake=token_units(money.participant_stake),
+            missed_reveal_penalty=token_units(money.missed_reveal_penalty),
+            aggregator_bond=token_units(money.aggregator_bond),
+            availability_deposit=token_units(money.availability_deposit),
+        ),
+        Windows(
+            commit_seconds=windows.commit_seconds,
+            reveal_seconds=windows.reveal_seconds,
+            propose_seconds=windows.propose_seconds,
+            challenge_seconds=windows.challenge_seconds,
+            response_seconds=windows.response_seconds,
+            unbonding_seconds=windows.unbonding_seconds,
+            closes_at=UnixTime(int(time.time()) + windows.open_days * 86_400),
+        ),
+        Rules(Privacy[config.rules.privacy.upper()], Scoring[config.rules.scoring.upper()]),
     )
+
+
+def _settled(config: Config, spec: Spec, trial: Trial) -> Spec:
+    """Return the spec with what the trial measured, where the configuration does not say it."""
+    encoding = spec.encoding.model_copy(update={"grid_bits": trial.grid_bits})
+    least = config.screening.min_norm or trial.min_norm
+    screening = spec.screening.model_copy(update={"min_norm": least})
+    return spec.model_copy(update={"encoding": encoding, "screening": screening})
+
+
+def _held_out(config: Config) -> Path:
+    if config.data.held_out is None:
+        raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
+    return config.data.held_out

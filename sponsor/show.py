@@ -1,70 +1,64 @@
-"""Show a federation: terms, money, rounds."""
+"""Show a federation: its terms in words, its money, its rounds."""
 
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from chain.federation import connect_federation
+from chain.federation import Federation, connect_federation
+from chain.history import RoundHistory
 from chain.location import FederationLocation
+from chain.records import Terms
 from protocol.cid import raw_cid
-from protocol.types import format_tokens
+from protocol.errors import Rejected, Unavailable
+from protocol.spec import Spec
+from protocol.types import Digest, format_tokens
+from runtime.status import duration
+from storage.ipfs import ContentStore
 
 
 def describe_federation(location: FederationLocation) -> dict[str, Any]:
-    """Return what the chain says about a federation, as JSON values; amounts in token units."""
+    """Return what chain and spec say about a federation, as JSON values; amounts in token units."""
     # Of one block, so that counts and events agree while rounds go on.
     federation = connect_federation(location).now()
     terms, history = federation.terms(), federation.history()
-    rounds = []
-    for round_id, told in history.rounds.items():
-        verdicts = told.proposed.verdicts if told.proposed else ()
-        settled = told.finalized
-        rounds.append(
-            {
-                "round": round_id,
-                "status": federation.status(round_id).name.lower(),
-                "committed": len(told.committed),
-                "revealed": len(told.revealed),
-                "accepted": sum(v.is_accepted for v in verdicts),
-                "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
-                "model_root": settled.root.hex() if settled else None,
-                "model_cid": raw_cid(settled.manifest) if settled else None,
-                # By the event of the settlement, since a proposal says only what would be paid.
-                "paid": settled.paid if settled else 0,
-            }
-        )
+    members = {
+        account: federation.get_participant(account) for account in sorted(history.memberships)
+    }
     return {
         "federation": location.address,
         "chain_id": location.chain_id,
-        "token": terms.token,
-        "spec_cid": raw_cid(terms.spec_digest),
+        "sponsor": federation.sponsor(),
+        "spec_cid": raw_cid(terms.identity.spec_digest),
+        "base_model": _base_model(location, terms.identity.spec_digest),
+        "terms": _terms(terms),
         "aggregators": list(federation.aggregators()),
+        "current_aggregator": federation.current_aggregator(),
         "escrow": federation.escrow(),
-        "round_reward": terms.round_reward,
-        "rounds_left": terms.rounds - federation.round_count(),
+        "burned": federation.burned(),
+        "rounds_left": terms.seats.rounds - federation.round_count(),
+        "active": federation.active_count(),
+        "closed": federation.is_closed(),
+        "over": federation.is_over(),
         "participants": {
             account: {
-                "stake": standing.stake,
-                "active": standing.active,
+                "stake": seat.stake,
+                "active": seat.active,
                 "credit": federation.credit_of(account),
             }
-            for account in sorted(history.memberships)
-            for standing in [federation.get_participant(account)]
+            for account, seat in members.items()
         },
-        "rounds": rounds,
+        "rounds": [_round(federation, told) for told in history.rounds.values()],
     }
 
 
 def print_federation(described: dict[str, Any]) -> None:
     """Print a description on stdout."""
-    console = Console(file=sys.stdout, highlight=False)
-    console.print(f"[bold]federation[/]  {described['federation']}  chain {described['chain_id']}")
-    console.print(f"spec        {described['spec_cid']}")
-    console.print(f"token       {described['token']}")
-    console.print(f"escrow      {format_tokens(described['escrow'])}")
-    console.print(f"aggregator  {', '.join(described['aggregators'])}")
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    for name, text in _in_words(described):
+        console.print(f"[bold]{name:<12}[/] {text}")
     members = Table("participant", "stake", "credit", "active", title="Participants")
     for account, standing in described["participants"].items():
         active = "yes" if standing["active"] else "no"
@@ -75,6 +69,114 @@ def print_federation(described: dict[str, Any]) -> None:
     rounds = Table("round", "status", "committed", "revealed", "accepted", "paid", "model")
     for row in described["rounds"]:
         counts = [str(row[key]) for key in ("committed", "revealed", "accepted")]
-        name = [str(row["round"]), row["status"]]
-        rounds.add_row(*name, *counts, format_tokens(row["paid"]), row["model_cid"] or "")
+        begins = [str(row["round"]), row["status"]]
+        rounds.add_row(*begins, *counts, format_tokens(row["paid"]), row["model_cid"] or "")
     console.print(rounds)
+
+
+def _in_words(described: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the terms as a participant reads them, one subject a line."""
+    terms, tokens = described["terms"], format_tokens
+    seats, money, windows = terms["seats"], terms["money"], terms["windows"]
+    asked = (
+        f"about {seats['round_target']} are asked each round"
+        if described["active"] > seats["round_target"]
+        else f"all are asked each round, as long as no more than {seats['round_target']} are active"
+    )
+    may_join = "whom the sponsor invites" if seats["by_invitation"] else "anybody"
+    request = (
+        f"a leaf that is requested must be posted within {duration(windows['response_seconds'])}"
+        if windows["response_seconds"]
+        else "no leaf can be requested"
+    )
+    ends = datetime.fromtimestamp(windows["closes_at"], tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    state = "over" if described["over"] else "closed" if described["closed"] else f"until {ends}"
+    phases = ", ".join(
+        f"{name} {duration(windows[f'{name}_seconds'])}"
+        for name in ("commit", "reveal", "propose", "challenge")
+    )
+    return [
+        ("federation", f"{described['federation']} on chain {described['chain_id']}"),
+        ("sponsor", described["sponsor"]),
+        ("base model", described["base_model"] or "not known: IPFS does not have the spec"),
+        ("spec", described["spec_cid"]),
+        (
+            "pays",
+            f"{tokens(money['update_reward'])} tokens for an update of {seats['weight_cap']}"
+            " examples or more, less in proportion, whoever else takes part",
+        ),
+        ("token", money["token"]),
+        ("escrow", f"{tokens(described['escrow'])}; {tokens(described['burned'])} burned"),
+        ("rounds", f"{described['rounds_left']} of {seats['rounds']} left, {state}"),
+        (
+            "seats",
+            f"{described['active']} of {seats['max_participants']} taken; {asked},"
+            f" {seats['round_seats']} at most can commit; {may_join} may join",
+        ),
+        ("phases", f"{phases}; {request}"),
+        (
+            "stake",
+            f"{tokens(money['participant_stake'])}, free {duration(windows['unbonding_seconds'])}"
+            f" after leaving; who misses {seats['max_missed']} rounds in a row can lose the seat,"
+            " not the stake",
+        ),
+        (
+            "at risk",
+            f"{tokens(money['missed_reveal_penalty'])} for each commitment that is not revealed,"
+            " burned; nothing else",
+        ),
+        (
+            "aggregators",
+            f"{', '.join(described['aggregators'])}; bond {tokens(money['aggregator_bond'])}, fee"
+            f" {tokens(money['aggregator_fee'])} a round",
+        ),
+    ]
+
+
+def _terms(terms: Terms) -> dict[str, Any]:
+    """Return the terms by section, as JSON values."""
+    identity = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in vars(terms.identity).items()
+    }
+    rules = {name: value.name.lower() for name, value in vars(terms.rules).items()}
+    return {
+        "identity": identity,
+        "seats": dict(vars(terms.seats)),
+        "money": dict(vars(terms.money)),
+        "windows": dict(vars(terms.windows)),
+        "rules": rules,
+    }
+
+
+def _base_model(location: FederationLocation, digest: Digest) -> str | None:
+    """Return the base model and what is trained of it; None when IPFS does not have the spec."""
+    # The chain has only its digest, and what else is shown does not depend on IPFS.
+    try:
+        spec = Spec.parse(ContentStore(location.ipfs_url).get_block(digest))
+    except (Unavailable, Rejected):
+        return None
+    adapter, model = spec.adapter, spec.base_model
+    size = spec.total_bytes("update")
+    return (
+        f"{model.name}@{model.revision}, {adapter.kind} of rank {adapter.rank} on"
+        f" {', '.join(adapter.targets)}: {size:,} bytes an update"
+    )
+
+
+def _round(federation: Federation, told: RoundHistory) -> dict[str, Any]:
+    verdicts = told.proposed.verdicts if told.proposed else ()
+    settled = told.finalized
+    return {
+        "round": told.round_id,
+        "status": federation.status(told.round_id).name.lower(),
+        "asked": sum(told.asks(each, federation.terms().seats) for each in told.members),
+        "committed": len(told.committed),
+        "revealed": len(told.revealed),
+        "accepted": sum(v.is_accepted for v in verdicts),
+        "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
+        "model_root": settled.root.hex() if settled else None,
+        "model_cid": raw_cid(settled.manifest) if settled else None,
+        # By the event of the settlement, since a proposal says only what would be paid.
+        "paid": settled.paid if settled else 0,
+    }

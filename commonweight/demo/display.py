@@ -23,7 +23,7 @@ class DemoView:
     def __init__(self, config: Config, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
         self._names = config.data.names
-        self._rounds = config.federation.rounds
+        self._rounds = config.seats.rounds
         self._rows: dict[str, Event | None] = dict.fromkeys(self._names)
         self._head: Event = Starting()
         self._round = 0

@@ -18,10 +18,10 @@ from commonweight.demo import results
 from commonweight.demo.shards import prepare_data
 from devnet import daemons, roles
 from devnet.accounts import CHAIN_ID
+from devnet.factory import factory_in
 from ethereum.wallet import Wallet
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
-from protocol.spec import Spec
 from runtime import events
 from runtime.events import Event, Report
 from runtime.flower import Simulation
@@ -112,14 +112,12 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         return _conclude(location, run, options.seed, report)
 
 
-def _build(
-    config: Config, seed: int, run: Path, report: Report
-) -> tuple[Spec, found.InitialModel] | None:
-    """Return a new federation's spec and initial model; None when the run has a federation."""
+def _build(config: Config, seed: int, run: Path, report: Report) -> found.Plan | None:
+    """Return a new federation's plan; None when the run has a federation."""
     if (run / "federation.json").exists():
         return None
     report(events.PreparingModel(source=config.model.source))
-    return found.build_spec(config, seed, cache_folder(), run / "model")
+    return found.plan(config, seed, cache_folder(), run / "model")
 
 
 def _conclude(location: FederationLocation, run: Path, seed: int, report: Report) -> dict[str, Any]:
@@ -179,7 +177,7 @@ def _launch(
     config: Config,
     run: Path,
     progress: Path,
-    built: tuple[Spec, found.InitialModel] | None,
+    built: found.Plan | None,
     aggregator: Wallet,
     endpoints: tuple[str, str],
     report: Report,
@@ -190,10 +188,23 @@ def _launch(
     file = run / "federation.json"
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
     if built is not None:
-        spec, model = built
-        report(events.DeployingContract(layers=len(spec.layers), bytes=spec.total_bytes))
-        location = found.deploy(config, spec, model, sponsor, [aggregator.address], store, rpc_url)
-        write_location(file, location)
+        spec = built.spec
+        if built.trial is not None:
+            report(
+                events.TriedOut(
+                    grid=built.trial.grid_bits,
+                    min_norm=built.trial.min_norm,
+                    loss_before=built.trial.loss_before,
+                    loss_after=built.trial.loss_after,
+                    relative_error=built.trial.relative_error,
+                )
+            )
+        size = spec.total_bytes("update")
+        report(events.DeployingContract(layers=len(spec.layers), bytes=size))
+        # Kept from run to run: only the federation is each run's own.
+        factory = factory_in(home() / "devnet", sponsor)
+        means = found.Means(sponsor, store, rpc_url, factory)
+        write_location(file, found.deploy(built, means, [aggregator.address]))
     location = FederationLocation.load(file).model_copy(
         # A devnet may have other ports after a restart.
         update={"rpc_url": rpc_url, "ipfs_url": store.api_url}

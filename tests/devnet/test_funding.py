@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from chain.location import FederationLocation
-from devnet.funding import fund, read_address, read_amount
+from devnet.funding import fund, read_amount
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
+from protocol.types import read_address
 from runtime.settings import write_location
 from tests.world import TOKEN, World
 

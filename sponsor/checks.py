@@ -1,0 +1,53 @@
+"""What a sponsor should know before money goes into a federation.
+
+Terms that make no sense among strangers are refused unless they are for development, and on a chain
+where tokens are worth something the sponsor must say that it knows what it does.
+"""
+
+from typing import Final
+
+from protocol.errors import Misconfigured
+from sponsor.chains import describe_misfits, is_development_chain
+from sponsor.config import WindowsSection
+
+SHORTEST_CHALLENGE_SECONDS: Final = 3_600
+"""An auditor needs the time to fetch every update and recompute the model."""
+
+SHORTEST_RESPONSE_SECONDS: Final = 600
+"""An aggregator that is restarted must still be able to post a leaf."""
+
+
+def check_windows(windows: WindowsSection) -> None:
+    """Raise Misconfigured, with every reason, for windows that only suit development."""
+    faults = []
+    if windows.challenge_seconds < SHORTEST_CHALLENGE_SECONDS:
+        faults.append(
+            f"challenge_seconds is {windows.challenge_seconds}, auditors need"
+            f" {SHORTEST_CHALLENGE_SECONDS} at least"
+        )
+    if windows.response_seconds == 0:
+        faults.append("response_seconds is 0, so that nobody can request a leaf that is withheld")
+    elif windows.response_seconds < SHORTEST_RESPONSE_SECONDS:
+        faults.append(
+            f"response_seconds is {windows.response_seconds}, to post a leaf takes"
+            f" {SHORTEST_RESPONSE_SECONDS} at least"
+        )
+    if faults:
+        raise Misconfigured(f"{'; '.join(faults)}: give --dev for a federation to try things on")
+
+
+def check_chain(chain_id: int, *, understood: bool) -> list[str]:
+    """Return what the sponsor should know of a chain; Misconfigured unless it has `understood`.
+
+    Nothing is asked of who uses a development chain.
+    """
+    if is_development_chain(chain_id):
+        return []
+    lines = [
+        f"chain {chain_id} is public, and nobody has audited this contract: what is paid into it"
+        " may be lost",
+        *describe_misfits(chain_id),
+    ]
+    if not understood:
+        raise Misconfigured(f"{'; '.join(lines)}. Give --i-understand to go on")
+    return lines
