@@ -47,8 +47,8 @@ def watched(world: World, looks: int | None = None, once: bool = False) -> list[
 def test_the_first_wrong_leaf_is_the_one_proved(world: World) -> None:
     CHALLENGED["off by one"](world)
     (line,) = challenge_open(auditing(world))
-    # Layer 0 has 6 leaves of 16 values; value 70 of layer 1 is in its leaf 4.
-    assert "leaf 10 is not the weighted mean of 3 updates" in line
+    # Layer 0 has 8 leaves of 256 values; value 70 of layer 1 is in its first.
+    assert "leaf 8 is not what 3 updates make of it" in line
     assert f"{world.aggregator_wallet.address} was refuted" in line
 
 
@@ -79,7 +79,7 @@ def test_audit_run_challenges_when_asked(world: World) -> None:
     done = runner.invoke(main, ["audit", "run", *wallet_arguments(world), "--challenge"])
     assert done.exit_code == 1, done.output
     assert "FAIL  §7" in done.output
-    assert "leaf 10 is not the weighted mean of 3 updates" in done.output
+    assert "leaf 8 is not what 3 updates make of it" in done.output
     assert_slashed(world)
     finish(world, round_id)
 
@@ -118,7 +118,7 @@ def test_without_leaf_requests_in_the_terms_withheld_bytes_are_reported(tmp_path
     with World(tmp_path, challenge_seconds=WINDOW) as world:
         round_id = withheld_model(world)
         lines = watched(world, looks=3)
-        assert any("the proposed model is the weighted mean" in line for line in lines), lines
+        assert any("bytes are unavailable: model: " in line for line in lines), lines
         words = "nothing to show to the contract, and the terms do not allow leaf requests"
         assert any(words in line for line in lines), lines
         world.travel(WINDOW)
