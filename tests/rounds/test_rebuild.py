@@ -84,7 +84,7 @@ def test_every_role_goes_on_whatever_the_manifest(world: World) -> None:
     standby = world.stand_by()
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
-    world.travel(600)
+    world.travel(1800)
     assert world.client().status(round_id) is Status.EXPIRED
     assert standby.play(round_id, world.ask) is Status.FINALIZED
     root = world.client().current_model().root
