@@ -103,7 +103,7 @@ $(JS_IPFS)/node_modules/.ready: $(JS_IPFS)/package.json $(JS_IPFS)/package-lock.
 # Every lie an aggregator can tell, 1,000 random rounds and faults, then the contract's own fuzz.
 test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
-	cd contracts && $(FORGE) test --match-contract "Dispute|Availability"
+	cd contracts && $(FORGE) test --match-contract "Disputes|Verdicts|Requests"
 
 # 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract;
 # and that the committed artifacts are what the sources compile to.

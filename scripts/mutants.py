@@ -4,10 +4,12 @@
     python -m scripts.mutants Rounds.sol       # the guards of these files only
     python -m scripts.mutants --list           # what would be played
 
-A guard is a condition that leads to `revert`, a call of `_require…` or `_check…` whose result nobody
-reads, or `nonReentrant`. Each is tried in a copy of contracts/ under build/mutants. Several runs may
-share the work: a mutant that another process plays is left to it, and a killed one is not played
-again unless its file changed or --again is given.
+A guard is a condition that leads to `revert` or to a `return` without value, a call of `require…`
+or `check…` whose result nobody reads, or `nonReentrant`. All mutants are compiled at once, in a
+copy of contracts/ under build/mutants: guard n is left out where block.coinbase is n, which no test
+looks at and forge sets from its command line. So a mutant takes a run of the tests and no compiler.
+Several runs may share the work: a mutant that another process plays is left to it, and a killed one
+is not played again unless the sources changed or --again is given.
 """
 
 import argparse
@@ -30,35 +32,51 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 CONTRACTS: Final = ROOT / "contracts"
 SOURCES: Final = "src/federation"
 BUILD: Final = ROOT / "build" / "mutants"
+# The libraries' own tests call them from functions that are pure as long as there is no mutant.
+LIBRARY_TESTS: Final = "test/federation/Libraries.t.sol"
 SECONDS: Final = 900  # a mutant may loop
-# What a guard protects shows in few cases; the deep profile has its own target.
-FEWER_CASES: Final = {"FOUNDRY_FUZZ_RUNS": "16", "FOUNDRY_INVARIANT_RUNS": "4"}
-FORGE_TEST: Final = ("test", "--fail-fast", "--match-path", "test/federation/**")
+# Gas is measured on the contract as it is. Examples kill nearly all mutants, random cases the rest.
+FORGE_TEST: Final = ("test", "--fail-fast", "--no-match-contract", "GasTest")
+EXAMPLES: Final = ("--no-match-test", "testFuzz|invariant|Handler")
 
 _CONDITION: Final = re.compile(r"\bif \(")
-_REVERTS: Final = re.compile(r"\s*(?:\{\s*)?revert\b")
-_CALL: Final = re.compile(r"^[ ]+(?:\w+\.)?_?(?:require|check)\w*\(", re.MULTILINE)
+_LEADS_OUT: Final = re.compile(r"\s*(?:\{\s*)?(?:revert\b|_revert\w*\(|return;)")
+_CALL: Final = re.compile(r"(?:^[ ]+|\) )((?:\w+\.)?_?(?:require|check)\w*)\(", re.MULTILINE)
 _REENTRANCY: Final = re.compile(r"\bnonReentrant\b")
 _COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# OpenZeppelin's functions behind its modifier are private: the same guard, that can be left out.
+_GUARD: Final = """
+    modifier nonReentrantBut(uint160 mutant) {
+        if (block.coinbase == address(mutant)) {
+            _;
+        } else {
+            bool isEntered;
+            assembly ("memory-safe") { isEntered := tload(0x6d7574616e7473) }
+            if (isEntered) revert ReentrancyGuardReentrantCall();
+            assembly ("memory-safe") { tstore(0x6d7574616e7473, 1) }
+            _;
+            assembly ("memory-safe") { tstore(0x6d7574616e7473, 0) }
+        }
+    }
+"""
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A guard and the text of its file without it."""
+class Guard:
+    """A guard, its number among all of them, and what stands for text[start:end] in its place."""
 
+    number: int
     file: str
     line: int
-    guard: str
     text: str
-
-    @property
-    def key(self) -> str:
-        return hashlib.sha256(f"{self.file}\n{self.text}".encode()).hexdigest()[:16]
+    start: int
+    end: int
+    replacement: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutant: `killed` by a test, `survived`, `broken` (no code) or `late`."""
+    """What became of a mutant: `killed` by a test, `survived`, `broken` or `late`."""
 
     file: str
     line: int
@@ -68,29 +86,35 @@ class Result:
     seconds: int
 
 
-def find_mutants(path: Path) -> list[Mutant]:
-    """Return one mutant for each guard of a source file, in the order of their lines."""
+def find_guards(path: Path, first: int) -> list[Guard]:
+    """Return the guards of a source file in the order of their lines, numbered from `first` on."""
     source = path.read_text(encoding="utf-8")
     code = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), source)
     spans: list[tuple[int, int, str]] = []
     for match in _CONDITION.finditer(code):
         end = _closing(code, match.end() - 1)
-        if _REVERTS.match(code, end + 1):
-            spans.append((match.end(), end, f"false && ({source[match.end() : end]})"))
+        if _LEADS_OUT.match(code, end + 1):
+            condition = source[match.end() : end]
+            spans.append((match.end(), end, f"block.coinbase != address(@) && ({condition})"))
     for match in _CALL.finditer(code):
         end = _closing(code, match.end() - 1)
         if code[end + 1] == ";":
-            start = match.end() - len(match[0].lstrip())
-            spans.append((start, end + 2, "{}"))
-    spans.extend((match.start(), match.end(), "") for match in _REENTRANCY.finditer(code))
+            call = source[match.start(1) : end + 2]
+            spans.append((match.start(1), end + 2, f"if (block.coinbase != address(@)) {call}"))
+    spans.extend(
+        (match.start(), match.end(), "nonReentrantBut(@)") for match in _REENTRANCY.finditer(code)
+    )
     return [
-        Mutant(
+        Guard(
+            number=first + i,
             file=path.name,
             line=source.count("\n", 0, start) + 1,
-            guard=" ".join(source[start:end].split()),
-            text=source[:start] + replacement + source[end:],
+            text=" ".join(source[start:end].split()),
+            start=start,
+            end=end,
+            replacement=replacement.replace("@", f"uint160({first + i})"),
         )
-        for start, end, replacement in sorted(spans)
+        for i, (start, end, replacement) in enumerate(sorted(spans))
     ]
 
 
@@ -104,38 +128,55 @@ def _closing(code: str, opening: int) -> int:
     raise ValueError(f"the bracket at {opening} is never closed")
 
 
+def _find_all() -> list[Guard]:
+    guards: list[Guard] = []
+    for path in sorted((CONTRACTS / SOURCES).glob("*.sol")):
+        guards += find_guards(path, len(guards) + 1)
+    return guards
+
+
+def _with_mutants(source: str, guards: Sequence[Guard]) -> str:
+    """Return a source file in which each guard can be left out."""
+    for guard in sorted(guards, key=lambda guard: guard.start, reverse=True):
+        source = source[: guard.start] + guard.replacement + source[guard.end :]
+    if "nonReentrantBut(" in source:
+        source = re.sub(r"(^contract [^{]*\{)", r"\1" + _GUARD, source, count=1, flags=re.MULTILINE)
+    return re.sub(r"\bpure\b", "view", source)  # it reads the block now
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Yield whether this process now holds `path`; the kernel lets go of it when the process ends."""
+def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Yield whether this process holds `path`; the kernel lets go of it when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
         yield True
 
 
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    """Yield a copy of contracts/ that no other process uses, with forge's cache of the last run."""
-    for number in range(64):
-        with _locked(BUILD / f"copy-{number}.lock") as is_mine:
-            if not is_mine:
-                continue
-            copy = BUILD / f"copy-{number}" / "contracts"
-            _refresh(copy)
-            yield copy
-            return
-    raise RuntimeError("64 runs at once")
+def _digest() -> str:
+    """Return what a copy and its results are named by: sources, tests and this script."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for folder in (CONTRACTS / SOURCES, CONTRACTS / "test" / "federation"):
+        for path in sorted(folder.rglob("*.sol")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
-def _refresh(copy: Path) -> None:
-    copy.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "test"):
-        shutil.rmtree(copy / name, ignore_errors=True)
-        shutil.copytree(CONTRACTS / name, copy / name)
+def _make_copy(copy: Path, guards: Sequence[Guard]) -> None:
+    """Write the sources with all mutants and the tests, and leave them to forge to compile."""
+    for name in (SOURCES, "test/federation"):
+        shutil.copytree(CONTRACTS / name, copy / name, dirs_exist_ok=True)
+    shutil.copy2(CONTRACTS / "src" / "DevToken.sol", copy / "src")
+    for path in (copy / SOURCES).glob("*.sol"):
+        own = [guard for guard in guards if guard.file == path.name]
+        path.write_text(_with_mutants(path.read_text(encoding="utf-8"), own), encoding="utf-8")
+    tests = copy / LIBRARY_TESTS
+    text = tests.read_text(encoding="utf-8")
+    tests.write_text(text.replace("external pure", "external view"), encoding="utf-8")
     for name in ("foundry.toml", "remappings.txt"):
         shutil.copy2(CONTRACTS / name, copy / name)
     for link, target in (
@@ -147,104 +188,97 @@ def _refresh(copy: Path) -> None:
             link.symlink_to(target)
 
 
-def _play(mutant: Mutant, copy: Path) -> Result:
-    target = copy / SOURCES / mutant.file
-    original = target.read_text(encoding="utf-8")
-    started = time.monotonic()
-    target.write_text(mutant.text, encoding="utf-8")
+def _forge(copy: Path, number: int, *arguments: str) -> tuple[str, str]:
+    """Return what the tests say without guard `number` (0: none), and the first one that failed."""
+    coinbase = f"0x{number:040x}"
+    forge = copy / "node_modules" / ".bin" / "forge"
+    command = [str(forge), *FORGE_TEST, "--block-coinbase", coinbase, *arguments]
     try:
-        outcome, by = _forge(copy)
-    finally:
-        target.write_text(original, encoding="utf-8")
-    seconds = round(time.monotonic() - started)
-    return Result(mutant.file, mutant.line, mutant.guard, outcome, by, seconds)
-
-
-def _forge(copy: Path) -> tuple[str, str]:
-    """Return what the tests say of the sources in `copy`, and the first test that failed."""
-    command = [str(copy / "node_modules" / ".bin" / "forge"), *FORGE_TEST]
-    try:
-        run = subprocess.run(
-            command,
-            cwd=copy,
-            env={**os.environ, **FEWER_CASES},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        run = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return "late", ""
     if run.returncode == 0:
         return "survived", ""
     failed = re.search(r"\[FAIL.*\] (\w+)", run.stdout)
     if failed is None:
-        return "broken", (run.stdout + run.stderr).strip()[-300:]
+        return "broken", (run.stdout + run.stderr).strip()[-2000:]
     return "killed", failed[1]
 
 
-def _stored(mutant: Mutant) -> Result | None:
-    """Return the result of an earlier run, with today's line."""
+def _play(guard: Guard, copy: Path) -> Result:
+    started = time.monotonic()
+    outcome, by = _forge(copy, guard.number, *EXAMPLES)
+    if outcome == "survived":
+        outcome, by = _forge(copy, guard.number)
+    seconds = round(time.monotonic() - started)
+    return Result(guard.file, guard.line, guard.text, outcome, by, seconds)
+
+
+def _stored(path: Path) -> Result | None:
     with suppress(FileNotFoundError):
-        stored = json.loads((BUILD / f"{mutant.key}.json").read_text(encoding="utf-8"))
-        return Result(**{**stored, "line": mutant.line})
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
     return None
-
-
-def _store(mutant: Mutant, result: Result) -> None:
-    path = BUILD / f"{mutant.key}.json"
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(asdict(result)), encoding="utf-8")
-    draft.replace(path)
 
 
 def _row(result: Result) -> str:
     place = f"{result.file}:{result.line}"
-    return f"{result.outcome:9}{place:26}{result.seconds:4} s  {result.guard[:70]:70}  {result.by}"
+    return f"{result.outcome:9}{place:24}{result.seconds:4} s  {result.guard[:64]:64}  {result.by}"
+
+
+def _play_all(guards: Sequence[Guard], chosen: Sequence[Guard], again: bool) -> int:
+    folder = BUILD / _digest()
+    copy = folder / "contracts"
+    with _locked(folder / "compiling.lock", wait=True):
+        started = time.monotonic()
+        _make_copy(copy, guards)
+        # Without this every mutant would look killed by whatever is broken anyway.
+        if (clean := _forge(copy, 0, *EXAMPLES))[0] != "survived":
+            print(f"the tests fail without any mutant: {': '.join(clean)}", file=sys.stderr)
+            return 1
+        print(f"compiled and passed without mutants in {time.monotonic() - started:.0f} s")
+    results: list[Result | None] = []
+    for guard in chosen:
+        path = folder / f"{guard.number}.json"
+        with _locked(folder / f"{guard.number}.lock") as is_mine:
+            result = None if again else _stored(path)
+            if is_mine and (result is None or result.outcome != "killed"):
+                result = _play(guard, copy)
+                draft = path.with_suffix(f".{os.getpid()}")
+                draft.write_text(json.dumps(asdict(result)), encoding="utf-8")
+                draft.replace(path)
+        if result is not None:
+            print(_row(result), flush=True)
+        results.append(result)
+    return _report(results)
+
+
+def _report(results: Sequence[Result | None]) -> int:
+    others = results.count(None)
+    bad = [result for result in results if result is not None and result.outcome != "killed"]
+    print(f"{len(results)} guards, {len(bad)} not killed, {others} left to other runs")
+    for result in bad:
+        print(_row(result))
+    return 1 if bad or others else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table of all guards; return 1 unless a test fails without each of them."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("files", nargs="*", help="names of source files; default: all")
     parser.add_argument("--list", action="store_true", help="print the guards and play none")
     parser.add_argument("--again", action="store_true", help="play killed mutants again")
     options = parser.parse_args(arguments)
-    paths = sorted((CONTRACTS / SOURCES).glob("*.sol"))
-    mutants = [
-        mutant
-        for path in paths
-        if not options.files or path.name in options.files
-        for mutant in find_mutants(path)
-    ]
-    if options.list or not mutants:
-        for mutant in mutants:
-            print(f"{mutant.file}:{mutant.line}  {mutant.guard}")
-        return 0 if mutants else 1
-    return _play_all(mutants, options.again)
-
-
-def _play_all(mutants: Sequence[Mutant], again: bool) -> int:
-    results: list[Result | None] = []
-    with _workspace() as copy:
-        # Without this every mutant would look killed by whatever is broken anyway.
-        if (clean := _forge(copy)) != ("survived", ""):
-            print(f"the tests fail without any mutant: {clean}", file=sys.stderr)
-            return 1
-        for mutant in mutants:
-            with _locked(BUILD / f"{mutant.key}.lock") as is_mine:
-                result = None if again else _stored(mutant)
-                if is_mine and (result is None or result.outcome != "killed"):
-                    result = _play(mutant, copy)
-                    _store(mutant, result)
-            if result is not None:
-                print(_row(result), flush=True)
-            results.append(result)
-    others = results.count(None)
-    bad = [result for result in results if result is not None and result.outcome != "killed"]
-    print(f"{len(mutants)} guards, {len(bad)} not killed, {others} left to other runs")
-    for result in bad:
-        print(_row(result))
-    return 1 if bad or others else 0
+    guards = _find_all()
+    chosen = [guard for guard in guards if not options.files or guard.file in options.files]
+    if options.list or not chosen:
+        for guard in chosen:
+            print(f"{guard.number:4}  {guard.file}:{guard.line}  {guard.text}")
+        return 0 if chosen else 1
+    return _play_all(guards, chosen, options.again)
 
 
 if __name__ == "__main__":

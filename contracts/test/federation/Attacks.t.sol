@@ -544,6 +544,7 @@ contract AttacksTest is RequestWorld {
         terms.identity.leafCount = type(uint32).max;
         terms.identity.treeDepth = 32;
         terms.seats.maxParticipants = 64;
+        terms.seats.roundTarget = 64;
         terms.seats.roundSeats = 64;
         terms.seats.weightCap = (1 << 18) - 1;
         federation = _deploy(terms);
