@@ -69,11 +69,12 @@ library Average {
             for { let k := 0 } lt(k, model.length) { k := add(k, 0x20) } {
                 let x := xor(calldataload(add(before.offset, k)), MODEL_SIGNS)
                 let y := xor(calldataload(add(model.offset, k)), MODEL_SIGNS)
-                for { let shift := 0 } lt(shift, 64) { shift := add(shift, 32) } {
-                    let a := and(shr(shift, x), WIDE_LANES)
-                    let b := and(shr(shift, y), WIDE_LANES)
-                    near := and(near, and(sub(add(a, reach), b), sub(add(b, reach), a)))
-                }
+                let a := and(x, WIDE_LANES)
+                let b := and(y, WIDE_LANES)
+                near := and(near, and(sub(add(a, reach), b), sub(add(b, reach), a)))
+                a := and(shr(32, x), WIDE_LANES)
+                b := and(shr(32, y), WIDE_LANES)
+                near := and(near, and(sub(add(a, reach), b), sub(add(b, reach), a)))
             }
         }
         return near & (BIAS * ONES) == BIAS * ONES;

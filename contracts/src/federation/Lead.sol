@@ -9,7 +9,7 @@ import {State} from "./State.sol";
 library Lead {
     /// @notice Who opens rounds and proposes now.
     function current(State storage state) internal view returns (address) {
-        return Founding.aggregators()[state.standing.currentAggregatorIndex];
+        return Founding.aggregator(state.standing.currentAggregatorIndex);
     }
 
     /// @notice Reverts unless the caller leads.
@@ -22,9 +22,9 @@ library Lead {
     function stateOf(State storage state, address account) internal view returns (IFederation.AggregatorState) {
         IFederation.AggregatorState stored = state.aggregatorStates[account];
         if (stored != IFederation.AggregatorState.Unlisted) return stored;
-        address[] memory list = Founding.aggregators();
-        for (uint256 i = 0; i < list.length; ++i) {
-            if (list[i] == account) return IFederation.AggregatorState.Listed;
+        uint256 count = Founding.aggregatorCount();
+        for (uint256 i = 0; i < count; ++i) {
+            if (Founding.aggregator(i) == account) return IFederation.AggregatorState.Listed;
         }
         return IFederation.AggregatorState.Unlisted;
     }
@@ -37,12 +37,11 @@ library Lead {
 
     /// @notice The next bonded aggregator after the current one, in the order of the list.
     function nextStandby(State storage state) internal view returns (bool found, uint8 index) {
-        address[] memory list = Founding.aggregators();
-        uint256 count = list.length;
+        uint256 count = Founding.aggregatorCount();
         uint256 leading = state.standing.currentAggregatorIndex;
         for (uint256 step = 1; step < count; ++step) {
             uint256 candidate = (leading + step) % count;
-            if (state.aggregatorStates[list[candidate]] == IFederation.AggregatorState.Bonded) {
+            if (state.aggregatorStates[Founding.aggregator(candidate)] == IFederation.AggregatorState.Bonded) {
                 return (true, uint8(candidate));
             }
         }

@@ -129,7 +129,7 @@ library Rounds {
         }
         if (!isEmpty) {
             (bool found, uint8 index) = Lead.nextStandby(state);
-            if (found) revert IFederation.StandbyAvailable(Founding.aggregators()[index]);
+            if (found) revert IFederation.StandbyAvailable(Founding.aggregator(index));
             Lead.slash(state, round, 0);
         }
         Lead.abandon(state, round);
@@ -153,7 +153,7 @@ library Rounds {
         address previous = Lead.current(state);
         state.standing.idleSince = uint40(block.timestamp);
         state.standing.currentAggregatorIndex = index;
-        emit IFederation.AggregatorReplaced(0, previous, Founding.aggregators()[index], 0);
+        emit IFederation.AggregatorReplaced(0, previous, Founding.aggregator(index), 0);
     }
 
     function _revertOver(State storage state) private view {
