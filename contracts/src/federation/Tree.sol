@@ -30,7 +30,7 @@ library Tree {
     }
 
     /// @dev sha256(abi.encodePacked(bytes1(0x01), left, right)) without keeping the 65 bytes: a challenge hashes
-    ///      thousands of nodes, and memory that only grows would cost more than the hashes.
+    ///      a thousand nodes, and memory that only grows would cost more than the hashes.
     // slither-disable-next-line assembly
     function _node(bytes32 left, bytes32 right) private view returns (bytes32 digest) {
         assembly ("memory-safe") {
