@@ -91,7 +91,7 @@ def fetch_global_model(
     """
     federation = connect_federation(location).now()
     store = store or ContentStore(location.ipfs_url)
-    spec = Spec.parse(store.get_block(federation.terms().spec_digest))
+    spec = Spec.parse(store.get_block(federation.terms().identity.spec_digest))
     finished = federation.last_finalized_round()
     model = federation.current_model()  # of a finalized round: a proposed one may be refuted yet
     subject = Subject(location.chain_id, location.address, RoundId(finished + 1), "model")

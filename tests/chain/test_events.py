@@ -208,7 +208,8 @@ def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
 def test_what_is_announced_may_be_any_bytes(stage: Stage) -> None:
     """Whoever can send a transaction could otherwise make the history unreadable for everybody."""
     stage.outsider.announce("/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyop")
-    call = stage.sponsor._contract.encode_abi("announce", args=("12345678",))
+    abi = load_artifact(IMPLEMENTATION)["abi"]
+    call = Web3().eth.contract(abi=abi).encode_abi("announce", args=("12345678",))
     junk = bytes.fromhex(call[2:]).replace(b"12345678", b"\xff\xfe\xc0\0\n\xed\xa0\x80")
     stage.outsider.sender.send(stage.sponsor.address, junk)
     first, second = (e for e in stage.sponsor.read_events() if isinstance(e, ev.Announced))
