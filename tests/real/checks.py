@@ -75,14 +75,14 @@ def _money(stage: Stage) -> Iterator[str]:
     """
     federation = stage.founded.client()
     terms, events = federation.terms(), federation.read_events()
-    token = Erc20(federation.w3, terms.token)
+    token = Erc20(federation.w3, terms.money.token)
     credits = stakes = bonds = 0
     for name in MEMBERS:
         address = stage.founded.wallet(name).address
         credit = federation.credit_of(address)
         stake = federation.get_participant(address).stake
         is_bonded = federation.aggregator_state(address) is AggregatorState.BONDED
-        bond = terms.aggregator_bond if is_bonded else 0
+        bond = terms.money.aggregator_bond if is_bonded else 0
         credits, stakes, bonds = credits + credit, stakes + stake, bonds + bond
         has = token.balance_of(address) + credit + stake + bond
         earned = sum(_pay(event, address) for event in events)
