@@ -48,9 +48,12 @@ library Lead {
     }
 
     /// @notice Takes the current aggregator's bond: `reward` of it is for the caller to credit, the rest is burned.
-    function slash(State storage state, uint256 round, uint128 reward) internal {
-        address aggregator = current(state);
-        uint128 bond = Founding.money().aggregatorBond;
+    /// @return aggregator Who lost it
+    function slash(State storage state, uint256 round, uint128 bond, uint128 reward)
+        internal
+        returns (address aggregator)
+    {
+        aggregator = current(state);
         state.aggregatorStates[aggregator] = IFederation.AggregatorState.Slashed;
         state.standing.bondedCount -= 1;
         state.burned += bond - reward;
@@ -77,16 +80,16 @@ library Lead {
     ///         `rewarded` and hands the round on, reveals and all.
     function refute(State storage state, uint256 round, address rewarded) internal {
         IFederation.Round storage refuted = state.rounds[round];
-        bytes32 root = refuted.modelRoot;
-        uint128 reward = Founding.money().aggregatorBond / 2;
+        uint128 bond = Founding.money().aggregatorBond;
+        uint128 reward = bond / 2;
+        address aggregator = slash(state, round, bond, reward);
+        state.creditOf[rewarded] += reward;
+        emit IFederation.ProposalRefuted(round, rewarded, aggregator, refuted.modelRoot, reward);
         refuted.stage = IFederation.Stage.Open;
         refuted.openRequests = 0;
         refuted.modelRoot = 0;
         refuted.modelManifest = 0;
         refuted.verdictsHash = 0;
-        state.creditOf[rewarded] += reward;
-        slash(state, round, reward);
-        emit IFederation.ProposalRefuted(round, rewarded, current(state), root, reward);
         (bool found, uint8 index) = nextStandby(state);
         if (found) handOver(state, round, index);
         else abandon(state, round);
