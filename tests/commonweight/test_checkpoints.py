@@ -55,8 +55,8 @@ def as_kind(values: dict[str, NDArray[np.float32]], dtype: str) -> dict[str, Any
 def expected_file(sources: list[dict[str, NDArray[np.float32]]], weights: list[int]) -> bytes:
     files = b""
     for name in sorted(SHAPES):
-        encoded = [[reference.encode(float(v), 24) for v in s[name].reshape(-1)] for s in sources]
-        files += reference.layer_file(reference.average(encoded, weights), 256)  # type: ignore[arg-type]
+        encoded = [[reference.encode(float(v)) for v in s[name].reshape(-1)] for s in sources]
+        files += reference.layer_file(reference.mean(encoded, weights), "model")  # type: ignore[arg-type]
     return files
 
 
