@@ -64,7 +64,7 @@ def test_every_float_type_and_shards_give_the_naive_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(average, "INPUT_BYTES", 1)  # a leaf at a time
-    monkeypatch.setattr(average, "_LEAST_SLAB_BYTES", 1)
+    monkeypatch.setattr(average, "_LEAST_SLAB", 1)
     sources = [drawn(seed) for seed in range(3)]
     paths = [
         write(tmp_path / f"{k}.safetensors", as_kind(s, k))
