@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Facts, Founding} from "./Founding.sol";
+import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {Lead} from "./Lead.sol";
 import {Tokens} from "./Tokens.sol";
@@ -36,11 +36,11 @@ library Availability {
 
     /// @notice See IFederation.postLeaves.
     function postLeaves(State storage state, IFederation.LeafAnswer[] calldata answers) external {
-        Facts memory facts = Founding.read();
-        uint256 deposit = facts.terms.money.availabilityDeposit;
+        IFederation.Identity memory identity = Founding.identity();
+        uint256 deposit = Founding.money().availabilityDeposit;
         uint256 posted = 0;
         for (uint256 i = 0; i < answers.length; ++i) {
-            if (_post(state, facts.terms.identity, answers[i])) posted += 1;
+            if (_post(state, identity, answers[i])) posted += 1;
         }
         state.deposits -= posted * deposit;
         state.creditOf[msg.sender] += posted * deposit;
@@ -54,9 +54,8 @@ library Availability {
         if (isStanding && block.timestamp < request.deadline) {
             revert IFederation.LeafNotLate(block.timestamp, request.deadline);
         }
-        Facts memory facts = Founding.read();
-        _returnDeposit(state, facts, request, root, leaf);
-        if (isStanding) Lead.refute(state, facts, request.round, request.challenger);
+        _returnDeposit(state, request, root, leaf);
+        if (isStanding) Lead.refute(state, request.round, request.challenger);
     }
 
     /// @notice See IFederation.leafRequest.
@@ -70,11 +69,10 @@ library Availability {
 
     /// @dev Takes the deposit, opens the request and counts it. A void request of the same leaf is settled on the way.
     function _request(State storage state, uint256 round, bytes32 root, uint256 leaf, bool isModel) private {
-        Facts memory facts = Founding.read();
-        Proofs.requireIndex(facts.terms.identity, leaf);
+        Proofs.requireIndex(Founding.identity(), leaf);
         IFederation.Round storage r = state.rounds[round];
-        uint40 deadline = _deadline(facts.terms.windows, r.nextDeadline);
-        _makeWay(state, facts, root, leaf, isModel);
+        uint40 deadline = _deadline(r.nextDeadline);
+        _makeWay(state, root, leaf, isModel);
         state.requests[_key(root, leaf)] = IFederation.LeafRequest({
             challenger: msg.sender,
             deadline: deadline,
@@ -84,14 +82,15 @@ library Availability {
             isModel: isModel
         });
         r.openRequests += 1;
-        uint256 deposit = facts.terms.money.availabilityDeposit;
-        state.deposits += deposit;
+        IFederation.Money memory money = Founding.money();
+        state.deposits += money.availabilityDeposit;
         emit IFederation.LeafRequested(round, msg.sender, root, leaf, isModel, deadline);
-        Tokens.pull(facts.terms.money.token, deposit);
+        Tokens.pull(money.token, money.availabilityDeposit);
     }
 
     /// @dev When a leaf requested now must be posted. Time for the answer, and for a dispute about it, must be left.
-    function _deadline(IFederation.Windows memory windows, uint40 challengeDeadline) private view returns (uint40) {
+    function _deadline(uint40 challengeDeadline) private view returns (uint40) {
+        IFederation.Windows memory windows = Founding.windows();
         if (windows.responseSeconds == 0) revert IFederation.AvailabilityOff();
         uint256 latest = challengeDeadline - 2 * uint256(windows.responseSeconds);
         if (block.timestamp > latest) revert IFederation.TooLateToRequest(block.timestamp, latest);
@@ -100,13 +99,13 @@ library Availability {
 
     /// @dev Reverts if the leaf is public or waited for. An update's leaf does not stand for a model's: who proposes an
     ///      update's root as the model's would have posted leaves that nobody can dispute.
-    function _makeWay(State storage state, Facts memory facts, bytes32 root, uint256 leaf, bool isModel) private {
+    function _makeWay(State storage state, bytes32 root, uint256 leaf, bool isModel) private {
         IFederation.LeafRequest memory old = state.requests[_key(root, leaf)];
         if (old.state == IFederation.RequestState.Posted && old.isModel == isModel) {
             revert IFederation.LeafIsPublic(root, leaf);
         }
         if (_isStanding(state, old)) revert IFederation.AlreadyRequested(root, leaf);
-        if (old.state == IFederation.RequestState.Open) _returnDeposit(state, facts, old, root, leaf);
+        if (old.state == IFederation.RequestState.Open) _returnDeposit(state, old, root, leaf);
     }
 
     /// @dev Returns false, and does nothing, if the leaf was posted already.
@@ -134,14 +133,10 @@ library Availability {
     }
 
     /// @dev Forgets a request that was not answered.
-    function _returnDeposit(
-        State storage state,
-        Facts memory facts,
-        IFederation.LeafRequest memory request,
-        bytes32 root,
-        uint256 leaf
-    ) private {
-        uint256 deposit = facts.terms.money.availabilityDeposit;
+    function _returnDeposit(State storage state, IFederation.LeafRequest memory request, bytes32 root, uint256 leaf)
+        private
+    {
+        uint256 deposit = Founding.money().availabilityDeposit;
         delete state.requests[_key(root, leaf)];
         state.deposits -= deposit;
         state.creditOf[request.challenger] += deposit;

@@ -16,6 +16,9 @@ library Average {
     uint256 private constant UPDATE_WORDS = 8; // of 32 values
     uint256 private constant MODEL_WORDS = 32; // of 8 values
     uint256 private constant MOST_STEPS = 127;
+    uint256 private constant WIDE_LANES = 0x00000000ffffffff00000000ffffffff00000000ffffffff00000000ffffffff;
+    uint256 private constant ONES = 0x0000000000000001000000000000000100000000000000010000000000000001;
+    uint256 private constant BIAS = 1 << 40;
 
     /// @notice Sums of nothing.
     /// @return sums Four words for 32 values: those at places 0, 4, 8, …, then those at 1, 5, 9, …, and so on
@@ -24,15 +27,18 @@ library Average {
     }
 
     /// @notice Adds `weight` times every value of an update's leaf to `sums`. All weights together are below 2^24.
+    /// @dev In assembly, since this is most of the work of a dispute over many updates. No lane can reach the next one:
+    ///      see above.
+    // slither-disable-next-line assembly
     function add(uint256[] memory sums, bytes calldata values, uint256 weight) internal pure {
-        for (uint256 k = 0; k < UPDATE_WORDS; ++k) {
-            uint256 word = uint256(bytes32(values[32 * k:])) ^ UPDATE_SIGNS;
-            unchecked {
-                // No lane can reach the next one: see above.
-                sums[4 * k] += ((word >> 24) & LANES) * weight;
-                sums[4 * k + 1] += ((word >> 16) & LANES) * weight;
-                sums[4 * k + 2] += ((word >> 8) & LANES) * weight;
-                sums[4 * k + 3] += (word & LANES) * weight;
+        assembly ("memory-safe") {
+            let sum := add(sums, 0x20)
+            for { let k := 0 } lt(k, values.length) { k := add(k, 0x20) } {
+                let word := xor(calldataload(add(values.offset, k)), UPDATE_SIGNS)
+                for { let shift := 24 } lt(shift, 25) { shift := sub(shift, 8) } {
+                    mstore(sum, add(mload(sum), mul(and(shr(shift, word), LANES), weight)))
+                    sum := add(sum, 0x20)
+                }
             }
         }
     }
@@ -53,19 +59,25 @@ library Average {
 
     /// @notice Whether no value of `model` is further from that of `before` than an average can move it.
     /// @param s Bits of a model's step in an update's
+    /// @dev Four values a word, in lanes of 64 bits. A lane of `reach` is 2^40 more than the bound, so that a lane of
+    ///      x + reach - y keeps its bit of 2^40 exactly when y is not too far above x, and so does 2 * reach less that
+    ///      when it is not too far below. In assembly, as `add`.
+    // slither-disable-next-line assembly
     function isBounded(uint256 s, bytes calldata before, bytes calldata model) internal pure returns (bool) {
-        uint256 most = MOST_STEPS << s;
-        for (uint256 k = 0; k < MODEL_WORDS; ++k) {
-            uint256 old = _modelWord(before, k);
-            uint256 moved = _modelWord(model, k);
-            if (old == moved) continue;
-            for (uint256 place = 0; place < 256; place += 32) {
-                uint256 x = (old >> place) & LANE;
-                uint256 y = (moved >> place) & LANE;
-                if ((x < y ? y - x : x - y) > most) return false;
+        uint256 reach = (BIAS + (MOST_STEPS << s)) * ONES;
+        uint256 twice = 2 * reach;
+        uint256 near = type(uint256).max;
+        assembly ("memory-safe") {
+            for { let k := 0 } lt(k, model.length) { k := add(k, 0x20) } {
+                let x := xor(calldataload(add(before.offset, k)), MODEL_SIGNS)
+                let y := xor(calldataload(add(model.offset, k)), MODEL_SIGNS)
+                let way := sub(add(and(x, WIDE_LANES), reach), and(y, WIDE_LANES))
+                near := and(near, and(way, sub(twice, way)))
+                way := sub(add(and(shr(32, x), WIDE_LANES), reach), and(shr(32, y), WIDE_LANES))
+                near := and(near, and(way, sub(twice, way)))
             }
         }
-        return true;
+        return near & (BIAS * ONES) == BIAS * ONES;
     }
 
     /// @dev The word that follows `old`: values 8 * k to 8 * k + 7.

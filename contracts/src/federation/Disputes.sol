@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Average} from "./Average.sol";
-import {Facts, Founding} from "./Founding.sol";
+import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {Lead} from "./Lead.sol";
 import {Phases} from "./Phases.sol";
@@ -27,15 +27,15 @@ library Disputes {
         IFederation.Leaf calldata model
     ) external {
         Proofs.requireChallengeable(state, round, verdicts);
-        Facts memory facts = Founding.read();
-        _requireModelLeaves(state, facts, round, leaf, before, model);
-        (uint256[] memory sums, uint256 total) = _sumAccepted(facts.terms.identity, leaf, verdicts, updates);
+        IFederation.Identity memory identity = Founding.identity();
+        _requireModelLeaves(state, identity, round, leaf, before, model);
+        (uint256[] memory sums, uint256 total) = _sumAccepted(identity, leaf, verdicts, updates);
         if (total == 0) revert IFederation.NothingAveraged(round);
-        uint256 s = _stepBits(facts.terms.identity, round);
+        uint256 s = _stepBits(identity, round);
         if (Average.isAverage(sums, total, s, before.values, model.values)) {
             revert IFederation.LeafIsRight(round, leaf);
         }
-        Lead.refute(state, facts, round, msg.sender);
+        Lead.refute(state, round, msg.sender);
     }
 
     /// @notice See IFederation.challengeMove.
@@ -47,12 +47,12 @@ library Disputes {
         IFederation.Leaf calldata model
     ) external {
         Phases.requireStatus(state, round, IFederation.Status.Challenge);
-        Facts memory facts = Founding.read();
-        _requireModelLeaves(state, facts, round, leaf, before, model);
-        if (Average.isBounded(_stepBits(facts.terms.identity, round), before.values, model.values)) {
+        IFederation.Identity memory identity = Founding.identity();
+        _requireModelLeaves(state, identity, round, leaf, before, model);
+        if (Average.isBounded(_stepBits(identity, round), before.values, model.values)) {
             revert IFederation.MoveIsBounded(round, leaf);
         }
-        Lead.refute(state, facts, round, msg.sender);
+        Lead.refute(state, round, msg.sender);
     }
 
     /// @notice See IFederation.challengeVerdict.
@@ -65,14 +65,13 @@ library Disputes {
     ) external {
         Proofs.requireChallengeable(state, round, verdicts);
         IFederation.Verdict calldata verdict = Proofs.openVerdict(verdicts, index, opening);
-        Facts memory facts = Founding.read();
-        uint256 cap = facts.terms.seats.weightCap;
+        uint256 cap = Founding.seats().weightCap;
         uint256 weight = opening.examples < cap ? opening.examples : cap;
-        bool isZero = opening.root == facts.terms.identity.zeroRoot;
+        bool isZero = opening.root == Founding.identity().zeroRoot;
         bool isRight = (verdict.weight == 0 || verdict.weight == weight)
             && (isZero ? verdict.reason != 0 && verdict.reason <= ZERO_UPDATE : verdict.reason != ZERO_UPDATE);
         if (isRight) revert IFederation.VerdictIsRight(round, verdict.participant);
-        Lead.refute(state, facts, round, msg.sender);
+        Lead.refute(state, round, msg.sender);
     }
 
     /// @notice See IFederation.challengeDuplicate.
@@ -93,7 +92,7 @@ library Disputes {
         if (!isDuplicate || (verdict.reason != 0 && verdict.reason <= DUPLICATE)) {
             revert IFederation.VerdictIsRight(round, verdict.participant);
         }
-        Lead.refute(state, Founding.read(), round, msg.sender);
+        Lead.refute(state, round, msg.sender);
     }
 
     /// @notice See IFederation.challengeOriginal.
@@ -116,22 +115,20 @@ library Disputes {
                 revert IFederation.VerdictIsRight(round, verdict.participant);
             }
         }
-        Lead.refute(state, Founding.read(), round, msg.sender);
+        Lead.refute(state, round, msg.sender);
     }
 
     /// @dev Held against the current model's root and the proposal's.
     function _requireModelLeaves(
         State storage state,
-        Facts memory facts,
+        IFederation.Identity memory identity,
         uint256 round,
         uint256 leaf,
         IFederation.Leaf calldata before,
         IFederation.Leaf calldata model
     ) private view {
-        IFederation.Identity memory identity = facts.terms.identity;
         Proofs.requireIndex(identity, leaf);
-        (bytes32 current,) = Phases.currentModel(state, facts);
-        Proofs.requireLeaf(identity, current, leaf, before, true);
+        Proofs.requireLeaf(identity, Phases.currentRoot(state), leaf, before, true);
         Proofs.requireLeaf(identity, state.rounds[round].modelRoot, leaf, model, true);
     }
 

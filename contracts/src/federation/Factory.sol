@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
 
 import {Federation} from "./Federation.sol";
-import {Facts, Founding} from "./Founding.sol";
+import {Founder, Founding} from "./Founding.sol";
 import {IFactory} from "./IFactory.sol";
 import {IFederation} from "./IFederation.sol";
 import {Limits} from "./Limits.sol";
@@ -21,16 +21,14 @@ contract Factory is IFactory {
     }
 
     /// @inheritdoc IFactory
-    function create(IFederation.Terms calldata terms, address[] calldata aggregators)
+    function create(IFederation.Terms memory terms, address[] memory aggregators)
         external
         returns (address federation)
     {
-        Facts memory facts = Facts({
-            terms: terms, sponsor: msg.sender, createdAt: uint40(block.timestamp), aggregators: aggregators
-        });
-        Limits.requireValid(facts.terms);
-        Limits.requireValid(facts.aggregators);
-        federation = Clones.cloneWithImmutableArgs(implementation, Founding.encode(facts));
+        Limits.requireValid(terms);
+        Limits.requireValid(aggregators);
+        Founder memory founder = Founder({sponsor: msg.sender, createdAt: uint40(block.timestamp)});
+        federation = Clones.cloneWithImmutableArgs(implementation, Founding.encode(terms, founder, aggregators));
         emit FederationCreated(federation, msg.sender, terms.identity.specDigest);
     }
 }

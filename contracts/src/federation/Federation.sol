@@ -3,11 +3,12 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {Availability} from "./Availability.sol";
 import {Disputes} from "./Disputes.sol";
-import {Facts, Founding} from "./Founding.sol";
+import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {Lead} from "./Lead.sol";
 import {Membership} from "./Membership.sol";
@@ -37,22 +38,22 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     /// @inheritdoc IFederation
     function fund(uint256 amount) external nonReentrant {
         if (amount == 0) revert ZeroAmount();
-        _state.escrow += amount;
+        _state.escrow += SafeCast.toUint128(amount);
         emit Funded(msg.sender, amount);
-        Tokens.pull(Founding.read().terms.money.token, amount);
+        Tokens.pull(Founding.money().token, amount);
     }
 
     /// @inheritdoc IFederation
     function refund() external {
-        Facts memory facts = Founding.read();
-        if (!Phases.isOver(_state, facts)) {
-            revert FederationNotOver(_state.standing.roundCount, facts.terms.windows.closesAt);
+        if (!Phases.isOver(_state)) {
+            revert FederationNotOver(_state.standing.roundCount, Founding.windows().closesAt);
         }
         uint256 amount = _state.escrow;
         if (amount == 0) revert ZeroAmount();
         _state.escrow = 0;
-        _state.creditOf[facts.sponsor] += amount;
-        emit Refunded(facts.sponsor, amount);
+        address owner = Founding.founder().sponsor;
+        _state.creditOf[owner] += amount;
+        emit Refunded(owner, amount);
     }
 
     /// @inheritdoc IFederation
@@ -67,7 +68,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function close() external {
-        address owner = Founding.read().sponsor;
+        address owner = Founding.founder().sponsor;
         if (msg.sender != owner) revert NotSponsor(msg.sender, owner);
         if (_state.standing.isClosed) revert AlreadyClosed();
         _state.standing.isClosed = true;
@@ -232,27 +233,36 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function terms() external view returns (Terms memory) {
-        return Founding.read().terms;
+        return Terms({
+            identity: Founding.identity(),
+            seats: Founding.seats(),
+            money: Founding.money(),
+            windows: Founding.windows(),
+            rules: Founding.rules()
+        });
     }
 
     /// @inheritdoc IFederation
     function sponsor() external view returns (address) {
-        return Founding.read().sponsor;
+        return Founding.founder().sponsor;
     }
 
     /// @inheritdoc IFederation
     function createdAt() external view returns (uint40) {
-        return Founding.read().createdAt;
+        return Founding.founder().createdAt;
     }
 
     /// @inheritdoc IFederation
-    function aggregators() external view returns (address[] memory) {
-        return Founding.read().aggregators;
+    function aggregators() external view returns (address[] memory list) {
+        list = new address[](Founding.aggregatorCount());
+        for (uint256 i = 0; i < list.length; ++i) {
+            list[i] = Founding.aggregator(i);
+        }
     }
 
     /// @inheritdoc IFederation
     function aggregatorState(address account) external view returns (AggregatorState) {
-        return Lead.stateOf(_state, Founding.read(), account);
+        return Lead.stateOf(_state, account);
     }
 
     /// @inheritdoc IFederation
@@ -262,12 +272,12 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function currentAggregator() external view returns (address) {
-        return Lead.current(_state, Founding.read());
+        return Lead.current(_state);
     }
 
     /// @inheritdoc IFederation
     function currentModel() external view returns (bytes32 root, bytes32 manifest) {
-        return Phases.currentModel(_state, Founding.read());
+        return (Phases.currentRoot(_state), Phases.currentManifest(_state));
     }
 
     /// @inheritdoc IFederation
@@ -292,7 +302,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function idleSince() external view returns (uint40) {
-        return Phases.idleSince(_state, Founding.read());
+        return Phases.idleSince(_state);
     }
 
     /// @inheritdoc IFederation
@@ -302,7 +312,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function isOver() external view returns (bool) {
-        return Phases.isOver(_state, Founding.read());
+        return Phases.isOver(_state);
     }
 
     /// @inheritdoc IFederation
@@ -337,7 +347,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function isEligible(uint256 round, address account) external view returns (bool) {
-        return Phases.isEligible(_state, round, account, Founding.readSeats().roundTarget);
+        return Phases.isEligible(_state, round, account, Founding.seats().roundTarget);
     }
 
     /// @inheritdoc IFederation
@@ -363,6 +373,6 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         if (amount == 0) revert NothingToWithdraw(msg.sender);
         _state.creditOf[msg.sender] = 0;
         emit Withdrawn(msg.sender, to, amount);
-        Founding.read().terms.money.token.safeTransfer(to, amount);
+        Founding.money().token.safeTransfer(to, amount);
     }
 }

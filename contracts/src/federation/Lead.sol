@@ -1,64 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Facts} from "./Founding.sol";
+import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {State} from "./State.sol";
 
 /// @title Who leads, and what it loses
 library Lead {
     /// @notice Who opens rounds and proposes now.
-    function current(State storage state, Facts memory facts) internal view returns (address) {
-        return facts.aggregators[state.standing.currentAggregatorIndex];
+    function current(State storage state) internal view returns (address) {
+        return Founding.aggregator(state.standing.currentAggregatorIndex);
     }
 
     /// @notice Reverts unless the caller leads.
-    function requireCurrent(State storage state, Facts memory facts) internal view {
-        address aggregator = current(state, facts);
+    function requireCurrent(State storage state) internal view {
+        address aggregator = current(state);
         if (msg.sender != aggregator) revert IFederation.NotAggregator(msg.sender, aggregator);
     }
 
     /// @notice Whether an address may aggregate, has posted its bond, or has lost it.
-    function stateOf(State storage state, Facts memory facts, address account)
-        internal
-        view
-        returns (IFederation.AggregatorState)
-    {
+    function stateOf(State storage state, address account) internal view returns (IFederation.AggregatorState) {
         IFederation.AggregatorState stored = state.aggregatorStates[account];
         if (stored != IFederation.AggregatorState.Unlisted) return stored;
-        for (uint256 i = 0; i < facts.aggregators.length; ++i) {
-            if (facts.aggregators[i] == account) return IFederation.AggregatorState.Listed;
+        uint256 count = Founding.aggregatorCount();
+        for (uint256 i = 0; i < count; ++i) {
+            if (Founding.aggregator(i) == account) return IFederation.AggregatorState.Listed;
         }
         return IFederation.AggregatorState.Unlisted;
     }
 
     /// @notice Reverts unless the aggregator is in the state `required`.
-    function requireState(
-        State storage state,
-        Facts memory facts,
-        address account,
-        IFederation.AggregatorState required
-    ) internal view {
-        IFederation.AggregatorState actual = stateOf(state, facts, account);
+    function requireState(State storage state, address account, IFederation.AggregatorState required) internal view {
+        IFederation.AggregatorState actual = stateOf(state, account);
         if (actual != required) revert IFederation.WrongAggregatorState(account, required, actual);
     }
 
     /// @notice The next bonded aggregator after the current one, in the order of the list.
-    function nextStandby(State storage state, Facts memory facts) internal view returns (bool found, uint8 index) {
-        uint256 count = facts.aggregators.length;
+    function nextStandby(State storage state) internal view returns (bool found, uint8 index) {
+        uint256 count = Founding.aggregatorCount();
         uint256 leading = state.standing.currentAggregatorIndex;
         for (uint256 step = 1; step < count; ++step) {
             uint256 candidate = (leading + step) % count;
-            if (state.aggregatorStates[facts.aggregators[candidate]] == IFederation.AggregatorState.Bonded) {
+            if (state.aggregatorStates[Founding.aggregator(candidate)] == IFederation.AggregatorState.Bonded) {
                 return (true, uint8(candidate));
             }
         }
     }
 
     /// @notice Takes the current aggregator's bond: `reward` of it is for the caller to credit, the rest is burned.
-    function slash(State storage state, Facts memory facts, uint256 round, uint256 reward) internal {
-        address aggregator = current(state, facts);
-        uint256 bond = facts.terms.money.aggregatorBond;
+    /// @return aggregator Who lost it
+    function slash(State storage state, uint256 round, uint128 bond, uint128 reward)
+        internal
+        returns (address aggregator)
+    {
+        aggregator = current(state);
         state.aggregatorStates[aggregator] = IFederation.AggregatorState.Slashed;
         state.standing.bondedCount -= 1;
         state.burned += bond - reward;
@@ -66,12 +61,12 @@ library Lead {
     }
 
     /// @notice Makes a standby responsible for an open round, with a proposal phase of its own.
-    function handOver(State storage state, Facts memory facts, uint256 round, uint8 index) internal {
-        address previous = current(state, facts);
-        uint40 proposeDeadline = uint40(block.timestamp) + facts.terms.windows.proposeSeconds;
+    function handOver(State storage state, uint256 round, uint8 index) internal {
+        address previous = current(state);
+        uint40 proposeDeadline = uint40(block.timestamp) + Founding.windows().proposeSeconds;
         state.rounds[round].nextDeadline = proposeDeadline;
         state.standing.currentAggregatorIndex = index;
-        emit IFederation.AggregatorReplaced(round, previous, facts.aggregators[index], proposeDeadline);
+        emit IFederation.AggregatorReplaced(round, previous, current(state), proposeDeadline);
     }
 
     /// @notice Ends a round without a model.
@@ -83,20 +78,20 @@ library Lead {
 
     /// @notice Voids the proposal with every request about it, takes the aggregator's bond, credits half of it to
     ///         `rewarded` and hands the round on, reveals and all.
-    function refute(State storage state, Facts memory facts, uint256 round, address rewarded) internal {
+    function refute(State storage state, uint256 round, address rewarded) internal {
         IFederation.Round storage refuted = state.rounds[round];
-        bytes32 root = refuted.modelRoot;
-        uint256 reward = facts.terms.money.aggregatorBond / 2;
+        uint128 bond = Founding.money().aggregatorBond;
+        uint128 reward = bond / 2;
+        address aggregator = slash(state, round, bond, reward);
+        state.creditOf[rewarded] += reward;
+        emit IFederation.ProposalRefuted(round, rewarded, aggregator, refuted.modelRoot, reward);
         refuted.stage = IFederation.Stage.Open;
         refuted.openRequests = 0;
         refuted.modelRoot = 0;
         refuted.modelManifest = 0;
         refuted.verdictsHash = 0;
-        state.creditOf[rewarded] += reward;
-        slash(state, facts, round, reward);
-        emit IFederation.ProposalRefuted(round, rewarded, current(state, facts), root, reward);
-        (bool found, uint8 index) = nextStandby(state, facts);
-        if (found) handOver(state, facts, round, index);
+        (bool found, uint8 index) = nextStandby(state);
+        if (found) handOver(state, round, index);
         else abandon(state, round);
     }
 }

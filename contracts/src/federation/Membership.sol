@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
-import {Facts, Founding} from "./Founding.sol";
+import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {Tokens} from "./Tokens.sol";
 import {Phases} from "./Phases.sol";
@@ -20,20 +20,25 @@ library Membership {
 
     /// @notice See IFederation.join.
     function join(State storage state, uint40 expiry, bytes calldata signature) external {
-        Facts memory facts = Founding.read();
+        IFederation.Seats memory seats = Founding.seats();
+        IFederation.Money memory money = Founding.money();
         IFederation.Participant storage participant = state.participants[msg.sender];
-        uint256 seats = facts.terms.seats.maxParticipants;
         if (participant.active) revert IFederation.AlreadyJoined(msg.sender);
-        if (state.standing.activeCount >= seats) revert IFederation.FederationFull(seats);
-        if (facts.terms.seats.byInvitation) _requireInvited(facts.sponsor, expiry, signature);
-        uint128 stake = facts.terms.money.participantStake;
-        uint128 amount = stake - participant.stake;
+        if (state.standing.activeCount >= seats.maxParticipants) {
+            revert IFederation.FederationFull(seats.maxParticipants);
+        }
+        if (seats.byInvitation) _requireInvited(expiry, signature);
+        uint128 amount = money.participantStake - participant.stake;
         state.participants[msg.sender] = IFederation.Participant({
-            stake: stake, unlockAt: 0, joinedBlock: uint40(block.number), lastCommitted: 0, active: true
+            stake: money.participantStake,
+            unlockAt: 0,
+            joinedBlock: uint40(block.number),
+            lastCommitted: 0,
+            active: true
         });
         _countJoined(state.standing);
         emit IFederation.Joined(msg.sender, amount);
-        if (amount != 0) Tokens.pull(facts.terms.money.token, amount);
+        if (amount != 0) Tokens.pull(money.token, amount);
     }
 
     /// @notice See IFederation.leave.
@@ -48,7 +53,7 @@ library Membership {
     function evict(State storage state, address account, uint256[] calldata rounds) external {
         IFederation.Participant storage participant = state.participants[account];
         if (!participant.active) revert IFederation.NotJoined(account);
-        IFederation.Seats memory seats = Founding.readSeats();
+        IFederation.Seats memory seats = Founding.seats();
         if (rounds.length != seats.maxMissed) revert IFederation.MissedCount(rounds.length, seats.maxMissed);
         uint256 previous = participant.lastCommitted;
         for (uint256 i = 0; i < rounds.length; ++i) {
@@ -61,8 +66,7 @@ library Membership {
 
     /// @notice See IFederation.penalize.
     function penalize(State storage state, uint256 round, address account) external {
-        Facts memory facts = Founding.read();
-        IFederation.Status actual = Phases.status(state, round, facts.terms.seats.roundSeats);
+        IFederation.Status actual = Phases.status(state, round);
         if (actual <= IFederation.Status.Reveal || actual == IFederation.Status.Unseeded) {
             revert IFederation.WrongStatus(round, IFederation.Status.Propose, actual);
         }
@@ -70,7 +74,7 @@ library Membership {
         // Who can keep everybody's reveals out must not take everybody's stake.
         if (state.rounds[round].revealed == 0) revert IFederation.NothingRevealed(round);
         IFederation.Participant storage participant = state.participants[account];
-        uint128 penalty = facts.terms.money.missedRevealPenalty;
+        uint128 penalty = Founding.money().missedRevealPenalty;
         uint128 amount = participant.stake < penalty ? participant.stake : penalty;
         state.submissions[round][account].state = IFederation.SubmissionState.Penalized;
         if (amount != 0) _deactivate(state, participant); // no longer fully staked: join() fills it up
@@ -89,13 +93,13 @@ library Membership {
         emit IFederation.StakeReleased(account, amount);
     }
 
-    function _requireInvited(address sponsor, uint40 expiry, bytes calldata signature) private view {
+    function _requireInvited(uint40 expiry, bytes calldata signature) private view {
         if (block.timestamp > expiry) revert IFederation.InvitationExpired(block.timestamp, expiry);
         bytes32 domain =
             MessageHashUtils.toDomainSeparator(DOMAIN_FIELDS, NAME, VERSION, block.chainid, address(this), 0);
         bytes32 invitation = keccak256(abi.encode(INVITATION, msg.sender, expiry));
         bytes32 digest = MessageHashUtils.toTypedDataHash(domain, invitation);
-        if (!SignatureChecker.isValidSignatureNowCalldata(sponsor, digest, signature)) {
+        if (!SignatureChecker.isValidSignatureNowCalldata(Founding.founder().sponsor, digest, signature)) {
             revert IFederation.InvalidInvitation(msg.sender, expiry);
         }
     }
@@ -118,7 +122,7 @@ library Membership {
         private
         returns (uint40 unlockAt)
     {
-        unlockAt = uint40(block.timestamp) + Founding.read().terms.windows.unbondingSeconds;
+        unlockAt = uint40(block.timestamp) + Founding.windows().unbondingSeconds;
         _deactivate(state, participant);
         participant.unlockAt = unlockAt;
     }

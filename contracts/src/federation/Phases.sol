@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Facts, Founding} from "./Founding.sol";
+import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {State} from "./State.sol";
 
@@ -12,7 +12,7 @@ library Phases {
 
     /// @notice Where a round stands now.
     function status(State storage state, uint256 round) internal view returns (IFederation.Status) {
-        return status(state, round, Founding.readSeats().roundSeats);
+        return status(state, round, Founding.seats().roundSeats);
     }
 
     /// @notice Where a round stands now.
@@ -43,7 +43,7 @@ library Phases {
 
     /// @notice Reverts unless the round is in the phase `required`.
     function requireStatus(State storage state, uint256 round, IFederation.Status required) internal view {
-        requireStatus(state, round, required, Founding.readSeats().roundSeats);
+        requireStatus(state, round, required, Founding.seats().roundSeats);
     }
 
     /// @notice Reverts unless the round is in the phase `required`.
@@ -81,34 +81,35 @@ library Phases {
     }
 
     /// @notice Whether no round is open and none can be opened any more.
-    function isOver(State storage state, Facts memory facts) internal view returns (bool) {
+    function isOver(State storage state) internal view returns (bool) {
         if (!isIdle(state)) return false;
         uint256 count = state.standing.roundCount;
         bool isLeaderless = count != 0 && state.standing.bondedCount == 0;
-        return isLeaderless || hasEnded(state, facts);
+        return isLeaderless || hasEnded(state);
     }
 
     /// @notice Whether no further round can be opened, whoever leads.
-    function hasEnded(State storage state, Facts memory facts) internal view returns (bool) {
-        return state.standing.isClosed || state.standing.roundCount >= facts.terms.seats.rounds
-            || block.timestamp >= facts.terms.windows.closesAt;
+    function hasEnded(State storage state) internal view returns (bool) {
+        return state.standing.isClosed || state.standing.roundCount >= Founding.seats().rounds
+            || block.timestamp >= Founding.windows().closesAt;
     }
 
     /// @notice Unix time since which no round has been open.
-    function idleSince(State storage state, Facts memory facts) internal view returns (uint40) {
+    function idleSince(State storage state) internal view returns (uint40) {
         uint40 since = state.standing.idleSince;
-        return since == 0 ? facts.createdAt : since;
+        return since == 0 ? Founding.founder().createdAt : since;
     }
 
-    /// @notice Root and manifest of the last finalized round's model, or of the initial one.
-    function currentModel(State storage state, Facts memory facts)
-        internal
-        view
-        returns (bytes32 root, bytes32 manifest)
-    {
+    /// @notice Root of the last finalized round's model, or of the initial one.
+    function currentRoot(State storage state) internal view returns (bytes32) {
         uint256 last = state.standing.lastFinalizedRound;
-        if (last == 0) return (facts.terms.identity.initialModelRoot, facts.terms.identity.initialModelManifest);
-        return (state.rounds[last].modelRoot, state.rounds[last].modelManifest);
+        return last == 0 ? Founding.identity().initialModelRoot : state.rounds[last].modelRoot;
+    }
+
+    /// @notice SHA-256 of that model's manifest.
+    function currentManifest(State storage state) internal view returns (bytes32) {
+        uint256 last = state.standing.lastFinalizedRound;
+        return last == 0 ? Founding.identity().initialModelManifest : state.rounds[last].modelManifest;
     }
 
     /// @notice Whether the round's seed drew `account`.

@@ -28,8 +28,8 @@ struct Standing {
 /// @notice All that a federation stores. Its terms are no part of it: they stand in its code (library Founding).
 /// @param standing Where it stands between rounds
 /// @param escrow Token units set aside for rewards and fees
+/// @param burned Token units that penalties took; in one slot with the escrow, which is seldom empty
 /// @param deposits Token units held for leaf requests
-/// @param burned Token units that penalties took
 /// @param creditOf Token units an account can withdraw
 /// @param aggregatorStates Bonded or Slashed; nothing is stored of the others
 /// @param participants Seats by account
@@ -38,9 +38,9 @@ struct Standing {
 /// @param requests Leaf requests by keccak256(root, leaf)
 struct State {
     Standing standing;
-    uint256 escrow;
+    uint128 escrow;
+    uint128 burned;
     uint256 deposits;
-    uint256 burned;
     mapping(address account => uint256 amount) creditOf;
     mapping(address aggregator => IFederation.AggregatorState state) aggregatorStates;
     mapping(address account => IFederation.Participant participant) participants;

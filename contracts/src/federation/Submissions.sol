@@ -12,7 +12,7 @@ import {State} from "./State.sol";
 library Submissions {
     /// @notice See IFederation.commit.
     function commit(State storage state, uint256 round, bytes32 commitment) internal {
-        IFederation.Seats memory seats = Founding.readSeats();
+        IFederation.Seats memory seats = Founding.seats();
         IFederation.Round storage r = state.rounds[round];
         uint8 order = r.committed;
         if (order >= seats.roundSeats) revert IFederation.RoundFull(round, seats.roundSeats);
@@ -38,7 +38,7 @@ library Submissions {
     function reveal(State storage state, uint256 round, bytes32 root, bytes32 manifest, uint32 examples, bytes32 salt)
         internal
     {
-        IFederation.Seats memory seats = Founding.readSeats();
+        IFederation.Seats memory seats = Founding.seats();
         Phases.requireStatus(state, round, IFederation.Status.Reveal, seats.roundSeats);
         Phases.requireSubmission(state, round, msg.sender, IFederation.SubmissionState.Committed);
         if (root == 0 || manifest == 0) revert IFederation.ZeroDigest();

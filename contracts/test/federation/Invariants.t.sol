@@ -36,7 +36,7 @@ contract InvariantsTest is World {
         terms.seats.roundSeats = 4;
         terms.seats.weightCap = 5;
         terms.seats.byInvitation = true;
-        terms.seats.rounds = 6;
+        terms.seats.rounds = 12;
         terms.money.missedRevealPenalty = 300; // two misses take more than the stake
     }
 

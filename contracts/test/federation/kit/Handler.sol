@@ -373,7 +373,7 @@ contract Handler is Test {
         if (block.timestamp >= deadline) return _settleAll();
         if (choice % 8 == 0) requestModel(choice >> 3);
         else if (choice % 8 == 1) requestUpdate(choice >> 3, choice >> 8);
-        else if (choice % 8 == 2) challengeAverage(choice >> 3);
+        else if (choice % 4 == 2) challengeAverage(choice >> 3);
         else if (choice % 8 == 3) challengeMove(choice >> 3);
         else if (choice % 8 == 4 && requested.length != 0) postLeaves(choice >> 3, requested.length - 1);
         else _wait(deadline);
