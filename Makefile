@@ -145,11 +145,11 @@ docs: setup
 
 # QUICK=1 leaves the largest size out.
 bench-aggregation: setup
-	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),4$(comma)100,4$(comma)100$(comma)400)
+	$(BIN)/python -m benchmarks.aggregation --sizes $(if $(QUICK),1$(comma)25,1$(comma)25$(comma)100)
 
-# An audit of updates of 400 MB beside hashlib over the same bytes.
+# An audit of a round with 100 million values beside hashlib over the same bytes.
 bench-audit: setup
-	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--megabytes 40)
+	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--millions 10)
 
 # Held-out loss: alone, in one place, federated. DATA is a folder with medquad/*.jsonl.
 bench-medical: setup

@@ -1,9 +1,16 @@
-"""Averaging side by side: ours, Flower's FedAvg and plain torch, on the same tensors in one run.
+"""Averaging side by side: ours, Flower's FedAvg and plain torch, on the same values in one run.
 
-    python -m benchmarks.aggregation      (`make bench-aggregation`; QUICK=1 leaves 400 MB out)
+    python -m benchmarks.aggregation      (`make bench-aggregation`; QUICK=1 leaves 100 million out)
+
+The same training reaches all of them, but not in the same bytes. An update of ours has one byte a
+value, the difference that training made, and is averaged into the int32 model before, which is read
+as well. Flower and torch average whole float32 models, four bytes a value. So two rates are told:
+seconds of a round with as many values, which is what a federation waits for and where fewer bytes
+help, and GB/s of update bytes, where they do not. "torch, one byte" does in memory what ours does,
+to the bit: what is left of the difference to it is not owed to the smaller updates.
 
 Each system runs in a process of its own. Ours reads layer files, which are in the page cache since
-they were just written; Flower and torch start with every participant's arrays in memory, as after
+they were just written; the others start with every participant's arrays in memory, as after
 receiving them, and that is not timed. Peak memory is what the process reached above what it held
 after its imports. Results go to benchmarks/results/aggregation.json.
 """
@@ -22,119 +29,108 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.files import GRID, square_spec, write_random
 from protocol import speed
-from protocol.encoding import STORED, decode_values
+from protocol.differences import decode_differences
+from protocol.encoding import FRACTION_BITS, decode_values
 from protocol.spec import Spec
-from rounds import average as layerwise
-from storage.digests import examine, file_digests
+from protocol.types import RoundId
+from rounds.average import MODEL_VALUE, Mode, Slab, average_layers, stream_moved
+from storage.digests import block_digests, examine
 from storage.layers import LayerFolder
 
 RESULTS: Final = Path(__file__).parent / "results" / "aggregation.json"
 PARTICIPANTS: Final = 8
-SIDES: Final = {4: (16, 256), 100: (24, 1024), 400: (24, 2048)}  # MB: layers, their side
-SYSTEMS: Final = (
-    "ours, average alone",
-    "ours, average and tree",
-    "ours, verification alone",
-    "ours, verified",
-    "ours, all at once",
-    "Flower FedAvg",
-    "torch",
-)
+SIDES: Final = {1: (16, 256), 25: (24, 1024), 100: (24, 2048)}  # million values: layers, their side
 REPEATS: Final = 3  # in each process
 THREADS: Final = len(os.sched_getaffinity(0))
-
-
-def make_spec(layers: int, side: int) -> Spec:
-    return spec_of([(f"layer{i:03d}", (side, side)) for i in range(layers)])
-
-
-def spec_of(layers: list[tuple[str, tuple[int, ...]]]) -> Spec:
-    digest = "0" * 64
-    base = {"name": "bench", "revision": "1", "weights_digest": digest}
-    return Spec.model_validate(
-        {
-            "base_model": {**base, "tokenizer_digest": digest, "chat_template_digest": digest},
-            "quantization": {
-                "kind": "none",
-                "double_quantization": False,
-                "compute_dtype": "float32",
-            },
-            "lora": {"rank": 1, "alpha": 1, "dropout": 0.0, "targets": ["all"], "mode": "fedit"},
-            "layers": [{"name": name, "shape": shape} for name, shape in sorted(layers)],
-            "training": {
-                "learning_rate": 1.0,
-                "batch_size": 1,
-                "steps": 1,
-                "sequence_length": 1,
-                "scheduler": "constant",
-                "warmup_steps": 0,
-                "seed": 0,
-            },
-            "evaluation_digest": digest,
-            "screening": {"max_update_norm": 1e9},
-            "libraries": {},
-        }
-    )
-
-
-def make_updates(spec: Spec, folder: Path) -> None:
-    """Write every participant's layer files: values within ±1/16, as an adapter's are."""
-    for participant in range(PARTICIPANTS):
-        update = folders(folder)[participant]
-        update.path.mkdir(parents=True)
-        rng = np.random.default_rng(participant)
-        for index in range(len(spec.layers)):
-            count = spec.layer_bytes(index) // STORED.itemsize
-            values = rng.integers(-(2**20), 2**20, count, dtype=np.int32)
-            values.astype(STORED).tofile(update.layer_path(index))
-
-
-def folders(folder: Path) -> list[LayerFolder]:
-    return [LayerFolder(folder / f"update{i}") for i in range(PARTICIPANTS)]
-
-
+ROUND: Final = RoundId(1)
 WEIGHTS: Final = list(range(1, PARTICIPANTS + 1))
+
+
+class Moved(NamedTuple):
+    """The bytes that a system moves for each value of the model; updates count once each."""
+
+    update: int
+    model_read: int
+    model_written: int
+
+
+# The systems in the order in which they take turns: the first writes what the others are checked
+# against.
+SYSTEMS: Final = {
+    "ours, average and tree": Moved(1, 4, 4),
+    "ours, average alone": Moved(1, 4, 4),
+    "ours, verification alone": Moved(1, 0, 0),
+    "ours, verified": Moved(1, 4, 4),
+    "ours, all at once": Moved(1, 4, 4),
+    "torch, one byte": Moved(1, 4, 4),
+    "torch": Moved(4, 0, 4),
+    "Flower FedAvg": Moved(4, 0, 4),
+}
+
+
+def make_files(spec: Spec, folder: Path) -> None:
+    """Write the model before the round and every participant's update."""
+    for seed, each in enumerate([before(folder), *updates(folder)]):
+        write_random(spec, each, seed)
+
+
+def before(folder: Path) -> LayerFolder:
+    return LayerFolder(folder / "before", "model")
+
+
+def updates(folder: Path) -> list[LayerFolder]:
+    return [LayerFolder(folder / f"update{i}", "update") for i in range(PARTICIPANTS)]
+
+
+def after(folder: Path) -> LayerFolder:
+    return LayerFolder(folder / "after", "model")
 
 
 # ------------------------------------------------------------------------------------- the systems
 
 
+def ours(spec: Spec, folder: Path, mode: Mode = "layerwise") -> Callable[[], str]:
+    round_of = (before(folder), updates(folder), WEIGHTS, after(folder), ROUND)
+    return lambda: average_layers(spec, *round_of, THREADS, mode).hex()
+
+
 def ours_alone(spec: Spec, folder: Path) -> Callable[[], str]:
-    target = LayerFolder(folder / "mean")
+    target = LayerFolder(folder / "alone", "model")
+    target.path.mkdir()
 
     def run() -> str:
-        target.path.mkdir(exist_ok=True)
-        sources = [layerwise.Stored(update) for update in folders(folder)]
-        layout = layerwise.Layout.of(spec)
+        with ExitStack() as opened:
+            # Not truncated: `average_layers` overwrites what is there, too.
+            files = [os.open(path, os.O_WRONLY | os.O_CREAT) for path in target.paths(spec)]
+            for file in files:
+                opened.callback(os.close, file)
 
-        def write(slab: layerwise.Slab, mean: NDArray[np.int32]) -> None:
-            layerwise.write_slab(layout, target, slab, mean.view(np.uint8).data)
+            def write(slab: Slab, values: NDArray[np.int32]) -> None:
+                data = values.view(np.uint8).data
+                written = os.pwrite(files[slab.layer], data, slab.start * MODEL_VALUE.itemsize)
+                assert written == len(data)
 
-        deque(layerwise.stream_mean(layout, sources, WEIGHTS, write, THREADS), maxlen=0)
+            round_of = (before(folder), updates(folder), WEIGHTS, ROUND)
+            deque(stream_moved(spec, *round_of, write, THREADS), maxlen=0)
         return ""
 
     return run
 
 
-def ours(spec: Spec, folder: Path, mode: layerwise.Mode = "layerwise") -> Callable[[], str]:
-    target = LayerFolder(folder / "mean")
-    return lambda: layerwise.average_layers(
-        spec, folders(folder), WEIGHTS, target, THREADS, mode
-    ).hex()
-
-
 def ours_verifying(spec: Spec, folder: Path) -> Callable[[], str]:
-    paths = [update.paths(spec) for update in folders(folder)]
+    paths = [update.paths(spec) for update in updates(folder)]
 
     def run() -> str:
-        examine(spec, paths, THREADS)
+        examine(spec, "update", paths, THREADS)
         return ""
 
     return run
@@ -142,22 +138,23 @@ def ours_verifying(spec: Spec, folder: Path) -> Callable[[], str]:
 
 def ours_verified(spec: Spec, folder: Path) -> Callable[[], str]:
     verify, average = ours_verifying(spec, folder), ours(spec, folder)
-    mean = LayerFolder(folder / "mean").paths(spec)
 
     def run() -> str:
         verify()
         root = average()
-        file_digests(mean, THREADS)
+        block_digests(after(folder).paths(spec), THREADS)
         return root
 
     return run
 
 
-def decoded(spec: Spec, update: LayerFolder) -> dict[str, Any]:
-    return {
-        layer.name: decode_values(np.fromfile(update.layer_path(i), STORED).reshape(layer.shape))
-        for i, layer in enumerate(spec.layers)
-    }
+def trained(spec: Spec, folder: Path, number: int) -> dict[str, NDArray[np.float32]]:
+    """Return the model that a participant's training led to, as float32 by layer name."""
+    old, update, found = before(folder), updates(folder)[number], {}
+    for layer, start, steps in zip(spec.layers, old.read(spec), update.read(spec), strict=True):
+        exact = decode_values(start) + decode_differences(steps, GRID)
+        found[layer.name] = exact.astype(np.float32)
+    return found
 
 
 def flower(spec: Spec, folder: Path) -> Callable[[], str]:
@@ -168,7 +165,7 @@ def flower(spec: Spec, folder: Path) -> Callable[[], str]:
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
 
     def message(number: int) -> Message:
-        arrays = decoded(spec, folders(folder)[number])
+        arrays = trained(spec, folder, number)
         content = RecordDict(
             {
                 "arrays": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
@@ -193,36 +190,62 @@ def torch(spec: Spec, folder: Path) -> Callable[[], str]:
 
     torch.set_num_threads(THREADS)
     mark_baseline()
-    updates = [
-        {name: torch.from_numpy(value) for name, value in decoded(spec, update).items()}
-        for update in folders(folder)
+    models = [
+        {name: torch.from_numpy(value) for name, value in trained(spec, folder, number).items()}
+        for number in range(PARTICIPANTS)
     ]
 
     def run() -> str:
-        mean = {name: torch.zeros_like(value) for name, value in updates[0].items()}
-        for update, weight in zip(updates, WEIGHTS, strict=True):
-            for name, value in update.items():
+        mean = {name: torch.zeros_like(value) for name, value in models[0].items()}
+        for model, weight in zip(models, WEIGHTS, strict=True):
+            for name, value in model.items():
                 mean[name].add_(value, alpha=weight / sum(WEIGHTS))
         return check(spec, folder, mean["layer000"].numpy())
 
     return run
 
 
-def check(spec: Spec, folder: Path, mean: Any) -> str:
+def torch_one_byte(spec: Spec, folder: Path) -> Callable[[], str]:
+    import torch
+
+    torch.set_num_threads(THREADS)
+    mark_baseline()
+    old = [torch.from_numpy(each.astype(np.int32)) for each in before(folder).read(spec)]
+    steps = [[torch.from_numpy(e) for e in update.read(spec)] for update in updates(folder)]
+    total, shift = sum(WEIGHTS), FRACTION_BITS - GRID
+
+    def run() -> str:
+        moved = []
+        for index, start in enumerate(old):
+            sums = torch.zeros_like(start)
+            for update, weight in zip(steps, WEIGHTS, strict=True):
+                sums.add_(update[index], alpha=weight)
+            # 2^(s+1) · S fits in 32 bits with these weights (docs/protocol.md §7): 127 · 36 · 2^12.
+            sums.mul_(2 ** (shift + 1)).add_(total)
+            moved.append(sums.div_(2 * total, rounding_mode="floor").add_(start))
+        exact = np.fromfile(after(folder).layer_path(0), MODEL_VALUE, count=moved[0].numel())
+        assert np.array_equal(exact, moved[0].numpy().ravel())
+        return ""
+
+    return run
+
+
+def check(spec: Spec, folder: Path, mean: NDArray[np.float32]) -> str:
     """Compare a float mean of the first layer with the exact one, which ours left behind."""
-    exact = np.fromfile(folder / "mean" / "00000.layer", STORED, count=mean.size)
+    exact = np.fromfile(after(folder).layer_path(0), MODEL_VALUE, count=mean.size)
     assert np.abs(decode_values(exact).reshape(mean.shape) - mean).max() < 2**-22
     return ""
 
 
 MAKERS: Final[dict[str, Callable[[Spec, Path], Callable[[], str]]]] = {
-    "ours, average alone": ours_alone,
     "ours, average and tree": ours,
+    "ours, average alone": ours_alone,
     "ours, verification alone": ours_verifying,
     "ours, verified": ours_verified,
     "ours, all at once": lambda spec, folder: ours(spec, folder, "all_at_once"),
-    "Flower FedAvg": flower,
+    "torch, one byte": torch_one_byte,
     "torch": torch,
+    "Flower FedAvg": flower,
 }
 
 
@@ -243,8 +266,13 @@ def memory(field: str) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:"))) * 1024
 
 
+def memory_above_baseline() -> int:
+    """Return the peak since `mark_baseline`, in bytes, above what the process held then."""
+    return memory("VmHWM") - _baseline
+
+
 def measure(system: str, folder: Path, layers: int, side: int, repeats: int) -> dict[str, Any]:
-    spec = make_spec(layers, side)
+    spec = square_spec(layers, side)
     if system.startswith("ours"):
         warm_up()
     mark_baseline()
@@ -259,7 +287,7 @@ def measure(system: str, folder: Path, layers: int, side: int, repeats: int) -> 
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "peak_bytes": memory("VmHWM") - _baseline,
+        "peak_bytes": memory_above_baseline(),
         "root": root,
     }
 
@@ -268,8 +296,8 @@ def warm_up() -> None:
     """Load the compiled loops, as a long-running aggregator has them."""
     speed.load()
     with tempfile.TemporaryDirectory() as name:
-        spec, folder = make_spec(2 * THREADS, 64), Path(name)  # enough files to fill all lanes
-        make_updates(spec, folder)
+        spec, folder = square_spec(2 * THREADS, 64), Path(name)  # enough files to fill all lanes
+        make_files(spec, folder)
         ours_verified(spec, folder)()
 
 
@@ -322,7 +350,7 @@ def run_all(sizes: list[int], scratch: Path, rounds: int) -> dict[str, Any]:
     rates = [in_a_process("--child", "machine")]
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="commonweight-bench-") as name:
-            make_updates(make_spec(*SIDES[size]), Path(name))
+            make_files(square_spec(*SIDES[size]), Path(name))
             rows += compare(size, Path(name), rounds)
         rates.append(in_a_process("--child", "machine"))
         load.append(os.getloadavg()[0])
@@ -335,7 +363,7 @@ def run_all(sizes: list[int], scratch: Path, rounds: int) -> dict[str, Any]:
         "machine": {"cpu": platform.processor() or platform.machine(), "mb_per_s": fastest},
         "compiled": speed.load() is not None,
         "results": rows,
-        "targets": targets(rows, fastest),
+        "shares_of_machine_rates": shares(rows, fastest),
     }
 
 
@@ -343,69 +371,82 @@ def compare(size: int, folder: Path, rounds: int) -> list[dict[str, Any]]:
     """Run every system `rounds` times in turn, so that a busy spell does not hit one alone."""
     runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
     shape = [str(number) for number in (*SIDES[size], REPEATS)]
-    for _ in range(rounds):
+    for turn in range(rounds):
         for system in SYSTEMS:
+            # What it writes is made anew each time, as in a round.
+            shutil.rmtree(folder / "alone", ignore_errors=True)
             runs[system].append(in_a_process("--child", system, str(folder), *shape))
+        print(f"{size} million values: turn {turn + 1} of {rounds}", file=sys.stderr)
     rows = [summary(size, system, found) for system, found in runs.items()]
     assert len({row["root"] for row in rows if row["root"]}) == 1, "the modes disagree"
-    for row in rows:
-        print(
-            f"{size:4d} MB  {row['system']:24s} {row['input_mb_per_s']:8.0f} MB/s "
-            f"{row['peak_bytes'] / 1e6:8.1f} MB peak",
-            file=sys.stderr,
-        )
     return rows
 
 
 def summary(size: int, system: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a system's figures at one size: the best of its turns, and all of them."""
     seconds = [value for run in runs for value in run["seconds"]]
-    input_bytes = PARTICIPANTS * make_spec(*SIDES[size]).total_bytes
+    layers, side = SIDES[size]
+    values, each = layers * side * side, SYSTEMS[system]
+    update_bytes = PARTICIPANTS * values * each.update
     return {
-        "mb_a_participant": size,
+        "million_values": size,
         "system": system,
-        "input_bytes": input_bytes,
+        "values": values,
+        "update_bytes": update_bytes,
+        "model_bytes_read": values * each.model_read,
+        "model_bytes_written": values * each.model_written,
         "seconds": min(seconds),
         "median_seconds": statistics.median(seconds),
         "all_seconds": seconds,
         "cpu_seconds": min(value for run in runs for value in run["cpu_seconds"]),
-        "input_mb_per_s": input_bytes / min(seconds) / 1e6,
+        "update_gb_per_s": update_bytes / min(seconds) / 1e9,
         "peak_bytes": max(run["peak_bytes"] for run in runs),
         "root": runs[-1]["root"],
     }
 
 
-def targets(rows: list[dict[str, Any]], rates: dict[str, float]) -> list[dict[str, Any]]:
-    """Return what was to reach and what was reached, for every size."""
+def shares(rows: list[dict[str, Any]], rates: dict[str, float]) -> list[dict[str, Any]]:
+    """Return, for every size, what share of this machine's own rates ours reaches."""
     found = []
-    for size in sorted({row["mb_a_participant"] for row in rows}):
-        by = {row["system"]: row for row in rows if row["mb_a_participant"] == size}
-        mbs = {system: row["input_mb_per_s"] for system, row in by.items()}
-        alone, verified = mbs["ours, average alone"], mbs["ours, verified"]
-        # Each byte of the updates and of the mean goes into its file's digest and into its leaf's.
-        hashlib_bound = rates["sha256"] / (2 * (1 + 1 / PARTICIPANTS))
+    for size in sorted({row["million_values"] for row in rows}):
+        by = {row["system"]: row for row in rows if row["million_values"] == size}
+        alone, verification = by["ours, average alone"], by["ours, verification alone"]
+        moved = alone["update_bytes"] + alone["model_bytes_read"] + alone["model_bytes_written"]
         found.append(
             {
-                "mb_a_participant": size,
-                "times_flower_without_verification": alone / mbs["Flower FedAvg"],
-                "times_flower_verified": verified / mbs["Flower FedAvg"],
-                "memory_of_flowers": by["ours, verified"]["peak_bytes"]
-                / by["Flower FedAvg"]["peak_bytes"],
-                "of_copy_bandwidth": alone * (1 + 1 / PARTICIPANTS) / rates["copy"],
-                "verification_of_sha256_rate": 2
-                * mbs["ours, verification alone"]
+                "million_values": size,
+                "average_of_copy_bandwidth": moved / alone["seconds"] / 1e6 / rates["copy"],
+                # Every byte goes into its block's digest and into its leaf's.
+                "verification_of_sha256_rate": 2e3
+                * verification["update_gb_per_s"]
                 / rates["sha256"],
-                "hashlib_bound_mb_per_s": hashlib_bound,
-                "verified_of_hashlib_bound": verified / hashlib_bound,
-                "flower_of_hashlib_bound": mbs["Flower FedAvg"] / hashlib_bound,
             }
         )
     return found
 
 
+def told(result: dict[str, Any]) -> str:
+    """Return the results as a table: what each side moves, how long it takes, at what rate."""
+    lines = [
+        f"{result['participants']} participants, {result['threads']} threads",
+        f"{'million':>7s}  {'system':24s} {'update MB':>9s} {'model MB':>8s} {'seconds':>8s}"
+        f" {'update GB/s':>11s} {'peak MB':>8s}",
+    ]
+    for row in result["results"]:
+        model = row["model_bytes_read"] + row["model_bytes_written"]
+        lines.append(
+            f"{row['million_values']:7d}  {row['system']:24s} {row['update_bytes'] / 1e6:9.0f}"
+            f" {model / 1e6:8.0f} {row['seconds']:8.3f} {row['update_gb_per_s']:11.2f}"
+            f" {row['peak_bytes'] / 1e6:8.1f}"
+        )
+    lines.append("Seconds are of a round with as many values; update bytes a value differ.")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="4,100,400", help="MB a participant, of 4, 100, 400")
-    parser.add_argument("--scratch", type=Path, help="where the updates are written: 3.6 GB")
+    parser.add_argument("--sizes", default="1,25,100", help="million values, of 1, 25, 100")
+    parser.add_argument("--scratch", type=Path, help="where the files are written: 2 GB")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each system")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -419,12 +460,12 @@ def main() -> None:
         return
     sizes = [int(size) for size in options.sizes.split(",")]
     free = shutil.disk_usage(options.scratch or tempfile.gettempdir()).free
-    if free < max(sizes) * 1e6 * (PARTICIPANTS + 2):
+    if free < max(sizes) * 1e6 * (PARTICIPANTS + 3 * MODEL_VALUE.itemsize):
         sys.exit(f"too little disk: {free:,} bytes free")
     result = run_all(sizes, options.scratch, options.rounds)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result["targets"], indent=2))
+    print(told(result))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """What recomputing a round costs beside hashing its bytes once, in one run on the same cores.
 
-    python -m benchmarks.audit      (`make bench-audit`; --megabytes 400 --participants 2)
+    python -m benchmarks.audit      (`make bench-audit`; --millions 100 --participants 8)
 
-An audit checks one round: it fetches the updates and both models, verifies every file and root,
-screens, averages and compares. Beside it stands hashlib's SHA-256 over the same files, as many at a
-time as there are cores. Measured twice: with the files in the audit's folder, as an audit that goes
-on finds them, and fetched from a dev IPFS daemon on the same cores. Which part takes how long is
+An audit checks one round: it fetches the updates and both models, verifies every block and root,
+screens, compares the updates with one another, averages and compares. Beside it stands hashlib's
+SHA-256 over the same files, as many at a time as there are cores: one byte a value of each update,
+four of each model. Measured twice: with the files in the audit's folder, as an audit that goes on
+finds them, and fetched from a dev IPFS daemon on the same cores. Which part takes how long is
 measured apart. The chain is a stand-in that answers at once; its events are real ones.
 Results go to benchmarks/results/audit.json.
 """
 
 import argparse
 import hashlib
-import importlib
-import importlib.util
+import itertools
 import json
 import platform
 import shutil
@@ -31,18 +31,36 @@ from typing import Any, Final, cast
 import numpy as np
 
 from auditor.replay import Audit
-from chain.events import Committed, Created, FederationEvent, Proposed, Revealed, RoundOpened
+from benchmarks.files import GRID, square_spec, write_random
+from chain.events import (
+    Committed,
+    FederationEvent,
+    Joined,
+    Proposed,
+    Revealed,
+    RoundOpened,
+    SeedFixed,
+)
 from chain.federation import Federation
-from chain.records import Round, Terms
-from contracts.enums import Outcome
-from protocol.average import weighted_mean
-from protocol.commitment import compute_commitment
-from protocol.encoding import STORED
+from chain.history import History
+from chain.records import Identity, Money, Rules, Seats, Terms, Windows
+from contracts.enums import Privacy, Scoring
+from protocol import speed
+from protocol.commitment import (
+    PREFIX_BYTES,
+    compute_commitment,
+    compute_seed,
+    compute_update_digest,
+)
+from protocol.encoding import Kind
 from protocol.screening import screen_update
 from protocol.spec import Spec
-from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
+from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import FULL_SCORE, Verdict
+from rounds.average import average_layers
 from rounds.compare import first_wrong_value, usable_cores
+from rounds.similar import compare_updates
+from storage.digests import block_digests
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, initial_subject, pin
 
@@ -54,6 +72,10 @@ LAYERS: Final = 24
 CORES: Final = usable_cores()
 GOAL: Final = 1.5
 
+# The blocks of the stand-in's chain: who joins in the opening's block is no member.
+JOINED, OPENED, SEEDED = 1, 2, 3
+NO_DIGEST: Final = Digest(bytes(32))
+
 
 # --------------------------------------------------------------------------------- the federation
 
@@ -61,108 +83,76 @@ GOAL: Final = 1.5
 class Stage:
     """One honest round, proposed: its files, and a chain that tells of it."""
 
-    def __init__(self, folder: Path, megabytes: float, participants: int) -> None:
-        side = max(int((megabytes * 1e6 / LAYERS / STORED.itemsize) ** 0.5), 1)
-        self.spec = make_spec(side)
+    def __init__(self, folder: Path, millions: float, participants: int) -> None:
+        side = max(int((millions * 1e6 / LAYERS) ** 0.5), 1)
+        self.spec = square_spec(LAYERS, side)
         self.addresses = [Address("0x" + f"{number:040d}") for number in range(1, participants + 1)]
         self.weights = [10 * number for number in range(1, participants + 1)]
-        self.initial = LayerFolder(folder / "initial")
-        self.updates = [LayerFolder(folder / address) for address in self.addresses]
-        self.mean = LayerFolder(folder / "mean")
-        self.write_files()
+        self.initial = LayerFolder(folder / "initial", "model")
+        self.updates = [LayerFolder(folder / address, "update") for address in self.addresses]
+        self.moved = LayerFolder(folder / "moved", "model")
+        for seed, each in enumerate([self.initial, *self.updates]):
+            write_random(self.spec, each, seed)
+        round_of = (self.initial, self.updates, self.weights, self.moved, ROUND)
+        average_layers(self.spec, *round_of, CORES)
 
     @property
     def folders(self) -> list[LayerFolder]:
         """All that an audit of the round hashes."""
-        return [self.initial, *self.updates, self.mean]
+        return [self.initial, *self.updates, self.moved]
 
     @property
     def bytes(self) -> int:
-        return len(self.folders) * self.spec.total_bytes
-
-    def write_files(self) -> None:
-        """Values within ±1/16 of the model's, as an adapter's are."""
-        for folder in self.folders:
-            folder.path.mkdir(parents=True)
-        for index in range(len(self.spec.layers)):
-            count = self.spec.layer_bytes(index) // STORED.itemsize
-            rng = np.random.default_rng(index)
-            model = rng.integers(-(2**20), 2**20, count, dtype=np.int32)
-            updates = [
-                model + rng.integers(-(2**20), 2**20, count, dtype=np.int32) for _ in self.updates
-            ]
-            real = self.spec.layer_values(index)
-            for values in (model, *updates):
-                values[real:] = 0
-            layers = [model, *updates, weighted_mean(updates, self.weights)]
-            for folder, values in zip(self.folders, layers, strict=True):
-                values.astype(STORED).tofile(folder.layer_path(index))
+        """The size of all layer files of the round."""
+        return sum(self.spec.total_bytes(folder.kind) for folder in self.folders)
 
     def publish(self, store: ContentStore) -> Federation:
         """Pin everything; return the federation whose events tell of the round."""
         store.put_block(self.spec.to_bytes())
         first, manifest = self._pin(store, self.initial, initial_subject(CHAIN_ID))
         terms = make_terms(self.spec, first, manifest)
-        events: list[FederationEvent] = []
-        place = place_of(events)
-        zero = Digest(bytes(32))
+        place = places()
+        events: list[FederationEvent] = [
+            Joined(**place(JOINED), participant=who, amount=TokenUnits(0)) for who in self.addresses
+        ]
+        expected = len(self.updates)
+        opening: dict[str, Any] = {
+            "aggregator": FEDERATION,
+            "opened_block": OPENED,
+            "active": expected,
+        }
+        events.append(RoundOpened(**place(OPENED), round=ROUND, **opening))
         deadlines: dict[str, Any] = dict.fromkeys(
             ("commit_deadline", "reveal_deadline", "propose_deadline"), UnixTime(0)
         )
-        expected = len(self.updates)
-        events.append(
-            Created(
-                **place(),
-                sponsor=FEDERATION,
-                spec_digest=terms.spec_digest,
-                model_root=first,
-                model_manifest=manifest,
-                aggregators=(FEDERATION,),
-            )
-        )
-        events.append(
-            RoundOpened(
-                **place(),
-                round=ROUND,
-                aggregator=FEDERATION,
-                seed=zero,
-                expected=expected,
-                **deadlines,
-            )
-        )
-        reveals = []
+        seed = compute_seed(FEDERATION, ROUND, NO_DIGEST, 0)
+        events.append(SeedFixed(**place(SEEDED), round=ROUND, seed=seed, **deadlines))
+        revealed, verdicts = [], []
         for who, examples, folder in zip(self.addresses, self.weights, self.updates, strict=True):
             root, digest = self._pin(store, folder, subject("update"))
-            arguments = (FEDERATION, ROUND, who, root, digest, examples, zero)
-            commitment = compute_commitment(*arguments)
-            events.append(Committed(**place(), round=ROUND, participant=who, commitment=commitment))
-            told: dict[str, Any] = {
-                "root": root,
-                "manifest": digest,
-                "examples": examples,
-                "salt": zero,
-            }
-            reveals.append((who, told))
-        events += [
-            Revealed(**place(), round=ROUND, participant=who, **told) for who, told in reveals
-        ]
-        root, digest = self._pin(store, self.mean, subject("model"))
-        verdicts = tuple(
-            Verdict(who, weight, FULL_SCORE, 0)
-            for who, weight in zip(self.addresses, self.weights, strict=True)
-        )
+            opened: dict[str, Any] = {"root": root, "manifest": digest, "examples": examples}
+            revealed.append({"participant": who, "salt": NO_DIGEST, **opened})
+            kept = compute_update_digest(root, digest, examples)[:PREFIX_BYTES]
+            verdicts.append(Verdict(who, kept, examples, FULL_SCORE, 0))
+            commitment = compute_commitment(
+                FEDERATION, ROUND, who, root, digest, examples, NO_DIGEST
+            )
+            kept = Digest(commitment[:PREFIX_BYTES].ljust(32, b"\0"))
+            events.append(Committed(**place(SEEDED), round=ROUND, participant=who, commitment=kept))
+        events += [Revealed(**place(SEEDED), round=ROUND, **each) for each in revealed]
+        root, digest = self._pin(store, self.moved, subject("model"))
         events.append(
             Proposed(
-                **place(),
+                **place(SEEDED),
                 round=ROUND,
                 aggregator=FEDERATION,
                 root=root,
                 manifest=digest,
                 challenge_deadline=UnixTime(0),
-                verdicts=verdicts,
+                verdicts=tuple(verdicts),
             )
         )
-        return stand_in(terms, events, expected)
+        return stand_in(terms, events)
 
     def _pin(
         self, store: ContentStore, folder: LayerFolder, about: Subject
@@ -171,107 +161,70 @@ class Stage:
         return root, pin(store, folder, build_manifest(folder, self.spec, about, root))
 
 
-def subject(kind: Any) -> Subject:
+def subject(kind: Kind) -> Subject:
     return Subject(CHAIN_ID, FEDERATION, ROUND, kind)
 
 
-def place_of(events: Sequence[object]) -> Callable[[], dict[str, Any]]:
-    """Return what gives an event that is to be appended to `events` its place."""
-    hashed = Digest(bytes(32))
+def places() -> Callable[[int], dict[str, Any]]:
+    """Return what gives the next event its place in a block."""
+    numbers = itertools.count()
 
-    def place() -> dict[str, Any]:
-        at = {"block_number": 1, "log_index": len(events)}
-        return {**at, "block_hash": hashed, "transaction_hash": hashed}
+    def place(block: int) -> dict[str, Any]:
+        at = {"block_number": block, "log_index": next(numbers)}
+        return {**at, "block_hash": NO_DIGEST, "transaction_hash": NO_DIGEST}
 
     return place
 
 
-def proposed_round(participants: int) -> Round:
-    """Return what the contract says of a round that everybody revealed in and that is proposed."""
-    none, some = Digest(bytes(32)), UnixTime(1)
-    return Round(
-        commit_deadline=some,
-        reveal_deadline=some,
-        propose_deadline=some,
-        challenge_deadline=some,
-        expected=participants,
-        committed=participants,
-        revealed=participants,
-        outcome=Outcome.OPEN,
-        open_requests=0,
-        proposals=1,
-        seed=none,
-        model_root=none,
-        model_manifest=none,
-        verdicts_hash=none,
-    )
-
-
-def stand_in(terms: Terms, events: list[FederationEvent], participants: int) -> Federation:
+def stand_in(terms: Terms, events: Sequence[FederationEvent]) -> Federation:
     """Return what an audit of one round asks of a federation."""
-    eth = SimpleNamespace(
-        chain_id=CHAIN_ID, block_number=1, get_block=lambda number: {"hash": bytes(32)}
-    )
+    header = {"hash": bytes(32), "mixHash": bytes(32)}
+    eth = SimpleNamespace(block_number=SEEDED, get_block=lambda number: header)
     federation = SimpleNamespace(
         address=FEDERATION,
+        chain_id=CHAIN_ID,
         w3=SimpleNamespace(eth=eth),
         terms=lambda: terms,
-        deployment_block=1,
-        read_events=lambda from_block, to_block: events,
-        round_count=lambda block: ROUND,
-        get_round=lambda round_id, block: proposed_round(participants),
+        history=lambda: History.fold(events, terms.money.availability_deposit),
     )
+    federation.at = lambda block: federation
     return cast(Federation, federation)
-
-
-def make_spec(side: int) -> Spec:
-    digest = "0" * 64
-    base = {"name": "bench", "revision": "1", "weights_digest": digest}
-    schedule = {"learning_rate": 1.0, "scheduler": "constant", "warmup_steps": 0, "seed": 0}
-    numeric = {"kind": "none", "double_quantization": False, "compute_dtype": "float32"}
-    return Spec.model_validate(
-        {
-            "base_model": {**base, "tokenizer_digest": digest, "chat_template_digest": digest},
-            "quantization": numeric,
-            "lora": {"rank": 1, "alpha": 1, "dropout": 0.0, "targets": ["all"], "mode": "fedit"},
-            "layers": [
-                {"name": f"layer{index:03d}", "shape": [side, side]} for index in range(LAYERS)
-            ],
-            "training": {**schedule, "batch_size": 1, "steps": 1, "sequence_length": 1},
-            "evaluation_digest": digest,
-            "screening": {"max_update_norm": 1e9},
-            "libraries": {},
-        }
-    )
 
 
 def make_terms(spec: Spec, root: Digest, manifest: Digest) -> Terms:
     none = TokenUnits(0)
     return Terms(
-        token=FEDERATION,
-        spec_digest=spec.digest(),
-        initial_model_root=root,
-        initial_model_manifest=manifest,
-        leaf_count=spec.leaf_count,
-        tree_depth=spec.tree_depth,
-        leaf_values=spec.encoding.leaf_values,
-        max_participants=16,
-        weight_cap=2**20,
-        rounds=1,
-        sampling_fraction=BasisPoints(10_000),
-        round_reward=none,
-        aggregator_fee=none,
-        participant_stake=none,
-        missed_reveal_penalty=none,
-        aggregator_bond=none,
-        availability_deposit=none,
-        commit_seconds=0,
-        reveal_seconds=0,
-        propose_seconds=0,
-        challenge_seconds=0,
-        response_seconds=0,
-        unbonding_seconds=0,
-        closes_at=UnixTime(0),
+        identity=Identity(
+            spec_digest=spec.digest(),
+            initial_model_root=root,
+            initial_model_manifest=manifest,
+            zero_root=spec.zero_root,
+            leaf_count=spec.leaf_count,
+            tree_depth=spec.tree_depth,
+            grid_bits=GRID,
+            grid_every=0,
+        ),
+        seats=Seats(
+            max_participants=64,
+            min_participants=1,
+            round_target=64,
+            round_seats=64,
+            max_missed=1,
+            by_invitation=False,
+            weight_cap=2**17,
+            rounds=1,
+        ),
+        money=Money(
+            token=FEDERATION,
+            update_reward=none,
+            aggregator_fee=none,
+            participant_stake=none,
+            missed_reveal_penalty=none,
+            aggregator_bond=none,
+            availability_deposit=none,
+        ),
+        windows=Windows(0, 0, 0, 0, 0, 0, closes_at=UnixTime(0)),
+        rules=Rules(Privacy.CLEAR, Scoring.EQUAL),
     )
 
 
@@ -325,30 +278,31 @@ def measure(stage: Stage, federation: Federation, store: ContentStore, folder: P
 
 def parts(stage: Stage) -> dict[str, float]:
     """Return how long each part of an audit takes by itself, in seconds."""
+    spec, updates = stage.spec, stage.updates
+    root_of = {update: update.root(spec) for update in updates}
+    models = [stage.initial, stage.moved]
 
     def screen(update: LayerFolder) -> None:
-        model_root = Digest(bytes(32))
-        screen_update(stage.spec, root_of[update], update.blocks, stage.initial.blocks, model_root)
+        screen_update(spec, root_of[update], update.blocks, ROUND)
 
     def in_threads(work: Callable[[LayerFolder], object], folders: list[LayerFolder]) -> None:
         with ThreadPoolExecutor(CORES) as pool:
             list(pool.map(work, folders))
 
-    root_of = {update: update.root(stage.spec) for update in stage.updates}
-    models = [stage.initial, stage.mean]
-    return {
-        "sha256 of every file": timed(lambda: hash_once(stage)),
-        "roots of the updates": timed(
-            lambda: in_threads(lambda update: update.root(stage.spec), stage.updates)
+    works: dict[str, Callable[[], object]] = {
+        "sha256 of every file": lambda: hash_once(stage),
+        "sha256 of every block": lambda: block_digests(
+            [path for folder in stage.folders for path in folder.paths(spec)], CORES
         ),
-        "roots, range and norm of the updates": timed(lambda: in_threads(screen, stage.updates)),
-        "roots of both models": timed(
-            lambda: in_threads(lambda model: model.root(stage.spec), models)
-        ),
-        "mean and comparison": timed(
-            lambda: first_wrong_value(stage.spec, stage.updates, stage.weights, stage.mean)
+        "roots of the updates": lambda: in_threads(lambda each: each.root(spec), updates),
+        "roots, range and norm of the updates": lambda: in_threads(screen, updates),
+        "similarity of the updates": lambda: compare_updates(spec, updates, [], None),
+        "roots of both models": lambda: in_threads(lambda each: each.root(spec), models),
+        "average and comparison": lambda: first_wrong_value(
+            spec, stage.initial, updates, stage.weights, stage.moved, ROUND
         ),
     }
+    return {name: timed(work) for name, work in works.items()}
 
 
 @contextmanager
@@ -364,17 +318,10 @@ def daemon(repo: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def load_compiled_loops() -> bool:
-    """Load the compiled loops, where this installation has them; return whether it has."""
-    if importlib.util.find_spec("protocol.speed") is None:
-        return False
-    return importlib.import_module("protocol.speed").load() is not None
-
-
-def run(megabytes: float, participants: int, repeats: int, scratch: Path) -> dict[str, Any]:
+def run(millions: float, participants: int, repeats: int, scratch: Path) -> dict[str, Any]:
     """Return everything measured."""
-    compiled = load_compiled_loops()
-    stage = Stage(scratch / "files", megabytes, participants)
+    compiled = speed.load() is not None
+    stage = Stage(scratch / "files", millions, participants)
     with daemon(scratch / "ipfs") as url:
         store = ContentStore(url)
         federation = stage.publish(store)
@@ -382,7 +329,8 @@ def run(megabytes: float, participants: int, repeats: int, scratch: Path) -> dic
     return {
         "machine": {"cores": CORES, "cpu": cpu_name(), "python": platform.python_version()},
         "compiled_loops": compiled,
-        "update_bytes": stage.spec.total_bytes,
+        "update_bytes": stage.spec.total_bytes("update"),
+        "model_bytes": stage.spec.total_bytes("model"),
         "participants": participants,
         "hashed_bytes": stage.bytes,
         "repeats": rows,
@@ -404,8 +352,9 @@ def cpu_name() -> str:
 
 def told(found: dict[str, Any]) -> str:
     lines = [
-        f"{found['participants']} updates of {found['update_bytes'] / 1e6:.0f} MB and two models,"
-        f" {CORES} cores, hashlib {found['sha256_mb_per_s']:.0f} MB/s",
+        f"{found['participants']} updates of {found['update_bytes'] / 1e6:.0f} MB and two models of"
+        f" {found['model_bytes'] / 1e6:.0f} MB, {CORES} cores,"
+        f" hashlib {found['sha256_mb_per_s']:.0f} MB/s",
         f"audit, files on disk:   {found['on_disk_ratio']:.2f} x hashlib (goal {GOAL})",
         f"audit, from the daemon: {found['fetched_ratio']:.2f} x hashlib",
         *(f"  {seconds:7.2f} s  {part}" for part, seconds in found["parts_seconds"].items()),
@@ -415,13 +364,13 @@ def told(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--megabytes", type=float, default=400.0, help="of one update")
-    parser.add_argument("--participants", type=int, default=2)
+    parser.add_argument("--millions", type=float, default=100.0, help="million values of a model")
+    parser.add_argument("--participants", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="commonweight-bench-") as scratch:
-        found = run(options.megabytes, options.participants, options.repeats, Path(scratch))
+        found = run(options.millions, options.participants, options.repeats, Path(scratch))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(found, indent=2) + "\n")
     print(told(found))

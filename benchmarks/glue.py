@@ -5,11 +5,12 @@
 FOLDER holds cola/train*.jsonl, cola/dev.jsonl and the same for sst2, rows with sentence and label.
 A third of the training rows is public: the teacher is fine-tuned on it, in full, and no participant
 has it. The rest is shared out alike. Every round, every participant takes the same number of steps
-in every scheme, at a rate that falls evenly to 0 over the rounds. Updates are averaged by examples
-as the protocol does it: as integers, exactly. FedAvg sends all weights, the others send LoRA on
-every linear layer, and the classifier.
-
-The chain takes no part: a spec describes causal language models. Results go to
+in every scheme, at a rate that falls evenly to 0 over the rounds. FedAvg sends all weights, the
+others send LoRA on every linear layer, and the classifier. What is sent is averaged by examples, as
+integers over 2^24, which takes less from a value than float32 does, and is counted with four bytes
+a value, as in the published work. A federation's differences of one byte take no part here
+(benchmarks/differences.py is about them), nor does the chain: a spec describes causal language
+models. Results go to
 benchmarks/results/glue.json and glue.png, beside the published table of FedKD-LoRA (BERT to
 DistilBERT, 4 clients, 10 rounds).
 """
@@ -230,7 +231,7 @@ def federate(
 
 
 def average(updates: Sequence[Values], weights: Sequence[int]) -> Values:
-    """Return the weighted mean as the protocol computes it: of integers over 2^24."""
+    """Return the weighted mean, of integers over 2^24."""
     return {
         name: decode_values(weighted_mean([encode_values(each[name]) for each in updates], weights))
         for name in updates[0]

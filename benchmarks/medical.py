@@ -5,7 +5,8 @@
 FOLDER holds medquad/*.jsonl. configs/medical-small.toml is played by `commonweight demo` with
 everything: chain, IPFS, exact average, audit. Then the same data train the same model from the same
 start for as many optimiser steps, without interruption: each participant's share by itself, and all
-of it in one place. So these keep AdamW's moments, which a federation begins anew each round. A
+of it in one place. So these keep AdamW's moments, which a federation begins anew each round, and
+their float32, which a federation rounds to differences of one byte a value. A
 federation sees as many batches at once as it has participants; "centralised, wide" sees as many
 examples a step in one place. What does not depend on who has which row is measured once a seed.
 
@@ -128,7 +129,7 @@ def play(
         "audit": federated["audit"],
         "examples": [row["training"] for row in federated["data"].values()],
         "bytes_an_update": spec.total_bytes("update"),
-        "bytes_full_fine_tuning": 4 * weights(config),
+        "bytes_full_fine_tuning": weights(config),  # at one byte a value, as in an update
         "models": rows,
     }
 
@@ -142,7 +143,7 @@ def adjusted(config: Config, size: Size, split: Split, source: str | None) -> Co
         update={
             "data": data,
             "training": config.training.model_copy(update={"steps": size.steps}),
-            "federation": config.federation.model_copy(update={"rounds": size.rounds}),
+            "seats": config.seats.model_copy(update={"rounds": size.rounds}),
             "model": config.model.model_copy(update={"source": source or config.model.source}),
         }
     )
@@ -152,11 +153,11 @@ def spec_of(config: Config, seed: int, federated: dict[str, Any]) -> Spec:
     """Return the federation's spec, made again; its initial model goes to the run's folder."""
     from commonweight.demo.shards import prepare_data
     from runtime.home import cache_folder
-    from sponsor.found import build_spec
+    from sponsor.found import plan
 
     run = Path(federated["folder"])
     prepared = prepare_data(config, run / "data", seed)
-    return build_spec(prepared, seed, cache_folder(), run / "start")[0]
+    return plan(prepared, seed, cache_folder(), run / "start").spec
 
 
 def measure(

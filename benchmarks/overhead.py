@@ -6,8 +6,10 @@ configs/demo.toml, with more steps a round, is played twice on the same machine,
 other: by `commonweight demo`, and by benchmarks/plain_flower.py, which trains the same model with
 the same seeds and rows and evaluates it alike. A round lasts from the end of the one before until
 its model is evaluated; the first is left out, as it loads the model. To ours comes the audit,
-divided by the rounds. Where ours goes: seconds from each line of the aggregator to its next, and
-within them what a participant does, from its profile.
+divided by the rounds. Ours sends differences of one byte a value, over IPFS; plain Flower sends
+whole adapters as float32, in its own messages: the bytes of both are told beside the seconds. Where
+ours goes: seconds from each line of the aggregator to its next, and within them what a participant
+does, from its profile.
 
 Results go to benchmarks/results/overhead.json and overhead.png.
 """
@@ -64,11 +66,11 @@ def run(options: argparse.Namespace) -> None:
     if options.quick:
         seeds, rounds, lengths = seeds[:1], 2, [2]
     base = Config.load(options.config)
-    federation = base.federation.model_copy(update={"rounds": rounds})
+    seats = base.seats.model_copy(update={"rounds": rounds})
     started, runs = time.time(), []
     for steps in lengths:
         training = base.training.model_copy(update={"steps": steps})
-        config = base.model_copy(update={"training": training, "federation": federation})
+        config = base.model_copy(update={"training": training, "seats": seats})
         for seed in seeds:
             runs.append({"steps": steps, "seed": seed, **compare(config, seed)})
             facts = {"rounds": rounds, "target": TARGET, "seconds": round(time.time() - started)}
@@ -82,7 +84,7 @@ def compare(config: Config, seed: int) -> dict[str, Any]:
     from commonweight.demo.run import Options, run_demo
     from profiling.summary import describe_profile
 
-    rounds = range(2, config.federation.rounds + 1)
+    rounds = range(2, config.seats.rounds + 1)
     with own_home():
         federated = run_demo(config, Options(seed=seed), show)
         folder = Path(federated["folder"])
@@ -97,6 +99,8 @@ def compare(config: Config, seed: int) -> dict[str, Any]:
         "ours": ours,
         "plain_flower": theirs,
         "ratio": ours / theirs,
+        "bytes": plain["our_bytes"],  # of one update and one model
+        "plain_bytes": plain["plain_bytes"],
         "parts": {**parts, "audit": audit},
         "participant": phases,
         "plain_train": float(np.mean([plain["train"][str(number)] for number in rounds])),
@@ -141,20 +145,21 @@ def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
     from commonweight.demo.shards import prepare_data
     from runtime.flower import Simulation
     from runtime.home import cache_folder
-    from sponsor.found import build_spec
+    from sponsor.found import plan
 
     folder = run / "plain"
     folder.mkdir()
     prepared = prepare_data(config, run / "data", seed)
-    spec, initial = build_spec(prepared, seed, cache_folder(), folder / "start")
+    planned = plan(prepared, seed, cache_folder(), folder / "start")
+    spec = planned.spec
     (folder / "spec.json").write_bytes(spec.to_bytes())
-    layers = zip(spec.layers, initial.folder.read(spec), strict=True)
+    layers = zip(spec.layers, planned.model.folder.read(spec), strict=True)
     save_file({each.name: decode_values(v) for each, v in layers}, folder / "initial.safetensors")
     settings = {
         "spec": str(folder / "spec.json"),
         "source": config.model.source,
         "cache": str(cache_folder()),
-        "rounds": config.federation.rounds,
+        "rounds": config.seats.rounds,
         "data": [str(file) for file in prepared.data.participants.values()],
         "held_out": str(prepared.data.held_out),
         "initial": str(folder / "initial.safetensors"),
@@ -173,7 +178,9 @@ def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
         )
         wait_for(folder / "times.json", flwr, folder / "flower" / "run.log")
     plain: dict[str, Any] = json.loads((folder / "times.json").read_text())
-    return plain
+    sent = {"update": spec.total_bytes("update"), "model": spec.total_bytes("model")}
+    values = sum(spec.layer_values(index) for index in range(len(spec.layers)))
+    return {**plain, "our_bytes": sent, "plain_bytes": {"update": 4 * values, "model": 4 * values}}
 
 
 def wait_for(file: Path, flwr: Any, log: Path) -> None:

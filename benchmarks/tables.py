@@ -125,7 +125,12 @@ def overhead_table(results: Results) -> str:
     first = _table(["steps", "seed", "ours, s", "plain Flower, s", "more, s", "ratio"], rows)
     second = _table([f"a round of {newest['steps']} steps, by the aggregator's line", "s"], went)
     third = _table(["of it what one participant does", "s"], does)
-    return f"{first}\n\n{second}\n\n{third}\n\n{_machine(results)}"
+    tables = [first, second, third, _machine(results)]
+    if "bytes" in newest:
+        sizes = newest["bytes"], newest["plain_bytes"]
+        ours, plain = (f"{e['update'] / 1e6:.2f} MB and {e['model'] / 1e6:.2f} MB" for e in sizes)
+        tables.insert(1, f"An update and a model are {ours} of ours, {plain} of plain Flower.")
+    return "\n\n".join(tables)
 
 
 def vram_table(results: Results) -> str:

@@ -7,7 +7,6 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from profiling.summary import WEIGHT_BYTES
 
 WIDTH: Final = 100
 SLOWEST: Final = 5
@@ -47,7 +46,7 @@ def print_profile(described: dict[str, Any], all_layers: bool = False) -> None:
     if full is not None:
         console.print(
             f"full weights   {_mib(full)} MiB would have been sent: {found['base_weights']:,} "
-            f"weights of {WEIGHT_BYTES} bytes, {full / used:,.1f} times as much"
+            f"weights in the same encoding, {full / used:,.1f} times as much"
         )
     sent, received = _mib(found["sent_by_all"]), _mib(found["received_by_all"])
     console.print(

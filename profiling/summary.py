@@ -18,14 +18,14 @@ from typing import Any, Final
 
 from profiling.recorder import PROFILE, Meter
 from profiling.records import Profile, Recorded, read_profile
+from protocol.encoding import value_type
 from protocol.errors import Misconfigured
 
 BUDGET_BYTES: Final = 200_000 * 2**20
-WEIGHT_BYTES: Final = 4  # of a weight in full fine-tuning: float32, as wide as an update's value
 
 PHASE_ORDER: Final = (
-    *("fetch model", "train", "encode", "verify", "verify: fetch", "verify: screen", "average"),
-    *("hash", "commit", "pin", "reveal", "propose", "evaluate"),
+    *("fetch model", "train", "encode", "verify", "verify: fetch", "verify: screen"),
+    *("verify: compare", "average", "hash", "commit", "pin", "reveal", "propose", "evaluate"),
 )
 
 # Phases whose time has little to do with the bytes of an adapter: a rate would mislead.
@@ -162,18 +162,17 @@ def _layer_rows(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
 def _communication(profiles: Sequence[Profile]) -> dict[str, Any]:
     phases = [phase for profile in profiles for phase in profile.phases]
     budget = sum(tensor_bytes(phase) for phase in phases if phase.role == "participant")
-    update = next((sum(size for _, size in p.layers) for p in profiles if p.layers), 0)
+    model = next((sum(size for _, size in p.layers) for p in profiles if p.layers), 0)
     weights = max((phase.base_weights for phase in phases), default=0)
-    # Full fine-tuning would have moved all weights as often as this run moved whole updates.
-    transfers = budget / update if update else 0.0
-    full = round(transfers * weights * WEIGHT_BYTES) or None
+    # Full fine-tuning would have moved all weights as often, and with as many bytes a value.
+    full = round(budget * weights * value_type("model").itemsize / model) if model else 0
     return {
         "participants": len({p.who for p in phases if p.role == "participant"}),
         "used_bytes": budget,
         "budget_bytes": BUDGET_BYTES,
-        "full_weight_bytes": full,
+        "full_weight_bytes": full or None,
         "base_weights": weights or None,
-        "update_bytes": update,
+        "model_bytes": model,
         "received_by_all": sum(phase.total.received for phase in phases),
         "sent_by_all": sum(phase.total.sent for phase in phases),
     }

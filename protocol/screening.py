@@ -36,7 +36,7 @@ __all__ = [
 LayerBlocks = Callable[[int], Iterator[bytes]]
 """From a layer's index to its file, as consecutive blocks of any size."""
 
-_CHUNK_BYTES: Final = 1 << 18  # values at once: their float64 copies stay in the L2 cache
+_CHUNK_BYTES: Final = 1 << 18  # values at once: their int16 squares stay in the L2 cache
 
 
 @dataclass(frozen=True)

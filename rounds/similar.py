@@ -37,8 +37,11 @@ class Movement(NamedTuple):
 
 @dataclass(frozen=True)
 class Similarities:
-    """In basis points: `among[i][j]` of updates i and j, `earlier[i][k]` of update i and an earlier
-    one, `movement[i]` of update i and the movement; 0 when there is none."""
+    """Similarities of each update i, in basis points.
+
+    `among[i][j]` is that with update j, `earlier[i][k]` that with the earlier update k, and
+    `movement[i]` that with the movement, 0 when there is none.
+    """
 
     among: list[list[int]]
     earlier: list[list[int]]

@@ -296,7 +296,7 @@ class Check:
         sponsor = roles.connect_sponsor(location.rpc_url, location.chain_id)
         # The sponsor of a devnet gives what a participant would have bought: ether and tokens.
         federation = connect_federation(location)
-        stake = federation.terms().participant_stake
+        stake = federation.terms().money.participant_stake
         roles.give(sponsor, connect_federation(location, sponsor.wallet), wallet.address, stake)
         joiner = Joiner(self.folder, location.address)
         try:

@@ -248,7 +248,7 @@ def test_a_failing_audit_has_its_page_too(tmp_path: Path) -> None:
         assert done.exit_code == 1
         text = assert_harmless(path.read_text()).text
         assert re.search(r"1 of \d\d checks failed", text)
-        assert "leaf 10: value 70 of layer a.lora_B.weight" in text
+        assert "leaf 8: value 70 of layer a.lora_B.weight" in text
         with LyingProxy(world.daemon.url) as proxy:
             proxy.lose(raw_cid(world.spec.digest()))
             endpoints = ["--rpc", world.rpc_url, "--ipfs", proxy.url, "--no-cache"]

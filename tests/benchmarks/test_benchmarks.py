@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 from benchmarks import glue, medical, overhead, tables, vram
 from benchmarks.common import DATA_VARIABLE, RESULTS, data_file, spread, write_results
 from protocol.errors import Misconfigured
-from protocol.spec import Lora, Quantization, Training
+from protocol.spec import Adapter, Quantization, Training
 from protocol.types import RoundId
 from runtime import events
 from runtime.progress import Line
@@ -188,7 +188,7 @@ def test_a_shape_is_measured_as_on_a_gpu(tmp_path: Path) -> None:
     )
     vram.write_random_weights(shape, tmp_path)
     quantization = Quantization(kind="nf4", double_quantization=False, compute_dtype="float32")
-    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), mode="fedit")
+    adapter = Adapter(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), mode="fedit")
     training = Training(
         learning_rate=1e-3,
         batch_size=2,
@@ -199,7 +199,7 @@ def test_a_shape_is_measured_as_on_a_gpu(tmp_path: Path) -> None:
         seed=0,
         gradient_checkpointing=True,
     )
-    found = vram.measure(tmp_path, quantization, lora, training)
+    found = vram.measure(tmp_path, quantization, adapter, training)
     assert found["tokens_a_second"] > 0
     assert ("peak_gb" in found) == torch.cuda.is_available()
 

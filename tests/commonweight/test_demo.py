@@ -82,9 +82,9 @@ def test_the_demo_was_profiled(program: Program, result: dict[str, Any]) -> None
     assert times["aggregator", "verify: fetch"] == times["aggregator", "verify: screen"] == 4 * 3
     found = profile["communication"]
     # Each fetched the initial model and three more, and sent three updates.
-    assert found["used_bytes"] == 4 * (4 + 3) * found["update_bytes"]
-    weights = found["base_weights"]
-    assert found["full_weight_bytes"] == 4 * (4 + 3) * weights * 4
+    # A model has four bytes a value, an update one.
+    assert found["used_bytes"] == 4 * (4 * found["model_bytes"] + 3 * found["model_bytes"] // 4)
+    assert found["full_weight_bytes"] == 4 * (4 * 4 + 3) * found["base_weights"]
 
 
 def test_each_balance_grew_by_what_the_contract_says(

@@ -20,7 +20,7 @@ from auditor.disputes import find_fault
 from auditor.replay import Audit
 from contracts.enums import AggregatorState, Status
 from protocol.checks import Check
-from protocol.encoding import STORED
+from protocol.encoding import value_type
 from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import BasisPoints, Digest, RoundId
@@ -29,7 +29,7 @@ from rounds.screen import Screened, screen
 from storage.files import write_atomically
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Pinning, build_manifest
-from tests.world import TOKEN, World
+from tests.world import TOKEN, SyntheticTrainer, World
 
 BOND = 200 * TOKEN
 DEPOSIT = 3 * TOKEN
@@ -45,7 +45,7 @@ Lie = Callable[[World], RoundId]
 
 def bend(folder: LayerFolder, layer: int, place: int, amount: int) -> None:
     path = folder.layer_path(layer)
-    values = np.fromfile(path, STORED)
+    values = np.fromfile(path, value_type(folder.kind))
     values[place] += amount
     write_atomically(path, values.tobytes())
 
@@ -53,39 +53,50 @@ def bend(folder: LayerFolder, layer: int, place: int, amount: int) -> None:
 # --------------------------------------------------------------------------- a wrong average
 
 
+Folders = Sequence[LayerFolder]
+
+
 def off_by_one(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+    spec: Spec, before: LayerFolder, updates: Folders, weights: Sequence[int], *to: Any
 ) -> Digest:
-    average(spec, updates, weights, target)
-    bend(target, 1, 70, 1)
-    return target.root(spec)
+    average(spec, before, updates, weights, *to)
+    bend(to[0], 1, 70, 1)
+    return LayerFolder.root(to[0], spec)
+
+
+def moved_too_far(
+    spec: Spec, before: LayerFolder, updates: Folders, weights: Sequence[int], *to: Any
+) -> Digest:
+    average(spec, before, updates, weights, *to)
+    bend(to[0], 1, 70, 2**25)
+    return LayerFolder.root(to[0], spec)
 
 
 def swapped_weights(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+    spec: Spec, before: LayerFolder, updates: Folders, weights: Sequence[int], *to: Any
 ) -> Digest:
-    return average(spec, updates, [weights[1], weights[0], *weights[2:]], target)
+    return average(spec, before, updates, [weights[1], weights[0], *weights[2:]], *to)
 
 
 def one_left_out(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+    spec: Spec, before: LayerFolder, updates: Folders, weights: Sequence[int], *to: Any
 ) -> Digest:
-    return average(spec, updates[:-1], weights[:-1], target)
+    return average(spec, before, updates[:-1], weights[:-1], *to)
 
 
 def one_made_up(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+    spec: Spec, before: LayerFolder, updates: Folders, weights: Sequence[int], *to: Any
 ) -> Digest:
-    invented = LayerFolder(target.path.parent / "invented")
-    invented.write(spec, [np.full(layer.shape, -(2**20), np.int32) for layer in spec.layers])
-    return average(spec, [*updates, invented], [*weights, 7], target)
+    invented = LayerFolder(to[0].path.parent / "invented", "update")
+    invented.write(spec, [np.full(layer.shape, -50, np.int8) for layer in spec.layers])
+    return average(spec, before, [*updates, invented], [*weights, 7], *to)
 
 
 def last_model_again(
-    spec: Spec, updates: Sequence[LayerFolder], weights: Sequence[int], target: LayerFolder
+    spec: Spec, before: LayerFolder, updates: Folders, weights: Sequence[int], *to: Any
 ) -> Digest:
-    target.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
-    return target.root(spec)
+    to[0].write(spec, before.read(spec))
+    return LayerFolder.root(to[0], spec)
 
 
 # -------------------------------------------------------------------------- a wrong verdict
@@ -100,13 +111,33 @@ def weights_swapped_in_the_verdicts(decisions: list[Screened]) -> list[Screened]
     return [judged(decisions[0], weight=second), judged(decisions[1], weight=first), *decisions[2:]]
 
 
-def paying_a_friend(decisions: list[Screened]) -> list[Screened]:
-    return [decisions[0], *(judged(d, score=BasisPoints(1)) for d in decisions[1:])]
-
-
 def rejecting_an_honest_update(decisions: list[Screened]) -> list[Screened]:
     bent = judged(decisions[0], weight=0, score=BasisPoints(0), reason=Check.NORM)
     return [bent, *decisions[1:]]
+
+
+def calling_an_original_a_copy(decisions: list[Screened]) -> list[Screened]:
+    bent = judged(decisions[0], weight=0, score=BasisPoints(0), reason=Check.DUPLICATE)
+    return [bent, *decisions[1:]]
+
+
+def calling_an_update_zero(decisions: list[Screened]) -> list[Screened]:
+    bent = judged(decisions[0], weight=0, score=BasisPoints(0), reason=Check.ZERO)
+    return [bent, *decisions[1:]]
+
+
+def accepting_everybody(decisions: list[Screened]) -> list[Screened]:
+    return [
+        judged(d, weight=min(d.reveal.examples, 25), score=BasisPoints(10_000), reason=0)
+        for d in decisions
+    ]
+
+
+class Still(SyntheticTrainer):
+    """Changes nothing."""
+
+    def steps(self, shape: tuple[int, ...], round_id: int, layer: int) -> Any:
+        return np.zeros(shape, np.int8)
 
 
 # --------------------------------------------------------------------- how a lie is proposed
@@ -125,7 +156,7 @@ def propose(world: World, **patches: Any) -> RoundId:
 
 def _deaf(lie: Callable[..., Digest]) -> Callable[..., Digest]:
     """A lie hears neither mode nor threads, and tells of no layer."""
-    return lambda spec, updates, weights, target, **_: lie(spec, updates, weights, target)
+    return lambda *what, **_: lie(*what)
 
 
 def averaging(lie: Callable[..., Digest]) -> Lie:
@@ -133,7 +164,17 @@ def averaging(lie: Callable[..., Digest]) -> Lie:
 
 
 def judging(lie: Callable[[list[Screened]], list[Screened]]) -> Lie:
-    return lambda world: propose(world, screen=lambda *a: lie(screen(*a)))
+    return lambda world: propose(world, screen=lambda *a, **k: lie(screen(*a, **k)))
+
+
+def zero_accepted(world: World) -> RoundId:
+    world.participants["bob"].trainer = Still("bob", 20)
+    return judging(accepting_everybody)(world)
+
+
+def copy_accepted(world: World) -> RoundId:
+    world.participants["cem"].trainer = SyntheticTrainer("ann", 30)
+    return judging(accepting_everybody)(world)
 
 
 class Withholding(Pinning):
@@ -175,8 +216,16 @@ CHALLENGED: dict[str, Lie] = {
     "an update made up": averaging(one_made_up),
     "the last model again": averaging(last_model_again),
     "weights swapped in the verdicts": judging(weights_swapped_in_the_verdicts),
-    "paying a friend": judging(paying_a_friend),
+    "moved too far": averaging(moved_too_far),
+    "an original called a copy": judging(calling_an_original_a_copy),
+    "an update called zero": judging(calling_an_update_zero),
 }
+DISHONEST: dict[str, tuple[Lie, tuple[str, ...]]] = {
+    "a zero update accepted": (zero_accepted, ("ann", "cem")),
+    "a copy accepted": (copy_accepted, ("ann", "bob")),
+}
+"""Lies in favour of somebody, with those who are honest."""
+
 WITHHELD: dict[str, Lie] = {
     "the model withheld": withheld_model,
     "an update withheld": withheld_update,
@@ -211,11 +260,11 @@ def finish(world: World, round_id: RoundId, honest: Sequence[str] = ("ann", "bob
     standby.settle(round_id)
     assert federation.status(round_id) is Status.FINALIZED
     weights = {"ann": 10, "bob": 20, "cem": 25}
-    shares = sum(weights[name] for name in honest)
     for name, weight in weights.items():
-        due = (100 * TOKEN + 1) * weight // shares if name in honest else 0
+        due = (20 * TOKEN + 1) * weight // 25 if name in honest else 0
         assert federation.credit_of(world.address_of(name)) == due
-    assert federation.credit_of(world.standby_wallet.address) == 5 * TOKEN
+    accepted = sum(weights[name] for name in honest)
+    assert federation.credit_of(world.standby_wallet.address) == 5 * TOKEN * accepted // 55
     lines = world.audit()
     assert [line.line() for line in lines if not line.passed] == []
     assert "§11" in {line.section for line in lines}

@@ -1,19 +1,19 @@
 """Leaves that are requested: the aggregator answers, the auditor searches, nobody pays twice."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from aggregator.aggregator import Aggregator
 from auditor.averaged import WrongLeaf
 from auditor.disputes import challenge, challenge_open, find_fault
 from auditor.watch import watch
-from chain.events import AvailabilityChallenged, LeafPosted
+from chain.events import LeafPosted, LeafRequested
 from chain.federation import Federation
-from chain.records import Leaf
+from chain.records import Leaf, LeafAnswer, Opening
 from contracts.enums import RequestState, Status
 from contracts.reverts import Reverted
 from devnet.accounts import dev_account
@@ -42,7 +42,7 @@ from tests.disputes.lies import (
 )
 from tests.world import World
 
-LEAVES = 14
+LEAVES = 18
 HIDDEN: dict[str, Any] = {"Pinning": Withholding}
 
 
@@ -54,8 +54,8 @@ def posted(world: World) -> list[LeafPosted]:
     return [e for e in world.client().read_events() if isinstance(e, LeafPosted)]
 
 
-def requested(world: World) -> list[AvailabilityChallenged]:
-    return [e for e in world.client().read_events() if isinstance(e, AvailabilityChallenged)]
+def requested(world: World) -> list[LeafRequested]:
+    return [e for e in world.client().read_events() if isinstance(e, LeafRequested)]
 
 
 def lead_folder(world: World, round_id: RoundId) -> Path:
@@ -66,7 +66,7 @@ def lead_folder(world: World, round_id: RoundId) -> Path:
 
 
 def request_model(world: World, round_id: RoundId, leaf: int) -> None:
-    world.client(world.auditor).challenge_model_availability(round_id, leaf)
+    world.client(world.auditor).request_model_leaf(round_id, leaf)
 
 
 def request_update(world: World, round_id: RoundId, leaf: int, name: str) -> Digest:
@@ -76,7 +76,7 @@ def request_update(world: World, round_id: RoundId, leaf: int, name: str) -> Dig
     index = [verdict.participant for verdict in verdicts].index(who)
     (reveal,) = [r for r in world.told(round_id).reveals if r.participant == who]
     client = world.client(world.auditor)
-    client.challenge_update_availability(round_id, leaf, index, verdicts, reveal)
+    client.request_update_leaf(round_id, leaf, index, verdicts, Opening.of(reveal))
     return reveal.root
 
 
@@ -122,9 +122,9 @@ def test_after_a_restart_it_posts_only_what_is_still_missing(world: World) -> No
     for leaf in (0, 1, 2):
         request_model(world, round_id, leaf)
     root = model_root(world, round_id)
-    folder = LayerFolder(lead_folder(world, round_id) / "model")
+    folder = LayerFolder(lead_folder(world, round_id) / "model", "model")
     somebody = world.client(world.wallets["ann"])
-    somebody.post_leaf(root, 1, Leaf(*folder.prove(world.spec, 1)))
+    somebody.post_leaves([LeafAnswer(root, 1, Leaf(*folder.prove(world.spec, 1)))])
     world.restart_aggregator().respond(round_id)
     assert sorted(event.leaf for event in posted(world)) == [0, 1, 2]
     assert world.client().credit_of(somebody.sender.address) == DEPOSIT
@@ -133,25 +133,53 @@ def test_after_a_restart_it_posts_only_what_is_still_missing(world: World) -> No
 
 def test_damaged_files_are_fetched_again(world: World) -> None:
     round_id = propose(world)
-    for folder in ("model", f"updates/{world.address_of('ann')}"):
-        bend(LayerFolder(lead_folder(world, round_id) / folder), 0, 0, 1)
-        LayerFolder(lead_folder(world, round_id) / folder).layer_path(2).unlink()
+    place = lead_folder(world, round_id)
+    for folder in (
+        LayerFolder(place / "model", "model"),
+        LayerFolder(place / "updates" / world.address_of("ann"), "update"),
+    ):
+        bend(folder, 0, 0, 1)
+        folder.layer_path(2).unlink()
     request_model(world, round_id, 5)
     request_update(world, round_id, 5, "ann")
     world.aggregator.respond(round_id)
     assert len(posted(world)) == 2
 
 
+def test_a_lost_model_is_made_again_from_its_updates(world: World) -> None:
+    round_id = propose(world)
+    bend(LayerFolder(lead_folder(world, round_id) / "model", "model"), 0, 0, 1)
+    world.withhold(world.proposal(round_id).manifest)
+    request_model(world, round_id, 5)
+    world.aggregator.respond(round_id)
+    assert len(posted(world)) == 1
+
+
 def test_what_cannot_be_posted_is_told_once(world: World) -> None:
     round_id = propose(world)
-    bend(LayerFolder(lead_folder(world, round_id) / "model"), 0, 0, 1)
+    shutil.rmtree(lead_folder(world, round_id))
     world.withhold(world.proposal(round_id).manifest)
+    hide_update(world, round_id, "ann")
     request_model(world, round_id, 5)
     for _ in range(3):
         world.aggregator.respond(round_id)
     (told,) = [r for r in world.reports if r["phase"] == "leaf not posted"]
     assert told["leaf"] == 5
-    assert "could not find" in told["reason"]
+    assert "so are 1 of the 3 updates to rebuild it from" in told["reason"]
+
+
+def test_many_requests_are_answered_by_few_transactions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aggregator.responder._MOST_BYTES", 9_000)
+    round_id = propose(world)
+    for leaf in range(12):
+        request_model(world, round_id, leaf)
+    world.aggregator.respond(round_id)
+    assert sorted(event.leaf for event in posted(world)) == list(range(12))
+    # Six leaves of 1,440 bytes each fit into one.
+    assert len({event.transaction_hash for event in posted(world)}) == 2
+    assert world.client().credit_of(world.aggregator_wallet.address) == 12 * DEPOSIT
 
 
 def test_nobody_answers_for_another_aggregator(world: World) -> None:
@@ -187,13 +215,12 @@ def pursue(world: World, round_id: RoundId, respond: Callable[[RoundId], None]) 
     raise AssertionError(lines)
 
 
-def two_wrong_leaves(
-    spec: Spec, updates: list[LayerFolder], weights: list[int], target: LayerFolder
-) -> Digest:
-    average(spec, updates, weights, target)
+def two_wrong_leaves(spec: Spec, *what: Any) -> Digest:
+    average(spec, *what)
+    target = what[3]
     bend(target, 0, 95, 1)
     bend(target, 2, 3, -1)
-    return target.root(spec)
+    return LayerFolder.root(target, spec)
 
 
 @pytest.mark.parametrize("lie", [off_by_one, two_wrong_leaves, swapped_weights])
@@ -202,7 +229,7 @@ def test_a_wrong_leaf_of_a_withheld_model_is_found_by_requests(
 ) -> None:
     round_id = propose(world, average_layers=lie, **HIDDEN)
     lines = pursue(world, round_id, world.aggregator.respond)
-    assert "is not the weighted mean of 3 updates" in lines[-1]
+    assert "is not what 3 updates make of it" in lines[-1]
     assert 1 <= len(requested(world)) <= world.spec.tree_depth + 1
     assert len(posted(world)) == len(requested(world))
     assert_slashed(world)
@@ -211,22 +238,22 @@ def test_a_wrong_leaf_of_a_withheld_model_is_found_by_requests(
 
 
 def test_a_search_goes_on_with_what_others_requested(world: World) -> None:
-    round_id = propose(world, average_layers=off_by_one, **HIDDEN)  # in leaf 10
+    round_id = propose(world, average_layers=off_by_one, **HIDDEN)  # in leaf 8
     somebody = world.client(world.wallets["cem"])
-    for leaf in (0, 11):
-        somebody.challenge_model_availability(round_id, leaf)
+    for leaf in (0, 9):
+        somebody.request_model_leaf(round_id, leaf)
     world.aggregator.respond(round_id)
     challenge_open(auditing(world))
-    assert [event.leaf for event in requested(world)] == [0, 11, 10]
+    assert [event.leaf for event in requested(world)] == [0, 9, 8]
     world.aggregator.respond(round_id)
-    assert "leaf 10 is not the weighted mean" in challenge_open(auditing(world))[-1]
+    assert "leaf 8 is not what 3 updates make of it" in challenge_open(auditing(world))[-1]
     assert_slashed(world)
 
 
 def test_a_right_model_that_is_withheld_costs_one_request(world: World) -> None:
     round_id = withheld_model(world)
     lines = pursue(world, round_id, world.aggregator.respond)
-    assert "the average is right, only its bytes are withheld" in lines[-1]
+    assert "the model is right, only its bytes are withheld" in lines[-1]
     assert len(requested(world)) == 1
     again = challenge_open(auditing(world, "later"))
     assert again[-1] == lines[-1]
@@ -246,7 +273,7 @@ def test_a_posted_leaf_of_a_withheld_update_is_averaged(world: World) -> None:
     hide_update(world, round_id, "bob")
     lines = pursue(world, round_id, world.aggregator.respond)
     assert "an accepted update is withheld" in lines[1]
-    assert "is not the weighted mean of 3 updates" in lines[-1]
+    assert "is not what 3 updates make of it" in lines[-1]
     assert_slashed(world)
 
 
@@ -263,16 +290,15 @@ def test_a_leaf_is_requested_under_every_root_that_is_withheld(world: World) -> 
 def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
     """Every leaf is right, but nobody could ever load a model of that root."""
 
-    def padded(
-        spec: Spec, updates: list[LayerFolder], weights: list[int], target: LayerFolder
-    ) -> Digest:
-        average(spec, updates, weights, target)
-        spare = LayerFolder(target.path.parent / "spare")
-        spare.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
+    def padded(spec: Spec, *what: Any) -> Digest:
+        average(spec, *what)
+        target = what[3]
+        spare = LayerFolder(target.path.parent / "spare", "model")
+        spare.path.mkdir()
         for layer in range(len(spec.layers)):
             spare.layer_path(layer).write_bytes(target.layer_path(layer).read_bytes())
         with spare.layer_path(2).open("ab") as file:
-            file.write(bytes(2 * spec.encoding.leaf_bytes))  # two leaves where padding belongs
+            file.write(bytes(2 * 1024))  # two leaves where padding belongs
         return spare.root(spec)
 
     round_id = propose(world, average_layers=padded)
@@ -281,10 +307,10 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
     def answer(number: RoundId) -> None:
         """Answer from a tree with two leaves more than there are."""
         proposed = world.proposal(number)
-        spare = LayerFolder(lead_folder(world, number) / "spare")
+        spare = LayerFolder(lead_folder(world, number) / "spare", "model")
         client = world.client(world.aggregator_wallet)
         for event in requested(world):
-            state = world.client().availability_request(event.root, event.leaf).state
+            state = world.client().leaf_request(event.root, event.leaf).state
             if state is RequestState.OPEN:
                 try_to_post(client, proposed.root, event.leaf, spare)
 
@@ -292,14 +318,14 @@ def test_a_root_with_wrong_padding_cannot_be_defended(world: World) -> None:
         opened = Leaf(*folder.prove(world.spec, leaf))
         assert is_proof_valid(root, opened.values, leaf, opened.proof)
         try:
-            client.post_leaf(root, leaf, opened)
+            client.post_leaves([LeafAnswer(root, leaf, opened)])
         except Reverted as error:
             refused.append(error.name)
             world.travel(RESPONSE)
 
     pursue(world, round_id, answer)
     assert refused == ["WrongPadding"]
-    assert requested(world)[-1].leaf in (12, 13)
+    assert requested(world)[-1].leaf in (16, 17)
     assert_slashed(world, deposits=1)
     finish(world, round_id)
 

@@ -13,6 +13,7 @@ from contracts.reverts import Reverted
 from storage.ipfs import ContentStore
 from tests.disputes.lies import (
     CHALLENGED,
+    DISHONEST,
     WINDOW,
     assert_slashed,
     auditing,
@@ -47,8 +48,8 @@ def watched(world: World, looks: int | None = None, once: bool = False) -> list[
 def test_the_first_wrong_leaf_is_the_one_proved(world: World) -> None:
     CHALLENGED["off by one"](world)
     (line,) = challenge_open(auditing(world))
-    # Layer 0 has 6 leaves of 16 values; value 70 of layer 1 is in its leaf 4.
-    assert "leaf 10 is not the weighted mean of 3 updates" in line
+    # Layer 0 has 8 leaves of 256 values; value 70 of layer 1 is in its first.
+    assert "leaf 8 is not what 3 updates make of it" in line
     assert f"{world.aggregator_wallet.address} was refuted" in line
 
 
@@ -79,7 +80,7 @@ def test_audit_run_challenges_when_asked(world: World) -> None:
     done = runner.invoke(main, ["audit", "run", *wallet_arguments(world), "--challenge"])
     assert done.exit_code == 1, done.output
     assert "FAIL  §7" in done.output
-    assert "leaf 10 is not the weighted mean of 3 updates" in done.output
+    assert "leaf 8 is not what 3 updates make of it" in done.output
     assert_slashed(world)
     finish(world, round_id)
 
@@ -118,7 +119,7 @@ def test_without_leaf_requests_in_the_terms_withheld_bytes_are_reported(tmp_path
     with World(tmp_path, challenge_seconds=WINDOW) as world:
         round_id = withheld_model(world)
         lines = watched(world, looks=3)
-        assert any("the proposed model is the weighted mean" in line for line in lines), lines
+        assert any("bytes are unavailable: model: " in line for line in lines), lines
         words = "nothing to show to the contract, and the terms do not allow leaf requests"
         assert any(words in line for line in lines), lines
         world.travel(WINDOW)
@@ -152,3 +153,39 @@ def test_an_honest_proposal_is_judged_once(world: World) -> None:
     lines = watched(world, looks=4)
     assert lines == ["round 1: verdicts and model are as the contract would have them"]
     assert_bonded(world)
+
+
+# -------------------------------------------------------------------------- which challenge it is
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("moved too far", "leaf 8 moved further than any update could move it"),
+        ("an original called a copy", "is no copy"),
+        ("an update called zero", "has weight 0 and reason 9"),
+        ("weights swapped in the verdicts", "has weight 10 and reason 0 with"),
+    ],
+)
+def test_the_contract_is_asked_what_it_can_settle(world: World, name: str, words: str) -> None:
+    round_id = CHALLENGED[name](world)
+    (line,) = challenge_open(auditing(world))
+    assert words in line
+    assert_slashed(world)
+    finish(world, round_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a zero update accepted", "has weight 20 and reason 0 with 20 examples and root"),
+        ("a copy accepted", "is a copy of the one"),
+    ],
+)
+def test_a_friend_is_not_paid_for_nothing(world: World, name: str, words: str) -> None:
+    lie, honest = DISHONEST[name]
+    round_id = lie(world)
+    (line,) = challenge_open(auditing(world))
+    assert words in line
+    assert_slashed(world)
+    finish(world, round_id, honest)

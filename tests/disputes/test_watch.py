@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chain.events import AvailabilityChallenged
+from chain.events import LeafRequested
 from contracts.enums import AggregatorState
 from protocol.types import RoundId
 from tests.disputes.lies import (
@@ -42,7 +42,7 @@ def window_left(world: World, round_id: RoundId) -> int:
     return deadline - int(world.w3.eth.get_block("latest")["timestamp"])
 
 
-@pytest.mark.parametrize("lie", some_quick(CHALLENGED, "off by one", "paying a friend"))
+@pytest.mark.parametrize("lie", some_quick(CHALLENGED, "off by one", "moved too far"))
 def test_a_lie_is_challenged(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
         round_id = CHALLENGED[lie](world)
@@ -61,7 +61,7 @@ def test_what_is_withheld_is_requested(world: World, lie: str) -> None:
 
         def is_requested() -> bool:
             events = world.client().read_events(round_id=round_id)
-            return any(isinstance(event, AvailabilityChallenged) for event in events)
+            return any(isinstance(event, LeafRequested) for event in events)
 
         watcher.wait_until(is_requested)
         assert not is_slashed(world)
@@ -94,7 +94,7 @@ def test_a_watcher_goes_on_from_round_to_round(world: World) -> None:
         words = "round 2: verdicts and model are as the contract would have them"
         watcher.wait_until(lambda: words in watcher.told())
         assert watcher.stop() == 0
-        assert "round 1: leaf 10 is not the weighted mean of 3 updates" in watcher.told()
+        assert "round 1: leaf 8 is not what 3 updates make of it" in watcher.told()
 
 
 def test_a_late_aggregator_is_reported(world: World) -> None:

@@ -57,7 +57,7 @@ def test_bytes_go_to_the_phase_and_layer_that_move_them(tmp_path: Path) -> None:
     assert (layer.sent, layer.received, layer.read, layer.written) == (7, 1, 4, 0)
     assert not phase.failed
     assert read_profile(tmp_path / PROFILE).layers == [
-        (layer.name, SPEC.layer_bytes(index)) for index, layer in enumerate(SPEC.layers)
+        (layer.name, SPEC.layer_bytes(index, "model")) for index, layer in enumerate(SPEC.layers)
     ]
 
 
@@ -246,12 +246,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def transferred(world: World, manifest: Digest) -> tuple[int, list[int]]:
     """Return the size of a manifest with its layer files, and of each of them, from IPFS."""
     raw = world.store.get_block(manifest)
-    sizes: list[int] = []
-    for entry in Manifest.parse(raw).layers:
-        target = world.folder / "fetched"
-        size = world.spec.layer_bytes(len(sizes))
-        world.store.fetch_file(entry.cid, size, entry.digest, target)
-        sizes.append(target.stat().st_size)
+    sizes = [
+        sum(len(world.store.get_block(digest)) for digest in entry.digests)
+        for entry in Manifest.parse(raw).layers
+    ]
     return len(raw) + sum(sizes), sizes
 
 
@@ -260,7 +258,7 @@ def phases_of(world: World, name: str, phase: str) -> list[Recorded]:
 
 
 def test_a_participants_bytes_are_those_of_the_manifests(world: World) -> None:
-    model, model_layers = transferred(world, world.client().terms().initial_model_manifest)
+    model, model_layers = transferred(world, world.client().terms().identity.initial_model_manifest)
     revealed = {r.participant: r.manifest for r in world.told(ROUND).reveals}
     for name in NAMES:
         (fetched,), (pinned,) = (phases_of(world, name, p) for p in ("fetch model", "pin"))
@@ -279,20 +277,22 @@ def test_the_aggregators_bytes_are_those_of_the_manifests(world: World) -> None:
     expected = [transferred(world, r.manifest)[0] for r in world.told(ROUND).reveals]
     assert sorted(phase.total.received for phase in fetched) == sorted(expected)
     screened = phases_of(world, "aggregator", "verify: screen")
-    assert [phase.total.read for phase in screened] == [world.spec.total_bytes] * len(NAMES)
+    model, update = (world.spec.total_bytes(kind) for kind in ("model", "update"))
+    assert [phase.total.read for phase in screened] == [update] * len(NAMES)
     (pinned,) = phases_of(world, "aggregator", "pin")
     assert pinned.total.sent == transferred(world, world.proposal(ROUND).manifest)[0]
     (averaged,) = phases_of(world, "aggregator", "average")
-    assert averaged.total.read == world.spec.total_bytes * len(NAMES)
-    assert averaged.total.written == world.spec.total_bytes
+    assert averaged.total.read == model + update * len(NAMES)
+    assert averaged.total.written == model
     for index in range(3):
-        assert averaged.layers[index].written == world.spec.layer_bytes(index)
+        assert averaged.layers[index].written == world.spec.layer_bytes(index, "model")
     assert len(phases_of(world, "aggregator", "propose")) == 1
 
 
 def test_the_budget_counts_each_model_received_and_update_sent(world: World) -> None:
     found = describe_profile(world.folder)["communication"]
-    assert found["used_bytes"] == 2 * len(NAMES) * world.spec.total_bytes
+    of_both = world.spec.total_bytes("model") + world.spec.total_bytes("update")
+    assert found["used_bytes"] == len(NAMES) * of_both
     assert found["participants"] == len(NAMES)
     assert found["full_weight_bytes"] is None  # nobody said how large the base model is
     own = [p.total for name in (*NAMES, "aggregator") for p in recorded(world.folder / name)]
@@ -300,17 +300,21 @@ def test_the_budget_counts_each_model_received_and_update_sent(world: World) -> 
     assert found["sent_by_all"] == sum(total.sent for total in own)
 
 
-def test_full_weights_are_as_many_transfers_of_all_weights(tmp_path: Path) -> None:
+def test_full_weights_would_move_as_often_with_as_many_bytes_a_value(tmp_path: Path) -> None:
     recorder = make_recorder(tmp_path)
     with recorder.phase("train", 1) as span:
         span.note(base_weights=1000)
     assert "full weights" not in show(tmp_path)
-    for _ in range(3):
+    with recorder.phase("fetch model", 1) as span, span.layer(0):
+        TRAFFIC.add(received=SPEC.total_bytes("model"))
+    for _ in range(2):
         with recorder.phase("pin", 1) as span, span.layer(0):
-            TRAFFIC.add(sent=SPEC.total_bytes)
+            TRAFFIC.add(sent=SPEC.total_bytes("update"))
     found = describe_profile(tmp_path)["communication"]
-    assert found["full_weight_bytes"] == 3 * 1000 * 4
-    assert "1,000 weights of 4 bytes, 4.5 times as much" in show(tmp_path)
+    assert found["full_weight_bytes"] == 1000 * 4 + 2 * 1000
+    values = SPEC.total_bytes("update")
+    told = f"1,000 weights in the same encoding, {1000 / values:.1f} times as much"
+    assert told in show(tmp_path)
 
 
 # ------------------------------------------------------------ the command

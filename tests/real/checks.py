@@ -69,7 +69,7 @@ def _losses(stage: Stage) -> Iterator[str]:
 
 
 def _money(stage: Stage) -> Iterator[str]:
-    """Tokens in = credited + escrowed + staked + bonded + deposited + withdrawn.
+    """Tokens in = credited + escrowed + staked + bonded + deposited + withdrawn + burned.
 
     And who was paid has what it had before and its pay, in its wallet or still in the contract.
     """
@@ -89,7 +89,8 @@ def _money(stage: Stage) -> Iterator[str]:
         if has != MONEY + earned:
             yield f"{name} has {has}, began with {MONEY} and was paid {earned}"
     held = token.balance_of(federation.address)
-    known = federation.escrow() + stakes + bonds + credits + federation.deposits()
+    known = federation.escrow() + stakes + bonds + credits
+    known += federation.deposits() + federation.burned()
     if held != known:
         yield f"the contract holds {held}, of which {known} are known"
     holders = [federation.address, Address(dev_account(0).address)]

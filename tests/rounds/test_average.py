@@ -1,7 +1,6 @@
-"""The mean of layer files, whatever the threads, slabs and machine, is that of naive integers."""
+"""The model after a round, whatever threads, slabs and machine, is that of naive integers."""
 
 import tempfile
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,132 +10,140 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import average, speed
-from protocol.encoding import STORED, encode_values
+from protocol import average
+from protocol.encoding import LEAF_VALUES, leaf_bytes, value_type
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
+from protocol.types import RoundId
 from rounds import average as layerwise
-from rounds.average import Mode, average_layers, memory_needed
+from rounds.average import Layout, Mode, Stored, average_layers, memory_needed, write_mean
 from storage.digests import examine
 from storage.layers import LayerFolder
 from tests.protocol import reference
-from tests.protocol.compiled import compiled_kernels
-from tests.protocol.strategies import MAX, make_spec
+from tests.protocol.strategies import MAX
+from tests.world import small_spec
 
-FRACTION_BITS = 24
+ROUND = RoundId(3)
 MODES: tuple[Mode, ...] = ("layerwise", "all_at_once")
 
 
-@pytest.fixture(params=["plain", "compiled"], autouse=True, scope="module")
-def way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test here runs both ways; the compiled one needs the extra `fast`."""
-    with pytest.MonkeyPatch.context() as patch:
-        compiled = compiled_kernels() if request.param == "compiled" else None
-        if request.param == "compiled" and compiled is None:
-            pytest.skip("numba is not installed")
-        patch.setattr(speed, "kernels", lambda size: compiled)
-        patch.setattr(speed, "break_even", lambda: 0.0)
-        yield
+def spec_of(shapes: list[tuple[int, ...]], grid: int = 8, every: int = 0) -> Spec:
+    layers = [{"name": f"{index:02d}", "shape": list(shape)} for index, shape in enumerate(shapes)]
+    return small_spec(layers=layers, encoding={"grid_bits": grid, "grid_every": every})
 
 
 @st.composite
 def specs(draw: st.DrawFn) -> Spec:
-    # The reference counts in plain integers: larger layers would only take it longer. These have
-    # several leaves, and several slabs and blocks of the sizes drawn below, all the same.
-    shapes = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)
-    leaf_values = draw(st.sampled_from([1, 3, 16, 32]))
-    return make_spec(draw(st.lists(shapes, min_size=1, max_size=4)), leaf_values)
+    shapes = st.lists(st.integers(1, 20), min_size=1, max_size=3).map(tuple)
+    grid, every = draw(st.integers(0, 24)), draw(st.integers(0, 2))
+    return spec_of(draw(st.lists(shapes, min_size=1, max_size=3)), grid, every)
 
 
 @st.composite
 def weight_lists(draw: st.DrawFn) -> list[int]:
     count = draw(st.integers(1, 9))
-    weight = st.integers(1, MAX // count) | st.integers(1, 100)
+    weight = st.integers(1, (2**24 - 1) // count) | st.integers(1, 100)
     return draw(st.lists(weight, min_size=count, max_size=count))
 
 
-def write(folder: Path, spec: Spec, updates: list[list[Any]]) -> list[LayerFolder]:
-    folders = [LayerFolder(folder / f"update{number}") for number in range(len(updates))]
+def write(
+    folder: Path, spec: Spec, model: list[Any], updates: list[list[Any]]
+) -> tuple[LayerFolder, list[LayerFolder]]:
+    before = LayerFolder(folder / "before", "model")
+    before.write(spec, model)
+    folders = [LayerFolder(folder / f"update{n}", "update") for n in range(len(updates))]
     for each, values in zip(folders, updates, strict=True):
         each.write(spec, values)
-    return folders
+    return before, folders
 
 
-@settings(deadline=None, max_examples=60)
-@given(specs(), weight_lists(), st.integers(1, 4), st.integers(1, 5000), st.data())
-def test_the_mean_is_that_of_naive_integers(
-    spec: Spec, weights: list[int], threads: int, slab: int, draw: st.DataObject
-) -> None:
-    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
-    span = draw.draw(st.sampled_from([3, 2**24, MAX]))
+def drawn(spec: Spec, count: int, seed: int, span: int) -> tuple[list[Any], list[list[Any]]]:
+    """Return a model and so many updates, drawn by a seed."""
+    rng = np.random.default_rng(seed)
+    shapes = [layer.shape for layer in spec.layers]
+    model = [rng.integers(-span, span, shape, np.int32, endpoint=True) for shape in shapes]
     updates = [
-        [rng.integers(-span, span, e.shape, np.int32, endpoint=True) for e in spec.layers]
-        for _ in weights
+        [rng.integers(-127, 127, shape, np.int8, endpoint=True) for shape in shapes]
+        for _ in range(count)
     ]
+    return model, updates
+
+
+@settings(max_examples=40)
+@given(specs(), weight_lists(), st.integers(1, 3), st.integers(1, 5000), st.data())
+def test_the_model_is_that_of_naive_integers(
+    spec: Spec, weights: list[int], threads: int, slab: int, data: st.DataObject
+) -> None:
+    span = data.draw(st.sampled_from([3, 2**24, MAX]))
+    model, updates = drawn(spec, len(weights), data.draw(st.integers(0, 2**32)), span)
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        folders = write(Path(name), spec, updates)
+        before, folders = write(Path(name), spec, model, updates)
         patch.setattr(layerwise, "INPUT_BYTES", slab)
-        patch.setattr(layerwise, "_LEAST_SLAB_BYTES", 1)
+        patch.setattr(layerwise, "_LEAST_SLAB", 1)
         patch.setattr(average, "_BLOCK", slab % 97 + 1)
-        target = LayerFolder(Path(name) / "mean")
+        target = LayerFolder(Path(name) / "after", "model")
         roots, told = [], list[int]()
         for mode in MODES:
-            root = average_layers(spec, folders, weights, target, threads, mode, told.append)
-            roots.append(root)
+            place = (spec, before, folders, weights, target, ROUND)
+            roots.append(average_layers(*place, threads, mode, told.append))
         found = [target.layer_path(index).read_bytes() for index in range(len(spec.layers))]
-        assert roots == 2 * [examine(spec, [target.paths(spec)])[0].root]
+        assert roots == 2 * [examine(spec, "model", [target.paths(spec)])[0].root]
     assert told == 2 * list(range(len(spec.layers)))
-    columns = [[layer.ravel().tolist() for layer in update] for update in updates]
-    for index, data in enumerate(found):
-        expected = reference.average([update[index] for update in columns], weights)
-        assert data == reference.layer_file(expected, spec.encoding.leaf_values)
-    assert roots[0] == reference.root(b"".join(found), spec.encoding.leaf_bytes)
+    grid = spec.encoding.grid_in(ROUND)
+    for index, bytes_found in enumerate(found):
+        steps = [update[index].ravel().tolist() for update in updates]
+        expected = reference.move(model[index].ravel().tolist(), steps, weights, grid)
+        padding = -len(expected) % LEAF_VALUES
+        stored = np.frombuffer(bytes_found, value_type("model")).tolist()
+        assert stored == [*expected, *[0] * padding]
+    assert roots[0] == reference.root(b"".join(found), leaf_bytes("model"))
 
 
-@settings(deadline=None, max_examples=40)
-@given(specs(), weight_lists(), st.integers(1, 3), st.data())
-def test_the_mean_is_within_a_quantum_of_floating_point_fedavg(
-    spec: Spec, weights: list[int], threads: int, draw: st.DataObject
-) -> None:
-    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
-    scale = draw.draw(st.sampled_from([1e-6, 0.01, 1.0, 20.0]))
-    tensors = [
-        [rng.normal(0, scale, e.shape).astype(np.float32) for e in spec.layers] for _ in weights
-    ]
-    encoded = [[encode_values(layer, FRACTION_BITS) for layer in each] for each in tensors]
-    with tempfile.TemporaryDirectory() as name:
-        folders = write(Path(name), spec, encoded)
-        target = LayerFolder(Path(name) / "mean")
-        average_layers(spec, folders, weights, target, threads)
-        for index, layer in enumerate(spec.layers):
-            mean = np.fromfile(target.layer_path(index), STORED, prod(layer.shape))
-            stacked = np.array([each[index].ravel() for each in tensors], np.float64)
-            fedavg = np.average(stacked, axis=0, weights=weights)
-            assert np.abs(mean * 2.0**-FRACTION_BITS - fedavg).max() <= 2.0**-FRACTION_BITS
+def test_the_mean_of_checkpoints_is_exact(tmp_path: Path) -> None:
+    """Off the chain whole models are averaged; the result has the tree of a model."""
+    spec = spec_of([(5, 70), (3,)])
+    models = [drawn(spec, 0, seed, MAX)[0] for seed in range(3)]
+    folders = [LayerFolder(tmp_path / str(n), "model") for n in range(3)]
+    for folder, values in zip(folders, models, strict=True):
+        folder.write(spec, values)
+    target, weights = LayerFolder(tmp_path / "mean", "model"), [1, 2, 4]
+    root = write_mean(Layout.of(spec), [Stored(each) for each in folders], weights, target)
+    assert root == target.root(spec)
+    for index, mean in enumerate(target.read(spec)):
+        columns = zip(*(model[index].ravel().tolist() for model in models), strict=True)
+        sums = [sum(w * x for w, x in zip(weights, column, strict=True)) for column in columns]
+        assert mean.ravel().tolist() == [(2 * total + 7) // 14 for total in sums]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_layer_file_too_short_is_told_by_name(tmp_path: Path, mode: Mode) -> None:
-    spec = make_spec([(5, 5), (64, 64)])
-    folders = write(tmp_path, spec, [[np.ones(e.shape, np.int32) for e in spec.layers]] * 2)
-    path = folders[1].layer_path(1)
+@pytest.mark.parametrize(("short", "size"), [("before", "16,384"), ("update1", "4,096")])
+def test_a_layer_file_too_short_is_told_by_name(
+    tmp_path: Path, mode: Mode, short: str, size: str
+) -> None:
+    spec = spec_of([(5, 5), (64, 64)])
+    before, folders = write(tmp_path, spec, *drawn(spec, 2, 0, 9))
+    path = tmp_path / short / "00001.layer"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(Misconfigured, match=r"update1/00001.layer is shorter than the 16,384"):
-        average_layers(spec, folders, [1, 2], LayerFolder(tmp_path / "mean"), mode=mode)
+    target = LayerFolder(tmp_path / "after", "model")
+    with pytest.raises(Misconfigured, match=rf"{short}/00001.layer is shorter than the {size}"):
+        average_layers(spec, before, folders, [1, 2], target, ROUND, mode=mode)
 
 
 def test_what_was_there_before_does_not_show(tmp_path: Path) -> None:
-    spec = make_spec([(5, 5)])
-    (folder,) = write(tmp_path, spec, [[np.ones((5, 5), np.int32)]])
-    target = LayerFolder(tmp_path / "mean")
+    spec = spec_of([(5, 5)])
+    before, folders = write(tmp_path, spec, *drawn(spec, 1, 0, 9))
+    target, fresh = (LayerFolder(tmp_path / name, "model") for name in ("after", "fresh"))
     target.path.mkdir()
     target.layer_path(0).write_bytes(b"\xff" * 5000)
-    average_layers(spec, [folder], [7], target)
-    assert target.layer_path(0).read_bytes() == folder.layer_path(0).read_bytes()
+    for each in (target, fresh):
+        average_layers(spec, before, folders, [7], each, ROUND)
+    assert target.layer_path(0).read_bytes() == fresh.layer_path(0).read_bytes()
 
 
 def test_the_memory_announced_does_not_grow_with_the_model() -> None:
-    small, large = (make_spec([(side, 8192)]) for side in (8192, 80_000))
+    small, large = (spec_of([(side, 8192)]) for side in (8192, 80_000))
     assert memory_needed(large, 8, "layerwise") == memory_needed(small, 8, "layerwise")
     assert memory_needed(small, 0, "layerwise") < memory_needed(small, 1, "layerwise")
-    assert memory_needed(large, 8, "all_at_once") == 9 * large.total_bytes
+    model, update = large.total_bytes("model"), large.total_bytes("update")
+    assert memory_needed(large, 8, "all_at_once") == 2 * model + 8 * update
+    assert prod(large.layers[0].shape) * 4 == model

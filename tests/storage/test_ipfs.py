@@ -29,6 +29,19 @@ same_daemon = settings(
 )
 
 
+def count_sent(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list to which the number of blocks of each upload from now on is added."""
+    sent: list[int] = []
+    send = store._send
+
+    def count(blocks: dict[Digest, bytes]) -> None:
+        sent.append(len(blocks))
+        send(blocks)
+
+    monkeypatch.setattr(store, "_send", count)
+    return sent
+
+
 def pins_of(store: ContentStore) -> dict[str, Any]:
     """Every pin in the daemon, by CID."""
     found: dict[str, Any] = store._client.pin.ls()["Keys"].as_json()
@@ -55,11 +68,10 @@ def test_a_block_of_one_mib_is_the_largest(store: ContentStore) -> None:
 def test_many_blocks_are_put_in_few_requests_and_stay(
     store: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests: list[int] = []
-    send, blocks = store._send, [content(1000 + number) for number in range(300)]
-    monkeypatch.setattr(store, "_send", lambda batch: (requests.append(len(batch)), send(batch))[1])
+    sent = count_sent(store, monkeypatch)
+    blocks = [content(1000 + number) for number in range(300)]
     digests = store.put_blocks(iter(blocks))
-    assert requests == [120, 120, 60]
+    assert sent == [120, 120, 60]
     assert {raw_cid(digest) for digest in digests} <= pins_of(store).keys()
     assert [store.get_block(digest, 1000 + n) for n, digest in enumerate(digests)] == blocks
 

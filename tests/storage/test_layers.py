@@ -35,6 +35,7 @@ from storage.layers import (
 )
 from tests.storage.content import SHAPES, content, spec_of, values_of
 from tests.storage.lying_proxy import LyingProxy
+from tests.storage.test_ipfs import count_sent
 
 FEDERATION = Address("0x" + "11" * 20)
 # The second layer of an update takes three blocks, of a model nine.
@@ -115,9 +116,7 @@ def test_a_manifest_is_of_the_folders_kind(tmp_path: Path, spec: Spec) -> None:
 def test_files_that_wait_share_a_request(
     store: ContentStore, tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[int] = []
-    send = store._send
-    monkeypatch.setattr(store, "_send", lambda blocks: (sent.append(len(blocks)), send(blocks))[1])
+    sent = count_sent(store, monkeypatch)
     folder = folder_of(tmp_path, spec, "update")
     manifest = manifest_of(folder, spec)
     with Pinning(store, folder) as pinning:

@@ -80,7 +80,7 @@ def make_spec(
     source: ModelSource,
     *,
     adapter: Adapter | None = None,
-    grid: int = 12,
+    grid: int = 11,
     every: int = 0,
     **changes: object,
 ) -> Spec:

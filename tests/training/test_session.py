@@ -30,14 +30,14 @@ def session_of(spec: Spec, tiny: ModelSource, cache: Path) -> Session:
 
 def same(one: Update, other: Update) -> bool:
     return all(
-        bool((a == b).all())
+        np.array_equal(a, b)
         for found, expected in ((one.steps, other.steps), (one.carried, other.carried))
         for a, b in zip(found, expected, strict=True)
     )
 
 
 def test_the_update_is_what_training_moved(tiny: ModelSource, cache: Path) -> None:
-    spec = make_spec(tiny, grid=12)
+    spec = make_spec(tiny, grid=11)
     session, before = session_of(spec, tiny, cache), first_model(spec)
     update, report = session.train(before, EXAMPLES, 5)
     trained, _ = session.train_arrays(session.decode(before), EXAMPLES, 5)
@@ -45,8 +45,8 @@ def test_the_update_is_what_training_moved(tiny: ModelSource, cache: Path) -> No
         spec.layers, update.steps, update.carried, before, strict=True
     ):
         moved = trained[layer.name].astype(np.float64) - old * 2.0**-24
-        assert (steps * 2.0**-12 + left == moved).all(), layer.name  # exact: nothing was clipped
-        assert np.abs(left).max() <= 2.0**-13
+        assert (steps * 2.0**-11 + left == moved).all(), layer.name  # exact: nothing was clipped
+        assert np.abs(left).max() <= 2.0**-12
     assert update.clipped_share == 0 < update.relative_error < 0.1
     assert report.examples == 12
     assert same(session.train(before, EXAMPLES, 5)[0], update)

@@ -103,5 +103,6 @@ def test_nothing_is_lost_over_rounds(moves: list[list[float]], finer: int) -> No
         carried = update.carried
         sent += update.steps[0] * 2.0**-grid
         trained += np.array(move)
+    assert carried is not None
     assert np.abs(sent - trained).max() <= 2.0 ** -(grid + 1) + 1e-12
     assert trained - sent == pytest.approx(carried[0], abs=1e-12)
