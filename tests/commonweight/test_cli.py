@@ -28,8 +28,8 @@ def program(tmp_path: Path) -> Program:
         (("devnet", "status"), "the devnet is not running"),
         (("model", "chat", "hello"), "no federation"),
         (("model", "chat", "hello", "--question", "hello"), "give the question once"),
-        (("model", "chat", "hello", "--adapter", "nowhere"), "'nowhere' is not a CIDv1"),
-        (("model", "export", "there", "--adapter", "bafy"), "'bafy' is not a CIDv1"),
+        (("model", "chat", "hello", "--adapter", "nowhere"), "'nowhere' is not the CIDv1"),
+        (("model", "export", "there", "--adapter", "bafy"), "'bafy' is not the CIDv1"),
     ],
 )
 def test_a_mistake_is_one_line(program: Program, arguments: tuple[str, ...], words: str) -> None:

@@ -200,7 +200,7 @@ def test_who_left_gets_its_stake_and_stays_away(ledger: Ledger) -> None:
 
 def test_credit_waits_until_it_is_worth_a_transaction(ledger: Ledger) -> None:
     world = ledger.world
-    ledger.followers["ann"] = ledger.follower("ann", withdraw_at=20.0)
+    ledger.followers["ann"] = ledger.follower("ann", withdraw_at=15.0)
 
     def credit() -> int:
         return world.client().credit_of(world.address_of("ann"))
@@ -208,7 +208,7 @@ def test_credit_waits_until_it_is_worth_a_transaction(ledger: Ledger) -> None:
     ledger.leader.step()
     ledger.look()
     share = credit()
-    assert 0 < share < 20 * TOKEN
+    assert 0 < share < 15 * TOKEN
     ledger.leader.step()
     ledger.look()
     assert credit() == 0
