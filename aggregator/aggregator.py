@@ -293,7 +293,8 @@ class Aggregator:
             with suppress(Rejected):  # a model's manifest may be no manifest
                 if self.store.has(digest):
                     kept.append(Manifest.parse(self.store.get_block(digest)))
-        remove_unused(self.store, unused, kept, self.spec)
+        # What is pinned is not ours to remove: the daemon may be an author's as well.
+        remove_unused(self.store, unused, kept, self.spec, also_pinned=False)
 
     def _hand_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or abandon it when there is none."""

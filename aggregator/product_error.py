@@ -48,7 +48,7 @@ class Factors:
     @property
     def width(self) -> int:
         """How many columns all of them have side by side."""
-        return len(self.differences) * self.before.shape[1]
+        return len(self.differences) * int(self.before.shape[1])
 
     def rows(self, start: int, stop: int, shares: Floats) -> tuple[Floats, Floats]:
         """Return rows of all factors side by side: their deviations from the mean, and themselves.

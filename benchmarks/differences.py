@@ -47,7 +47,7 @@ from training.update import Carried, IntegerLayers, Update, exact_difference
 
 FLASHCARDS: Final = Path(__file__).parents[1] / "configs" / "flashcards"
 PARTICIPANTS: Final = ("cardiology", "neurology", "pharmacology", "microbiology")
-EVERY: Final = (0, 3, 4, 5)
+EVERY: Final = (0, 3, 4)
 """Rounds after which the grid gets finer by a bit; 0: never."""
 RATE: Final = 0.01
 

@@ -10,10 +10,12 @@ from chain.deploy import deploy_factory
 from chain.factory import Factory, known_factory
 from chain.federation import connect_federation
 from chain.location import FederationLocation
+from chain.token import Erc20
 from ethereum.rpc import connect
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
+from protocol.spec import Spec
 from protocol.types import Address, format_tokens, read_address
 from runtime.home import cache_folder
 from runtime.settings import write_location
@@ -67,29 +69,36 @@ def create_federation(output: Path, order: Order, wallet: Wallet, tell: Tell) ->
         raise Misconfigured("give --token: a development token is worth nothing to participants")
     store = ContentStore(order.ipfs_url)
     store.id()  # raises Unavailable, with the daemon's address, when it is down
-    factory = find_factory(sponsor, chain_id, order)
-    # 2. The plan, tried out on the public rows.
-    tell("training one round on the public rows, to see that it lowers the loss")
+    location = FederationLocation.load(output) if output.exists() else None
+    if location is None and token is not None:
+        found.check_token(Erc20(sponsor.w3, token), sponsor.address, found.rounds_cost(config))
+    # 2. The plan. A federation that was tried out and founded before is not tried out again: its
+    # spec has what that found.
+    if location is not None:
+        config = _as_founded(config, location, store)
+    else:
+        tell("training one round on the public rows, to see that it lowers the loss")
     with tempfile.TemporaryDirectory(prefix="commonweight-model-") as folder:
-        plan = found.plan(config, order.seed, cache_folder(), Path(folder), always_try=True)
-        # 3. An earlier attempt may have ended between the contract and its escrow: founding
+        plan = found.plan(
+            config, order.seed, cache_folder(), Path(folder), always_try=location is None
+        )
+        # 3. The federation, unless an earlier attempt ended between the contract and its escrow:
         # another one would leave that contract behind.
-        if output.exists():
-            location = FederationLocation.load(output)
-            found_digest = connect_federation(location).terms().identity.spec_digest
-            if found_digest != plan.spec.digest():
-                raise Misconfigured(f"{output} is of a federation with another spec: move it away")
-        else:
+        if location is None:
+            factory = find_factory(sponsor, chain_id, order)
             means = found.Means(sponsor, store, order.rpc_url, factory, token)
             location = found.deploy_unfunded(plan, means, listed)
             # Before the money moves: what is in escrow must be found again.
             write_location(output, location)
-    found.fund_rounds(sponsor, location)
     federation = connect_federation(location)
+    if federation.terms().identity.spec_digest != plan.spec.digest():
+        raise Misconfigured(f"{output} is of a federation with another spec: move it away")
+    # 4. The escrow.
+    found.fund_rounds(sponsor, location)
     terms = federation.terms()
     return {
         "federation": location.address,
-        "factory": factory.address,
+        "factory": federation.founding().factory,
         "chain_id": location.chain_id,
         "token": terms.money.token,
         "escrow": format_tokens(federation.escrow()),
@@ -98,6 +107,19 @@ def create_federation(output: Path, order: Order, wallet: Wallet, tell: Tell) ->
         "trial": None if plan.trial is None else asdict(plan.trial),
         "written": str(output),
     }
+
+
+def _as_founded(config: Config, location: FederationLocation, store: ContentStore) -> Config:
+    """Return a configuration with the grid and least norm of a federation that was founded."""
+    digest = connect_federation(location).terms().identity.spec_digest
+    spec = Spec.parse(store.get_block(digest))
+    grid, least = config.encoding.grid_bits, config.screening.min_norm
+    known = {
+        "encoding": {"grid_bits": spec.encoding.grid_bits if grid is None else grid},
+        "screening": {"min_norm": spec.screening.min_norm if least is None else least},
+    }
+    changed = {name: getattr(config, name).model_copy(update=v) for name, v in known.items()}
+    return config.model_copy(update=changed)
 
 
 def find_factory(sponsor: Sender, chain_id: int, order: Order) -> Factory:

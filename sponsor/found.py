@@ -31,7 +31,7 @@ from protocol.types import TOKEN_DECIMALS, Address, Digest, TokenUnits, UnixTime
 from sponsor.config import Config, token_units
 from sponsor.trial import Trial, run_trial
 from storage.ipfs import ContentStore
-from storage.layers import NO_FEDERATION, LayerFolder, build_manifest, initial_subject, pin
+from storage.layers import LayerFolder, build_manifest, initial_subject, pin
 
 # Written into the spec for whoever wants to repeat a training; nothing checks them.
 RECORDED_LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "flwr")
@@ -146,13 +146,12 @@ def deploy_unfunded(plan: Plan, means: Means, aggregators: Sequence[Address]) ->
     store.put_block(_held_out(plan.config).read_bytes())
     subject = initial_subject(chain_id)
     manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
-    # 2. The token. The terms are needed for the cost before the token's address is known.
-    terms = build_terms(plan, manifest, NO_FEDERATION)
-    cost = TokenUnits(terms.seats.rounds * terms.round_cost)
-    token = means.token
+    # 2. The token.
+    cost, token = rounds_cost(plan.config), means.token
     if token is None:
         # Enough for 16 stakes or bonds beside.
-        stakes = 16 * max(terms.money.participant_stake, terms.money.aggregator_bond)
+        money = plan.config.money
+        stakes = 16 * token_units(max(money.participant_stake, money.aggregator_bond))
         token = deploy_token(sponsor, TokenUnits(cost + stakes)).address
     else:
         check_token(Erc20(sponsor.w3, token), sponsor.address, cost)
@@ -165,6 +164,13 @@ def deploy_unfunded(plan: Plan, means: Means, aggregators: Sequence[Address]) ->
         rpc_url=means.rpc_url,
         ipfs_url=store.api_url,
     )
+
+
+def rounds_cost(config: Config) -> TokenUnits:
+    """Return what the escrow of all rounds takes: each with all of its seats paid, and the fee."""
+    updates = config.seats.round_seats * token_units(config.money.update_reward)
+    fee = token_units(config.money.aggregator_fee)
+    return TokenUnits(config.seats.rounds * (updates + fee))
 
 
 def check_token(token: Erc20, sponsor: Address, cost: TokenUnits) -> None:

@@ -153,14 +153,16 @@ class ContentStore:
             return False
         return True
 
-    def remove_blocks(self, digests: Collection[Digest]) -> None:
+    def remove_blocks(self, digests: Collection[Digest], *, also_pinned: bool = True) -> None:
         """Unpin these blocks and remove them; those that are not there need nothing.
 
-        What somebody else pinned together with other content stays.
+        What somebody else pinned together with other content stays, and without `also_pinned` all
+        that is pinned: what is left are copies of blocks that were only fetched.
         """
         cids = iter(dict.fromkeys(map(raw_cid, digests)))
         while some := list(islice(cids, _BATCH_BLOCKS)):
-            self._unpin(some)
+            if also_pinned:
+                self._unpin(some)
             query = [("force", "true"), *(("arg", cid) for cid in some)]
             for answer in self._rpc.ask("block/rm", query, self._limit(_ANSWER_BYTES)):
                 fault = str(answer.get("Error") or "")

@@ -262,18 +262,25 @@ def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
 
 
 def remove_unused(
-    store: ContentStore, unused: Iterable[Manifest], kept: Iterable[Manifest], spec: Spec
+    store: ContentStore,
+    unused: Iterable[Manifest],
+    kept: Iterable[Manifest],
+    spec: Spec,
+    *,
+    also_pinned: bool = True,
 ) -> None:
     """Unpin and remove the blocks of manifests that nobody needs, and the manifests themselves.
 
     Blocks that a kept manifest shares stay, as do the kept manifests, the spec and the held-out
     set. `kept` has to name everything else that this store must keep: a stranger's manifest may
-    list anybody's blocks. Raises Unavailable when the store fails; it may be called again.
+    list anybody's blocks. Without `also_pinned`, what somebody pinned stays as well. Raises
+    Unavailable when the store fails; it may be called again.
     """
     needed = {spec.digest(), parse_digest(spec.evaluation_digest)}
     for manifest in kept:
         needed |= _blocks_of(manifest)
-    store.remove_blocks({block for manifest in unused for block in _blocks_of(manifest)} - needed)
+    listed = {block for manifest in unused for block in _blocks_of(manifest)}
+    store.remove_blocks(listed - needed, also_pinned=also_pinned)
 
 
 def _blocks_of(manifest: Manifest) -> set[Digest]:

@@ -13,6 +13,7 @@ from chain.federation import Federation
 from chain.records import Terms
 from ethereum.transactions import Sender
 from protocol.types import Address
+from sponsor.config import Config
 
 _BY_URL: dict[str, Address] = {}
 _IN_PROCESS: "WeakKeyDictionary[Web3, Address]" = WeakKeyDictionary()
@@ -27,6 +28,17 @@ def changed(terms: Terms, **changes: Any) -> Terms:
         sections[section.name] = replace(part, **{name: changes.pop(name) for name in own})
     assert not changes, f"no terms are named {', '.join(changes)}"
     return replace(terms, **sections)
+
+
+def configured(config: Config, **changes: Any) -> Config:
+    """Return a configuration with some keys of its sections changed, by their names alone."""
+    sections = {}
+    for name in ("seats", "money", "windows", "encoding", "screening", "rules"):
+        part = getattr(config, name)
+        own = set(type(part).model_fields) & set(changes)
+        sections[name] = part.model_copy(update={key: changes.pop(key) for key in own})
+    assert not changes, f"no keys are named {', '.join(changes)}"
+    return config.model_copy(update=sections)
 
 
 def factory_of(sender: Sender) -> Factory:

@@ -145,10 +145,11 @@ def federation_create(
     trial = created.pop("trial")
     for key, value in created.items():
         click.echo(f"{key:<12} {value}")
-    click.echo(
-        f"{'trial':<12} loss {trial['loss_before']:.4f} before and {trial['loss_after']:.4f} after"
-        f" a round; grid {trial['grid_bits']}, relative error {trial['relative_error']:.2%}"
-    )
+    if trial is not None:
+        click.echo(
+            f"{'trial':<12} loss {trial['loss_before']:.4f} before, {trial['loss_after']:.4f}"
+            f" after; grid {trial['grid_bits']}, relative error {trial['relative_error']:.2%}"
+        )
 
 
 @federation.command("invite")

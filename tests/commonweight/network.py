@@ -20,11 +20,13 @@ from typing import Any, Self
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from devnet import daemons, roles
+from devnet.factory import factory_in
 from ethereum.wallet import Wallet
 from runtime.settings import write_location
 from sponsor import found
 from sponsor.config import Config
 from tests.commonweight.program import COMMONWEIGHT, TINY, Program
+from tests.terms import configured
 
 SHORT = {"commit_seconds": 150, "reveal_seconds": 60, "propose_seconds": 60}
 
@@ -35,9 +37,7 @@ class Network:
     def __init__(self, folder: Path, **federation: Any) -> None:
         self.folder = folder
         self.program = Program(folder)
-        config = Config.load(TINY)
-        terms = config.federation.model_copy(update={**SHORT, **federation})
-        self.config = config.model_copy(update={"federation": terms})
+        self.config = configured(Config.load(TINY), **{**SHORT, **federation})
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -122,11 +122,11 @@ class Network:
         from storage.ipfs import ContentStore
 
         store = ContentStore(self.net.ipfs_url)
-        spec, model = found.build_spec(self.config, 3, self.folder / "cache", self.folder / "model")
+        plan = found.plan(self.config, 3, self.folder / "cache", self.folder / "model")
         aggregator = self.wallet("aggregator")
-        location = found.deploy(
-            self.config, spec, model, self.sponsor, [aggregator.address], store, self.net.rpc_url
-        )
+        factory = factory_in(self.folder, self.sponsor)
+        means = found.Means(self.sponsor, store, self.net.rpc_url, factory)
+        location = found.deploy(plan, means, [aggregator.address])
         write_location(self.place, location)
         self._settings("aggregator", "aggregator", min_participants=2)
         terms = connect_federation(location).terms()
@@ -136,10 +136,10 @@ class Network:
             self.sponsor,
             deployment_block=location.deployment_block,
         )
-        roles.give(self.sponsor, sponsor, aggregator.address, terms.aggregator_bond)
+        roles.give(self.sponsor, sponsor, aggregator.address, terms.money.aggregator_bond)
         for name, data in self.config.data.participants.items():
             wallet = self.wallet(name)
-            roles.give(self.sponsor, sponsor, wallet.address, terms.participant_stake)
+            roles.give(self.sponsor, sponsor, wallet.address, terms.money.participant_stake)
             shutil.copy(data, self.folder / name / "data.jsonl")
             self._settings(
                 name,

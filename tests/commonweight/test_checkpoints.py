@@ -55,8 +55,8 @@ def as_kind(values: dict[str, NDArray[np.float32]], dtype: str) -> dict[str, Any
 def expected_file(sources: list[dict[str, NDArray[np.float32]]], weights: list[int]) -> bytes:
     files = b""
     for name in sorted(SHAPES):
-        encoded = [[reference.encode(float(v), 24) for v in s[name].reshape(-1)] for s in sources]
-        files += reference.layer_file(reference.average(encoded, weights), 256)  # type: ignore[arg-type]
+        encoded = [[reference.encode(float(v)) for v in s[name].reshape(-1)] for s in sources]
+        files += reference.layer_file(reference.mean(encoded, weights), "model")  # type: ignore[arg-type]
     return files
 
 
@@ -64,7 +64,7 @@ def test_every_float_type_and_shards_give_the_naive_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(average, "INPUT_BYTES", 1)  # a leaf at a time
-    monkeypatch.setattr(average, "_LEAST_SLAB_BYTES", 1)
+    monkeypatch.setattr(average, "_LEAST_SLAB", 1)
     sources = [drawn(seed) for seed in range(3)]
     paths = [
         write(tmp_path / f"{k}.safetensors", as_kind(s, k))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.errors import Misconfigured
 from sponsor.config import Config
 
@@ -16,9 +17,10 @@ def test_loads(path: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("")
     config = Config.load(path, str(data) if path.name in NEED_DATA else None)
-    terms = config.federation
-    assert terms.max_participants * terms.weight_cap < 2**31
-    assert len(config.data.names) <= terms.max_participants
+    seats = config.seats
+    assert seats.round_seats * config.weight_cap <= MAX_TOTAL_WEIGHT
+    assert len(config.data.names) <= seats.max_participants
+    assert config.weight_cap == config.training.steps * config.training.batch_size
 
 
 @pytest.mark.parametrize("name", sorted(NEED_DATA))

@@ -263,7 +263,7 @@ def test_another_chain_or_contract(
 ) -> None:
     network = deployment.network
     special = {"NOBODY": network.wallet("pharmacology").address}
-    special["TOKEN"] = network.client().terms().token
+    special["TOKEN"] = network.client().terms().money.token
     update = {key: special.get(value, value) for key, value in place.items()}
     write_location(stranger / "elsewhere.json", network.location.model_copy(update=update))
     change(stranger, federation="elsewhere.json")

@@ -127,7 +127,7 @@ def test_what_is_missing_is_one_line(
 def special(value: Any, folder: Path, given: dict[str, Any], network: Network) -> Any:
     """Return what a word in capitals stands for."""
     if value == "TOKEN":
-        return network.client().terms().token
+        return network.client().terms().money.token
     if value == "DOWN":
         return f"http://127.0.0.1:{free_port()}"
     path = folder / str(value).lower()
@@ -202,7 +202,7 @@ def test_run_refuses_at_once_what_cannot_get_better(
     places = {
         "wrong chain": place.model_copy(update={"chain_id": 5}),
         "no contract": place.model_copy(update={"address": SPONSOR.address}),
-        "token": place.model_copy(update={"address": network.client().terms().token}),
+        "token": place.model_copy(update={"address": network.client().terms().money.token}),
     }
     if name == "federation":
         write_location(tmp_path / "elsewhere.json", places[value])
@@ -226,24 +226,27 @@ def test_a_sponsor_creates_a_federation(tmp_path: Path, network: Network) -> Non
     password.write_text("secret\n")
     SPONSOR.save_keystore(keystore, "secret", work_factor=4096)
     output = tmp_path / "federation.json"
-    token = network.client().terms().token
+    token = network.client().terms().money.token
     common = ["federation", "create", "--config", TINY, "--keystore", keystore, "--output", output]
     common += ["--password-file", password, "--aggregator", network.wallet("aggregator").address]
-    common += ["--rpc", network.net.rpc_url, "--ipfs", network.net.ipfs_url]
+    common += ["--dev", "--rpc", network.net.rpc_url, "--ipfs", network.net.ipfs_url]
     held = network.client().token.balance_of(SPONSOR.address)
-    assert held >= 3_150 * TOKEN
+    assert held >= 6_150 * TOKEN
     created = json.loads(run(*common, "--token", token, "--json"))
     assert created["token"] == token
-    assert created["escrow"] == "3,150.00"
+    trial = created.pop("trial")
+    assert trial["loss_after"] < trial["loss_before"]
+    assert trial["clipped_share"] <= 0.001
+    assert created["escrow"] == "6,150.00"
     shown = json.loads(run("federation", "show", "--federation", output, "--json"))
     assert shown["aggregators"] == [network.wallet("aggregator").address]
-    # Again: the escrow is full, so nothing is deployed and nothing paid.
-    assert json.loads(run(*common, "--token", token, "--json")) == created
-    assert network.client().token.balance_of(SPONSOR.address) == held - 3_150 * TOKEN
+    # Again: the escrow is full, so nothing is tried out, deployed or paid.
+    assert json.loads(run(*common, "--token", token, "--json")) == {**created, "trial": None}
+    assert network.client().token.balance_of(SPONSOR.address) == held - 6_150 * TOKEN
     refused = run(*common, "--token", token, "--seed", "5", code=1)
     assert "is of a federation with another spec" in refused
     output.unlink()
-    spend = held - 3_150 * TOKEN
+    spend = held - 6_150 * TOKEN
     Erc20(network.sponsor.w3, token, network.sponsor).transfer(BURNT, TokenUnits(spend))
     assert "the rounds cost" in run(*common, "--token", token, code=1)
     assert not output.exists()

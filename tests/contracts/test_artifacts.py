@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,15 @@ from contracts import compiler
 from contracts.compiler import CONTRACTS_DIR, load_artifact
 from protocol.errors import Misconfigured
 
-NAMES = ("DevToken", "Federation")
+LIBRARIES = (
+    "federation/Availability",
+    "federation/Disputes",
+    "federation/Membership",
+    "federation/Rounds",
+)
+NAMES = ("DevToken", "Federation", "federation/Factory", "federation/Federation", *LIBRARIES)
 LARGEST_CODE = 24_576  # bytes, EIP-170
+PLACEHOLDER = re.compile(r"__\$[0-9a-f]{34}\$__")
 
 
 def copy_contracts(target: Path) -> Path:
@@ -41,10 +49,10 @@ def forge_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         command, cwd=CONTRACTS_DIR, env=settings, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return {
-        name: json.loads((folder / "out" / f"{name}.sol" / f"{name}.json").read_text())
-        for name in NAMES
-    }
+    # Where two files have the same name, forge adds folders to one path: its metadata tells.
+    outputs = [json.loads(path.read_text()) for path in (folder / "out").glob("**/*.sol/*.json")]
+    targets = {json.dumps(o["metadata"]["settings"]["compilationTarget"]): o for o in outputs}
+    return {name: targets[json.dumps({f"src/{name}.sol": name.split("/")[-1]})] for name in NAMES}
 
 
 def test_committed_artifacts_are_what_the_sources_compile_to() -> None:
@@ -86,14 +94,38 @@ def test_artifact_is_complete_and_canonical(name: str) -> None:
     text = (CONTRACTS_DIR / "artifacts" / f"{name}.json").read_text()
     artifact = load_artifact(name)
     assert text == compiler.artifact_text(artifact)
-    assert artifact["contractName"] == name
+    assert artifact["contractName"] == name.split("/")[-1]
     assert artifact["sourceName"] == f"src/{name}.sol"
     assert artifact["compiler"] == {"version": "0.8.37", "settings": compiler.SETTINGS}
-    code = bytes.fromhex(artifact["deployedBytecode"].removeprefix("0x"))
+    addresses = dict.fromkeys(LIBRARIES, "0x" + "Ab" * 20)
+    linked = compiler.link(
+        artifact["deployedBytecode"], artifact["deployedLinkReferences"], addresses
+    )
+    code = bytes.fromhex(linked.removeprefix("0x"))
     assert 0 < len(code) <= LARGEST_CODE
     for reference in artifact["immutableReferences"]:
         start, length = reference["start"], reference["length"]
         assert code[start : start + length] == bytes(length)
+
+
+@pytest.mark.parametrize(
+    ("code", "references"),
+    [("bytecode", "linkReferences"), ("deployedBytecode", "deployedLinkReferences")],
+)
+def test_linking_fills_every_placeholder(code: str, references: str) -> None:
+    artifact = load_artifact("federation/Federation")
+    assert set(artifact[references]) == set(LIBRARIES)
+    addresses = {name: f"0x{number:040x}" for number, name in enumerate(LIBRARIES, 1)}
+    linked = compiler.link(artifact[code], artifact[references], addresses)
+    assert PLACEHOLDER.search(artifact[code])
+    assert not PLACEHOLDER.search(linked)
+    for name, ranges in artifact[references].items():
+        digits = addresses[name].removeprefix("0x")
+        starts = [2 + 2 * reference["start"] for reference in ranges]
+        assert [linked[start : start + 40] for start in starts] == [digits] * len(ranges)
+    missing = {name: addresses[name] for name in LIBRARIES[1:]}
+    with pytest.raises(KeyError, match=LIBRARIES[0]):
+        compiler.link(artifact[code], artifact[references], missing)
 
 
 def test_layout_names_the_slots_that_the_vectors_use() -> None:
@@ -137,11 +169,13 @@ def test_a_changed_source_is_noticed_and_rewritten(
     assert stale == ["DevToken.json", "Federation.json", "Gone.json"]
 
     assert compiler.main(arguments) == 0
-    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert [path.name for path in written] == ["DevToken.json", "Federation.json"]
-    committed = [CONTRACTS_DIR / "artifacts" / path.name for path in written]
-    same = [a.read_bytes() == b.read_bytes() for a, b in zip(written, committed, strict=True)]
-    assert same == [True, False]
+    folder = contracts / "artifacts"
+    lines = capsys.readouterr().out.splitlines()
+    written = [Path(line).relative_to(folder).as_posix() for line in lines]
+    assert written == sorted(f"{name}.json" for name in NAMES)
+    committed = CONTRACTS_DIR / "artifacts"
+    changed = [n for n in written if (folder / n).read_bytes() != (committed / n).read_bytes()]
+    assert changed == ["Federation.json"]
 
 
 def test_a_source_that_does_not_compile_is_one_clear_error(

@@ -13,6 +13,7 @@ from contracts.reverts import Reverted
 from storage.ipfs import ContentStore
 from tests.disputes.lies import (
     CHALLENGED,
+    DISHONEST,
     WINDOW,
     assert_slashed,
     auditing,
@@ -152,3 +153,39 @@ def test_an_honest_proposal_is_judged_once(world: World) -> None:
     lines = watched(world, looks=4)
     assert lines == ["round 1: verdicts and model are as the contract would have them"]
     assert_bonded(world)
+
+
+# -------------------------------------------------------------------------- which challenge it is
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("moved too far", "leaf 8 moved further than any update could move it"),
+        ("an original called a copy", "is no copy"),
+        ("an update called zero", "has weight 0 and reason 9"),
+        ("weights swapped in the verdicts", "has weight 10 and reason 0 with"),
+    ],
+)
+def test_the_contract_is_asked_what_it_can_settle(world: World, name: str, words: str) -> None:
+    round_id = CHALLENGED[name](world)
+    (line,) = challenge_open(auditing(world))
+    assert words in line
+    assert_slashed(world)
+    finish(world, round_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a zero update accepted", "has weight 20 and reason 0 with 20 examples and root"),
+        ("a copy accepted", "is a copy of the one"),
+    ],
+)
+def test_a_friend_is_not_paid_for_nothing(world: World, name: str, words: str) -> None:
+    lie, honest = DISHONEST[name]
+    round_id = lie(world)
+    (line,) = challenge_open(auditing(world))
+    assert words in line
+    assert_slashed(world)
+    finish(world, round_id, honest)

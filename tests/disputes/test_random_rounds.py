@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from auditor.averaged import Averaged, Part
+from chain.authentic import IMPLEMENTATION
 from chain.deploy import deploy_token
 from chain.federation import Federation
 from chain.records import Identity, Money, Rules, Seats, Terms, Windows
@@ -69,7 +70,7 @@ class Arena:
         self.lead = Address(dev_account(1).address)
         self.spec = random_spec(chance)
         self.weight_cap = chance.choice([1, 25, 1_000, (2**24 - 1) // SEATS])
-        self._contract = self.w3.eth.contract(abi=load_artifact("Federation")["abi"])
+        self._contract = self.w3.eth.contract(abi=load_artifact(IMPLEMENTATION)["abi"])
         # The model before: its bytes are here, its root in the terms.
         self.before = [random_values(chance, layer.shape) for layer in self.spec.layers]
         self.model = LayerFolder(folder / "before", "model")

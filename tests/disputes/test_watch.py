@@ -42,7 +42,7 @@ def window_left(world: World, round_id: RoundId) -> int:
     return deadline - int(world.w3.eth.get_block("latest")["timestamp"])
 
 
-@pytest.mark.parametrize("lie", some_quick(CHALLENGED, "off by one", "paying a friend"))
+@pytest.mark.parametrize("lie", some_quick(CHALLENGED, "off by one", "moved too far"))
 def test_a_lie_is_challenged(world: World, lie: str) -> None:
     with watching(world, "--once") as watcher:
         round_id = CHALLENGED[lie](world)

@@ -139,12 +139,13 @@ class History:
 def _money(stage: Stage) -> Iterator[str]:
     """No token is made or lost, and whoever earned something has it."""
     federation, terms = stage.federation, stage.federation.terms()
-    token = Erc20(stage.w3, terms.token)
+    token = Erc20(stage.w3, terms.money.token)
     people = [WALLETS[name].address for name in stage.schedule.roles]
     stakes = sum(federation.get_participant(address).stake for address in people)
     held = token.balance_of(federation.address)
-    if held != federation.escrow() + stakes:
-        yield f"the contract holds {held}, escrow and stakes are {federation.escrow() + stakes}"
+    known = federation.escrow() + stakes + federation.burned()
+    if held != known:
+        yield f"the contract holds {held}; escrow, stakes and what was burned are {known}"
     wallets = [SPONSOR, AUDITOR, *WALLETS.values()]
     holders = [federation.address, *(wallet.address for wallet in wallets)]
     everywhere = sum(map(token.balance_of, holders))

@@ -29,7 +29,7 @@ class Clock:
             return self._pass_deadline(newest, away)
         if self._is_stalled():
             # Nobody can open a round any more: the federation ends when it closes.
-            return self._until(self._federation.terms().closes_at), set()
+            return self._until(self._federation.terms().windows.closes_at), set()
         return 0, set()
 
     def _pass_deadline(self, round_id: RoundId, away: set[str]) -> tuple[int, set[str]]:
@@ -53,7 +53,8 @@ class Clock:
         if self._federation.get_submission(round_id, address).state is not state:
             return False
         standing = self._federation.get_participant(address)
-        is_member = standing.active and standing.joined_after_round < round_id
+        opened = self._federation.get_round(round_id).opened_block
+        is_member = standing.active and standing.joined_block < opened
         return state is SubmissionState.COMMITTED or is_member
 
     def _is_stalled(self) -> bool:

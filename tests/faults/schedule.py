@@ -129,6 +129,8 @@ _LEADS: Final = (
     "before openRound",
     "after openRound",
     "opened",
+    "before fixSeed",
+    "after fixSeed",
     "screening",
     "accepted",
     "averaging",
@@ -143,6 +145,7 @@ _RPC: Final = ("timeout", "http 500", "http 429", "error", "garbage", "stale")
 _LIES: Final = ("flip", "truncate", "break_off", "drip", "stall", "lose", "endless")
 _DROPPED: Final = {
     "openRound": "aggregator",
+    "fixSeed": "aggregator",
     "commit": "participant",
     "reveal": "participant",
     "propose": "aggregator",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _TOLD: Final = {
     "openRound": "opened",
+    "fixSeed": "seed fixed",
     "commit": "committed",
     "reveal": "revealed",
     "propose": "proposed",

@@ -16,7 +16,7 @@ DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "reliability.md
 _BETWEEN: Final = re.compile(r"(<!-- table -->\n).*(<!-- end of table -->)", re.DOTALL)
 
 PHASES: Final = {
-    "open": ("before openRound", "after openRound", "opened"),
+    "open": ("before openRound", "after openRound", "opened", "before fixSeed", "after fixSeed"),
     "train": ("fetching model", "trained"),
     "commit": ("before commit", "after commit", "committed"),
     "reveal": ("pinned", "before reveal", "after reveal", "revealed"),

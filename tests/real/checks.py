@@ -69,27 +69,28 @@ def _losses(stage: Stage) -> Iterator[str]:
 
 
 def _money(stage: Stage) -> Iterator[str]:
-    """Tokens in = credited + escrowed + staked + bonded + deposited + withdrawn.
+    """Tokens in = credited + escrowed + staked + bonded + deposited + withdrawn + burned.
 
     And who was paid has what it had before and its pay, in its wallet or still in the contract.
     """
     federation = stage.founded.client()
     terms, events = federation.terms(), federation.read_events()
-    token = Erc20(federation.w3, terms.token)
+    token = Erc20(federation.w3, terms.money.token)
     credits = stakes = bonds = 0
     for name in MEMBERS:
         address = stage.founded.wallet(name).address
         credit = federation.credit_of(address)
         stake = federation.get_participant(address).stake
         is_bonded = federation.aggregator_state(address) is AggregatorState.BONDED
-        bond = terms.aggregator_bond if is_bonded else 0
+        bond = terms.money.aggregator_bond if is_bonded else 0
         credits, stakes, bonds = credits + credit, stakes + stake, bonds + bond
         has = token.balance_of(address) + credit + stake + bond
         earned = sum(_pay(event, address) for event in events)
         if has != MONEY + earned:
             yield f"{name} has {has}, began with {MONEY} and was paid {earned}"
     held = token.balance_of(federation.address)
-    known = federation.escrow() + stakes + bonds + credits + federation.deposits()
+    known = federation.escrow() + stakes + bonds + credits
+    known += federation.deposits() + federation.burned()
     if held != known:
         yield f"the contract holds {held}, of which {known} are known"
     holders = [federation.address, Address(dev_account(0).address)]

@@ -11,15 +11,17 @@ from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from devnet import roles
 from devnet.accounts import CHAIN_ID
+from devnet.factory import factory_in
 from ethereum.wallet import Wallet
 from protocol.canonical import sha256
 from protocol.types import TokenUnits
 from runtime.settings import write_location, write_toml
 from sponsor.config import Config
-from sponsor.found import InitialModel, deploy
+from sponsor.found import InitialModel, Means, Plan, deploy
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder
 from tests.commonweight.program import TINY
+from tests.terms import configured
 from tests.world import TOKEN, small_spec
 
 SPONSOR: Final = "sponsor"
@@ -52,19 +54,17 @@ def found(folder: Path, rpc_url: str, ipfs_urls: dict[str, str], **terms: Any) -
 
     `ipfs_urls` has the store of each role. `terms` change those of configs/tiny.toml.
     """
-    config = Config.load(TINY)
-    changed = config.federation.model_copy(update=terms)
-    config = config.model_copy(update={"federation": changed})
+    config = configured(Config.load(TINY), **terms)
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
     assert config.data.held_out is not None
     held_out = sha256(config.data.held_out.read_bytes()).hex()
-    model, spec = LayerFolder(folder / "initial"), small_spec(evaluation_digest=held_out)
+    model, spec = LayerFolder(folder / "initial", "model"), small_spec(evaluation_digest=held_out)
     model.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
     initial = InitialModel(model, model.root(spec))
     store = ContentStore(ipfs_urls[SPONSOR])
     aggregator = roles.dev_wallet(folder / AGGREGATOR)
-    listed = [aggregator.address]
-    location = deploy(config, spec, initial, sponsor, listed, store, rpc_url)
+    means = Means(sponsor, store, rpc_url, factory_in(folder, sponsor))
+    location = deploy(Plan(config, spec, initial, None), means, [aggregator.address])
     founded = Founded(folder, location)
     client = connect_federation(location, sponsor.wallet)
     for name in MEMBERS:

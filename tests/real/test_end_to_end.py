@@ -28,7 +28,7 @@ from tests.real.kubo import Kubo, running_mesh
 PARTICIPANTS = ("cardiology", "neurology", "pharmacology")
 MEMBERS = (AGGREGATOR, *PARTICIPANTS, AUDITOR)
 MONEY = TokenUnits(3_000 * 10**18)
-ROUNDS = Config.load(TINY).federation.rounds
+ROUNDS = Config.load(TINY).seats.rounds
 END_S = 900.0  # a busy machine takes its time to load what models need
 
 
@@ -88,7 +88,7 @@ class Walk:
         aggregator = ["--aggregator", self.wallet(AGGREGATOR).address]
         config = ["--config", TINY, "--output", self.place]
         own = [*self.endpoints(SPONSOR), *self.wallet_options(SPONSOR)]
-        self.run("federation", "create", *config, *aggregator, *own)
+        self.run("federation", "create", "--dev", *config, *aggregator, *own)
         client = connect_federation(FederationLocation.load(self.place), sponsor.wallet)
         for name in MEMBERS:
             roles.give(sponsor, client, self.wallet(name).address, MONEY)

@@ -9,7 +9,7 @@ import pytest
 
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
-from chain.events import Created, read_events
+from chain.events import Funded, read_events
 from chain.federation import Federation
 from contracts.enums import Status
 from ethereum.rpc import RpcProvider, connect
@@ -46,7 +46,7 @@ def test_a_limit_on_ranges_costs_few_requests(
         for _ in range(2):
             asked.clear()
             events = read_events(w3, world.address, 0, head)
-            assert sum(isinstance(event, Created) for event in events) == 1
+            assert sum(isinstance(event, Funded) for event in events) == 1
             assert asked.count("eth_getLogs") <= 1.15 * (head / LIMIT) + 2
 
 

@@ -101,7 +101,7 @@ def spoil(folder: Path, what: str, world: World) -> None:
         case "contract":
             place["address"] = world.address_of("bob")
         case "token":
-            place["address"] = world.client().terms().token
+            place["address"] = world.client().terms().money.token
         case "keystore":
             (folder / "wallet.json").chmod(0o644)
         case "password":

@@ -193,6 +193,8 @@ def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> N
     world = ledger.world
     federation = world.client()
 
+    seats = federation.terms().seats
+
     def compare() -> set[Status]:
         seen = set()
         last = federation.w3.eth.block_number
@@ -201,7 +203,7 @@ def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> N
             for number in (1, 2, 3):
                 facts = federation.get_round(RoundId(number), block=block)
                 status = federation.status(RoundId(number), block=block)
-                assert facts.status_at(at) is status, (block, number)
+                assert facts.status_at(at, block, seats) is status, (block, number)
                 seen.add(status)
         return seen
 

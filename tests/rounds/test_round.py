@@ -20,6 +20,7 @@ from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.differences import encode_differences
 from protocol.errors import CommonweightError, Misconfigured, Rejected
+from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import BasisPoints, RoundId, parse_digest
 from rounds.average import average_layers
@@ -216,6 +217,25 @@ def test_a_weak_update_is_rejected(world: World) -> None:
     world.participants["bob"].trainer = Weak()
     world.play()
     assert_others_are_paid(world, "bob", Check.WEAK, "9 steps, 10 are asked for")
+
+
+def test_what_was_fetched_of_a_rejected_update_leaves_the_store(world: World) -> None:
+    """An aggregator with a store of its own keeps what was accepted, and a copy's original."""
+    world.participants["bob"].trainer = Weak()
+    world.participants["cem"].trainer = SyntheticTrainer("ann", 30)
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    revealed = {reveal.participant: reveal for reveal in world.told(round_id).reveals}
+    blocks = {}
+    for name in world.names:
+        manifest = Manifest.parse(world.store.get_block(revealed[world.address_of(name)].manifest))
+        blocks[name] = {digest for entry in manifest.layers for digest in entry.digests}
+        # As where they were only fetched: the authors' pins are in another store.
+        world.store._unpin([raw_cid(digest) for digest in blocks[name]])
+    assert world.settle(round_id) is Status.FINALIZED
+    assert {number for number, _ in world.rejections().values()} == {Check.WEAK, Check.DUPLICATE}
+    assert not any(world.store.has(digest) for digest in blocks["bob"])
+    assert all(world.store.has(digest) for digest in blocks["ann"] | blocks["cem"])
 
 
 def test_a_value_out_of_range_is_rejected(world: World) -> None:

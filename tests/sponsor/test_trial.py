@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_a_grid_of_ones_own_replaces_the_choice(tiny: ModelSource, held_out: Pat
 def test_what_does_not_train_is_refused_in_one_line(
     tiny: ModelSource,
     held_out: Path,
-    changes: dict[str, float],
+    changes: dict[str, Any],
     grid_bits: int | None,
     told: str,
 ) -> None:

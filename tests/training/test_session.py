@@ -30,7 +30,7 @@ def session_of(spec: Spec, tiny: ModelSource, cache: Path) -> Session:
 
 def same(one: Update, other: Update) -> bool:
     return all(
-        bool((a == b).all())
+        np.array_equal(a, b)
         for found, expected in ((one.steps, other.steps), (one.carried, other.carried))
         for a, b in zip(found, expected, strict=True)
     )

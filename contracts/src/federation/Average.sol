@@ -60,20 +60,21 @@ library Average {
     /// @notice Whether no value of `model` is further from that of `before` than an average can move it.
     /// @param s Bits of a model's step in an update's
     /// @dev Four values a word, in lanes of 64 bits. A lane of `reach` is 2^40 more than the bound, so that a lane of
-    ///      x + reach - y keeps its bit of 2^40 exactly when y is not too far above x. In assembly, as `add`.
+    ///      x + reach - y keeps its bit of 2^40 exactly when y is not too far above x, and so does 2 * reach less that
+    ///      when it is not too far below. In assembly, as `add`.
     // slither-disable-next-line assembly
     function isBounded(uint256 s, bytes calldata before, bytes calldata model) internal pure returns (bool) {
         uint256 reach = (BIAS + (MOST_STEPS << s)) * ONES;
+        uint256 twice = 2 * reach;
         uint256 near = type(uint256).max;
         assembly ("memory-safe") {
             for { let k := 0 } lt(k, model.length) { k := add(k, 0x20) } {
                 let x := xor(calldataload(add(before.offset, k)), MODEL_SIGNS)
                 let y := xor(calldataload(add(model.offset, k)), MODEL_SIGNS)
-                for { let shift := 0 } lt(shift, 64) { shift := add(shift, 32) } {
-                    let a := and(shr(shift, x), WIDE_LANES)
-                    let b := and(shr(shift, y), WIDE_LANES)
-                    near := and(near, and(sub(add(a, reach), b), sub(add(b, reach), a)))
-                }
+                let way := sub(add(and(x, WIDE_LANES), reach), and(y, WIDE_LANES))
+                near := and(near, and(way, sub(twice, way)))
+                way := sub(add(and(shr(32, x), WIDE_LANES), reach), and(shr(32, y), WIDE_LANES))
+                near := and(near, and(way, sub(twice, way)))
             }
         }
         return near & (BIAS * ONES) == BIAS * ONES;

@@ -253,8 +253,11 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IFederation
-    function aggregators() external view returns (address[] memory) {
-        return Founding.aggregators();
+    function aggregators() external view returns (address[] memory list) {
+        list = new address[](Founding.aggregatorCount());
+        for (uint256 i = 0; i < list.length; ++i) {
+            list[i] = Founding.aggregator(i);
+        }
     }
 
     /// @inheritdoc IFederation

@@ -71,15 +71,21 @@ library Founding {
         assembly ("memory-safe") { extcodecopy(address(), group, FOUNDER_AT, 64) }
     }
 
-    /// @notice The listed aggregators in order of precedence.
+    /// @notice How many aggregators are listed.
     // slither-disable-next-line assembly
-    function aggregators() internal view returns (address[] memory list) {
-        uint256 count;
+    function aggregatorCount() internal view returns (uint256 count) {
         assembly ("memory-safe") {
             extcodecopy(address(), 0x00, COUNT_AT, 0x20)
             count := mload(0x00)
         }
-        list = new address[](count);
-        assembly ("memory-safe") { extcodecopy(address(), add(list, 0x20), LIST_AT, mul(count, 0x20)) }
+    }
+
+    /// @notice The aggregator at a position of the list, which must be below their number.
+    // slither-disable-next-line assembly
+    function aggregator(uint256 index) internal view returns (address account) {
+        assembly ("memory-safe") {
+            extcodecopy(address(), 0x00, add(LIST_AT, mul(index, 0x20)), 0x20)
+            account := mload(0x00)
+        }
     }
 }

@@ -9,7 +9,7 @@ import {State} from "./State.sol";
 library Lead {
     /// @notice Who opens rounds and proposes now.
     function current(State storage state) internal view returns (address) {
-        return Founding.aggregators()[state.standing.currentAggregatorIndex];
+        return Founding.aggregator(state.standing.currentAggregatorIndex);
     }
 
     /// @notice Reverts unless the caller leads.
@@ -22,9 +22,9 @@ library Lead {
     function stateOf(State storage state, address account) internal view returns (IFederation.AggregatorState) {
         IFederation.AggregatorState stored = state.aggregatorStates[account];
         if (stored != IFederation.AggregatorState.Unlisted) return stored;
-        address[] memory list = Founding.aggregators();
-        for (uint256 i = 0; i < list.length; ++i) {
-            if (list[i] == account) return IFederation.AggregatorState.Listed;
+        uint256 count = Founding.aggregatorCount();
+        for (uint256 i = 0; i < count; ++i) {
+            if (Founding.aggregator(i) == account) return IFederation.AggregatorState.Listed;
         }
         return IFederation.AggregatorState.Unlisted;
     }
@@ -37,21 +37,23 @@ library Lead {
 
     /// @notice The next bonded aggregator after the current one, in the order of the list.
     function nextStandby(State storage state) internal view returns (bool found, uint8 index) {
-        address[] memory list = Founding.aggregators();
-        uint256 count = list.length;
+        uint256 count = Founding.aggregatorCount();
         uint256 leading = state.standing.currentAggregatorIndex;
         for (uint256 step = 1; step < count; ++step) {
             uint256 candidate = (leading + step) % count;
-            if (state.aggregatorStates[list[candidate]] == IFederation.AggregatorState.Bonded) {
+            if (state.aggregatorStates[Founding.aggregator(candidate)] == IFederation.AggregatorState.Bonded) {
                 return (true, uint8(candidate));
             }
         }
     }
 
     /// @notice Takes the current aggregator's bond: `reward` of it is for the caller to credit, the rest is burned.
-    function slash(State storage state, uint256 round, uint128 reward) internal {
-        address aggregator = current(state);
-        uint128 bond = Founding.money().aggregatorBond;
+    /// @return aggregator Who lost it
+    function slash(State storage state, uint256 round, uint128 bond, uint128 reward)
+        internal
+        returns (address aggregator)
+    {
+        aggregator = current(state);
         state.aggregatorStates[aggregator] = IFederation.AggregatorState.Slashed;
         state.standing.bondedCount -= 1;
         state.burned += bond - reward;
@@ -78,16 +80,16 @@ library Lead {
     ///         `rewarded` and hands the round on, reveals and all.
     function refute(State storage state, uint256 round, address rewarded) internal {
         IFederation.Round storage refuted = state.rounds[round];
-        bytes32 root = refuted.modelRoot;
-        uint128 reward = Founding.money().aggregatorBond / 2;
+        uint128 bond = Founding.money().aggregatorBond;
+        uint128 reward = bond / 2;
+        address aggregator = slash(state, round, bond, reward);
+        state.creditOf[rewarded] += reward;
+        emit IFederation.ProposalRefuted(round, rewarded, aggregator, refuted.modelRoot, reward);
         refuted.stage = IFederation.Stage.Open;
         refuted.openRequests = 0;
         refuted.modelRoot = 0;
         refuted.modelManifest = 0;
         refuted.verdictsHash = 0;
-        state.creditOf[rewarded] += reward;
-        slash(state, round, reward);
-        emit IFederation.ProposalRefuted(round, rewarded, current(state), root, reward);
         (bool found, uint8 index) = nextStandby(state);
         if (found) handOver(state, round, index);
         else abandon(state, round);

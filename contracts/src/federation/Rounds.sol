@@ -129,8 +129,8 @@ library Rounds {
         }
         if (!isEmpty) {
             (bool found, uint8 index) = Lead.nextStandby(state);
-            if (found) revert IFederation.StandbyAvailable(Founding.aggregators()[index]);
-            Lead.slash(state, round, 0);
+            if (found) revert IFederation.StandbyAvailable(Founding.aggregator(index));
+            _slashWhole(state, round);
         }
         Lead.abandon(state, round);
     }
@@ -143,7 +143,7 @@ library Rounds {
         // Nobody is blamed for a round in which there was nothing to propose: it can only be abandoned.
         bool isEmpty = state.rounds[round].revealed == 0;
         if (!isEmpty && Phases.status(state, round) == IFederation.Status.Expired) {
-            Lead.slash(state, round, 0);
+            _slashWhole(state, round);
             Lead.handOver(state, round, index);
             return;
         }
@@ -153,7 +153,12 @@ library Rounds {
         address previous = Lead.current(state);
         state.standing.idleSince = uint40(block.timestamp);
         state.standing.currentAggregatorIndex = index;
-        emit IFederation.AggregatorReplaced(0, previous, Founding.aggregators()[index], 0);
+        emit IFederation.AggregatorReplaced(0, previous, Founding.aggregator(index), 0);
+    }
+
+    function _slashWhole(State storage state, uint256 round) private {
+        // slither-disable-next-line unused-return
+        Lead.slash(state, round, Founding.money().aggregatorBond, 0);
     }
 
     function _revertOver(State storage state) private view {

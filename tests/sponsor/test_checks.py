@@ -1,0 +1,92 @@
+"""What a sponsor is told, and what is refused, before money goes into a federation."""
+
+from typing import Any
+
+import pytest
+
+from protocol.errors import Misconfigured
+from sponsor.chains import describe_misfits, is_development_chain
+from sponsor.checks import check_chain, check_windows
+from sponsor.config import WindowsSection
+
+SOUND: dict[str, Any] = {
+    "commit_seconds": 3_600,
+    "reveal_seconds": 3_600,
+    "propose_seconds": 3_600,
+    "challenge_seconds": 7_200,
+    "response_seconds": 1_800,
+    "unbonding_seconds": 10_800,
+}
+
+
+def windows(**changes: Any) -> WindowsSection:
+    return WindowsSection.model_validate({**SOUND, **changes})
+
+
+def test_windows_that_strangers_can_live_with_pass() -> None:
+    check_windows(windows())
+    check_windows(windows(challenge_seconds=3_600, response_seconds=600))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"challenge_seconds": 3_599, "response_seconds": 600}, "challenge_seconds is 3599"),
+        ({"response_seconds": 599}, "response_seconds is 599"),
+        ({"response_seconds": 0}, "nobody can request a leaf that is withheld"),
+    ],
+)
+def test_windows_for_development_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Misconfigured, match=f"{words}.*: give --dev for a federation to try"):
+        check_windows(windows(**changes))
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(Misconfigured, match=r"challenge_seconds is 2, .*; response_seconds is 0"):
+        check_windows(windows(challenge_seconds=2, response_seconds=0))
+
+
+def test_windows_that_the_contract_refuses_are_no_configuration() -> None:
+    for changes in (
+        {"response_seconds": 2_401},  # more than a third of the challenge window
+        {"unbonding_seconds": 10_799},  # less than commit, reveal and propose together
+        {"commit_seconds": 30 * 86_400 + 1},
+        {"open_days": 5 * 365 + 1},
+    ):
+        with pytest.raises(ValueError, match=next(iter(changes)).partition("_")[0]):
+            windows(**changes)
+
+
+def test_nothing_is_asked_on_a_development_chain() -> None:
+    assert check_chain(31337, understood=False) == []
+    assert is_development_chain(1337)
+
+
+def test_a_public_chain_is_named_as_one() -> None:
+    with pytest.raises(Misconfigured, match=r"chain 1 is public, and nobody has audited .*--i-und"):
+        check_chain(1, understood=False)
+    (line,) = check_chain(1, understood=True)
+    assert "may be lost" in line
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "words"),
+    [
+        (42161, "on Arbitrum One block hashes are no source of randomness"),
+        (421614, "on Arbitrum Sepolia"),
+        (42170, "on Arbitrum Nova"),
+        (59144, "on Linea prevrandao is constant"),
+        (59141, "on Linea Sepolia"),
+        (10, "on OP Mainnet the sequencer sets prevrandao"),
+        (8453, "on Base the sequencer"),
+    ],
+)
+def test_what_a_chain_lacks_is_named(chain_id: int, words: str) -> None:
+    with pytest.raises(Misconfigured, match=words):
+        check_chain(chain_id, understood=False)
+    assert any(words in line for line in check_chain(chain_id, understood=True))
+
+
+def test_chains_like_ethereum_lack_nothing() -> None:
+    for chain_id in (1, 11155111, 100, 137):
+        assert describe_misfits(chain_id) == []
