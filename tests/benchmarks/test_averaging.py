@@ -44,8 +44,8 @@ def test_a_wrong_mean_does_not_pass(files: Path, tmp_path: Path) -> None:
     (tmp_path / "after").mkdir()
     for path in aggregation.after(files).paths(spec):
         # Only the first value of each layer is wrong.
-        wrong = b"\x7f\xff\xff\xff" + (files / "after" / path.name).read_bytes()[4:]
-        path.write_bytes(wrong)
+        wrong = b"\x7f\xff\xff\xff" + path.read_bytes()[4:]
+        (tmp_path / "after" / path.name).write_bytes(wrong)
     for make in (aggregation.torch, aggregation.torch_one_byte):
         with pytest.raises(AssertionError):
             make(spec, tmp_path)()
