@@ -29,10 +29,10 @@ def session_of(spec: Spec, tiny: ModelSource, cache: Path) -> Session:
 
 
 def same(one: Update, other: Update) -> bool:
-    return all(
-        np.array_equal(a, b)
-        for found, expected in ((one.steps, other.steps), (one.carried, other.carried))
-        for a, b in zip(found, expected, strict=True)
+    steps = zip(one.steps, other.steps, strict=True)
+    carried = zip(one.carried, other.carried, strict=True)
+    return all(np.array_equal(a, b) for a, b in steps) and all(
+        np.array_equal(a, b) for a, b in carried
     )
 
 
