@@ -150,14 +150,21 @@ def adjusted(config: Config, size: Size, split: Split, source: str | None) -> Co
 
 
 def spec_of(config: Config, seed: int, federated: dict[str, Any]) -> Spec:
-    """Return the federation's spec, made again; its initial model goes to the run's folder."""
+    """Return the federation's spec but for its grid; its initial model goes to the run's folder."""
     from commonweight.demo.shards import prepare_data
     from runtime.home import cache_folder
     from sponsor.found import plan
 
     run = Path(federated["folder"])
     prepared = prepare_data(config, run / "data", seed)
-    return plan(prepared, seed, cache_folder(), run / "start").spec
+    return plan(without_trial(prepared), seed, cache_folder(), run / "start").spec
+
+
+def without_trial(config: Config) -> Config:
+    """Return the configuration with any grid and least norm, which training in float32 ignores."""
+    encoding = config.encoding.model_copy(update={"grid_bits": 0})
+    screening = config.screening.model_copy(update={"min_norm": 1})
+    return config.model_copy(update={"encoding": encoding, "screening": screening})
 
 
 def measure(

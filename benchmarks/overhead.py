@@ -2,14 +2,14 @@
 
     python -m benchmarks.overhead                   (`make bench-overhead`; QUICK=1)
 
-configs/demo.toml, with more steps a round, is played twice on the same machine, one after the
-other: by `commonweight demo`, and by benchmarks/plain_flower.py, which trains the same model with
-the same seeds and rows and evaluates it alike. A round lasts from the end of the one before until
-its model is evaluated; the first is left out, as it loads the model. To ours comes the audit,
-divided by the rounds. Ours sends differences of one byte a value, over IPFS; plain Flower sends
-whole adapters as float32, in its own messages: the bytes of both are told beside the seconds. Where
-ours goes: seconds from each line of the aggregator to its next, and within them what a participant
-does, from its profile.
+configs/demo.toml, with more steps a round and the grid that a trial finds for them, is played twice
+on the same machine, one after the other: by `commonweight demo`, and by benchmarks/plain_flower.py,
+which trains the same model with the same seeds and rows and evaluates it alike. A round lasts from
+the end of the one before until its model is evaluated; the first is left out, as it loads the
+model. To ours comes the audit, divided by the rounds. Ours sends differences of one byte a value,
+over IPFS; plain Flower sends whole adapters as float32, in its own messages: the bytes of both are
+told beside the seconds. Where ours goes: seconds from each line of the aggregator to its next, and
+within them what a participant does, from its profile.
 
 Results go to benchmarks/results/overhead.json and overhead.png.
 """
@@ -28,7 +28,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.common import add_options, write_results
-from benchmarks.medical import own_home, show
+from benchmarks.medical import own_home, show, without_trial
 from protocol.encoding import decode_values
 from protocol.errors import CommonweightError, Unavailable
 from runtime.events import Audited, Auditing, Evaluated
@@ -66,16 +66,27 @@ def run(options: argparse.Namespace) -> None:
     if options.quick:
         seeds, rounds, lengths = seeds[:1], 2, [2]
     base = Config.load(options.config)
-    seats = base.seats.model_copy(update={"rounds": rounds})
     started, runs = time.time(), []
     for steps in lengths:
-        training = base.training.model_copy(update={"steps": steps})
-        config = base.model_copy(update={"training": training, "seats": seats})
+        config = longer(base, steps, rounds)
         for seed in seeds:
             runs.append({"steps": steps, "seed": seed, **compare(config, seed)})
             facts = {"rounds": rounds, "target": TARGET, "seconds": round(time.time() - started)}
             print(write_results(options.out, name, {**facts, "runs": runs}), flush=True)
     plot(runs, options.out / f"{name}.png")
+
+
+def longer(base: Config, steps: int, rounds: int) -> Config:
+    """Return the configuration with so many steps a round, and rounds."""
+    return base.model_copy(
+        update={
+            "training": base.training.model_copy(update={"steps": steps}),
+            "seats": base.seats.model_copy(update={"rounds": rounds}),
+            # Longer rounds move values further than the grid of the file can hold.
+            "encoding": base.encoding.model_copy(update={"grid_bits": None}),
+            "screening": base.screening.model_copy(update={"min_norm": None}),
+        }
+    )
 
 
 def compare(config: Config, seed: int) -> dict[str, Any]:
@@ -150,7 +161,7 @@ def play_plain(config: Config, seed: int, run: Path) -> dict[str, Any]:
     folder = run / "plain"
     folder.mkdir()
     prepared = prepare_data(config, run / "data", seed)
-    planned = plan(prepared, seed, cache_folder(), folder / "start")
+    planned = plan(without_trial(prepared), seed, cache_folder(), folder / "start")
     spec = planned.spec
     (folder / "spec.json").write_bytes(spec.to_bytes())
     layers = zip(spec.layers, planned.model.folder.read(spec), strict=True)

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import aggregation, audit, memory
 from benchmarks.files import square_spec
+from storage.ipfs import ContentStore
 
 SIDE = 20  # 400 values: a layer ends with padding
 
@@ -38,14 +39,13 @@ def test_every_system_comes_to_the_same_mean(
 
 def test_a_wrong_mean_does_not_pass(files: Path, tmp_path: Path) -> None:
     spec = square_spec(3, SIDE)
-    for name in ("before", "after", *(f"update{i}" for i in range(aggregation.PARTICIPANTS))):
+    for name in ("before", *(f"update{i}" for i in range(aggregation.PARTICIPANTS))):
         (tmp_path / name).symlink_to(files / name)
-    (tmp_path / "after").unlink()
     (tmp_path / "after").mkdir()
     for path in aggregation.after(files).paths(spec):
         # Only the first value of each layer is wrong.
-        wrong = b"\x7f\xff\xff\xff" + (files / "after" / path.name).read_bytes()[4:]
-        path.write_bytes(wrong)
+        wrong = b"\x7f\xff\xff\xff" + path.read_bytes()[4:]
+        (tmp_path / "after" / path.name).write_bytes(wrong)
     for make in (aggregation.torch, aggregation.torch_one_byte):
         with pytest.raises(AssertionError):
             make(spec, tmp_path)()
@@ -67,19 +67,8 @@ def test_rates_are_of_the_bytes_that_each_side_moves() -> None:
     assert ours["update_gb_per_s"] == pytest.approx(8 * values / 1e9)
     facts = {"participants": 8, "threads": 2, "results": [ours, flower]}
     _, head, *rows, note = aggregation.told(facts).splitlines()
-    assert head.split() == [
-        "million",
-        "system",
-        "update",
-        "MB",
-        "model",
-        "MB",
-        "seconds",
-        "update",
-        "GB/s",
-        "peak",
-        "MB",
-    ]
+    for column in ("update MB", "model MB", "seconds", "update GB/s"):
+        assert column in head
     assert rows[0].split()[3:6] == ["8", "8", "1.000"]
     assert rows[1].split()[3:6] == ["34", "4", "1.000"]
     assert "differ" in note
@@ -127,7 +116,7 @@ def test_an_audit_of_a_wrong_model_fails(tmp_path: Path) -> None:
     path = stage.moved.layer_path(3)
     path.write_bytes(b"\0\0\0\1" + path.read_bytes()[4:])
     with audit.daemon(tmp_path / "ipfs") as url:
-        store = audit.ContentStore(url)
+        store = ContentStore(url)
         federation = stage.publish(store)
         with pytest.raises(AssertionError, match="leaf"):
             audit.audit(federation, store, tmp_path / "audit")

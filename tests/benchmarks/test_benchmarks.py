@@ -17,6 +17,7 @@ from protocol.spec import Adapter, Quantization, Training
 from protocol.types import RoundId
 from runtime import events
 from runtime.progress import Line
+from sponsor.config import Config
 
 
 def test_missing_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +85,20 @@ def test_rows_shared_out_otherwise_are_the_same_data(tmp_path: Path) -> None:
     two.write_text("a\n")
     held_out.write_text("r\n")
     assert medical.fingerprint(held_out, [one, two]) != before
+
+
+def test_the_medical_federation_has_the_benchmarks_size(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    loaded = Config.load(medical.CONFIG, str(tmp_path / "rows.jsonl"))
+    config = medical.adjusted(loaded, medical.QUICK, "dirichlet", "tiny-llama")
+    assert (config.seats.rounds, config.training.steps) == (1, 2)
+    assert (config.data.partition.kind, config.model.source) == ("dirichlet", "tiny-llama")
+    assert config.data.held_out_share == 0.004
+    assert Config.model_validate(config.model_dump()) == config  # nothing is set that is no key
+    fixed = medical.without_trial(config)
+    assert fixed.encoding.grid_bits is not None
+    assert fixed.screening.min_norm is not None
+    assert (fixed.training, fixed.seats) == (config.training, config.seats)
 
 
 def test_answers_are_scored_by_rouge_and_to_the_letter() -> None:
@@ -156,6 +171,15 @@ def test_a_round_is_divided_into_phases_with_nothing_lost() -> None:
     parts = overhead.where_it_goes(lines, range(2, 4))
     assert parts == {"opening": 2.0, "opened": 3.5, "proposed": 6.0}
     assert sum(parts.values()) == (30 - 7) / 2
+
+
+def test_longer_rounds_are_tried_out_for_their_grid() -> None:
+    base = Config.load(Path(overhead.ROOT) / "configs" / "demo.toml")
+    config = overhead.longer(base, 60, 3)
+    assert (config.training.steps, config.seats.rounds) == (60, 3)
+    assert (config.encoding.grid_bits, config.screening.min_norm) == (None, None)
+    assert Config.model_validate(config.model_dump()) == config
+    assert config.data == base.data
 
 
 def test_plain_rounds_leave_the_first_out() -> None:
