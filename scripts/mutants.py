@@ -9,7 +9,7 @@ or `check…` whose result nobody reads, or `nonReentrant`. All mutants are comp
 copy of contracts/ under build/mutants: guard n is left out where block.coinbase is n, which no test
 looks at and forge sets from its command line. So a mutant takes a run of the tests and no compiler.
 Several runs may share the work: a mutant that another process plays is left to it, and a killed one
-is not played again unless the sources changed or --again is given.
+is not played again unless sources or tests changed or --again is given.
 """
 
 import argparse
@@ -38,6 +38,29 @@ SECONDS: Final = 900  # a mutant may loop
 # Gas is measured on the contract as it is. Examples kill nearly all mutants, random cases the rest.
 FORGE_TEST: Final = ("test", "--fail-fast", "--no-match-contract", "GasTest")
 EXAMPLES: Final = ("--no-match-test", "testFuzz|invariant|Handler")
+# Where the tests of a source are: they are played before all others.
+NEAREST: Final = {
+    "Availability.sol": "Requests",
+    "Disputes.sol": "Verdicts|Disputes",
+    "Factory.sol": "Terms",
+    "Federation.sol": "Money|Aggregators|Membership|HostileTokens",
+    "Lead.sol": "Opening|Aggregators|Proposals",
+    "Limits.sol": "Terms",
+    "Membership.sol": "Membership|Submissions|Money",
+    "Phases.sol": "Submissions|Opening|Disputes",
+    "Proofs.sol": "Verdicts|Disputes|Requests",
+    "Rounds.sol": "Opening|Proposals|Aggregators",
+    "Submissions.sol": "Submissions",
+    "Tokens.sol": "HostileTokens",
+}
+# forge asks for the version in every run, and the npm compiler takes a second to load.
+SOLC: Final = """\
+#!/bin/sh
+case "$1" in
+--version) cat "{copy}/tools/version" ;;
+*) exec node "{solc}" "$@" ;;
+esac
+"""
 
 _CONDITION: Final = re.compile(r"\bif \(")
 _LEADS_OUT: Final = re.compile(r"\s*(?:\{\s*)?(?:revert\b|_revert\w*\(|return;)")
@@ -145,12 +168,11 @@ def _with_mutants(source: str, guards: Sequence[Guard]) -> str:
 
 
 @contextmanager
-def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+def _claimed(path: Path) -> Iterator[bool]:
     """Yield whether this process holds `path`; the kernel lets go of it when the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
@@ -166,10 +188,31 @@ def _digest() -> str:
     return digest.hexdigest()[:16]
 
 
+@contextmanager
+def _compiled(guards: Sequence[Guard]) -> Iterator[tuple[Path, tuple[str, str]]]:
+    """Yield a copy of the contracts with all mutants, and what its tests say without any of them.
+
+    The copy stays as it is for as long as somebody plays in it, and forge's cache outlives changes.
+    """
+    BUILD.mkdir(parents=True, exist_ok=True)
+    copy, passed = BUILD / "contracts", BUILD / "passed"
+    with (BUILD / "contracts.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        clean = ("survived", "")
+        if not passed.exists() or passed.read_text(encoding="utf-8") != _digest():
+            passed.unlink(missing_ok=True)
+            _make_copy(copy, guards)
+            clean = _forge(copy, 0, *EXAMPLES)
+            if clean[0] == "survived":
+                passed.write_text(_digest(), encoding="utf-8")
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield copy, clean
+
+
 def _make_copy(copy: Path, guards: Sequence[Guard]) -> None:
-    """Write the sources with all mutants and the tests, and leave them to forge to compile."""
     for name in (SOURCES, "test/federation"):
-        shutil.copytree(CONTRACTS / name, copy / name, dirs_exist_ok=True)
+        shutil.rmtree(copy / name, ignore_errors=True)
+        shutil.copytree(CONTRACTS / name, copy / name)
     shutil.copy2(CONTRACTS / "src" / "DevToken.sol", copy / "src")
     for path in (copy / SOURCES).glob("*.sol"):
         own = [guard for guard in guards if guard.file == path.name]
@@ -181,11 +224,17 @@ def _make_copy(copy: Path, guards: Sequence[Guard]) -> None:
         shutil.copy2(CONTRACTS / name, copy / name)
     for link, target in (
         (copy / "node_modules", CONTRACTS / "node_modules"),
-        (copy / "tools", CONTRACTS / "tools"),
         (copy.parent / "tests", ROOT / "tests"),
     ):
         if not link.exists():
             link.symlink_to(target)
+    solc = CONTRACTS / "tools" / "solc"
+    (copy / "tools").mkdir(exist_ok=True)
+    version = subprocess.run([solc, "--version"], check=True, capture_output=True).stdout
+    (copy / "tools" / "version").write_bytes(version)
+    wrapper = copy / "tools" / "solc"
+    wrapper.write_text(SOLC.format(copy=copy, solc=solc), encoding="utf-8")
+    wrapper.chmod(0o755)
 
 
 def _forge(copy: Path, number: int, *arguments: str) -> tuple[str, str]:
@@ -207,9 +256,10 @@ def _forge(copy: Path, number: int, *arguments: str) -> tuple[str, str]:
 
 def _play(guard: Guard, copy: Path) -> Result:
     started = time.monotonic()
-    outcome, by = _forge(copy, guard.number, *EXAMPLES)
-    if outcome == "survived":
-        outcome, by = _forge(copy, guard.number)
+    outcome, by = "survived", ""
+    for tests in ((*EXAMPLES, "--match-contract", NEAREST.get(guard.file, ".")), EXAMPLES, ()):
+        if outcome == "survived":
+            outcome, by = _forge(copy, guard.number, *tests)
     seconds = round(time.monotonic() - started)
     return Result(guard.file, guard.line, guard.text, outcome, by, seconds)
 
@@ -226,29 +276,28 @@ def _row(result: Result) -> str:
 
 
 def _play_all(guards: Sequence[Guard], chosen: Sequence[Guard], again: bool) -> int:
+    started = time.monotonic()
     folder = BUILD / _digest()
-    copy = folder / "contracts"
-    with _locked(folder / "compiling.lock", wait=True):
-        started = time.monotonic()
-        _make_copy(copy, guards)
+    folder.mkdir(parents=True, exist_ok=True)
+    results: list[Result | None] = []
+    with _compiled(guards) as (copy, clean):
         # Without this every mutant would look killed by whatever is broken anyway.
-        if (clean := _forge(copy, 0, *EXAMPLES))[0] != "survived":
+        if clean[0] != "survived":
             print(f"the tests fail without any mutant: {': '.join(clean)}", file=sys.stderr)
             return 1
-        print(f"compiled and passed without mutants in {time.monotonic() - started:.0f} s")
-    results: list[Result | None] = []
-    for guard in chosen:
-        path = folder / f"{guard.number}.json"
-        with _locked(folder / f"{guard.number}.lock") as is_mine:
-            result = None if again else _stored(path)
-            if is_mine and (result is None or result.outcome != "killed"):
-                result = _play(guard, copy)
-                draft = path.with_suffix(f".{os.getpid()}")
-                draft.write_text(json.dumps(asdict(result)), encoding="utf-8")
-                draft.replace(path)
-        if result is not None:
-            print(_row(result), flush=True)
-        results.append(result)
+        print(f"ready after {time.monotonic() - started:.0f} s", flush=True)
+        for guard in chosen:
+            path = folder / f"{guard.number}.json"
+            with _claimed(folder / f"{guard.number}.lock") as is_mine:
+                result = None if again else _stored(path)
+                if is_mine and (result is None or result.outcome != "killed"):
+                    result = _play(guard, copy)
+                    draft = path.with_suffix(f".{os.getpid()}")
+                    draft.write_text(json.dumps(asdict(result)), encoding="utf-8")
+                    draft.replace(path)
+            if result is not None:
+                print(_row(result), flush=True)
+            results.append(result)
     return _report(results)
 
 

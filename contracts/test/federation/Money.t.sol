@@ -32,6 +32,18 @@ contract MoneyTest is World {
         vm.assertEq(federation.escrow(), 0);
     }
 
+    /// @notice Amounts have 128 bits: more is refused, and does not wrap round.
+    function test_RevertWhen_FundingMoreThan128Bits() public {
+        uint256 amount = uint256(type(uint128).max) + 2;
+        vm.expectRevert(abi.encodeWithSignature("SafeCastOverflowedUintDowncast(uint8,uint256)", 128, amount));
+        federation.fund(amount);
+        _fund(1);
+        _give(address(this), 0);
+        vm.expectRevert(abi.encodeWithSignature("Panic(uint256)", 0x11));
+        federation.fund(type(uint128).max);
+        vm.assertEq(federation.escrow(), 1);
+    }
+
     /// @notice When the federation is over what was never spent is the sponsor's, whoever asks, and once.
     function test_TheRestIsRefunded() public {
         _fund(100);

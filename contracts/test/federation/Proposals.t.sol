@@ -145,6 +145,47 @@ contract ProposalsTest is World {
         }
     }
 
+    /// @notice A verdict with bits that its types do not have is refused: its hash would be one that nobody could give
+    ///         again, and the proposal beyond dispute.
+    function test_RevertWhen_AVerdictHasStrangeBits() public {
+        uint256 round = _revealedWith(2);
+        IFederation.Verdict[] memory verdicts = _verdicts(round, 2);
+        bytes memory call = abi.encodeCall(IFederation.propose, (round, NEW_ROOT, NEW_MANIFEST, verdicts));
+        uint256 first = 4 + 32 * 5; // behind selector, round, root, manifest, offset and length
+        for (uint256 field = 0; field < 10; ++field) {
+            uint256 place = first + 32 * field + (field % 5 == 1 ? 31 : 0);
+            call[place] ^= 0x01;
+            vm.prank(aggregators[0]);
+            (bool isProposed,) = address(federation).call(call);
+            vm.assertFalse(isProposed, vm.toString(field));
+            call[place] ^= 0x01;
+        }
+        vm.prank(aggregators[0]);
+        (bool isTaken,) = address(federation).call(call);
+        vm.assertTrue(isTaken, "as it is");
+        vm.assertEq(federation.getRound(round).verdictsHash, keccak256(abi.encode(verdicts)));
+    }
+
+    /// @notice However the verdicts lie in the call, their hash is that of the one encoding.
+    function test_TheHashIsThatOfTheOneEncoding() public {
+        uint256 round = _revealedWith(2);
+        IFederation.Verdict[] memory verdicts = _verdicts(round, 2);
+        bytes memory packed = abi.encode(verdicts);
+        bytes memory tail = new bytes(packed.length - 32); // without its own offset
+        for (uint256 k = 0; k < tail.length; ++k) {
+            tail[k] = packed[k + 32];
+        }
+        // A word of nonsense stands before the array.
+        bytes memory call = bytes.concat(
+            IFederation.propose.selector, abi.encode(round, NEW_ROOT, NEW_MANIFEST, 160), abi.encode(uint256(7)), tail
+        );
+        vm.prank(aggregators[0]);
+        (bool isTaken,) = address(federation).call(call);
+        vm.assertTrue(isTaken, "taken");
+        vm.assertEq(federation.getRound(round).verdictsHash, keccak256(abi.encode(verdicts)));
+        _finalize(round, verdicts);
+    }
+
     /// @notice Under equal scoring a verdict is (1..cap, 10,000, 0) or (0, 0, reason).
     function test_RevertWhen_WeightScoreAndReasonAreAtOdds() public {
         uint256 round = _revealedWith(1);

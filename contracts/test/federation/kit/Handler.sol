@@ -87,13 +87,25 @@ contract Handler is Test {
         _call(_participant(who), abi.encodeCall(IFederation.leave, ()));
     }
 
+    /// @dev Any two rounds, or the two last ones to which the seat sent nothing.
     function evict(uint256 who, uint256 first, uint256 second) external {
+        address account = _participant(who);
         uint256[] memory rounds = new uint256[](2);
         rounds[0] = _bound(first, 0, federation.roundCount());
         rounds[1] = _bound(second, rounds[0], federation.roundCount());
-        address account = _participant(who);
+        if (first % 4 != 0) _findMissed(account, rounds);
         bool isEvicted = _call(sponsor, abi.encodeCall(IFederation.evict, (account, rounds)));
         vm.assertFalse(isEvicted && account == accounts[0], "honest, evicted");
+    }
+
+    function _findMissed(address account, uint256[] memory rounds) private view {
+        uint256 missing = 2;
+        for (uint256 round = federation.roundCount(); round != 0 && missing != 0; --round) {
+            if (federation.getRound(round).commitDeadline == 0 || !federation.isEligible(round, account)) continue;
+            if (federation.getSubmission(round, account).state != IFederation.SubmissionState.None) continue;
+            missing -= 1;
+            rounds[missing] = round;
+        }
     }
 
     function withdraw(uint256 who) external {
