@@ -297,7 +297,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
 
     /// @inheritdoc IFederation
     function bondedCount() external view returns (uint8) {
-        return _state.standing.bondedCount;
+        return Lead.countBonded(_state);
     }
 
     /// @inheritdoc IFederation

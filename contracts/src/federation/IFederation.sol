@@ -105,6 +105,11 @@ interface IFederation {
     }
 
     /// @notice What the sponsor fixed at founding. Nothing here can change afterwards.
+    /// @param identity What is trained, and how its bytes are read
+    /// @param seats Who may take part, and how many at once
+    /// @param money Prices, stakes and penalties
+    /// @param windows How long each step may take
+    /// @param rules What is open to be read, and what is paid for
     struct Terms {
         Identity identity;
         Seats seats;

@@ -20,11 +20,12 @@ library Lead {
 
     /// @notice Whether an address may aggregate, has posted its bond, or has lost it.
     function stateOf(State storage state, address account) internal view returns (IFederation.AggregatorState) {
-        IFederation.AggregatorState stored = state.aggregatorStates[account];
-        if (stored != IFederation.AggregatorState.Unlisted) return stored;
         uint256 count = Founding.aggregatorCount();
         for (uint256 i = 0; i < count; ++i) {
-            if (Founding.aggregator(i) == account) return IFederation.AggregatorState.Listed;
+            if (Founding.aggregator(i) != account) continue;
+            if (state.standing.slashed & _bit(i) != 0) return IFederation.AggregatorState.Slashed;
+            bool isBonded = state.standing.bonded & _bit(i) != 0;
+            return isBonded ? IFederation.AggregatorState.Bonded : IFederation.AggregatorState.Listed;
         }
         return IFederation.AggregatorState.Unlisted;
     }
@@ -35,15 +36,28 @@ library Lead {
         if (actual != required) revert IFederation.WrongAggregatorState(account, required, actual);
     }
 
+    /// @notice Turns a listed aggregator into a bonded one, or back.
+    function toggleBonded(State storage state, address account) internal {
+        uint256 index = 0;
+        while (Founding.aggregator(index) != account) ++index;
+        state.standing.bonded ^= _bit(index);
+    }
+
+    /// @notice How many aggregators' bonds are held.
+    function countBonded(State storage state) internal view returns (uint8 count) {
+        for (uint256 rest = state.standing.bonded; rest != 0; rest >>= 1) {
+            if (rest & 1 != 0) count += 1;
+        }
+    }
+
     /// @notice The next bonded aggregator after the current one, in the order of the list.
     function nextStandby(State storage state) internal view returns (bool found, uint8 index) {
         uint256 count = Founding.aggregatorCount();
         uint256 leading = state.standing.currentAggregatorIndex;
+        uint8 bonded = state.standing.bonded;
         for (uint256 step = 1; step < count; ++step) {
             uint256 candidate = (leading + step) % count;
-            if (state.aggregatorStates[Founding.aggregator(candidate)] == IFederation.AggregatorState.Bonded) {
-                return (true, uint8(candidate));
-            }
+            if (bonded & _bit(candidate) != 0) return (true, uint8(candidate));
         }
     }
 
@@ -54,8 +68,9 @@ library Lead {
         returns (address aggregator)
     {
         aggregator = current(state);
-        state.aggregatorStates[aggregator] = IFederation.AggregatorState.Slashed;
-        state.standing.bondedCount -= 1;
+        uint8 bit = _bit(state.standing.currentAggregatorIndex);
+        state.standing.bonded &= ~bit;
+        state.standing.slashed |= bit;
         state.burned += bond - reward;
         emit IFederation.AggregatorSlashed(round, aggregator, bond);
     }
@@ -93,5 +108,10 @@ library Lead {
         (bool found, uint8 index) = nextStandby(state);
         if (found) handOver(state, round, index);
         else abandon(state, round);
+    }
+
+    /// @dev At most eight are listed.
+    function _bit(uint256 index) private pure returns (uint8) {
+        return uint8(1 << index);
     }
 }

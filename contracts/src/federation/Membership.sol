@@ -111,7 +111,7 @@ library Membership {
         returns (bool)
     {
         IFederation.Round storage r = state.rounds[round];
-        IFederation.Status actual = Phases.status(state, round, seats.roundSeats);
+        IFederation.Status actual = Phases.status(state, round);
         bool isPast = r.commitDeadline != 0 && actual > IFederation.Status.Commit;
         return isPast && r.committed < seats.roundSeats && state.participants[account].joinedBlock < r.openedBlock
             && state.submissions[round][account].state == IFederation.SubmissionState.None
@@ -140,6 +140,8 @@ library Membership {
         if (!participant.active) return;
         participant.active = false;
         state.standing.activeCount -= 1;
+        // Two numbers of blocks, not a balance that a donation could move.
+        // slither-disable-next-line incorrect-equality
         if (participant.joinedBlock == block.number) state.standing.joinedThen -= 1;
     }
 }

@@ -12,12 +12,6 @@ library Phases {
 
     /// @notice Where a round stands now.
     function status(State storage state, uint256 round) internal view returns (IFederation.Status) {
-        return status(state, round, Founding.seats().roundSeats);
-    }
-
-    /// @notice Where a round stands now.
-    /// @param roundSeats The term
-    function status(State storage state, uint256 round, uint256 roundSeats) internal view returns (IFederation.Status) {
         IFederation.Round storage r = state.rounds[round];
         IFederation.Stage stage = r.stage;
         if (r.openedBlock == 0) return IFederation.Status.None;
@@ -35,7 +29,7 @@ library Phases {
         }
         uint256 committed = r.committed;
         // Nobody is left to commit: the phase ends early.
-        bool isFull = committed >= roundSeats || committed >= r.active;
+        bool isFull = committed >= r.active || committed >= Founding.seats().roundSeats;
         if (!isFull && block.timestamp < commitDeadline) return IFederation.Status.Commit;
         if (r.revealed < committed && block.timestamp < r.revealDeadline) return IFederation.Status.Reveal;
         return block.timestamp < r.nextDeadline ? IFederation.Status.Propose : IFederation.Status.Expired;
@@ -43,16 +37,7 @@ library Phases {
 
     /// @notice Reverts unless the round is in the phase `required`.
     function requireStatus(State storage state, uint256 round, IFederation.Status required) internal view {
-        requireStatus(state, round, required, Founding.seats().roundSeats);
-    }
-
-    /// @notice Reverts unless the round is in the phase `required`.
-    /// @param roundSeats The term
-    function requireStatus(State storage state, uint256 round, IFederation.Status required, uint256 roundSeats)
-        internal
-        view
-    {
-        IFederation.Status actual = status(state, round, roundSeats);
+        IFederation.Status actual = status(state, round);
         if (actual != required) revert IFederation.WrongStatus(round, required, actual);
     }
 
@@ -84,7 +69,7 @@ library Phases {
     function isOver(State storage state) internal view returns (bool) {
         if (!isIdle(state)) return false;
         uint256 count = state.standing.roundCount;
-        bool isLeaderless = count != 0 && state.standing.bondedCount == 0;
+        bool isLeaderless = count != 0 && state.standing.bonded == 0;
         return isLeaderless || hasEnded(state);
     }
 

@@ -20,8 +20,7 @@ library Rounds {
         // What is over stays over: the escrow may have gone back already.
         if (Phases.isOver(state)) _revertOver(state);
         IFederation.Money memory money = Founding.money();
-        state.aggregatorStates[msg.sender] = IFederation.AggregatorState.Bonded;
-        state.standing.bondedCount += 1;
+        Lead.toggleBonded(state, msg.sender);
         emit IFederation.Bonded(msg.sender, money.aggregatorBond);
         Tokens.pull(money.token, money.aggregatorBond);
     }
@@ -33,8 +32,7 @@ library Rounds {
         bool leads = msg.sender == Lead.current(state);
         if (leads && !Phases.isOver(state)) revert IFederation.LeadMustStay(msg.sender);
         uint256 amount = Founding.money().aggregatorBond;
-        delete state.aggregatorStates[msg.sender];
-        state.standing.bondedCount -= 1;
+        Lead.toggleBonded(state, msg.sender);
         state.creditOf[msg.sender] += amount;
         emit IFederation.Unbonded(msg.sender, amount);
     }
@@ -169,6 +167,8 @@ library Rounds {
 
     /// @dev Seats that joined in this block do not count: they could be taken after the block's content is known.
     function _activeBefore(Standing storage standing) private view returns (uint16) {
+        // Two numbers of blocks, not a balance that a donation could move.
+        // slither-disable-next-line incorrect-equality
         return standing.joinBlock == block.number ? standing.activeCount - standing.joinedThen : standing.activeCount;
     }
 

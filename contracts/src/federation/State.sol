@@ -10,7 +10,8 @@ import {IFederation} from "./IFederation.sol";
 /// @param joinBlock The last block in which somebody joined
 /// @param joinedThen Active seats that joined in that block: a round opened in it does not count them
 /// @param currentAggregatorIndex Position of the current aggregator in the list
-/// @param bondedCount Aggregators whose bond is held
+/// @param bonded Aggregators whose bond is held: bit i stands for position i of the list
+/// @param slashed Aggregators that lost theirs, likewise
 /// @param idleSince Unix time since which no round has been open; 0: since the founding
 /// @param isClosed Whether the sponsor closed the federation
 struct Standing {
@@ -20,7 +21,8 @@ struct Standing {
     uint40 joinBlock;
     uint16 joinedThen;
     uint8 currentAggregatorIndex;
-    uint8 bondedCount;
+    uint8 bonded;
+    uint8 slashed;
     uint40 idleSince;
     bool isClosed;
 }
@@ -31,7 +33,6 @@ struct Standing {
 /// @param burned Token units that penalties took; in one slot with the escrow, which is seldom empty
 /// @param deposits Token units held for leaf requests
 /// @param creditOf Token units an account can withdraw
-/// @param aggregatorStates Bonded or Slashed; nothing is stored of the others
 /// @param participants Seats by account
 /// @param rounds Rounds by number, from 1
 /// @param submissions Submissions by round and participant
@@ -42,7 +43,6 @@ struct State {
     uint128 burned;
     uint256 deposits;
     mapping(address account => uint256 amount) creditOf;
-    mapping(address aggregator => IFederation.AggregatorState state) aggregatorStates;
     mapping(address account => IFederation.Participant participant) participants;
     mapping(uint256 round => IFederation.Round facts) rounds;
     mapping(uint256 round => mapping(address participant => IFederation.Submission submission)) submissions;

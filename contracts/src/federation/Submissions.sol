@@ -16,7 +16,7 @@ library Submissions {
         IFederation.Round storage r = state.rounds[round];
         uint8 order = r.committed;
         if (order >= seats.roundSeats) revert IFederation.RoundFull(round, seats.roundSeats);
-        Phases.requireStatus(state, round, IFederation.Status.Commit, seats.roundSeats);
+        Phases.requireStatus(state, round, IFederation.Status.Commit);
         if (commitment == 0) revert IFederation.ZeroDigest();
         IFederation.Participant storage participant = state.participants[msg.sender];
         if (!participant.active || participant.joinedBlock >= r.openedBlock) {
@@ -39,7 +39,7 @@ library Submissions {
         internal
     {
         IFederation.Seats memory seats = Founding.seats();
-        Phases.requireStatus(state, round, IFederation.Status.Reveal, seats.roundSeats);
+        Phases.requireStatus(state, round, IFederation.Status.Reveal);
         Phases.requireSubmission(state, round, msg.sender, IFederation.SubmissionState.Committed);
         if (root == 0 || manifest == 0) revert IFederation.ZeroDigest();
         if (examples == 0) revert IFederation.NoExamples();
