@@ -88,7 +88,8 @@ library Average {
     {
         for (uint256 i = 0; i < 8; ++i) {
             uint256 place = 224 - 32 * i;
-            // Four sums in a row lie in four words, at the same place.
+            // Four sums in a row lie in four words, at the same place. Words are counted whole: rounding is meant.
+            // slither-disable-next-line divide-before-multiply
             uint256 sum = (sums[4 * (k / 4) + i % 4] >> (224 - 32 * ((2 * k + i / 4) % 8))) & LANE;
             word |= _average((old >> place) & LANE, sum, total, s) << place;
         }

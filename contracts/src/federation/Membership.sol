@@ -140,6 +140,8 @@ library Membership {
         if (!participant.active) return;
         participant.active = false;
         state.standing.activeCount -= 1;
+        // Two numbers of blocks, not a balance that a donation could move.
+        // slither-disable-next-line incorrect-equality
         if (participant.joinedBlock == block.number) state.standing.joinedThen -= 1;
     }
 }

@@ -25,7 +25,7 @@ library Proofs {
     /// @notice keccak256(abi.encode(verdicts)).
     /// @dev Hashes the words as they came. The federation, which calls the linked libraries, encoded them anew for that
     ///      call: no bits are set that decoding would refuse. Encoding them once more would cost 600 gas each.
-    // slither-disable-next-line assembly
+    // slither-disable-start assembly,write-after-write
     function hash(IFederation.Verdict[] calldata verdicts) internal pure returns (bytes32) {
         bytes calldata words;
         assembly ("memory-safe") {
@@ -34,6 +34,8 @@ library Proofs {
         }
         return keccak256(abi.encodePacked(uint256(32), verdicts.length, words));
     }
+
+    // slither-disable-end assembly,write-after-write
 
     /// @notice The verdict at `index`. Reverts unless `opening` is what its participant revealed.
     /// @dev propose() held the digest in the verdict against what is stored, so that no slot is read here.

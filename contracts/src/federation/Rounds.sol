@@ -169,6 +169,8 @@ library Rounds {
 
     /// @dev Seats that joined in this block do not count: they could be taken after the block's content is known.
     function _activeBefore(Standing storage standing) private view returns (uint16) {
+        // Two numbers of blocks, not a balance that a donation could move.
+        // slither-disable-next-line incorrect-equality
         return standing.joinBlock == block.number ? standing.activeCount - standing.joinedThen : standing.activeCount;
     }
 
