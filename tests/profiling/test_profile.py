@@ -331,7 +331,8 @@ def test_the_tables_fit_100_columns(world: World) -> None:
     assert max(map(len, lines)) <= 100
     phases = [line.split("│")[2].strip() for line in lines if line.startswith("│")]
     participant = ["fetch model", "train", "encode", "hash", "commit", "pin", "reveal"]
-    aggregator = ["fetch model", "verify", "fetch", "screen", "average", "hash", "pin", "propose"]
+    aggregator = ["fetch model", "verify", "fetch", "screen", "compare", "average", "hash"]
+    aggregator += ["pin", "propose"]
     assert phases[: len(participant) + len(aggregator)] == participant + aggregator
     assert any(
         "layers, participant: the 5 slowest of 9; --layers shows all" in line for line in lines
@@ -374,7 +375,8 @@ def test_the_json_has_every_figure(world: World) -> None:
     assert described["by_round"] == [{"round": 1, "phases": described["phases"]}]
     averaged = [row for row in described["layers"] if row["phase"] == "average"]
     assert [row["layer"] for row in averaged] == [layer.name for layer in world.spec.layers]
-    assert [row["bytes_out"] for row in averaged] == [384, 384, 128]
+    sizes = [world.spec.layer_bytes(index, "model") for index in range(3)]
+    assert [row["bytes_out"] for row in averaged] == sizes
 
 
 def test_a_state_folder_shows_one_role(world: World) -> None:
