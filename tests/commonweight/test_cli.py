@@ -62,10 +62,9 @@ def test_a_missing_data_file_is_told_before_anything_starts(
 def test_an_endpoint_that_does_not_answer_is_told_before_anything_starts(
     program: Program, tmp_path: Path, option: str
 ) -> None:
-    run = program("demo", option, "http://127.0.0.1:1")
-    assert run.returncode == 1
-    assert len(run.stderr.splitlines()) == 1
-    assert "http://127.0.0.1:1" in run.stderr
+    error = program.here("demo", option, "http://127.0.0.1:1", code=1)
+    assert len(error.strip().splitlines()) == 1
+    assert "http://127.0.0.1:1" in error
     assert not list(tmp_path.rglob("runs"))
 
 
