@@ -456,8 +456,7 @@ contract AttacksTest is RequestWorld {
         vm.assertEq(federation.activeCount(), COUNT);
     }
 
-    // --------------------------------------------------------------- attack 12
-    // Copies seen in the mempool; not one of the list, and as old as commit and reveal.
+    // ------------------------------------------- as old as commit and reveal
 
     /// @notice A copied commitment cannot be revealed, and does not stop the one it was copied from.
     function test_ACopiedCommitmentCannotBeRevealed() public {

@@ -249,6 +249,21 @@ contract ProposalsTest is World {
         vm.assertEq(federation.creditOf(aggregators[0]), 0);
     }
 
+    /// @notice A round without reveals may be proposed instead of abandoned: the model stays, and there is no fee.
+    function test_AnEmptyRoundMayBeProposed() public {
+        uint256 round = _openWith(1);
+        vm.warp(START + COMMIT);
+        IFederation.Verdict[] memory none = new IFederation.Verdict[](0);
+        _refuseNewModel(round, NEW_ROOT, NEW_MANIFEST, none);
+        _proposeNothing(round, 0, 7);
+        _finalize(round, none);
+        vm.assertEq(federation.creditOf(aggregators[0]), 0);
+        vm.assertEq(federation.escrow(), ESCROW);
+        (bytes32 root, bytes32 manifest) = federation.currentModel();
+        vm.assertEq(root, INITIAL_ROOT);
+        vm.assertEq(manifest, INITIAL_MANIFEST);
+    }
+
     /// @notice The model that must stay is that of the last finalized round, whatever was abandoned since.
     function test_TheModelThatStaysIsTheLastFinalizedOne() public {
         _finalizedWith(1);

@@ -74,7 +74,7 @@ contract TermsTest is World {
         ];
         for (uint256 i = 0; i < 6; ++i) {
             vm.prank(sponsor);
-            (bool isDone,) = address(implementation).call(calls[i]);
+            (bool isDone,) = address(implementation).call{gas: 1_000_000}(calls[i]); // it may loop over nonsense
             vm.assertFalse(isDone, vm.toString(i));
         }
     }

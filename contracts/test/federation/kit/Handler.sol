@@ -205,7 +205,7 @@ contract Handler is Test {
         vm.assertTrue(isFar, "a bounded move was refuted");
     }
 
-    function challengeVerdict(uint256 who, uint256 index) external {
+    function challengeVerdict(uint256 who, uint256 index) public {
         uint256 round = federation.roundCount();
         IFederation.Verdict[] memory verdicts = _proposed[round];
         if (verdicts.length == 0) return;
@@ -238,11 +238,15 @@ contract Handler is Test {
         vm.assertFalse(_refute(_anyone(who), payload), "an original was called a duplicate");
     }
 
-    function challengeOriginal(uint256 who, uint256 index) external {
+    function challengeOriginal(uint256 who, uint256 index) public {
         uint256 round = federation.roundCount();
         IFederation.Verdict[] memory verdicts = _proposed[round];
         if (verdicts.length == 0) return;
         index = index % verdicts.length;
+        // Any verdict, or one that says duplicate.
+        for (uint256 i = 0; who % 4 != 0 && i < verdicts.length; ++i) {
+            if (verdicts[i].reason == 10) index = i;
+        }
         IFederation.Opening[] memory all = new IFederation.Opening[](verdicts.length);
         for (uint256 i = 0; i < verdicts.length; ++i) {
             all[i] = _opening(round, verdicts[i].participant);
@@ -385,8 +389,10 @@ contract Handler is Test {
         if (block.timestamp >= deadline) return _settleAll();
         if (choice % 8 == 0) requestModel(choice >> 3);
         else if (choice % 8 == 1) requestUpdate(choice >> 3, choice >> 8);
-        else if (choice % 4 == 2) challengeAverage(choice >> 3);
+        else if (choice % 8 == 2) challengeAverage(choice >> 3);
         else if (choice % 8 == 3) challengeMove(choice >> 3);
+        else if (choice % 8 == 5) challengeVerdict(choice >> 3, choice >> 8);
+        else if (choice % 8 == 7) challengeOriginal(choice >> 3, choice >> 8);
         else if (choice % 8 == 4 && requested.length != 0) postLeaves(choice >> 3, requested.length - 1);
         else _wait(deadline);
     }
@@ -705,8 +711,8 @@ contract Handler is Test {
             IFederation.Verdict memory verdict =
                 IFederation.Verdict(accounts[i], submission.digest, terms.seats.weightCap, 10_000, 0);
             if (!isHonest && chance % 4 == 0) {
-                (verdict.weight, verdict.score, verdict.reason) = (0, 0, uint8(8 + chance % 3));
-            } else if (!isHonest && chance % 8 == 1) {
+                (verdict.weight, verdict.score, verdict.reason) = (0, 0, uint8(8 + (chance >> 8) % 3));
+            } else if (!isHonest && chance % 4 == 1) {
                 verdict.weight = uint32(1 + chance % terms.seats.weightCap);
             }
             verdicts[found++] = verdict;
