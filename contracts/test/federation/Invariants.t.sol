@@ -202,7 +202,7 @@ contract InvariantsTest is World {
             IFederation.settleRequest.selector
         ];
         uint256[28] memory times;
-        for (uint256 run = 0; run < 12; ++run) {
+        for (uint256 run = 0; run < 18; ++run) {
             vm.warp(START);
             federation = _deploy(_terms());
             _start();
@@ -215,7 +215,7 @@ contract InvariantsTest is World {
         for (uint256 i = 0; i < 28; ++i) {
             vm.assertGt(times[i], 0, vm.toString(i));
         }
-        vm.assertGt(times[17], 12, "finalized more than once a run");
+        vm.assertGt(times[17], 18, "finalized more than once a run");
     }
 
     function _play(uint256 run) private {
