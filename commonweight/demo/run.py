@@ -102,20 +102,9 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
             run / "flower" / "run.log",
         )
         endpoints = wait_for_devnet()
-        while not built.done():
-            if flower.has_ended():
-                flower.restart()
-            time.sleep(_POLL_SECONDS)
+        flower.look_after(built.done)
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
-        follower = _Follower(progress, on_line)
-        while True:
-            # Asked before the lines are read: the last of them may say that all went well.
-            has_ended = flower.has_ended()
-            if follower.follow():
-                break
-            if has_ended:
-                flower.restart()
-            time.sleep(_POLL_SECONDS)
+        flower.look_after(_Follower(progress, on_line).follow)
         simulation.terminate()
         return _conclude(location, run, options.seed, report)
 
@@ -251,16 +240,21 @@ class _FlowerRun:
         self._starts_left = _FLOWER_STARTS - 1
         self._process = start()
 
-    def has_ended(self) -> bool:
-        """Return whether the run has ended, well or not."""
-        return self._process.poll() is not None
-
-    def restart(self) -> None:
-        """Start the run again; raise Unavailable when it has ended too often."""
-        if not self._starts_left:
-            raise Unavailable(f"Flower's run ended early: see {self._log}", service="flower")
-        self._starts_left -= 1
-        self._process = self._start()
+    def look_after(self, is_done: Callable[[], bool]) -> None:
+        """Wait until `is_done`; raise Unavailable when the run has ended too often by then."""
+        while True:
+            # Asked first: what `is_done` then reads may say that all went well.
+            has_ended = self._process.poll() is not None
+            if is_done():
+                return
+            if has_ended:
+                if not self._starts_left:
+                    raise Unavailable(
+                        f"Flower's run ended early: see {self._log}", service="flower"
+                    )
+                self._starts_left -= 1
+                self._process = self._start()
+            time.sleep(_POLL_SECONDS)
 
 
 class _Follower:
