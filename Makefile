@@ -139,9 +139,10 @@ vectors: setup
 compose-check: setup
 	$(BIN)/python -m scripts.compose_check
 
-# Writes docs/cli.md from the program's own help.
+# Writes docs/cli.md from the program's own help, and the measured gas into docs/gas.md.
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
+	$(BIN)/python -m scripts.make_gas_docs
 
 # QUICK=1 leaves the largest size out.
 bench-aggregation: setup

@@ -31,8 +31,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONTRACTS: Final = ROOT / "contracts"
 BUILD: Final = ROOT / "build" / "mutants"
-# The libraries' own tests call them from functions that are pure as long as there is no mutant.
-LIBRARY_TESTS: Final = "test/Libraries.t.sol"
+# It calls the libraries from functions that are pure as long as there is no mutant.
+HARNESS: Final = "test/kit/Libraries.sol"
 SECONDS: Final = 900  # a mutant may loop
 # Gas is measured on the contract as it is. Examples kill nearly all mutants, random cases the rest.
 FORGE_TEST: Final = ("test", "--fail-fast", "--no-match-contract", "GasTest")
@@ -215,9 +215,9 @@ def _make_copy(copy: Path, guards: Sequence[Guard]) -> None:
     for path in (copy / "src").glob("*.sol"):
         own = [guard for guard in guards if guard.file == path.name]
         path.write_text(_with_mutants(path.read_text(encoding="utf-8"), own), encoding="utf-8")
-    tests = copy / LIBRARY_TESTS
-    text = tests.read_text(encoding="utf-8")
-    tests.write_text(text.replace("external pure", "external view"), encoding="utf-8")
+    harness = copy / HARNESS
+    text = harness.read_text(encoding="utf-8")
+    harness.write_text(text.replace("external pure", "external view"), encoding="utf-8")
     for name in ("foundry.toml", "remappings.txt"):
         shutil.copy2(CONTRACTS / name, copy / name)
     for link, target in (

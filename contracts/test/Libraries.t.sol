@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Average} from "../src/Average.sol";
-import {Tree} from "../src/Tree.sol";
+import {Libraries} from "./kit/Libraries.sol";
 import {Test} from "./kit/Test.sol";
 import {Trees} from "./kit/Trees.sol";
 
@@ -113,29 +112,6 @@ contract LibrariesTest is Test {
         vm.assertFalse(libraries.isPadded(count, count - 1, proof), "strange");
     }
 
-    /// @notice The golden vectors of the tree, which Python holds protocol/ to.
-    function test_TheVectorsOfTheTree() public view {
-        string memory json = vm.readFile("../tests/vectors/tree.json");
-        uint256 count = vm.parseJsonUint(json, ".case_count");
-        uint256 proofs = 0;
-        for (uint256 i = 0; i < count; ++i) {
-            string memory key = string.concat(".cases[", vm.toString(i), "].");
-            bytes32 root = vm.parseJsonBytes32(json, string.concat(key, "root"));
-            uint256 leaves = vm.parseJsonUint(json, string.concat(key, "leaf_count"));
-            for (uint256 k = 0;; ++k) {
-                string memory place = string.concat(key, "proofs[", vm.toString(k), "]");
-                if (!vm.keyExistsJson(json, place)) break;
-                bytes32[] memory siblings = vm.parseJsonBytes32Array(json, string.concat(place, ".siblings"));
-                bytes memory leaf = vm.parseJsonBytes(json, string.concat(place, ".leaf"));
-                uint256 index = vm.parseJsonUint(json, string.concat(place, ".index"));
-                vm.assertEq(libraries.rootOf(leaf, index, siblings), root, place);
-                vm.assertTrue(libraries.isPadded(leaves, index, siblings), place);
-                proofs += 1;
-            }
-        }
-        vm.assertGt(proofs, count - 1, "proofs");
-    }
-
     // --------------------------------------------------------------- helpers
 
     function _draw(uint256 seed, uint256 count)
@@ -172,36 +148,5 @@ contract LibrariesTest is Test {
         for (uint256 k = 0; k < VALUES; ++k) {
             values[k] = value;
         }
-    }
-}
-
-/// @dev The libraries take calldata.
-contract Libraries {
-    function isAverage(
-        bytes[] calldata updates,
-        uint256[] calldata weights,
-        uint256 shift,
-        bytes calldata start,
-        bytes calldata model
-    ) external pure returns (bool) {
-        uint256[] memory sums = Average.empty();
-        uint256 total = 0;
-        for (uint256 i = 0; i < updates.length; ++i) {
-            Average.add(sums, updates[i], weights[i]);
-            total += weights[i];
-        }
-        return Average.isAverage(sums, total, shift, start, model);
-    }
-
-    function isBounded(uint256 shift, bytes calldata start, bytes calldata model) external pure returns (bool) {
-        return Average.isBounded(shift, start, model);
-    }
-
-    function rootOf(bytes calldata leaf, uint256 index, bytes32[] calldata proof) external view returns (bytes32) {
-        return Tree.rootOf(leaf, index, proof);
-    }
-
-    function isPadded(uint256 leafCount, uint256 index, bytes32[] calldata proof) external view returns (bool) {
-        return Tree.isPadded(leafCount, index, proof);
     }
 }

@@ -201,7 +201,7 @@ abstract contract World is Test {
         return keccak256(abi.encode("root", round, i));
     }
 
-    function _manifest(uint256 round, uint256 i) internal pure returns (bytes32) {
+    function _manifest(uint256 round, uint256 i) internal view virtual returns (bytes32) {
         return keccak256(abi.encode("manifest", round, i));
     }
 
