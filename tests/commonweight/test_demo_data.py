@@ -22,8 +22,8 @@ PARTITIONS = {
 def config_text(data: str) -> str:
     """The tiny configuration with another [data]."""
     head, _, rest = TINY.read_text().partition("[data]")
-    _, _, tail = rest.partition("[federation]")
-    return f"{head}[data]\n{data}\n\n[federation]{tail}"
+    _, _, tail = rest.partition("[seats]")
+    return f"{head}[data]\n{data}\n\n[seats]{tail}"
 
 
 @pytest.fixture
