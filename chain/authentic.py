@@ -50,11 +50,7 @@ def check_federation(w3: Web3, address: Address) -> None:
 
 def find_implementation(w3: Web3, address: Address) -> Address:
     """Return what the proxy at `address` calls; Misconfigured when it is no such proxy."""
-    code = _code_at(w3, address)
-    if not code:
-        raise Misconfigured(
-            f"there is no contract at {address}: check the address and which chain the RPC serves"
-        )
+    code = _contract_at(w3, address)
     if not code.startswith(_PROXY_HEAD) or code[30:_PROXY_BYTES] != _PROXY_TAIL:
         raise Misconfigured(f"the contract at {address} is not a federation of this version")
     return Address(to_checksum_address(code[len(_PROXY_HEAD) : len(_PROXY_HEAD) + 20]))
@@ -62,8 +58,9 @@ def find_implementation(w3: Web3, address: Address) -> Address:
 
 def check_factory(w3: Web3, address: Address) -> Address:
     """Return the implementation of a factory; Misconfigured unless both are this version's."""
+    code = _contract_at(w3, address)
     compare_code(w3, address, FACTORY, f"the factory at {address}")
-    implementation = _immutable(load_artifact(FACTORY), _code_at(w3, address))
+    implementation = _immutable(load_artifact(FACTORY), code)
     compare_code(w3, implementation, IMPLEMENTATION, f"the factory at {address}")
     return implementation
 
@@ -154,6 +151,15 @@ def _first_at(w3: Web3, time: UnixTime) -> int:
 
 def _time(w3: Web3, block: int) -> int:
     return int(w3.eth.get_block(block)["timestamp"])
+
+
+def _contract_at(w3: Web3, address: Address) -> bytes:
+    code = _code_at(w3, address)
+    if not code:
+        raise Misconfigured(
+            f"there is no contract at {address}: check the address and which chain the RPC serves"
+        )
+    return code
 
 
 def _code_at(w3: Web3, address: Address) -> bytes:

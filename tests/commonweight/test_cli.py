@@ -43,9 +43,9 @@ def test_every_mistake_in_a_configuration_is_told_at_once(program: Program, tmp_
     text = TINY.read_text().replace("rank = 4", 'rank = "four"').replace("rounds = 3", "round = 3")
     path = tmp_path / "wrong.toml"
     path.write_text(text)
-    error = program.run("demo", "--config", str(path), code=1)
+    error = program.here("demo", "--config", str(path), code=1)
     assert len(error.strip().splitlines()) == 1
-    for words in ("lora.rank", "federation.rounds", "federation.round:"):
+    for words in ("adapter.rank", "seats.rounds", "seats.round:"):
         assert words in error
 
 

@@ -22,8 +22,8 @@ PARTITIONS = {
 def config_text(data: str) -> str:
     """The tiny configuration with another [data]."""
     head, _, rest = TINY.read_text().partition("[data]")
-    _, _, tail = rest.partition("[federation]")
-    return f"{head}[data]\n{data}\n\n[federation]{tail}"
+    _, _, tail = rest.partition("[seats]")
+    return f"{head}[data]\n{data}\n\n[seats]{tail}"
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_empty_data_is_told_before_anything_starts(tmp_path: Path, source: Path)
     source.write_text("")
     path = tmp_path / "config.toml"
     path.write_text(config_text('source = "all.jsonl"\nshare_among = 2\nheld_out_share = 0.1'))
-    error = program.run("demo", "--config", str(path), code=1)
+    error = program.here("demo", "--config", str(path), code=1)
     assert error.strip().endswith("all.jsonl is empty: expected questions and answers")
     assert len(error.strip().splitlines()) == 1
     assert not list(tmp_path.glob("home/runs/*"))
