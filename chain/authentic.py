@@ -20,8 +20,8 @@ from ethereum.rpc import plain_errors
 from protocol.errors import Misconfigured
 from protocol.types import Address, UnixTime
 
-IMPLEMENTATION: Final = "federation/Federation"
-FACTORY: Final = "federation/Factory"
+IMPLEMENTATION: Final = "Federation"
+FACTORY: Final = "Factory"
 
 # https://eips.ethereum.org/EIPS/eip-1167: the 20 bytes between the two are the implementation.
 _PROXY_HEAD: Final = bytes.fromhex("363d3d373d3d3d363d73")

@@ -8,7 +8,7 @@ Reads are of the latest mined block. `now` returns a client whose reads, counts 
 one block; single reads take `block`. Only the time of the next block is read at "pending", since a
 transaction in the pool may still be replaced (docs/decisions/0012-decisions-on-mined-blocks.md).
 Writes wait for the receipt and raise `contracts.reverts.Reverted` with the contract's error, sent
-or not. contracts/src/federation/IFederation.sol documents what each call does and requires,
+or not. contracts/src/IFederation.sol documents what each call does and requires,
 docs/protocol.md the digests.
 """
 

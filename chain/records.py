@@ -1,6 +1,6 @@
 """What the federation contract stores and returns, with one type per quantity.
 
-Fields stand in the order of the contract's structs (contracts/src/federation/IFederation.sol); a
+Fields stand in the order of the contract's structs (contracts/src/IFederation.sol); a
 test compares their names with the ABI. Amounts are token units, times are Unix seconds.
 """
 

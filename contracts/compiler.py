@@ -53,8 +53,6 @@ _IMPORT: Final = re.compile(r"^import\b[^;]*?\"([^\"]+)\";", re.MULTILINE)
 def load_artifact(name: str) -> Artifact:
     """Return the committed artifact of a contract (see `compile_contracts`).
 
-    A contract in a folder of contracts/src has that folder in its name: `federation/Factory`.
-
     Raises Misconfigured when no contract has that name.
     """
     # Beside this file, not by importlib's `contracts`: a folder of that name in the user's working
@@ -98,7 +96,7 @@ def compile_contracts(contracts_dir: Path = CONTRACTS_DIR) -> dict[str, Artifact
     except solcx.exceptions.SolcError as error:
         raise Misconfigured(f"the contracts do not compile: {error.message}") from error
     return {
-        _qualified(source, name): _artifact(source, name, compiled)
+        name: _artifact(source, name, compiled)
         for source, contracts in output["contracts"].items()
         for name, compiled in contracts.items()
         if source.startswith("src/") and _is_deployable(compiled)
@@ -221,11 +219,6 @@ def _sources(contracts_dir: Path) -> dict[str, str]:
     return sources
 
 
-def _qualified(source: str, name: str) -> str:
-    """Return `federation/Factory` for the Factory of src/federation/Factory.sol."""
-    return posixpath.join(posixpath.dirname(source.removeprefix("src/")), name)
-
-
 def _is_deployable(compiled: dict[str, Any]) -> bool:
     # Interfaces have no code and libraries of internal functions nothing to call. (The functions of
     # a linked library take storage, so that they are no part of its ABI.)
@@ -234,8 +227,8 @@ def _is_deployable(compiled: dict[str, Any]) -> bool:
 
 def _link_references(code: dict[str, Any]) -> dict[str, list[dict[str, int]]]:
     return {
-        _qualified(source, name): sorted(ranges, key=lambda reference: reference["start"])
-        for source, libraries in code["linkReferences"].items()
+        name: sorted(ranges, key=lambda reference: reference["start"])
+        for libraries in code["linkReferences"].values()
         for name, ranges in libraries.items()
     }
 

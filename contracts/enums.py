@@ -1,4 +1,4 @@
-"""The enumerations of the contract, in its order (contracts/src/federation/IFederation.sol)."""
+"""The enumerations of the contract, in its order (contracts/src/IFederation.sol)."""
 
 from enum import IntEnum
 

@@ -33,7 +33,7 @@ CONTRACTS: Final = ROOT / "contracts"
 SOURCES: Final = "src/federation"
 BUILD: Final = ROOT / "build" / "mutants"
 # The libraries' own tests call them from functions that are pure as long as there is no mutant.
-LIBRARY_TESTS: Final = "test/federation/Libraries.t.sol"
+LIBRARY_TESTS: Final = "test/Libraries.t.sol"
 SECONDS: Final = 900  # a mutant may loop
 # Gas is measured on the contract as it is. Examples kill nearly all mutants, random cases the rest.
 FORGE_TEST: Final = ("test", "--fail-fast", "--no-match-contract", "GasTest")

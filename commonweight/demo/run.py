@@ -59,6 +59,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
     """
     if not config.data.names:
         raise Misconfigured("a demo needs [data.participants]: a file of examples for each")
+    _check_endpoints(options)
     run, is_new = _choose_run(config, options)
     try:
         config = prepare_data(config, run / "data", options.seed)
@@ -96,6 +97,10 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         participants, processes = len(config.data.names), config.simulation.processes
         flwr = simulation.run(run, participants=participants, processes=processes)
         endpoints = wait_for_devnet()
+        while not built.done():
+            if flwr.poll() is not None:
+                raise _ended_early(run)
+            time.sleep(_POLL_SECONDS)
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
         follower = _Follower(progress, on_line)
         while True:
@@ -104,12 +109,19 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
             if follower.follow():
                 break
             if has_ended:
-                raise Unavailable(
-                    f"Flower's run ended early: see {run / 'flower' / 'run.log'}", service="flower"
-                )
+                raise _ended_early(run)
             time.sleep(_POLL_SECONDS)
         simulation.terminate()
         return _conclude(location, run, options.seed, report)
+
+
+def _check_endpoints(options: Options) -> None:
+    """Raise Unavailable or Misconfigured when an endpoint that the user gave is of no use."""
+    # Before anything is started: the base model alone takes a minute to prepare.
+    if options.rpc_url:
+        roles.connect_sponsor(options.rpc_url, CHAIN_ID)
+    if options.ipfs_url:
+        ContentStore(options.ipfs_url).version()
 
 
 def _build(config: Config, seed: int, run: Path, report: Report) -> found.Plan | None:
@@ -118,6 +130,11 @@ def _build(config: Config, seed: int, run: Path, report: Report) -> found.Plan |
         return None
     report(events.PreparingModel(source=config.model.source))
     return found.plan(config, seed, cache_folder(), run / "model")
+
+
+def _ended_early(run: Path) -> Unavailable:
+    log = run / "flower" / "run.log"
+    return Unavailable(f"Flower's run ended early: see {log}", service="flower")
 
 
 def _conclude(location: FederationLocation, run: Path, seed: int, report: Report) -> dict[str, Any]:

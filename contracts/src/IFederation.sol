@@ -3,52 +3,90 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
-/// @title The types, events and errors of a federation
+/// @title A federation: its functions, types, events and errors
 /// @notice docs/protocol.md gives the digests byte by byte; docs/threat-model.md says what each rule is for.
 interface IFederation {
-    /// @notice What the sponsor fixed at deployment. Nothing here can change afterwards.
-    /// @param token ERC-20 of rewards, stakes and bonds alike
+    // ------------------------------------------------------------------ terms
+
+    /// @notice Whether the updates themselves or only their sum can be read.
+    enum Privacy {
+        Clear,
+        Masked
+    }
+
+    /// @notice What the score of an accepted update says.
+    enum Scoring {
+        Equal, // 10000 for everybody
+        HeldOut // measured help, up to 10000; auditors recompute it, the contract does not
+    }
+
+    /// @notice What is trained, and how its bytes are read.
     /// @param specDigest SHA-256 of the canonical spec, also its IPFS digest
     /// @param initialModelRoot Tree root of the model that round 1 starts from
     /// @param initialModelManifest SHA-256 of that model's manifest
-    /// @param leafCount Leaves in an update and in the model
+    /// @param zeroRoot Tree root of the update whose values are all zero
+    /// @param leafCount Leaves in an update and in the model, of 256 values each
     /// @param treeDepth Depth of the tree over them, padded to a power of two
-    /// @param leafValues Values in a leaf; a challenge of maxParticipants leaves must fit into one transaction
-    /// @param maxParticipants Participants that can be active at once; at most 512
-    /// @param weightCap Largest weight of one participant; maxParticipants * weightCap < 2^31
-    /// @param rounds Rounds that can be opened, abandoned ones included
-    /// @param samplingFraction Share of participants asked each round, in basis points
-    /// @param roundReward Token units shared by the accepted participants of a round
-    /// @param aggregatorFee Token units paid to the aggregator of a finalized round with an accepted update
-    /// @param participantStake Token units a participant holds while it takes part
-    /// @param missedRevealPenalty Part of the stake lost for a commitment never revealed
-    /// @param aggregatorBond Token units an aggregator holds until the federation is over
-    /// @param availabilityDeposit Token units that demanding a leaf costs: they go to whoever posts it
-    /// @param commitSeconds Longest commit phase
-    /// @param revealSeconds Longest reveal phase, counted from the commit deadline
-    /// @param proposeSeconds Longest wait for a proposal, counted from the reveal deadline
-    /// @param challengeSeconds Time between a proposal and its settlement; at least 3 * responseSeconds
-    /// @param responseSeconds Time to post a leaf that is demanded; 0: none can be demanded
-    /// @param unbondingSeconds Time between leaving and getting the stake back
-    /// @param closesAt Unix time after which no round is opened
-    struct Terms {
-        IERC20 token;
+    /// @param gridBits A difference counts steps of 2^-gridBits in round 1; at most 24
+    /// @param gridEvery The step is halved after every so many rounds; 0: never
+    struct Identity {
         bytes32 specDigest;
         bytes32 initialModelRoot;
         bytes32 initialModelManifest;
+        bytes32 zeroRoot;
         uint32 leafCount;
         uint8 treeDepth;
-        uint32 leafValues;
+        uint8 gridBits;
+        uint32 gridEvery;
+    }
+
+    /// @notice Who may take part, and how many at once.
+    /// @param maxParticipants Seats that can be active at once; at most 512
+    /// @param minParticipants Active seats without which no round is opened
+    /// @param roundTarget Seats asked in a round, on average; all when no more are active
+    /// @param roundSeats Commitments that a round takes; at most 64
+    /// @param maxMissed Rounds in a row that a seat was asked for and missed, after which anybody may free it
+    /// @param byInvitation Whether join() asks for the sponsor's signature
+    /// @param weightCap Largest weight of an update; roundSeats * weightCap < 2^24
+    /// @param rounds Rounds that can be opened, abandoned ones included
+    struct Seats {
         uint16 maxParticipants;
+        uint16 minParticipants;
+        uint16 roundTarget;
+        uint16 roundSeats;
+        uint8 maxMissed;
+        bool byInvitation;
         uint32 weightCap;
         uint32 rounds;
-        uint16 samplingFraction;
-        uint128 roundReward;
+    }
+
+    /// @notice Prices, stakes and penalties, in token units.
+    /// @param token ERC-20 of all of them
+    /// @param updateReward Price of an accepted update of full weight and score
+    /// @param aggregatorFee Paid for a finalized round that uses all that was revealed, by weight
+    /// @param participantStake Held while a seat takes part
+    /// @param missedRevealPenalty Part of the stake that is burned for a commitment never revealed
+    /// @param aggregatorBond Held while an aggregator may lead
+    /// @param availabilityDeposit What requesting a leaf costs: it goes to whoever posts it
+    struct Money {
+        IERC20 token;
+        uint128 updateReward;
         uint128 aggregatorFee;
         uint128 participantStake;
         uint128 missedRevealPenalty;
         uint128 aggregatorBond;
         uint128 availabilityDeposit;
+    }
+
+    /// @notice How long each step may take, in seconds; each is at most 30 days.
+    /// @param commitSeconds Longest commit phase, counted from the fixing of the seed
+    /// @param revealSeconds Longest reveal phase, counted from the commit deadline
+    /// @param proposeSeconds Longest wait for a proposal, counted from the reveal deadline
+    /// @param challengeSeconds Time between a proposal and its settlement; at least 3 * responseSeconds
+    /// @param responseSeconds Time to post a leaf that is requested; 0: none can be requested
+    /// @param unbondingSeconds Time between leaving and getting the stake back
+    /// @param closesAt Unix time after which no round is opened; at most 5 years away
+    struct Windows {
         uint32 commitSeconds;
         uint32 revealSeconds;
         uint32 proposeSeconds;
@@ -58,44 +96,88 @@ interface IFederation {
         uint40 closesAt;
     }
 
-    /// @notice Where a round stands, derived from stored facts and the block's time.
+    /// @notice What is open to be read, and what is paid for.
+    /// @param privacy Clear, until masking exists
+    /// @param scoring Equal or HeldOut
+    struct Rules {
+        Privacy privacy;
+        Scoring scoring;
+    }
+
+    /// @notice What the sponsor fixed at founding. Nothing here can change afterwards.
+    /// @param identity What is trained, and how its bytes are read
+    /// @param seats Who may take part, and how many at once
+    /// @param money Prices, stakes and penalties
+    /// @param windows How long each step may take
+    /// @param rules What is open to be read, and what is paid for
+    struct Terms {
+        Identity identity;
+        Seats seats;
+        Money money;
+        Windows windows;
+        Rules rules;
+    }
+
+    // ------------------------------------------------------------------ facts
+
+    /// @notice Where a round stands, derived from stored facts, the block's time and its number.
     enum Status {
         None, // not opened
+        Seed, // opened; anybody may fix the seed from the next block on
         Commit, // waiting for commitments
         Reveal, // waiting for reveals
         Propose, // waiting for the aggregator
         Expired, // the aggregator's deadline has passed
-        Challenge, // proposed, open to challenge, or a leaf that was demanded is overdue
+        Challenge, // proposed, open to challenge, or a leaf that was requested is overdue
         Settleable, // unchallenged, anybody may finalize
         Finalized,
-        Abandoned
+        Abandoned,
+        Unseeded // the seed can no longer be fixed: only abandon() is left
     }
 
-    /// @notice How a round ended.
-    enum Outcome {
+    /// @notice What is stored of a round's way.
+    enum Stage {
         Open,
+        Proposed,
         Finalized,
         Abandoned
     }
 
-    /// @notice The facts of a round. Deadlines are Unix times in seconds.
+    /// @notice The facts of a round; the first twelve share a storage slot.
+    /// @param commitDeadline Unix time; 0 until the seed is fixed
+    /// @param revealDeadline Unix time; 0 until the seed is fixed
+    /// @param nextDeadline Unix time: of the proposal (stage Open), or of challenges to it (stage Proposed)
+    /// @param openedBlock Number of the block that opened it
+    /// @param active Seats that were active then and had joined in an earlier block
+    /// @param committed Commitments
+    /// @param revealed Reveals
+    /// @param revealedWeight Sum of min(examples, weightCap) over the reveals
+    /// @param stage What is stored of its way
+    /// @param proposals Each but the last was refuted, and its aggregator slashed: at most 8
+    /// @param openRequests Leaves of the standing proposal that are requested and not posted
+    /// @param seed What draws the seats that are asked; 0 until it is fixed
+    /// @param modelRoot Tree root of the model proposed
+    /// @param modelManifest SHA-256 of its manifest
+    /// @param verdictsHash keccak256(abi.encode(verdicts)) of the proposal
     struct Round {
         uint40 commitDeadline;
         uint40 revealDeadline;
-        uint40 proposeDeadline;
-        uint40 challengeDeadline; // 0 until a model is proposed
-        uint16 expected; // participants active when the round opened
-        uint16 committed;
-        uint16 revealed;
-        Outcome outcome;
-        uint32 openRequests; // leaves of the standing proposal that are demanded and not posted
-        uint8 proposals; // each but the last was refuted, and its aggregator slashed: at most 8
+        uint40 nextDeadline;
+        uint40 openedBlock;
+        uint16 active;
+        uint8 committed;
+        uint8 revealed;
+        uint24 revealedWeight;
+        Stage stage;
+        uint8 proposals;
+        uint24 openRequests;
         bytes32 seed;
         bytes32 modelRoot;
         bytes32 modelManifest;
         bytes32 verdictsHash;
     }
 
+    /// @notice How far a submission has come.
     enum SubmissionState {
         None,
         Committed,
@@ -104,42 +186,53 @@ interface IFederation {
     }
 
     /// @notice A participant's submission to a round, in one storage slot.
-    /// @param digest First 31 bytes of the commitment, then of keccak256(root, manifest, examples)
+    /// @param digest First 30 bytes of the commitment, then of keccak256(root, manifest, examples)
+    /// @param order Number of the commitment in the round, from 0
+    /// @param state How far it has come
     struct Submission {
-        bytes31 digest;
+        bytes30 digest;
+        uint8 order;
         SubmissionState state;
     }
 
+    /// @notice A seat, in one storage slot.
     /// @param stake Token units held
     /// @param unlockAt Unix time at which a leaving participant may take its stake; 0 when not leaving
-    /// @param joinedAfterRound Rounds that existed when it joined; it may commit to later ones
+    /// @param joinedBlock Number of the block it joined in; it takes part in rounds opened in later ones
+    /// @param lastCommitted The last round it committed to; 0: none
     /// @param active Whether it may commit
     struct Participant {
         uint128 stake;
         uint40 unlockAt;
-        uint32 joinedAfterRound;
+        uint40 joinedBlock;
+        uint32 lastCommitted;
         bool active;
     }
 
+    /// @notice How far a leaf request has come.
     enum RequestState {
         None,
         Open,
         Posted
     }
 
-    /// @notice A demand to post a leaf, in one storage slot. A root names its bytes: once posted, they are public.
+    /// @notice A request to post a leaf, in one storage slot. A root names its bytes: once posted, they are public.
     /// @param challenger Who pays the deposit, and is rewarded when nobody posts the leaf
     /// @param deadline Unix time at which it is too late to post it
     /// @param round Round of the proposal that it is about
     /// @param proposal Number of that proposal in the round, from 1; void when it is not the standing one
-    struct AvailabilityRequest {
+    /// @param state How far it has come
+    /// @param isModel Whether the leaf is of the model (1024 bytes) or of an update (256 bytes)
+    struct LeafRequest {
         address challenger;
         uint40 deadline;
         uint32 round;
         uint8 proposal;
         RequestState state;
+        bool isModel;
     }
 
+    /// @notice Whether an address may aggregate, has posted its bond, or has lost it.
     enum AggregatorState {
         Unlisted,
         Listed,
@@ -149,18 +242,30 @@ interface IFederation {
 
     /// @notice The aggregator's decision on one revealed update.
     /// @param participant Who revealed it
-    /// @param weight min(examples, weightCap), or 0 when rejected
-    /// @param score Quality in basis points, or 0 when rejected
+    /// @param revealed Digest of what was revealed, as stored: first 30 bytes of keccak256(root, manifest, examples)
+    /// @param weight min(examples, weightCap), or 0 when it is not in the average
+    /// @param score Share of the price in basis points, or 0 when rejected
     /// @param reason 0 when accepted, else the number of the check it failed (docs/protocol.md)
     struct Verdict {
         address participant;
+        bytes30 revealed;
         uint32 weight;
         uint16 score;
         uint8 reason;
     }
 
+    /// @notice What a participant revealed.
+    /// @param root Tree root of the update
+    /// @param manifest SHA-256 of its manifest
+    /// @param examples Examples it was trained on
+    struct Opening {
+        bytes32 root;
+        bytes32 manifest;
+        uint32 examples;
+    }
+
     /// @notice A leaf and the way from it to a root (docs/protocol.md §4).
-    /// @param values Its bytes, 4 a value
+    /// @param values Its bytes: 256 of an update, 1024 of a model
     /// @param proof Siblings on the way up, the lowest first
     struct Leaf {
         bytes values;
@@ -168,69 +273,60 @@ interface IFederation {
     }
 
     /// @notice What an accepted participant revealed, with one leaf of it.
-    struct OpenedUpdate {
-        bytes32 root;
-        bytes32 manifest;
-        uint32 examples;
+    /// @param opening What was revealed
+    /// @param leaf The leaf in dispute
+    struct OpenedLeaf {
+        Opening opening;
         Leaf leaf;
     }
 
-    /// @notice The federation exists; `aggregators` are listed in order of precedence.
-    event Created(
-        address indexed sponsor,
-        bytes32 indexed specDigest,
-        bytes32 modelRoot,
-        bytes32 modelManifest,
-        address[] aggregators
-    );
+    /// @notice The answer to a leaf request.
+    /// @param root Root of the update or model it is of
+    /// @param index Number of the leaf
+    /// @param leaf The leaf itself
+    struct LeafAnswer {
+        bytes32 root;
+        uint256 index;
+        Leaf leaf;
+    }
+
+    // ----------------------------------------------------------------- events
+
     /// @notice `amount` was added to the escrow.
     event Funded(address indexed funder, uint256 amount);
     /// @notice What was never spent was credited to the sponsor.
     event Refunded(address indexed sponsor, uint256 amount);
-    /// @notice An aggregator posted its bond.
-    event Bonded(address indexed aggregator, uint256 amount);
-    /// @notice An aggregator's bond was credited back to it.
-    event Unbonded(address indexed aggregator, uint256 amount);
-    /// @notice An aggregator lost its bond to the escrow: it left a round unproposed, or was refuted.
-    event AggregatorSlashed(uint256 indexed round, address indexed aggregator, uint256 amount);
-    /// @notice A proposal was shown to be wrong and is void; `reward` went from the escrow to the challenger's credit.
-    event ProposalRefuted(
-        uint256 indexed round, address indexed challenger, address indexed aggregator, bytes32 root, uint256 reward
-    );
-    /// @notice A leaf of the model or of an accepted update must be posted before `deadline`; the deposit was taken.
-    event AvailabilityChallenged(
-        uint256 indexed round, address indexed challenger, bytes32 root, uint256 leaf, uint40 deadline
-    );
-    /// @notice A leaf that was demanded is public; the deposit was credited to whoever posted it. The bytes are told
-    ///         here too: those of a call through another contract could not be found without running it again.
-    event LeafPosted(
-        uint256 indexed round, address indexed responder, bytes32 root, uint256 leaf, bytes values, bytes32[] proof
-    );
-    /// @notice A deposit was credited back: the leaf was not posted in time, or the proposal no longer stands.
-    event DepositReturned(uint256 indexed round, address indexed challenger, bytes32 root, uint256 leaf);
-    /// @notice A standby took over; `round` is 0 when no round was open.
-    event AggregatorReplaced(
-        uint256 indexed round, address indexed previous, address indexed current, uint40 proposeDeadline
-    );
+    /// @notice Credit was paid out to `to`.
+    event Withdrawn(address indexed account, address indexed to, uint256 amount);
+    /// @notice The sponsor closed the federation: no further round is opened.
+    event Closed(address indexed sponsor);
+    /// @notice Where `who` can be reached: up to four lines (docs/protocol.md). The sender speaks for itself only.
+    event Announced(address indexed who, string whereabouts);
     /// @notice A participant joined, came back, or filled its stake up by `amount`.
     event Joined(address indexed participant, uint256 amount);
     /// @notice A participant is leaving; its stake is free at `unlockAt`.
     event Left(address indexed participant, uint40 unlockAt);
+    /// @notice A seat was freed because it missed rounds; its stake is free at `unlockAt`.
+    event Evicted(address indexed participant, uint40 unlockAt);
     /// @notice A participant that left had its stake credited.
     event StakeReleased(address indexed participant, uint256 amount);
-    /// @notice A commitment was never revealed; `amount` of the stake went to the escrow.
+    /// @notice A commitment was never revealed; `amount` of the stake was burned.
     event Penalized(uint256 indexed round, address indexed participant, uint256 amount);
-    /// @notice Credit was paid out.
-    event Withdrawn(address indexed account, uint256 amount);
-    /// @notice A round began.
-    event RoundOpened(
-        uint256 indexed round,
-        address indexed aggregator,
-        bytes32 seed,
-        uint40 commitDeadline,
-        uint40 revealDeadline,
-        uint40 proposeDeadline,
-        uint16 expected
+    /// @notice An aggregator posted its bond.
+    event Bonded(address indexed aggregator, uint256 amount);
+    /// @notice An aggregator's bond was credited back to it.
+    event Unbonded(address indexed aggregator, uint256 amount);
+    /// @notice An aggregator lost its bond: it left a round unproposed, or was refuted; what is not rewarded is burned.
+    event AggregatorSlashed(uint256 indexed round, address indexed aggregator, uint256 amount);
+    /// @notice A standby took over; `round` is 0 when no round was open.
+    event AggregatorReplaced(
+        uint256 indexed round, address indexed previous, address indexed current, uint40 proposeDeadline
+    );
+    /// @notice A round was opened in block `openedBlock`; its seed comes from that block's hash.
+    event RoundOpened(uint256 indexed round, address indexed aggregator, uint40 openedBlock, uint16 active);
+    /// @notice The seats to be asked are drawn, and the deadlines count.
+    event SeedFixed(
+        uint256 indexed round, bytes32 seed, uint40 commitDeadline, uint40 revealDeadline, uint40 proposeDeadline
     );
     /// @notice A participant committed to an update.
     event Committed(uint256 indexed round, address indexed participant, bytes32 commitment);
@@ -252,7 +348,7 @@ interface IFederation {
         uint40 challengeDeadline,
         Verdict[] verdicts
     );
-    /// @notice A participant was credited its share of the round's reward.
+    /// @notice A participant was credited the price of its update.
     event Paid(uint256 indexed round, address indexed participant, uint256 amount);
     /// @notice The round's model is settled; `paid` includes the aggregator's fee.
     event Finalized(
@@ -260,67 +356,104 @@ interface IFederation {
     );
     /// @notice The round ended without a model.
     event Abandoned(uint256 indexed round);
+    /// @notice A proposal was shown to be wrong and is void; `reward` of the bond was credited to the challenger.
+    event ProposalRefuted(
+        uint256 indexed round, address indexed challenger, address indexed aggregator, bytes32 root, uint256 reward
+    );
+    /// @notice A leaf of the model or of an accepted update must be posted before `deadline`; the deposit was taken.
+    event LeafRequested(
+        uint256 indexed round, address indexed challenger, bytes32 root, uint256 leaf, bool isModel, uint40 deadline
+    );
+    /// @notice A leaf that was requested is public; the deposit was credited to whoever posted it. The bytes are told
+    ///         here too: those of a call through another contract could not be found without running it again.
+    event LeafPosted(
+        uint256 indexed round, address indexed responder, bytes32 root, uint256 leaf, bytes values, bytes32[] proof
+    );
+    /// @notice A deposit was credited back: the leaf was not posted in time, or the proposal no longer stands.
+    event DepositReturned(uint256 indexed round, address indexed challenger, bytes32 root, uint256 leaf);
 
-    /// @notice A term given at deployment is out of range.
-    error InvalidTerm(bytes32 term, uint256 value);
-    /// @notice An aggregator is the zero address or listed twice.
-    error InvalidAggregator(address aggregator);
+    // ----------------------------------------------------------------- errors
+
     /// @notice The round is not in the phase this call belongs to.
     error WrongStatus(uint256 round, Status required, Status actual);
+    /// @notice Only the sponsor may do this.
+    error NotSponsor(address caller, address sponsor);
+    /// @notice The federation is closed already.
+    error AlreadyClosed();
     /// @notice Only the current aggregator may do this.
     error NotAggregator(address caller, address aggregator);
     /// @notice The aggregator is not in the state this call asks for.
     error WrongAggregatorState(address aggregator, AggregatorState required, AggregatorState actual);
+    /// @notice The current aggregator stays bonded until the federation is over or another one leads.
+    error LeadMustStay(address aggregator);
     /// @notice Another round has not ended.
     error RoundStillOpen(uint256 round, Status actual);
     /// @notice No further round may be opened.
-    error FederationOver(uint256 roundCount, uint256 closesAt);
-    /// @notice Rounds may still be opened.
+    error FederationOver(uint256 roundCount, uint256 closesAt, bool isClosed);
+    /// @notice Rounds may still be opened, or one is open.
     error FederationNotOver(uint256 roundCount, uint256 closesAt);
-    /// @notice The escrow does not hold one round's reward and fee.
+    /// @notice The escrow does not hold the price of a full round and its fee.
     error EscrowTooLow(uint256 escrow, uint256 required);
-    /// @notice Nobody could commit.
-    error NoParticipants();
+    /// @notice Fewer seats are active, having joined in an earlier block, than a round needs.
+    error TooFewParticipants(uint256 active, uint256 required);
+    /// @notice The opening block's hash exists from the next block on.
+    error SeedTooEarly(uint256 blockNumber, uint256 openedBlock);
     /// @notice All seats are taken.
     error FederationFull(uint256 maxParticipants);
     /// @notice The caller takes part already.
     error AlreadyJoined(address participant);
-    /// @notice The caller has no stake to leave with.
+    /// @notice The account has no seat.
     error NotJoined(address participant);
     /// @notice The caller is leaving already.
     error AlreadyLeaving(address participant, uint256 unlockAt);
+    /// @notice The invitation's time has passed.
+    error InvitationExpired(uint256 timestamp, uint256 expiry);
+    /// @notice The sponsor did not sign this invitation of this participant to this federation.
+    error InvalidInvitation(address participant, uint256 expiry);
     /// @notice The participant may not commit to this round.
     error NotActive(uint256 round, address participant);
     /// @notice The round's seed did not draw this participant.
     error NotEligible(uint256 round, address participant);
+    /// @notice The round has taken all the commitments it takes.
+    error RoundFull(uint256 round, uint256 roundSeats);
     /// @notice The submission is not in the state this call asks for.
     error WrongSubmissionState(uint256 round, address participant, SubmissionState required, SubmissionState actual);
-    /// @notice The revealed values are not those committed to (first 31 bytes compared).
-    error CommitmentMismatch(bytes31 committed, bytes31 revealed);
+    /// @notice The revealed values are not those committed to (first 30 bytes compared).
+    error CommitmentMismatch(bytes30 committed, bytes30 revealed);
     /// @notice A digest that must name something is zero.
     error ZeroDigest();
     /// @notice An update counts at least one example.
     error NoExamples();
     /// @notice An amount that must be positive is zero.
     error ZeroAmount();
+    /// @notice Nobody revealed, so nobody is blamed for not revealing.
+    error NothingRevealed(uint256 round);
+    /// @notice As many missed rounds must be named as the terms ask for.
+    error MissedCount(uint256 given, uint256 required);
+    /// @notice Missed rounds are named in ascending order, each after the seat's last commitment.
+    error MissedOrder(uint256 previous, uint256 round);
+    /// @notice The seat was not asked in this round, still can commit, did, or found the round full.
+    error NotMissed(uint256 round, address participant);
     /// @notice Every revealed update needs one verdict.
     error VerdictCount(uint256 given, uint256 revealed);
     /// @notice Verdicts are in ascending order of participant, each once.
     error VerdictOrder(address previous, address participant);
-    /// @notice An accepted update has weight 1..weightCap and score up to 10000; a rejected one has neither.
+    /// @notice An accepted update has weight 1..weightCap and the score its terms ask for; a rejected one has neither.
     error InvalidVerdict(address participant, uint32 weight, uint16 score, uint8 reason);
     /// @notice With no update accepted the model must stay as it is.
     error ModelMustStay(bytes32 root, bytes32 currentRoot);
     /// @notice The verdicts are not those proposed.
     error VerdictsMismatch(bytes32 given, bytes32 proposed);
-    /// @notice The model's leaf is the weighted mean of the accepted updates' leaves.
+    /// @notice No value of the model's leaf differs from the average.
     error LeafIsRight(uint256 round, uint256 leaf);
-    /// @notice The verdict is a rejection, which the contract cannot judge, or has the weight and score it must have.
+    /// @notice No value of the leaf moved further than an average can move it.
+    error MoveIsBounded(uint256 round, uint256 leaf);
+    /// @notice The verdict is what the contract can ask for.
     error VerdictIsRight(uint256 round, address participant);
     /// @notice No update was accepted; that the model stayed was checked when it was proposed.
     error NothingAveraged(uint256 round);
-    /// @notice Each accepted update must be opened, in the order of the verdicts.
-    error OpenedCount(uint256 given, uint256 accepted);
+    /// @notice Each update must be opened, in the order of the verdicts.
+    error OpenedCount(uint256 given, uint256 required);
     /// @notice There is no such leaf.
     error LeafOutOfRange(uint256 leaf, uint256 leafCount);
     /// @notice There is no such verdict.
@@ -331,20 +464,20 @@ interface IFederation {
     error ProofLength(uint256 given, uint256 required);
     /// @notice Leaf and proof lead to another root.
     error RootMismatch(bytes32 computed, bytes32 required);
-    /// @notice This is not what the participant revealed (first 31 bytes compared).
-    error RevealMismatch(address participant, bytes31 given, bytes31 revealed);
-    /// @notice The terms have no `responseSeconds`: no leaf can be demanded.
+    /// @notice This is not what the participant revealed (first 30 bytes compared).
+    error RevealMismatch(address participant, bytes30 given, bytes30 revealed);
+    /// @notice The terms have no `responseSeconds`: no leaf can be requested.
     error AvailabilityOff();
     /// @notice The update was rejected, so nothing of it is in the model.
     error UpdateRejected(uint256 round, address participant);
     /// @notice The answer, and a dispute about it, would no longer fit into the challenge window.
-    error TooLateToDemand(uint256 timestamp, uint256 latest);
-    /// @notice The leaf is demanded already.
-    error AlreadyDemanded(bytes32 root, uint256 leaf);
+    error TooLateToRequest(uint256 timestamp, uint256 latest);
+    /// @notice The leaf is requested already.
+    error AlreadyRequested(bytes32 root, uint256 leaf);
     /// @notice The leaf was posted once, so everybody has it.
     error LeafIsPublic(bytes32 root, uint256 leaf);
     /// @notice Nobody waits for this leaf.
-    error NotDemanded(bytes32 root, uint256 leaf);
+    error NotRequested(bytes32 root, uint256 leaf);
     /// @notice The time to post the leaf is over.
     error TooLateToPost(uint256 timestamp, uint256 deadline);
     /// @notice Behind its last leaf the tree holds something: nobody could load such an update or model.
@@ -359,6 +492,260 @@ interface IFederation {
     error AggregatorNotLate(uint256 timestamp, uint256 deadline);
     /// @notice There is nothing to withdraw.
     error NothingToWithdraw(address account);
+    /// @notice Tokens sent there would be lost.
+    error InvalidRecipient(address to);
     /// @notice The token delivered another amount than asked.
     error WrongAmountReceived(uint256 received, uint256 required);
+    /// @notice An announcement has at most 512 bytes.
+    error WhereaboutsTooLong(uint256 length, uint256 limit);
+
+    // ------------------------------------------------------------------ money
+
+    /// @notice Adds `amount` to the escrow. Anybody may; what is never spent goes back to the sponsor.
+    function fund(uint256 amount) external;
+
+    /// @notice Once the federation is over, credits the remaining escrow to the sponsor. Anybody may call.
+    function refund() external;
+
+    /// @notice Pays the caller its credit, and its stake once unbonding is over.
+    /// @return amount Token units sent
+    function withdraw() external returns (uint256 amount);
+
+    /// @notice Pays the caller's credit, and its stake once unbonding is over, to another account.
+    /// @return amount Token units sent
+    function withdrawTo(address to) external returns (uint256 amount);
+
+    /// @notice Ends the federation: no further round is opened, the open one runs to its end. Only the sponsor may.
+    function close() external;
+
+    // ------------------------------------------------------------- membership
+
+    /// @notice Takes part in rounds opened in later blocks: fills the caller's stake up to `participantStake`.
+    /// @param expiry Unix time until which the invitation holds; ignored by an open federation
+    /// @param signature The sponsor's over Invitation(participant, expiry), EIP-712, EOA or EIP-1271; likewise ignored
+    function join(uint40 expiry, bytes calldata signature) external;
+
+    /// @notice Stops taking part; the stake can be withdrawn after `unbondingSeconds`.
+    function leave() external;
+
+    /// @notice Frees a seat that was asked for `maxMissed` rounds in a row and committed to none. Anybody may call.
+    /// @param rounds The missed ones, in ascending order
+    function evict(address account, uint256[] calldata rounds) external;
+
+    /// @notice Burns the penalty for a commitment that was not revealed in time. Anybody may call.
+    function penalize(uint256 round, address account) external;
+
+    /// @notice Tells where the caller can be reached. The event is all there is.
+    /// @param whereabouts At most 512 bytes (docs/protocol.md)
+    function announce(string calldata whereabouts) external;
+
+    // ----------------------------------------------------------------- rounds
+
+    /// @notice Posts the caller's bond. Only listed aggregators.
+    function bond() external;
+
+    /// @notice Credits the caller its bond: once the federation is over, or between rounds when another one leads.
+    function unbond() external;
+
+    /// @notice Opens the next round. Only the current aggregator may.
+    /// @return round Its number, from 1
+    function openRound() external returns (uint256 round);
+
+    /// @notice Draws the seats to be asked, in the 256 blocks after the opening. Anybody may call.
+    function fixSeed(uint256 round) external;
+
+    /// @notice Commits the caller to an update of this round.
+    /// @param commitment keccak256(contract, round, participant, root, manifest, examples, salt)
+    function commit(uint256 round, bytes32 commitment) external;
+
+    /// @notice Reveals the update that the caller committed to; by now it is pinned.
+    /// @param root Tree root of the update
+    /// @param manifest SHA-256 of its manifest
+    /// @param examples Examples it was trained on
+    /// @param salt The commitment's secret
+    function reveal(uint256 round, bytes32 root, bytes32 manifest, uint32 examples, bytes32 salt) external;
+
+    /// @notice Proposes the round's model, with a verdict on every revealed update. Only the current aggregator may.
+    /// @param root Tree root of the model before moved by the weighted mean of the accepted updates
+    /// @param manifest SHA-256 of the new model's manifest
+    /// @param verdicts One for each revealed update, in ascending order of participant
+    function propose(uint256 round, bytes32 root, bytes32 manifest, Verdict[] calldata verdicts) external;
+
+    /// @notice Settles a round whose challenge window has passed. Anybody may call.
+    /// @param verdicts As proposed
+    function finalize(uint256 round, Verdict[] calldata verdicts) external;
+
+    /// @notice Ends a round without a seed or an update, or whose aggregator is late with no standby left. Anybody may.
+    function abandon(uint256 round) external;
+
+    /// @notice Hands the lead to the next bonded standby when the aggregator is late. Anybody may call.
+    ///         Late in a round costs the bond; late in opening one costs the lead only.
+    function replaceAggregator() external;
+
+    // --------------------------------------------------------------- disputes
+
+    /// @notice Shows that one leaf of the proposed model is not what the accepted updates make of the model before.
+    ///         Anybody may call. Half of the aggregator's bond is credited to the caller, half burned; a bonded standby
+    ///         gets the round with the same reveals, and without one the round is abandoned.
+    /// @param leaf Its number
+    /// @param verdicts As proposed
+    /// @param updates What each accepted participant revealed and its leaf, in the order of the verdicts
+    /// @param before The leaf of the current model
+    /// @param model The leaf of the proposed model
+    function challengeAverage(
+        uint256 round,
+        uint256 leaf,
+        Verdict[] calldata verdicts,
+        OpenedLeaf[] calldata updates,
+        Leaf calldata before,
+        Leaf calldata model
+    ) external;
+
+    /// @notice Shows that a value of the proposed model moved further than any average can move it, without any update.
+    ///         Anybody may call; the consequences are those of challengeAverage.
+    /// @param leaf Number of the leaf
+    /// @param before The leaf of the current model
+    /// @param model The leaf of the proposed model
+    function challengeMove(uint256 round, uint256 leaf, Leaf calldata before, Leaf calldata model) external;
+
+    /// @notice Shows that a verdict has a weight other than min(examples, weightCap), takes the zero update or
+    ///         rejects another one as zero. Anybody may call; the consequences are those of challengeAverage.
+    /// @param index Position in `verdicts`
+    /// @param verdicts As proposed
+    /// @param opening What the participant revealed
+    function challengeVerdict(uint256 round, uint256 index, Verdict[] calldata verdicts, Opening calldata opening)
+        external;
+
+    /// @notice Shows that a verdict takes an update whose root was committed earlier in the round (or gives a later
+    ///         check as the reason). Anybody may call; the consequences are those of challengeAverage.
+    /// @param index Position in `verdicts`
+    /// @param earlier Position of the update committed earlier
+    /// @param verdicts As proposed
+    /// @param opening What the participant revealed
+    /// @param earlierOpening What the earlier one revealed
+    function challengeDuplicate(
+        uint256 round,
+        uint256 index,
+        uint256 earlier,
+        Verdict[] calldata verdicts,
+        Opening calldata opening,
+        Opening calldata earlierOpening
+    ) external;
+
+    /// @notice Shows that a verdict rejects as a duplicate an update whose root nobody had committed to earlier.
+    ///         Anybody may call; the consequences are those of challengeAverage.
+    /// @param index Position in `verdicts`
+    /// @param verdicts As proposed
+    /// @param all What every participant revealed, in the order of the verdicts
+    function challengeOriginal(uint256 round, uint256 index, Verdict[] calldata verdicts, Opening[] calldata all)
+        external;
+
+    // ----------------------------------------------------------- availability
+
+    /// @notice Requests that a leaf of the proposed model be posted here. Anybody may call, as long as there is time for
+    ///         an answer and for a dispute about it; that takes the deposit, which whoever posts the leaf is credited.
+    ///         When nobody has posted it within `responseSeconds` the aggregator loses its bond: settleRequest.
+    /// @param leaf Its number
+    function requestModelLeaf(uint256 round, uint256 leaf) external;
+
+    /// @notice Requests that a leaf of an accepted update be posted here, as requestModelLeaf does.
+    /// @param leaf Its number
+    /// @param index Position of the update's verdict in `verdicts`
+    /// @param verdicts As proposed
+    /// @param opening What the participant revealed
+    function requestUpdateLeaf(
+        uint256 round,
+        uint256 leaf,
+        uint256 index,
+        Verdict[] calldata verdicts,
+        Opening calldata opening
+    ) external;
+
+    /// @notice Posts leaves that are requested. Anybody may, in time; their deposits are credited to the caller. Those
+    ///         posted already are passed over, so that two responders do not get in each other's way.
+    function postLeaves(LeafAnswer[] calldata answers) external;
+
+    /// @notice Ends a request that nobody answered: the challenger is credited its deposit and, when the proposal still
+    ///         stands, the reward of challengeAverage, with the same consequences for the aggregator. Anybody may call.
+    /// @param root Root of the update or model that the leaf is of
+    /// @param leaf Its number
+    function settleRequest(bytes32 root, uint256 leaf) external;
+
+    // ------------------------------------------------------------------ reads
+
+    /// @notice Everything fixed at founding.
+    function terms() external view returns (Terms memory);
+
+    /// @notice Who founded the federation and is credited what was never spent.
+    function sponsor() external view returns (address);
+
+    /// @notice Unix time of the founding.
+    function createdAt() external view returns (uint40);
+
+    /// @notice The listed aggregators in order of precedence.
+    function aggregators() external view returns (address[] memory);
+
+    /// @notice Whether an address may aggregate, has posted its bond, or has lost it.
+    function aggregatorState(address account) external view returns (AggregatorState);
+
+    /// @notice Position of the current aggregator in the list.
+    function currentAggregatorIndex() external view returns (uint8);
+
+    /// @notice Who opens rounds and proposes now.
+    function currentAggregator() external view returns (address);
+
+    /// @notice Root and manifest of the last finalized round's model, or of the initial one.
+    function currentModel() external view returns (bytes32 root, bytes32 manifest);
+
+    /// @notice Rounds opened so far; the newest round has this number.
+    function roundCount() external view returns (uint32);
+
+    /// @notice The last finalized round, 0 when none is: its model is the current one.
+    function lastFinalizedRound() external view returns (uint32);
+
+    /// @notice Seats that may commit.
+    function activeCount() external view returns (uint16);
+
+    /// @notice Aggregators whose bond is held.
+    function bondedCount() external view returns (uint8);
+
+    /// @notice Unix time since which no round has been open.
+    function idleSince() external view returns (uint40);
+
+    /// @notice Whether the sponsor closed the federation.
+    function isClosed() external view returns (bool);
+
+    /// @notice Whether no round is open and none can be opened any more.
+    function isOver() external view returns (bool);
+
+    /// @notice Token units set aside for rewards and fees.
+    function escrow() external view returns (uint256);
+
+    /// @notice Token units held for leaf requests that are neither answered nor settled.
+    function deposits() external view returns (uint256);
+
+    /// @notice Token units that penalties took: they stay here for ever.
+    function burned() external view returns (uint256);
+
+    /// @notice Token units an account can withdraw.
+    function creditOf(address account) external view returns (uint256);
+
+    /// @notice Where a round stands at this block's time and number.
+    function status(uint256 round) external view returns (Status);
+
+    /// @notice The facts of a round; all zero when it was not opened.
+    function getRound(uint256 round) external view returns (Round memory);
+
+    /// @notice Whether the round's seed drew `account`: keccak256(seed, account) below the active seats' share of
+    ///         `roundTarget`, and always when no more are active. That it is active is another question.
+    function isEligible(uint256 round, address account) external view returns (bool);
+
+    /// @notice What `account` submitted to a round.
+    function getSubmission(uint256 round, address account) external view returns (Submission memory);
+
+    /// @notice The standing of `account`.
+    function getParticipant(address account) external view returns (Participant memory);
+
+    /// @notice The request for a leaf of an update or model; all zero when there is none, or it was settled.
+    function leafRequest(bytes32 root, uint256 leaf) external view returns (LeafRequest memory);
 }

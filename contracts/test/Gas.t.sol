@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Federation} from "../src/Federation.sol";
+import {IFactory} from "../src/IFactory.sol";
 import {IFederation} from "../src/IFederation.sol";
 import {Trees} from "./kit/Trees.sol";
 import {World} from "./kit/World.sol";
@@ -11,8 +11,13 @@ import {World} from "./kit/World.sol";
 /// forge-config: default.isolate = true
 contract GasTest is World {
     uint256 private constant LEAF = 12_345;
+    uint256 private constant DEPTH = 14;
+    uint256 private constant FIRST_MODEL = 1000; // numbers of trees beside those of updates
+    uint256 private constant NEW_MODEL = 1001;
+    uint256 private constant UPDATE_BYTES = 256;
+    uint256 private constant MODEL_BYTES = 1024;
 
-    mapping(uint256 i => bytes32 root) private realRoots; // of updates whose leaf is opened, the model's the last
+    mapping(uint256 i => bytes32 root) private realRoots; // of trees whose leaf is opened
     bool private isLastOverpaid;
 
     function _root(uint256 round, uint256 i) internal view override returns (bytes32) {
@@ -21,168 +26,213 @@ contract GasTest is World {
 
     function _terms() internal view override returns (IFederation.Terms memory terms) {
         terms = super._terms();
-        terms.maxParticipants = 512;
-        terms.roundReward = 1000 ether;
-        terms.aggregatorFee = 50 ether;
-        terms.participantStake = 100 ether;
-        terms.missedRevealPenalty = 50 ether;
-        terms.aggregatorBond = 5000 ether;
-        terms.availabilityDeposit = 30 ether;
-        terms.samplingFraction = 9999; // everybody here is drawn, and the drawing is paid for
+        terms.identity.leafCount = uint32(1 << DEPTH);
+        terms.identity.treeDepth = uint8(DEPTH);
+        if (realRoots[FIRST_MODEL] != 0) terms.identity.initialModelRoot = realRoots[FIRST_MODEL];
+        terms.seats.maxParticipants = 512;
+        terms.seats.roundTarget = 127; // one less than are active, or drawing is not paid for
+        terms.seats.roundSeats = 64;
+        terms.money.updateReward = 1000 ether;
+        terms.money.aggregatorFee = 50 ether;
+        terms.money.participantStake = 100 ether;
+        terms.money.missedRevealPenalty = 50 ether;
+        terms.money.aggregatorBond = 5000 ether;
+        terms.money.availabilityDeposit = 30 ether;
     }
 
-    /// @dev EIP-170 and EIP-3860.
-    function test_TheCodeFitsIntoAContract() public view {
-        vm.assertLe(address(federation).code.length, 24_576, "code");
-        vm.assertLe(type(Federation).creationCode.length + 32 * 40, 49_152, "creation code and terms");
+    /// @notice No module has more than 20,000 bytes of code.
+    function test_NoModuleIsTooLarge() public view {
+        string[6] memory modules = [
+            "src/Federation.sol:Federation",
+            "src/Factory.sol:Factory",
+            "src/Membership.sol:Membership",
+            "src/Rounds.sol:Rounds",
+            "src/Disputes.sol:Disputes",
+            "src/Availability.sol:Availability"
+        ];
+        for (uint256 i = 0; i < modules.length; ++i) {
+            vm.assertLe(vm.getDeployedCode(modules[i]).length, 20_000, modules[i]);
+        }
+        vm.assertLe(factory.implementation().code.length, 20_000, "implementation");
+        vm.assertLe(address(factory).code.length, 20_000, "factory");
     }
 
+    /// @notice Founding costs at most 700,000 gas.
+    function test_Founding() public {
+        bytes memory call = abi.encodeCall(IFactory.create, (_terms(), aggregators));
+        uint256 used = _measure(sponsor, address(factory), call);
+        vm.snapshotValue("Gas", "create", used);
+        vm.assertLe(used, 700_000, "create");
+    }
+
+    /// @notice An announcement of 120 bytes costs at most 35,000 gas.
+    function test_Announcing() public {
+        bytes memory line =
+            "/dns4/aggregator.commonweight.example.org/tcp/4001/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtP-0123456789ab";
+        vm.assertEq(line.length, 120);
+        uint256 used = _measure(stranger, address(federation), abi.encodeCall(IFederation.announce, (string(line))));
+        vm.snapshotValue("Gas", "announce (120 bytes)", used);
+        vm.assertLe(used, 35_000, "announce");
+    }
+
+    /// @notice A round of 4 keeps its limits.
     function test_Of4() public {
-        _measure(4);
+        _measureRounds(4);
     }
 
+    /// @notice A round of 16 keeps its limits.
     function test_Of16() public {
-        _measure(16);
+        _measureRounds(16);
     }
 
+    /// @notice A round of 64 keeps its limits.
     function test_Of64() public {
-        _measure(64);
+        _measureRounds(64);
     }
 
-    function test_Of128() public {
-        _measure(128);
-    }
-
-    /// @dev A round that did not fit would lock all money: EIP-7825 allows 2^24 gas a transaction.
-    function test_TheLargestRoundFitsIntoOneTransaction() public {
-        _fund(federation.terms().roundReward + uint256(federation.terms().aggregatorFee));
-        _bond(aggregators[0]);
-        _join(512);
-        uint256 finalizeGas = _finalize(_round(512, ""), 512);
-        vm.snapshotValue("Gas", "finalize, first credit (512)", finalizeGas);
-        vm.assertLe(finalizeGas, 1 << 24, "finalize");
-    }
-
-    function test_ChallengeOf2() public {
-        vm.assertLe(_measureChallenge(2, 256), 250_000, "challengeAverage");
-    }
-
+    /// @notice A wrong average of 4 updates.
     function test_ChallengeOf4() public {
-        vm.assertLe(_measureChallenge(4, 256), 400_000, "challengeAverage");
+        vm.assertLe(_measureChallenge(4), 350_000, "challengeAverage");
     }
 
+    /// @notice A wrong average of 16 updates is shown for at most 750,000 gas.
     function test_ChallengeOf16() public {
-        vm.assertLe(_measureChallenge(16, 256), 1_200_000, "challengeAverage");
+        vm.assertLe(_measureChallenge(16), 750_000, "challengeAverage");
     }
 
+    /// @notice A wrong average of 64 updates is shown for at most 2,600,000 gas.
     function test_ChallengeOf64() public {
-        vm.assertLe(_measureChallenge(64, 256), 4_800_000, "challengeAverage");
+        vm.assertLe(_measureChallenge(64), 2_600_000, "challengeAverage");
     }
 
-    /// @dev The dearest challenge that the terms allow with all seats taken.
-    function test_TheLargestChallengeFitsIntoOneTransaction() public {
-        vm.assertLe(_measureChallenge(512, 34), 1 << 24, "challengeAverage");
-    }
-
-    function test_VerdictChallengeOf64() public {
-        isLastOverpaid = true;
-        uint256 round = _proposedOf(64, 256);
-        IFederation.Verdict[] memory verdicts = _proposedVerdicts(64);
-        bytes32 root = _root(round, 63);
+    /// @notice A move too far is shown for at most 160,000 gas.
+    function test_ChallengeMove() public {
+        uint256 round = _proposedOf(16);
         bytes memory call = abi.encodeCall(
-            Federation.challengeVerdict, (round, 63, verdicts, root, _manifest(round, 63), _examples(63))
+            IFederation.challengeMove, (round, LEAF, _leaf(FIRST_MODEL, MODEL_BYTES), _leaf(NEW_MODEL, MODEL_BYTES))
         );
-        uint256 used = _dearer(call);
-        vm.snapshotValue("Gas", "challengeVerdict (64)", used);
-        vm.assertLe(used, 250_000, "challengeVerdict");
-    }
-
-    /// @dev What it takes to demand a leaf, to post it and, where nobody does, to settle. Slots written for the first
-    ///      time: the deposits' and the responder's credit.
-    function test_Availability() public {
-        uint256 round = _proposedOf(64, 256);
-        bytes32 root = realRoots[64];
-        _give(stranger, 60 ether);
-        uint256 demandGas = _dearer(abi.encodeCall(Federation.challengeModelAvailability, (round, LEAF)));
-        uint256 postGas = _dearer(abi.encodeCall(Federation.postLeaf, (root, LEAF, _leaf(64, 256))));
-        uint256 updateGas = _dearer(_updateDemand(round, 63, 64));
-        vm.warp(block.timestamp + RESPONSE);
-        uint256 settleGas = _dearer(abi.encodeCall(Federation.settleAvailability, (realRoots[63], LEAF)));
+        uint256 used = _measure(stranger, address(federation), call);
+        vm.snapshotValue("Gas", "challengeMove", used);
+        vm.assertLe(used, 160_000, "challengeMove");
         _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
-        vm.snapshotValue("Gas", "challengeModelAvailability", demandGas);
-        vm.snapshotValue("Gas", "challengeUpdateAvailability (64)", updateGas);
-        vm.snapshotValue("Gas", "postLeaf", postGas);
-        vm.snapshotValue("Gas", "settleAvailability", settleGas);
-        vm.assertLe(demandGas, 180_000, "challengeModelAvailability");
-        vm.assertLe(updateGas, 320_000, "challengeUpdateAvailability");
-        vm.assertLe(postGas, 120_000, "postLeaf");
-        vm.assertLe(settleGas, 180_000, "settleAvailability");
     }
 
-    /// @dev The largest leaf that the terms allow, with one seat.
-    function test_TheLargestLeafFitsIntoOneTransaction() public {
-        uint256 round = _proposedOf(1, 49_840);
-        _give(stranger, 30 ether);
-        _dearer(abi.encodeCall(Federation.challengeModelAvailability, (round, LEAF)));
-        uint256 used = _dearer(abi.encodeCall(Federation.postLeaf, (realRoots[1], LEAF, _leaf(1, 49_840))));
-        vm.snapshotValue("Gas", "postLeaf, largest", used);
-        vm.assertLe(used, 1 << 24, "postLeaf");
-    }
-
-    /// @dev A demand for the update of verdict `index` of `count`.
-    function _updateDemand(uint256 round, uint256 index, uint256 count) private view returns (bytes memory) {
-        bytes32 root = _root(round, index);
-        bytes32 manifest = _manifest(round, index);
-        return abi.encodeCall(
-            Federation.challengeUpdateAvailability,
-            (round, LEAF, index, _verdicts(count), root, manifest, _examples(index))
+    /// @notice The other disputes of 64 updates.
+    function test_VerdictChallengesOf64() public {
+        isLastOverpaid = true;
+        uint256 round = _proposedOf(64);
+        IFederation.Verdict[] memory verdicts = _proposedVerdicts(round, 64);
+        uint256 used = _measure(
+            stranger,
+            address(federation),
+            abi.encodeCall(IFederation.challengeVerdict, (round, 63, verdicts, _opening(round, 63)))
         );
+        vm.snapshotValue("Gas", "challengeVerdict (64)", used);
+        _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
+
+        isLastOverpaid = false;
+        verdicts = _verdicts(round, 64);
+        verdicts[63] = _rejection(round, 63, 10);
+        _propose(round, verdicts);
+        IFederation.Opening[] memory all = new IFederation.Opening[](64);
+        for (uint256 i = 0; i < 64; ++i) {
+            all[i] = _opening(round, i);
+        }
+        used = _measure(
+            stranger, address(federation), abi.encodeCall(IFederation.challengeOriginal, (round, 63, verdicts, all))
+        );
+        vm.snapshotValue("Gas", "challengeOriginal (64)", used);
+        _assertAggregator(aggregators[1], IFederation.AggregatorState.Slashed);
     }
+
+    /// @notice What it takes to request a leaf, to post it and, where nobody does, to settle.
+    function test_Availability() public {
+        uint256 round = _proposedOf(64);
+        _give(stranger, 90 ether);
+        address at = address(federation);
+        uint256 requestGas = _measure(stranger, at, abi.encodeCall(IFederation.requestModelLeaf, (round, LEAF)));
+        IFederation.Verdict[] memory verdicts = _verdicts(round, 64);
+        bytes memory call =
+            abi.encodeCall(IFederation.requestUpdateLeaf, (round, LEAF, 63, verdicts, _opening(round, 63)));
+        uint256 updateGas = _measure(stranger, at, call);
+        call = abi.encodeCall(IFederation.requestUpdateLeaf, (round, LEAF, 62, verdicts, _opening(round, 62)));
+        _measure(stranger, at, call);
+        IFederation.LeafAnswer[] memory answers = new IFederation.LeafAnswer[](2);
+        answers[0] = IFederation.LeafAnswer(realRoots[NEW_MODEL], LEAF, _leaf(NEW_MODEL, MODEL_BYTES));
+        answers[1] = IFederation.LeafAnswer(realRoots[62], LEAF, _leaf(62, UPDATE_BYTES));
+        uint256 postGas = _measure(stranger, at, abi.encodeCall(IFederation.postLeaves, (answers)));
+        vm.warp(block.timestamp + RESPONSE);
+        uint256 settleGas = _measure(stranger, at, abi.encodeCall(IFederation.settleRequest, (realRoots[63], LEAF)));
+        _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
+        vm.snapshotValue("Gas", "requestModelLeaf", requestGas);
+        vm.snapshotValue("Gas", "requestUpdateLeaf (64)", updateGas);
+        vm.snapshotValue("Gas", "postLeaves (a model's and an update's)", postGas);
+        vm.snapshotValue("Gas", "settleRequest", settleGas);
+        vm.assertLe(requestGas, 190_000, "requestModelLeaf");
+        vm.assertLe(updateGas, 450_000, "requestUpdateLeaf");
+        vm.assertLe(postGas, 220_000, "postLeaves");
+        vm.assertLe(settleGas, 200_000, "settleRequest");
+    }
+
+    // --------------------------------------------------------------- helpers
 
     /// @dev A challenge of a leaf without a zero byte under a tree of 2^14 leaves, a standby taking over.
-    function _measureChallenge(uint256 count, uint32 leafValues) private returns (uint256 used) {
-        uint256 round = _proposedOf(count, leafValues);
-        IFederation.OpenedUpdate[] memory updates = new IFederation.OpenedUpdate[](count);
+    function _measureChallenge(uint256 count) private returns (uint256 used) {
+        uint256 round = _proposedOf(count);
+        IFederation.OpenedLeaf[] memory updates = new IFederation.OpenedLeaf[](count);
         for (uint256 i = 0; i < count; ++i) {
-            updates[i] = IFederation.OpenedUpdate({
-                root: _root(round, i), manifest: _manifest(round, i), examples: _examples(i), leaf: _leaf(i, leafValues)
-            });
+            updates[i] = IFederation.OpenedLeaf({opening: _opening(round, i), leaf: _leaf(i, UPDATE_BYTES)});
         }
-        IFederation.Leaf memory model = _leaf(count, leafValues);
-        used = _dearer(abi.encodeCall(Federation.challengeAverage, (round, LEAF, _verdicts(count), updates, model)));
+        bytes memory call = abi.encodeCall(
+            IFederation.challengeAverage,
+            (
+                round,
+                LEAF,
+                _verdicts(round, count),
+                updates,
+                _leaf(FIRST_MODEL, MODEL_BYTES),
+                _leaf(NEW_MODEL, MODEL_BYTES)
+            )
+        );
+        used = _measure(stranger, address(federation), call);
         _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
-        string memory name = string.concat("challengeAverage (", vm.toString(count), ")");
-        vm.snapshotValue("Gas", name, used);
+        vm.snapshotValue("Gas", string.concat("challengeAverage (", vm.toString(count), ")"), used);
     }
 
-    function _proposedOf(uint256 count, uint32 leafValues) private returns (uint256 round) {
-        IFederation.Terms memory terms = _terms();
-        terms.maxParticipants = uint16(count);
-        terms.leafCount = 1 << 14;
-        terms.treeDepth = 14;
-        terms.leafValues = leafValues;
-        federation = _deploy(terms);
-        for (uint256 i = 0; i <= count; ++i) {
-            realRoots[i] = Trees.fold(_leaf(i, leafValues).values, LEAF, _leaf(i, leafValues).proof);
+    function _proposedOf(uint256 count) private returns (uint256 round) {
+        for (uint256 i = 0; i < count; ++i) {
+            _keepRoot(i, UPDATE_BYTES);
         }
+        _keepRoot(FIRST_MODEL, MODEL_BYTES);
+        _keepRoot(NEW_MODEL, MODEL_BYTES);
+        federation = _deploy(_terms());
         round = _openWith(count);
         _commitAll(round, count);
         _revealAll(round, count);
-        IFederation.Verdict[] memory verdicts = _proposedVerdicts(count);
-        bytes32 root = realRoots[count];
+        IFederation.Verdict[] memory verdicts = _proposedVerdicts(round, count);
+        bytes32 root = realRoots[NEW_MODEL];
         vm.prank(aggregators[0]);
         federation.propose(round, root, NEW_MANIFEST, verdicts);
     }
 
-    function _proposedVerdicts(uint256 count) private view returns (IFederation.Verdict[] memory verdicts) {
-        verdicts = _verdicts(count);
+    function _keepRoot(uint256 i, uint256 length) private {
+        IFederation.Leaf memory leaf = _leaf(i, length);
+        realRoots[i] = Trees.fold(leaf.values, LEAF, leaf.proof);
+    }
+
+    function _proposedVerdicts(uint256 round, uint256 count)
+        private
+        view
+        returns (IFederation.Verdict[] memory verdicts)
+    {
+        verdicts = _verdicts(round, count);
         if (isLastOverpaid) verdicts[count - 1].weight += 1;
     }
 
     /// @dev What `call` costs: its work, or the floor of EIP-7623 that forge does not know at this EVM version.
-    function _dearer(bytes memory call) private returns (uint256) {
-        vm.prank(stranger);
-        (bool succeeded,) = address(federation).call(call);
+    function _measure(address sender, address target, bytes memory call) private returns (uint256) {
+        vm.prank(sender);
+        (bool succeeded,) = target.call(call);
         uint256 used = _gasUsed();
         vm.assertTrue(succeeded, "call");
         uint256 floor = 21_000;
@@ -192,65 +242,103 @@ contract GasTest is World {
         return used > floor ? used : floor;
     }
 
-    function _leaf(uint256 i, uint32 leafValues) private pure returns (IFederation.Leaf memory leaf) {
-        leaf.values = new bytes(4 * leafValues);
-        for (uint256 k = 0; k < leaf.values.length; ++k) {
-            leaf.values[k] = bytes1(uint8(1 + (i + 7 * k) % 255));
+    function _leaf(uint256 i, uint256 length) private pure returns (IFederation.Leaf memory leaf) {
+        leaf.values = new bytes(length);
+        for (uint256 k = 0; k < length; ++k) {
+            leaf.values[k] = bytes1(uint8(1 + (i + 7 * k) % 126));
         }
-        leaf.proof = new bytes32[](14);
-        for (uint256 level = 0; level < 14; ++level) {
+        leaf.proof = new bytes32[](DEPTH);
+        for (uint256 level = 0; level < DEPTH; ++level) {
             leaf.proof[level] = keccak256(abi.encode(i, level));
         }
     }
 
-    /// @dev Two rounds, since the first writes slots that later ones only change.
-    function _measure(uint256 count) private {
+    /// @dev Two rounds, since the first writes slots that later ones only change. 128 seats are active, of which the
+    ///      first ones take part: drawing them is paid for.
+    function _measureRounds(uint256 count) private {
         string memory suffix = string.concat(" (", vm.toString(count), ")");
-        _fund(2 * (federation.terms().roundReward + uint256(federation.terms().aggregatorFee)));
+        _fund(2 * _price());
         _bond(aggregators[0]);
-        _join(count);
-
-        uint256 first = _round(count, "");
-        uint256 finalizeFirst = _finalize(first, count);
+        _join(128);
+        _mine();
+        uint256 first = _playRound(count, "");
+        uint256 finalizeFirst = _settleRound(first, count);
         vm.snapshotValue("Gas", string.concat("finalize, first credit", suffix), finalizeFirst);
-
-        uint256 second = _round(count, suffix);
-        uint256 finalizeSecond = _finalize(second, count);
+        _mine();
+        uint256 second = _playRound(count, suffix);
+        uint256 finalizeSecond = _settleRound(second, count);
         vm.snapshotValue("Gas", string.concat("finalize", suffix), finalizeSecond);
-        vm.assertLe(finalizeSecond, 55_000 + 12_000 * count, "finalize");
+        vm.assertLe(finalizeSecond, 65_000 + 12_000 * count, "finalize");
     }
 
     /// @dev Plays a round up to its proposal; asserts and records the dearest call of each kind.
-    function _round(uint256 count, string memory suffix) private returns (uint256 round) {
-        round = _open();
+    function _playRound(uint256 count, string memory suffix) private returns (uint256 round) {
+        vm.prank(aggregators[0]);
+        round = federation.openRound();
         uint256 openGas = _gasUsed();
+        _mine();
+        _askAllOf(round, count);
+        federation.fixSeed(round);
+        uint256 seedGas = _gasUsed();
         uint256 commitGas;
         uint256 revealGas;
         for (uint256 i = 0; i < count; ++i) {
-            _commit(round, i);
-            if (_gasUsed() > commitGas) commitGas = _gasUsed();
+            uint256 used = _measure(
+                _participant(i), address(federation), abi.encodeCall(IFederation.commit, (round, _commitment(round, i)))
+            );
+            if (used > commitGas) commitGas = used;
         }
         vm.warp(federation.getRound(round).commitDeadline);
         for (uint256 i = 0; i < count; ++i) {
-            _reveal(round, i);
-            if (_gasUsed() > revealGas) revealGas = _gasUsed();
+            bytes memory call = abi.encodeCall(
+                IFederation.reveal, (round, _root(round, i), _manifest(round, i), _examples(i), _salt(round, i))
+            );
+            uint256 used = _measure(_participant(i), address(federation), call);
+            if (used > revealGas) revealGas = used;
         }
-        _propose(round, _verdicts(count));
-        uint256 proposeGas = _gasUsed();
-        vm.assertLe(commitGas, 60_000, "commit");
-        vm.assertLe(revealGas, 48_000, "reveal");
-        vm.assertLe(proposeGas, 120_000 + 6000 * count, "propose");
+        if (federation.status(round) == IFederation.Status.Reveal) vm.warp(federation.getRound(round).revealDeadline);
+        IFederation.Verdict[] memory verdicts = _verdicts(round, count);
+        uint256 proposeGas = _measure(
+            aggregators[0],
+            address(federation),
+            abi.encodeCall(IFederation.propose, (round, NEW_ROOT, NEW_MANIFEST, verdicts))
+        );
+        _keepLimits(count, commitGas, revealGas, proposeGas);
         if (bytes(suffix).length == 0) return round;
         vm.snapshotValue("Gas", string.concat("openRound", suffix), openGas);
+        vm.snapshotValue("Gas", string.concat("fixSeed", suffix), seedGas);
         vm.snapshotValue("Gas", string.concat("commit", suffix), commitGas);
         vm.snapshotValue("Gas", string.concat("reveal", suffix), revealGas);
         vm.snapshotValue("Gas", string.concat("propose", suffix), proposeGas);
     }
 
-    function _finalize(uint256 round, uint256 count) private returns (uint256) {
-        vm.warp(block.timestamp + CHALLENGE);
-        federation.finalize(round, _verdicts(count));
-        return _gasUsed();
+    /// @dev Finds a seed that draws everybody who takes part here.
+    function _askAllOf(uint256 round, uint256 count) private {
+        bytes32 opening = blockhash(federation.getRound(round).openedBlock);
+        uint256 limit = type(uint256).max / 128 * 127;
+        for (uint256 randao = 1;; ++randao) {
+            bytes32 seed = keccak256(abi.encode(address(federation), round, opening, randao));
+            bool isAll = true;
+            for (uint256 i = 0; i < count && isAll; ++i) {
+                isAll = uint256(keccak256(abi.encode(seed, _participant(i)))) < limit;
+            }
+            if (!isAll) continue;
+            vm.prevrandao(bytes32(randao));
+            return;
+        }
+    }
+
+    function _keepLimits(uint256 count, uint256 commitGas, uint256 revealGas, uint256 proposeGas) private pure {
+        vm.assertLe(commitGas, 70_000, "commit");
+        vm.assertLe(revealGas, 48_000, "reveal");
+        vm.assertLe(commitGas + revealGas, 115_000, "commit and reveal");
+        vm.assertLe(proposeGas, 130_000 + 7500 * count, "propose");
+    }
+
+    function _settleRound(uint256 round, uint256 count) private returns (uint256) {
+        vm.warp(federation.getRound(round).nextDeadline);
+        IFederation.Verdict[] memory verdicts = _verdicts(round, count);
+        return _measure(stranger, address(federation), abi.encodeCall(IFederation.finalize, (round, verdicts)));
     }
 
     function _gasUsed() private view returns (uint256) {

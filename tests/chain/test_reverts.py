@@ -33,7 +33,7 @@ from tests.chain.stage import (
 from tests.terms import factory_of
 
 ONE = RoundId(1)
-CONTRACTS = ["DevToken", *(name for name in artifact_names() if name.startswith("federation/"))]
+CONTRACTS = artifact_names()
 NOBODY = Address("0x" + "00" * 20)
 
 

@@ -58,6 +58,16 @@ def test_a_missing_data_file_is_told_before_anything_starts(
     assert not (tmp_path / "devnet").exists()
 
 
+@pytest.mark.parametrize("option", ["--rpc", "--ipfs"])
+def test_an_endpoint_that_does_not_answer_is_told_before_anything_starts(
+    program: Program, tmp_path: Path, option: str
+) -> None:
+    error = program.here("demo", option, "http://127.0.0.1:1", code=1)
+    assert len(error.strip().splitlines()) == 1
+    assert "http://127.0.0.1:1" in error
+    assert not list(tmp_path.rglob("runs"))
+
+
 def test_keys_are_made_and_kept_from_others(program: Program, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("long enough\n")

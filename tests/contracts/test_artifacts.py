@@ -18,13 +18,8 @@ from contracts import compiler
 from contracts.compiler import CONTRACTS_DIR, load_artifact
 from protocol.errors import Misconfigured
 
-LIBRARIES = (
-    "federation/Availability",
-    "federation/Disputes",
-    "federation/Membership",
-    "federation/Rounds",
-)
-NAMES = ("DevToken", "Federation", "federation/Factory", "federation/Federation", *LIBRARIES)
+LIBRARIES = ("Availability", "Disputes", "Membership", "Rounds")
+NAMES = ("DevToken", "Factory", "Federation", *LIBRARIES)
 LARGEST_CODE = 24_576  # bytes, EIP-170
 PLACEHOLDER = re.compile(r"__\$[0-9a-f]{34}\$__")
 
@@ -113,7 +108,7 @@ def test_artifact_is_complete_and_canonical(name: str) -> None:
     [("bytecode", "linkReferences"), ("deployedBytecode", "deployedLinkReferences")],
 )
 def test_linking_fills_every_placeholder(code: str, references: str) -> None:
-    artifact = load_artifact("federation/Federation")
+    artifact = load_artifact("Federation")
     assert set(artifact[references]) == set(LIBRARIES)
     addresses = {name: f"0x{number:040x}" for number, name in enumerate(LIBRARIES, 1)}
     linked = compiler.link(artifact[code], artifact[references], addresses)

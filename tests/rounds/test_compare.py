@@ -110,10 +110,9 @@ def test_a_value_that_moved_too_far_is_found_without_updates(
     assert far.found - far.before == sign * (limit + 1)
     first_leaf = sum(spec.layer_leaves(index) for index in range(layer))
     assert far.leaf == first_leaf + (count - 1) // 256
-    leaves = (folder.prove(spec, far.leaf)[0] for folder in (before, model))
-    assert is_too_far(*leaves, GRID)
-    leaves = (folder.prove(spec, first_leaf)[0] for folder in (before, model))
-    assert not is_too_far(*leaves, GRID)
+    for leaf, beyond in ((far.leaf, True), (first_leaf, False)):
+        old_leaf, new_leaf = (folder.prove(spec, leaf)[0] for folder in (before, model))
+        assert is_too_far(old_leaf, new_leaf, GRID) is beyond
 
 
 def test_the_leaves_of_the_right_model_are_those_of_its_files(tmp_path: Path) -> None:

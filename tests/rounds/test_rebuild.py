@@ -1,9 +1,8 @@
 """A manifest of garbage under a right root stops nobody: every role makes the model itself."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,9 @@ from aggregator import aggregator as module
 from contracts.enums import Status
 from protocol.canonical import sha256
 from protocol.errors import Rejected, Unavailable
+from protocol.manifest import Manifest
 from protocol.types import Digest, RoundId
+from rounds.average import average_layers
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model
 from storage.layers import Pinning
@@ -26,7 +27,7 @@ class Garbage(Pinning):
     def begin(self, index: int) -> None:
         pass
 
-    def finish(self, manifest: Any) -> Digest:
+    def finish(self, manifest: Manifest) -> Digest:
         return self._store.put_block(GARBAGE)
 
 
@@ -36,7 +37,7 @@ class OtherBlocks(Pinning):
     def begin(self, index: int) -> None:
         pass
 
-    def finish(self, manifest: Any) -> Digest:
+    def finish(self, manifest: Manifest) -> Digest:
         missing = sha256(b"nobody has this").hex()
         first, *others = manifest.layers
         bent = first.model_copy(update={"blocks": (missing,) * len(first.blocks)})
@@ -50,7 +51,7 @@ class NothingThere(Pinning):
     def begin(self, index: int) -> None:
         pass
 
-    def finish(self, manifest: Any) -> Digest:
+    def finish(self, manifest: Manifest) -> Digest:
         return manifest.digest()
 
 
@@ -122,11 +123,10 @@ def test_without_an_update_it_says_what_is_missing(world: World) -> None:
 def test_a_wrong_model_that_was_finalized_is_not_taken_for_another(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Callable[..., Digest] = module.average_layers
     monkeypatch.setattr(
         module,
         "average_layers",
-        lambda spec, before, updates, weights, *to, **more: real(
+        lambda spec, before, updates, weights, *to, **more: average_layers(
             spec, before, updates[:-1], weights[:-1], *to, **more
         ),
     )

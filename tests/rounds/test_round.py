@@ -522,8 +522,8 @@ def test_everybody_may_restart_between_any_two_steps(world: World) -> None:
     assert world.restart_aggregator().next_round() == round_id
     world.restart_aggregator().propose(round_id)
     assert world.restart_aggregator().next_round() == round_id
-    world.restart_aggregator().settle(round_id)
-    assert world.client().status(round_id) is Status.FINALIZED
+    world.restart_aggregator()
+    assert world.settle(round_id) is Status.FINALIZED
     assert world.restart_aggregator().next_round() == round_id + 1
     assert all(line.passed for line in world.audit())
 
@@ -659,7 +659,8 @@ class Noisy(SyntheticTrainer):
     def steps(self, shape: tuple[int, ...], round_id: int, layer: int) -> NDArray[np.int8]:
         copied = super().steps(shape, round_id, layer)
         noise = np.random.default_rng(layer).integers(-2, 3, shape)
-        return np.clip(copied + noise, -127, 127).astype(np.int8)
+        bounded: NDArray[np.int8] = np.clip(copied + noise, -127, 127).astype(np.int8)
+        return bounded
 
 
 class Smallest(SyntheticTrainer):

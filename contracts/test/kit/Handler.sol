@@ -3,20 +3,26 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
-import {Federation} from "../../src/Federation.sol";
 import {IFederation} from "../../src/IFederation.sol";
 import {Test} from "./Test.sol";
+import {Trees} from "./Trees.sol";
 
 /// @dev Plays every role in whatever order the fuzzer likes. Calls that the contract refuses are no failure;
 ///      what a call that went through did to the money and to the rounds is checked at once.
+///      The first participant and the second aggregator are honest: before time goes on they do what is theirs to do.
+///      Updates and models are one leaf: its digest is the root.
 contract Handler is Test {
-    uint256 private constant PARTICIPANTS = 5;
-    uint256 private constant AGGREGATORS = 3;
+    uint256 public constant PARTICIPANTS = 5;
+    uint256 public constant AGGREGATORS = 3;
+    uint256 private constant HONEST = PARTICIPANTS + 1; // the aggregator that is; the first to lead is not
+    uint32 private constant EXAMPLES = 7; // above the weight cap
     bytes4 private constant PANIC = 0x4e487b71;
 
-    Federation public immutable federation;
+    IFederation public immutable federation;
     IERC20 public immutable token;
     address public immutable sponsor;
+    uint256 private immutable SPONSOR_KEY;
+    IFederation.Terms private terms;
     address[] public accounts; // participants, then aggregators, then the sponsor
 
     uint256 public tokensIn;
@@ -25,16 +31,23 @@ contract Handler is Test {
     mapping(uint256 round => IFederation.Status) public lastStatus;
     mapping(uint256 round => mapping(address account => bool)) public wasPaid;
     mapping(uint256 round => IFederation.Verdict[]) private _proposed;
+    mapping(uint256 round => bytes model) private _model; // the proposal's only leaf
+    mapping(uint256 round => bytes model) private _before;
+    mapping(bytes32 root => bytes leaf) private _leaves; // where somebody knows it
+    bytes private _currentModel;
 
-    bytes32[] public demanded; // roots of which leaf 0, the only one, was ever demanded
-    mapping(bytes32 root => bytes32 word) private _words; // that leaf, where somebody knows it
-    mapping(bytes32 root => bool) private _wasDemanded;
+    bytes32[] public requested; // roots of which leaf 0, the only one, was ever requested
+    mapping(bytes32 root => bool) private _wasRequested;
     address private _owed; // whose deposit the call under way may give back
 
-    constructor(Federation federation_, IERC20 token_) {
+    constructor(IFederation federation_, IERC20 token_, uint256 sponsorKey, bytes memory initialModel) {
         federation = federation_;
         token = token_;
+        SPONSOR_KEY = sponsorKey;
         sponsor = federation_.sponsor();
+        terms = federation_.terms();
+        _currentModel = initialModel;
+        _leaves[_digest(initialModel)] = initialModel;
         for (uint256 i = 0; i < PARTICIPANTS; ++i) {
             accounts.push(address(uint160(0xA11CE00 + i)));
         }
@@ -52,23 +65,62 @@ contract Handler is Test {
     // -------------------------------------------------------------- the roles
 
     function fund(uint256 amount) external {
-        _call(sponsor, abi.encodeCall(Federation.fund, (_bound(amount, 0, 5000))));
+        _call(sponsor, abi.encodeCall(IFederation.fund, (_bound(amount, 0, 9000))));
     }
 
     function refund(uint256 caller) external {
-        _call(_anyone(caller), abi.encodeCall(Federation.refund, ()));
+        _call(_anyone(caller), abi.encodeCall(IFederation.refund, ()));
     }
 
-    function join(uint256 who) external {
-        _call(_participant(who), abi.encodeCall(Federation.join, ()));
+    function close(uint256 caller) external {
+        // Rarely, or little else would happen.
+        if (caller % 32 > 1) return;
+        _call(caller % 32 == 0 ? sponsor : _anyone(caller >> 5), abi.encodeCall(IFederation.close, ()));
+    }
+
+    /// @dev One invitation in four is another's, expired or forged: nobody gets in with it.
+    function join(uint256 who, uint256 choice) external {
+        _join(_participant(who), choice);
     }
 
     function leave(uint256 who) external {
-        _call(_participant(who), abi.encodeCall(Federation.leave, ()));
+        _call(_participant(who), abi.encodeCall(IFederation.leave, ()));
+    }
+
+    /// @dev Any two rounds, or the two last ones to which a seat sent nothing; from `who` on, the first that can be freed.
+    function evict(uint256 who, uint256 first, uint256 second) external {
+        uint256[] memory rounds = new uint256[](2);
+        for (uint256 i = 0; i < PARTICIPANTS; ++i) {
+            address account = accounts[(who % PARTICIPANTS + i) % PARTICIPANTS];
+            rounds[0] = _bound(first, 0, federation.roundCount());
+            rounds[1] = _bound(second, rounds[0], federation.roundCount());
+            if (first % 4 != 0) _findMissed(account, rounds);
+            if (!_call(sponsor, abi.encodeCall(IFederation.evict, (account, rounds)))) continue;
+            vm.assertTrue(account != accounts[0], "honest, evicted");
+            return;
+        }
+    }
+
+    function _findMissed(address account, uint256[] memory rounds) private view {
+        uint256 missing = 2;
+        for (uint256 round = federation.roundCount(); round != 0 && missing != 0; --round) {
+            if (federation.getRound(round).commitDeadline == 0 || !federation.isEligible(round, account)) continue;
+            if (federation.getSubmission(round, account).state != IFederation.SubmissionState.None) continue;
+            missing -= 1;
+            rounds[missing] = round;
+        }
     }
 
     function withdraw(uint256 who) external {
-        _call(_anyone(who), abi.encodeCall(Federation.withdraw, ()));
+        _call(_anyone(who), abi.encodeCall(IFederation.withdraw, ()));
+    }
+
+    function withdrawTo(uint256 who, uint256 to) external {
+        _call(_anyone(who), abi.encodeCall(IFederation.withdrawTo, (_anyone(to))));
+    }
+
+    function announce(uint256 who) external {
+        _call(_anyone(who), abi.encodeCall(IFederation.announce, ("/dns4/example.org/tcp/4001")));
     }
 
     function commit(uint256 who) external {
@@ -81,112 +133,214 @@ contract Handler is Test {
 
     function penalize(uint256 who, uint256 round) external {
         round = _bound(round, 0, federation.roundCount());
-        _call(sponsor, abi.encodeCall(Federation.penalize, (round, _participant(who))));
+        _call(sponsor, abi.encodeCall(IFederation.penalize, (round, _participant(who))));
     }
 
     function bond(uint256 who) external {
-        _call(_aggregator(who), abi.encodeCall(Federation.bond, ()));
+        _call(_aggregator(who), abi.encodeCall(IFederation.bond, ()));
     }
 
     function unbond(uint256 who) external {
-        _call(_aggregator(who), abi.encodeCall(Federation.unbond, ()));
+        _call(_aggregator(who), abi.encodeCall(IFederation.unbond, ()));
     }
 
     function openRound(uint256 who) external {
-        _call(_aggregator(who), abi.encodeCall(Federation.openRound, ()));
+        _call(_aggregator(who), abi.encodeCall(IFederation.openRound, ()));
+    }
+
+    function fixSeed(uint256 caller) external {
+        _call(_anyone(caller), abi.encodeCall(IFederation.fixSeed, (federation.roundCount())));
     }
 
     function propose(uint256 who, uint256 choice) external {
         _propose(_aggregator(who), choice);
     }
 
-    function finalize(uint256 caller, bool cheat) external {
+    function finalize(uint256 caller, uint256 choice) external {
         uint256 round = federation.roundCount();
         IFederation.Verdict[] memory verdicts = _proposed[round];
-        if (cheat && verdicts.length != 0) {
+        if (choice % 2 == 0 && verdicts.length != 0) {
             verdicts[0].weight += 1;
-            vm.assertTrue(
-                !_call(_anyone(caller), abi.encodeCall(Federation.finalize, (round, verdicts))), "bent verdicts settled"
-            );
+            bool isSettled = _call(_anyone(caller), abi.encodeCall(IFederation.finalize, (round, verdicts)));
+            vm.assertFalse(isSettled, "bent verdicts settled");
         } else {
             _finalize(_anyone(caller), round, verdicts);
         }
     }
 
     function abandon(uint256 caller) external {
-        _call(_anyone(caller), abi.encodeCall(Federation.abandon, (federation.roundCount())));
+        _call(_anyone(caller), abi.encodeCall(IFederation.abandon, (federation.roundCount())));
     }
 
     function replaceAggregator(uint256 caller) external {
-        _call(_anyone(caller), abi.encodeCall(Federation.replaceAggregator, ()));
+        _call(_anyone(caller), abi.encodeCall(IFederation.replaceAggregator, ()));
     }
 
-    /// @dev Leaves here are one word, so that trees are one leaf: its digest is the root.
-    function challengeAverage(uint256 who) external {
+    function challengeAverage(uint256 who) public {
         uint256 round = federation.roundCount();
         IFederation.Verdict[] memory verdicts = _proposed[round];
-        IFederation.OpenedUpdate[] memory updates = new IFederation.OpenedUpdate[](_countAccepted(verdicts));
+        IFederation.OpenedLeaf[] memory updates = new IFederation.OpenedLeaf[](_countAccepted(verdicts));
         uint256 found = 0;
         for (uint256 i = 0; i < verdicts.length; ++i) {
-            if (verdicts[i].reason != 0) continue;
-            bytes32 root = _root(round, verdicts[i].participant);
-            updates[found++] = IFederation.OpenedUpdate(root, root, 7, _leaf(_word(round, verdicts[i].participant)));
+            if (verdicts[i].weight == 0) continue;
+            updates[found++] = IFederation.OpenedLeaf({
+                opening: _opening(round, verdicts[i].participant), leaf: _leaf(_update(round, verdicts[i].participant))
+            });
         }
-        IFederation.Leaf memory model = _leaf(keccak256(abi.encode("model", round)));
-        _refute(_anyone(who), abi.encodeCall(Federation.challengeAverage, (round, 0, verdicts, updates, model)));
+        bytes memory payload = abi.encodeCall(
+            IFederation.challengeAverage, (round, 0, verdicts, updates, _leaf(_before[round]), _leaf(_model[round]))
+        );
+        if (!_refute(_anyone(who), payload)) return;
+        vm.assertNotEq(keccak256(_averageOf(round, verdicts)), keccak256(_model[round]), "a right average was refuted");
     }
 
-    function challengeVerdict(uint256 who, uint256 index) external {
+    function challengeMove(uint256 who) public {
+        uint256 round = federation.roundCount();
+        bytes memory payload =
+            abi.encodeCall(IFederation.challengeMove, (round, 0, _leaf(_before[round]), _leaf(_model[round])));
+        if (!_refute(_anyone(who), payload)) return;
+        bool isFar = false;
+        int256 most = 127 * int256(2 ** _shift(round));
+        for (uint256 k = 0; k < 256; ++k) {
+            int256 by = Trees.value(_model[round], k) - Trees.value(_before[round], k);
+            isFar = isFar || by > most || by < -most;
+        }
+        vm.assertTrue(isFar, "a bounded move was refuted");
+    }
+
+    function challengeVerdict(uint256 who, uint256 index) public {
         uint256 round = federation.roundCount();
         IFederation.Verdict[] memory verdicts = _proposed[round];
         if (verdicts.length == 0) return;
-        index = index % verdicts.length;
-        bytes32 root = _root(round, verdicts[index].participant);
-        bool isWrong = verdicts[index].reason == 0 && (verdicts[index].weight != 7 || verdicts[index].score != 10_000);
-        bytes memory payload = abi.encodeCall(Federation.challengeVerdict, (round, index, verdicts, root, root, 7));
+        IFederation.Verdict memory verdict = verdicts[index % verdicts.length];
+        bool isWrong = (verdict.weight != 0 && verdict.weight != terms.seats.weightCap) || verdict.reason == 9;
+        bytes memory payload = abi.encodeCall(
+            IFederation.challengeVerdict,
+            (round, index % verdicts.length, verdicts, _opening(round, verdict.participant))
+        );
         if (_refute(_anyone(who), payload)) vm.assertTrue(isWrong, "a right verdict was refuted");
     }
 
-    function challengeModel(uint256 who) public {
+    function challengeDuplicate(uint256 who, uint256 index, uint256 earlier) external {
         uint256 round = federation.roundCount();
-        bytes32 root = federation.getRound(round).modelRoot;
-        _demand(_anyone(who), root, abi.encodeCall(Federation.challengeModelAvailability, (round, 0)));
+        IFederation.Verdict[] memory verdicts = _proposed[round];
+        if (verdicts.length == 0) return;
+        (index, earlier) = (index % verdicts.length, earlier % verdicts.length);
+        bytes memory payload = abi.encodeCall(
+            IFederation.challengeDuplicate,
+            (
+                round,
+                index,
+                earlier,
+                verdicts,
+                _opening(round, verdicts[index].participant),
+                _opening(round, verdicts[earlier].participant)
+            )
+        );
+        // Every update here is an original.
+        vm.assertFalse(_refute(_anyone(who), payload), "an original was called a duplicate");
     }
 
-    function challengeUpdate(uint256 who, uint256 index) public {
+    function challengeOriginal(uint256 who, uint256 index) public {
         uint256 round = federation.roundCount();
         IFederation.Verdict[] memory verdicts = _proposed[round];
         if (verdicts.length == 0) return;
         index = index % verdicts.length;
-        bytes32 root = _root(round, verdicts[index].participant);
-        bytes memory payload =
-            abi.encodeCall(Federation.challengeUpdateAvailability, (round, 0, index, verdicts, root, root, 7));
-        if (_demand(_anyone(who), root, payload)) vm.assertEq(verdicts[index].reason, 0, "of an accepted update");
+        // Any verdict, or one that says duplicate.
+        for (uint256 i = 0; who % 4 != 0 && i < verdicts.length; ++i) {
+            if (verdicts[i].reason == 10) index = i;
+        }
+        IFederation.Opening[] memory all = new IFederation.Opening[](verdicts.length);
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            all[i] = _opening(round, verdicts[i].participant);
+        }
+        bytes memory payload = abi.encodeCall(IFederation.challengeOriginal, (round, index, verdicts, all));
+        if (_refute(_anyone(who), payload)) vm.assertEq(verdicts[index].reason, 10, "refuted without reason");
     }
 
-    /// @dev Bytes that nobody knows are made up, and refused.
-    function postLeaf(uint256 who, uint256 choice) public {
-        if (demanded.length == 0) return;
-        bytes32 root = demanded[choice % demanded.length];
-        address account = _anyone(who);
-        uint256 credit = federation.creditOf(account);
-        IFederation.AvailabilityRequest memory request = federation.availabilityRequest(root, 0);
-        bool isPosted = _call(account, abi.encodeCall(Federation.postLeaf, (root, 0, _leaf(_words[root]))));
-        if (!isPosted) return;
-        vm.assertTrue(_words[root] != 0 && block.timestamp < request.deadline, "posted");
-        vm.assertEq(federation.creditOf(account), credit + federation.terms().availabilityDeposit, "deposit");
-        vm.assertEq(
-            uint8(federation.availabilityRequest(root, 0).state), uint8(IFederation.RequestState.Posted), "public"
-        );
+    function requestModel(uint256 who) public {
+        uint256 round = federation.roundCount();
+        bytes32 root = federation.getRound(round).modelRoot;
+        _request(_anyone(who), root, abi.encodeCall(IFederation.requestModelLeaf, (round, 0)));
     }
 
-    function settleAvailability(uint256 who, uint256 choice) external {
-        if (demanded.length != 0) _settle(_anyone(who), demanded[choice % demanded.length]);
+    function requestUpdate(uint256 who, uint256 index) public {
+        uint256 round = federation.roundCount();
+        IFederation.Verdict[] memory verdicts = _proposed[round];
+        if (verdicts.length == 0) return;
+        index = index % verdicts.length;
+        IFederation.Opening memory opening = _opening(round, verdicts[index].participant);
+        bytes memory payload = abi.encodeCall(IFederation.requestUpdateLeaf, (round, 0, index, verdicts, opening));
+        bool isRequested = _request(_anyone(who), opening.root, payload);
+        if (isRequested) vm.assertTrue(verdicts[index].weight != 0, "a rejected update was requested");
     }
 
-    function wait_(uint256 time) external {
-        vm.warp(block.timestamp + _bound(time, 1, 700));
+    function postLeaves(uint256 who, uint256 choice) public {
+        if (requested.length == 0) return;
+        bytes32 root = requested[choice % requested.length];
+        _post(_anyone(who), root);
+    }
+
+    function settleRequest(uint256 who, uint256 choice) external {
+        if (requested.length != 0) _settle(_anyone(who), requested[choice % requested.length]);
+    }
+
+    // ------------------------------------------------------------------- time
+
+    function wait_(uint256 time, uint256 blocks) external {
+        vm.roll(block.number + (blocks % 16 == 0 ? 300 : _bound(blocks, 1, 60)));
+        _wait(block.timestamp + _bound(time, 1, 700));
+    }
+
+    function mine(uint256 blocks) external {
+        vm.roll(block.number + _bound(blocks, 1, 3));
         _watchStatuses(0);
+    }
+
+    /// @dev Stops in the last second of each phase on the way, so that the honest do what is theirs.
+    function _wait(uint256 until) private {
+        for (uint256 i = 0; i < 8; ++i) {
+            _actHonestly();
+            uint256 deadline = _nextDeadline();
+            if (deadline > until) break;
+            vm.warp(deadline);
+            _watchStatuses(0);
+        }
+        _actHonestly();
+        if (block.timestamp < until) vm.warp(until);
+        _watchStatuses(0);
+    }
+
+    /// @dev When the phase that the newest round is in ends by itself.
+    function _nextDeadline() private view returns (uint256) {
+        IFederation.Round memory r = federation.getRound(federation.roundCount());
+        if (block.timestamp < r.commitDeadline) return r.commitDeadline;
+        if (block.timestamp < r.revealDeadline) return r.revealDeadline;
+        return block.timestamp < r.nextDeadline ? r.nextDeadline : type(uint256).max;
+    }
+
+    function _actHonestly() private {
+        uint256 round = federation.roundCount();
+        address participant = accounts[0];
+        address lead = accounts[HONEST];
+        IFederation.Status status = federation.status(round);
+        if (status == IFederation.Status.Commit) {
+            if (federation.getSubmission(round, participant).state == IFederation.SubmissionState.None) {
+                _commit(participant);
+            }
+            status = federation.status(round);
+        }
+        if (status == IFederation.Status.Reveal) {
+            if (federation.getSubmission(round, participant).state == IFederation.SubmissionState.Committed) {
+                _reveal(participant);
+            }
+            status = federation.status(round);
+        }
+        if (federation.currentAggregator() != lead) return;
+        if (status == IFederation.Status.Propose && federation.getRound(round).revealed != 0) _propose(lead, 0);
+        for (uint256 i = 0; i < requested.length; ++i) {
+            if (_isStanding(federation.leafRequest(requested[i], 0))) _post(lead, requested[i]);
+        }
     }
 
     /// @dev The step that an honest world would take next, so that runs reach settlement.
@@ -194,77 +348,95 @@ contract Handler is Test {
         uint256 round = federation.roundCount();
         IFederation.Status status = federation.status(round);
         address lead = federation.currentAggregator();
-        if (status == IFederation.Status.Commit) {
-            _commit(_participant(choice));
+        if (status == IFederation.Status.Seed || status == IFederation.Status.Unseeded) {
+            _goOnSeeding(round, choice);
+        } else if (status == IFederation.Status.Commit) {
+            if (!_commit(_participant(choice)) && choice % 4 == 0) _wait(federation.getRound(round).commitDeadline);
         } else if (status == IFederation.Status.Reveal) {
-            _reveal(_participant(choice));
+            if (!_reveal(_participant(choice)) && choice % 4 == 0) _wait(federation.getRound(round).revealDeadline);
         } else if (status == IFederation.Status.Propose) {
-            _propose(lead, choice);
+            if (!_propose(lead, choice)) _call(lead, abi.encodeCall(IFederation.abandon, (round)));
         } else if (status == IFederation.Status.Challenge) {
             _goOnChallenging(choice);
         } else if (status == IFederation.Status.Settleable) {
             _finalize(lead, round, _proposed[round]);
-        } else if (federation.activeCount() < 3) {
-            _call(_participant(choice), abi.encodeCall(Federation.join, ()));
-        } else if (federation.aggregatorState(lead) == IFederation.AggregatorState.Listed) {
-            _call(lead, abi.encodeCall(Federation.bond, ()));
-        } else if (!_call(lead, abi.encodeCall(Federation.openRound, ()))) {
-            _call(sponsor, abi.encodeCall(Federation.fund, (2000)));
+        } else if (status == IFederation.Status.Expired) {
+            bool isReplaced = _call(lead, abi.encodeCall(IFederation.replaceAggregator, ()));
+            if (!isReplaced) _call(lead, abi.encodeCall(IFederation.abandon, (round)));
+        } else {
+            _goOnOpening(lead, choice);
         }
     }
 
-    /// @dev Two demands of five are answered, some of the others keep the round from being settled.
-    function _goOnChallenging(uint256 choice) private {
-        uint256 deadline = federation.getRound(federation.roundCount()).challengeDeadline;
-        if (block.timestamp >= deadline) return _settleAll();
-        if (choice % 8 == 0) {
-            challengeModel(choice >> 3);
-        } else if (choice % 8 == 1) {
-            challengeUpdate(choice >> 3, choice >> 8);
-        } else if (choice % 8 <= 4 && demanded.length != 0) {
-            postLeaf(choice >> 3, demanded.length - 1);
-        } else {
-            vm.warp(deadline);
-            _watchStatuses(0);
+    function _goOnSeeding(uint256 round, uint256 choice) private {
+        vm.roll(block.number + 1);
+        if (!_call(_anyone(choice), abi.encodeCall(IFederation.fixSeed, (round)))) {
+            _call(_anyone(choice), abi.encodeCall(IFederation.abandon, (round)));
         }
+    }
+
+    function _goOnOpening(address lead, uint256 choice) private {
+        vm.roll(block.number + 1);
+        if (federation.activeCount() < 4) {
+            _join(_participant(choice), 1);
+        } else if (federation.bondedCount() < 2) {
+            _call(_aggregator(choice), abi.encodeCall(IFederation.bond, ()));
+        } else if (!_call(lead, abi.encodeCall(IFederation.openRound, ()))) {
+            _call(sponsor, abi.encodeCall(IFederation.fund, (4000)));
+        }
+    }
+
+    /// @dev Some requests are answered, some of the others keep the round from being settled.
+    function _goOnChallenging(uint256 choice) private {
+        uint256 deadline = federation.getRound(federation.roundCount()).nextDeadline;
+        if (block.timestamp >= deadline) return _settleAll();
+        if (choice % 8 == 0) requestModel(choice >> 3);
+        else if (choice % 8 == 1) requestUpdate(choice >> 3, choice >> 8);
+        else if (choice % 8 == 2) challengeAverage(choice >> 3);
+        else if (choice % 8 == 3) challengeMove(choice >> 3);
+        else if (choice % 8 == 5) challengeVerdict(choice >> 3, choice >> 8);
+        else if (choice % 8 == 7) challengeOriginal(choice >> 3, choice >> 8);
+        else if (choice % 8 == 4 && requested.length != 0) postLeaves(choice >> 3, requested.length - 1);
+        else _wait(deadline);
     }
 
     // ---------------------------------------------------------------- the end
 
     /// @dev After the last deadline: ends what is open, and lets everybody take what is theirs.
     function takeEverythingOut() external {
-        vm.warp(uint256(federation.terms().closesAt) + 10_000);
+        _wait(uint256(terms.windows.closesAt) + 10_000);
+        vm.roll(block.number + 300);
         uint256 round = federation.roundCount();
-        for (uint256 i = 0; i <= AGGREGATORS && !federation.isOver(); ++i) {
+        for (uint256 i = 0; i <= 2 * AGGREGATORS && !federation.isOver(); ++i) {
             _settleAll();
             if (federation.isOver()) break;
             if (_finalize(sponsor, round, _proposed[round])) break;
-            if (_call(sponsor, abi.encodeCall(Federation.abandon, (round)))) break;
-            _call(sponsor, abi.encodeCall(Federation.replaceAggregator, ()));
-            vm.warp(federation.getRound(round).proposeDeadline);
+            if (_call(sponsor, abi.encodeCall(IFederation.abandon, (round)))) break;
+            _call(sponsor, abi.encodeCall(IFederation.replaceAggregator, ()));
+            _wait(block.timestamp + 1000);
         }
         vm.assertTrue(federation.isOver(), "over");
         _settleAll();
         vm.assertEq(federation.deposits(), 0, "deposits left");
         for (uint256 i = 0; i < PARTICIPANTS; ++i) {
             for (uint256 r = 1; r <= round; ++r) {
-                _call(sponsor, abi.encodeCall(Federation.penalize, (r, accounts[i])));
+                _call(sponsor, abi.encodeCall(IFederation.penalize, (r, accounts[i])));
             }
-            _call(accounts[i], abi.encodeCall(Federation.leave, ()));
+            _call(accounts[i], abi.encodeCall(IFederation.leave, ()));
         }
-        vm.warp(block.timestamp + federation.terms().unbondingSeconds);
+        vm.warp(block.timestamp + terms.windows.unbondingSeconds);
         for (uint256 i = 0; i < AGGREGATORS; ++i) {
-            _call(accounts[PARTICIPANTS + i], abi.encodeCall(Federation.unbond, ()));
+            _call(accounts[PARTICIPANTS + i], abi.encodeCall(IFederation.unbond, ()));
         }
-        _call(sponsor, abi.encodeCall(Federation.refund, ()));
+        _call(sponsor, abi.encodeCall(IFederation.refund, ()));
         for (uint256 i = 0; i < accounts.length; ++i) {
-            _call(accounts[i], abi.encodeCall(Federation.withdraw, ()));
+            _call(accounts[i], abi.encodeCall(IFederation.withdraw, ()));
             vm.assertEq(federation.creditOf(accounts[i]), 0, "credit left");
             vm.assertEq(federation.getParticipant(accounts[i]).stake, 0, "stake left");
         }
         vm.assertEq(federation.escrow(), 0, "escrow left");
-        vm.assertEq(token.balanceOf(address(federation)), 0, "tokens left");
-        vm.assertEq(tokensOut, tokensIn, "out and in");
+        vm.assertEq(token.balanceOf(address(federation)), federation.burned(), "what is left is burned");
+        vm.assertEq(tokensOut + federation.burned(), tokensIn, "out and in");
     }
 
     // --------------------------------------------------------------- the sums
@@ -281,27 +453,25 @@ contract Handler is Test {
         }
     }
 
-    function bonded() public view returns (uint256 sum) {
-        for (uint256 i = 0; i < accounts.length; ++i) {
-            if (federation.aggregatorState(accounts[i]) == IFederation.AggregatorState.Bonded) {
-                sum += federation.terms().aggregatorBond;
+    function bondedAggregators() public view returns (uint256 count) {
+        for (uint256 i = 0; i < AGGREGATORS; ++i) {
+            if (federation.aggregatorState(accounts[PARTICIPANTS + i]) == IFederation.AggregatorState.Bonded) {
+                count += 1;
             }
         }
     }
 
     function deposited() public view returns (uint256 sum) {
-        for (uint256 i = 0; i < demanded.length; ++i) {
-            if (_isOpen(demanded[i])) sum += federation.terms().availabilityDeposit;
+        for (uint256 i = 0; i < requested.length; ++i) {
+            if (_isOpen(requested[i])) sum += terms.money.availabilityDeposit;
         }
     }
 
-    /// @dev Demands about the standing proposal of a round that wait for an answer.
+    /// @dev Requests about the standing proposal of a round that wait for an answer.
     function openRequests(uint256 round) public view returns (uint256 count) {
-        IFederation.Round memory facts = federation.getRound(round);
-        for (uint256 i = 0; i < demanded.length; ++i) {
-            IFederation.AvailabilityRequest memory request = federation.availabilityRequest(demanded[i], 0);
-            bool isOfRound = request.round == round && request.proposal == facts.proposals;
-            if (_isOpen(demanded[i]) && isOfRound && facts.challengeDeadline != 0) count += 1;
+        for (uint256 i = 0; i < requested.length; ++i) {
+            IFederation.LeafRequest memory request = federation.leafRequest(requested[i], 0);
+            if (request.round == round && _isStandingOnce(request)) count += 1;
         }
     }
 
@@ -325,162 +495,260 @@ contract Handler is Test {
         return accounts[seed % accounts.length];
     }
 
+    function _digest(bytes memory leaf) private pure returns (bytes32) {
+        return sha256(bytes.concat(hex"00", leaf));
+    }
+
     /// @dev The only leaf of a participant's update.
-    function _word(uint256 round, address account) private pure returns (bytes32) {
-        return keccak256(abi.encode(round, account));
+    function _update(uint256 round, address account) private pure returns (bytes memory leaf) {
+        for (uint256 i = 0; i < 8; ++i) {
+            leaf = bytes.concat(leaf, keccak256(abi.encode("update", round, account, i)));
+        }
     }
 
-    /// @dev A root by participant and round; it serves as manifest and salt too.
+    /// @dev Its root serves as manifest and salt too.
     function _root(uint256 round, address account) private pure returns (bytes32) {
-        return sha256(abi.encodePacked(bytes1(0), _word(round, account)));
+        return _digest(_update(round, account));
     }
 
-    function _leaf(bytes32 word) private pure returns (IFederation.Leaf memory leaf) {
-        leaf.values = abi.encodePacked(word);
+    function _opening(uint256 round, address account) private pure returns (IFederation.Opening memory) {
+        bytes32 root = _root(round, account);
+        return IFederation.Opening({root: root, manifest: root, examples: EXAMPLES});
+    }
+
+    function _leaf(bytes memory values) private pure returns (IFederation.Leaf memory leaf) {
+        leaf.values = values;
+    }
+
+    function _shift(uint256 round) private view returns (uint256) {
+        uint256 bits = terms.identity.gridBits + (round - 1) / terms.identity.gridEvery;
+        return bits < 24 ? 24 - bits : 0;
+    }
+
+    function _averageOf(uint256 round, IFederation.Verdict[] memory verdicts) private view returns (bytes memory) {
+        uint256 accepted = _countAccepted(verdicts);
+        bytes[] memory updates = new bytes[](accepted);
+        uint256[] memory weights = new uint256[](accepted);
+        uint256 found = 0;
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            if (verdicts[i].weight == 0) continue;
+            updates[found] = _update(round, verdicts[i].participant);
+            weights[found++] = verdicts[i].weight;
+        }
+        return accepted == 0 ? _currentModel : Trees.moved(_currentModel, updates, weights, _shift(round));
     }
 
     function _countAccepted(IFederation.Verdict[] memory verdicts) private pure returns (uint256 accepted) {
         for (uint256 i = 0; i < verdicts.length; ++i) {
-            if (verdicts[i].reason == 0) accepted += 1;
+            if (verdicts[i].weight != 0) accepted += 1;
         }
     }
 
     function _isOpen(bytes32 root) private view returns (bool) {
-        return federation.availabilityRequest(root, 0).state == IFederation.RequestState.Open;
+        return federation.leafRequest(root, 0).state == IFederation.RequestState.Open;
     }
 
-    function _demand(address account, bytes32 root, bytes memory payload) private returns (bool) {
-        IFederation.AvailabilityRequest memory old = federation.availabilityRequest(root, 0);
+    function _isStanding(IFederation.LeafRequest memory request) private view returns (bool) {
+        return block.timestamp < request.deadline && _isStandingOnce(request);
+    }
+
+    /// @dev Overdue ones stand too, until they are settled.
+    function _isStandingOnce(IFederation.LeafRequest memory request) private view returns (bool) {
+        IFederation.Round memory r = federation.getRound(request.round);
+        return request.state == IFederation.RequestState.Open && r.stage == IFederation.Stage.Proposed
+            && r.proposals == request.proposal;
+    }
+
+    function _join(address account, uint256 choice) private {
+        uint40 expiry = uint40(block.timestamp + choice % 3);
+        if (choice % 16 == 4) expiry = uint40(block.timestamp - 1);
+        address invited = choice % 16 == 8 ? _anyone(choice >> 4) : account;
+        uint256 key = choice % 16 == 12 ? SPONSOR_KEY + 1 : SPONSOR_KEY;
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Commonweight"),
+                keccak256("2"),
+                block.chainid,
+                address(federation)
+            )
+        );
+        bytes32 invitation =
+            keccak256(abi.encode(keccak256("Invitation(address participant,uint40 expiry)"), invited, expiry));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, keccak256(abi.encodePacked(hex"1901", domain, invitation)));
+        bool hasJoined = _call(account, abi.encodeCall(IFederation.join, (expiry, abi.encodePacked(r, s, v))));
+        bool isInvited = choice % 16 != 4 && choice % 16 != 12 && invited == account;
+        vm.assertTrue(isInvited || !hasJoined, "joined without an invitation");
+    }
+
+    function _request(address account, bytes32 root, bytes memory payload) private returns (bool) {
+        IFederation.LeafRequest memory old = federation.leafRequest(root, 0);
         uint256 held = federation.deposits();
         _owed = old.challenger;
         if (!_call(account, payload)) return false;
         vm.assertTrue(old.state != IFederation.RequestState.Posted, "public for ever");
         bool isRepeated = old.state == IFederation.RequestState.Open;
-        vm.assertEq(federation.deposits(), held + (isRepeated ? 0 : federation.terms().availabilityDeposit), "held");
+        vm.assertEq(federation.deposits(), held + (isRepeated ? 0 : terms.money.availabilityDeposit), "held");
         vm.assertLe(
-            federation.availabilityRequest(root, 0).deadline + federation.terms().responseSeconds,
-            federation.getRound(federation.roundCount()).challengeDeadline,
+            federation.leafRequest(root, 0).deadline + terms.windows.responseSeconds,
+            federation.getRound(federation.roundCount()).nextDeadline,
             "time for a dispute"
         );
-        if (!_wasDemanded[root]) demanded.push(root);
-        _wasDemanded[root] = true;
+        if (!_wasRequested[root]) requested.push(root);
+        _wasRequested[root] = true;
         return true;
+    }
+
+    function _post(address account, bytes32 root) private {
+        uint256 credit = federation.creditOf(account);
+        IFederation.LeafRequest memory request = federation.leafRequest(root, 0);
+        IFederation.LeafAnswer[] memory answers = new IFederation.LeafAnswer[](1);
+        answers[0] = IFederation.LeafAnswer({root: root, index: 0, leaf: _leaf(_leaves[root])});
+        if (!_call(account, abi.encodeCall(IFederation.postLeaves, (answers)))) return;
+        if (request.state == IFederation.RequestState.Posted) {
+            vm.assertEq(federation.creditOf(account), credit, "passed over");
+            return;
+        }
+        vm.assertTrue(_leaves[root].length != 0 && block.timestamp < request.deadline, "posted");
+        vm.assertEq(federation.creditOf(account), credit + terms.money.availabilityDeposit, "deposit");
+        vm.assertEq(uint8(federation.leafRequest(root, 0).state), uint8(IFederation.RequestState.Posted), "public");
     }
 
     /// @dev Overdue and standing costs the bond, void gives the deposit back, and anything else is refused.
     function _settle(address account, bytes32 root) private {
-        IFederation.AvailabilityRequest memory request = federation.availabilityRequest(root, 0);
-        IFederation.Round memory facts = federation.getRound(request.round);
-        bool isStanding = _isOpen(root) && facts.outcome == IFederation.Outcome.Open && facts.challengeDeadline != 0
-            && facts.proposals == request.proposal;
+        IFederation.LeafRequest memory request = federation.leafRequest(root, 0);
+        bool isStanding = _isStandingOnce(request);
+        bool isDue =
+            request.state == IFederation.RequestState.Open && (!isStanding || block.timestamp >= request.deadline);
         uint256 credit = federation.creditOf(request.challenger);
         address lead = federation.currentAggregator();
         _owed = request.challenger;
-        bool isSettled = _call(account, abi.encodeCall(Federation.settleAvailability, (root, 0)));
-        bool isDue = _isDue(request, isStanding);
+        bool isSettled = _call(account, abi.encodeCall(IFederation.settleRequest, (root, 0)));
         vm.assertEq(isSettled, isDue, "settled");
         if (!isSettled) return;
-        IFederation.Terms memory terms = federation.terms();
-        uint256 due = terms.availabilityDeposit + (isStanding ? terms.aggregatorBond / 2 : 0);
+        uint256 due = terms.money.availabilityDeposit + (isStanding ? terms.money.aggregatorBond / 2 : 0);
         vm.assertEq(federation.creditOf(request.challenger), credit + due, "deposit and reward");
+        if (!isStanding) return;
         bool isSlashed = federation.aggregatorState(lead) == IFederation.AggregatorState.Slashed;
-        if (isStanding) vm.assertTrue(isSlashed, "slashed");
-        if (isStanding) delete _proposed[request.round];
-    }
-
-    function _isDue(IFederation.AvailabilityRequest memory request, bool isStanding) private view returns (bool) {
-        if (request.state != IFederation.RequestState.Open) return false;
-        return !isStanding || block.timestamp >= request.deadline;
+        vm.assertTrue(isSlashed, "slashed");
+        delete _proposed[request.round];
     }
 
     function _settleAll() private {
-        for (uint256 i = 0; i < demanded.length; ++i) {
-            _settle(sponsor, demanded[i]);
+        for (uint256 i = 0; i < requested.length; ++i) {
+            _settle(sponsor, requested[i]);
         }
     }
 
-    /// @dev Half the bond goes to whoever showed the fault, and nothing else grows.
+    /// @dev Half the bond goes to whoever showed the fault, the rest is burned, and the escrow does not move.
     function _refute(address challenger, bytes memory payload) private returns (bool) {
         uint256 round = federation.roundCount();
-        uint256 bond_ = federation.terms().aggregatorBond;
+        uint256 bond_ = terms.money.aggregatorBond;
         uint256 credit = federation.creditOf(challenger);
-        uint256 escrow = federation.escrow();
+        (uint256 escrow, uint256 burned) = (federation.escrow(), federation.burned());
         if (!_call(challenger, payload)) return false;
         vm.assertEq(federation.creditOf(challenger), credit + bond_ / 2, "reward");
-        vm.assertEq(federation.escrow(), escrow + bond_ - bond_ / 2, "escrow");
+        vm.assertEq(federation.burned(), burned + bond_ - bond_ / 2, "burned");
+        vm.assertEq(federation.escrow(), escrow, "escrow");
+        vm.assertEq(federation.getRound(round).modelRoot, 0);
         delete _proposed[round];
         return true;
     }
 
-    function _commit(address account) private {
+    function _commit(address account) private returns (bool) {
         uint256 round = federation.roundCount();
         bytes32 root = _root(round, account);
-        bytes32 commitment = keccak256(abi.encode(address(federation), round, account, root, root, uint256(7), root));
-        _call(account, abi.encodeCall(Federation.commit, (round, commitment)));
+        bytes32 commitment =
+            keccak256(abi.encode(address(federation), round, account, root, root, uint256(EXAMPLES), root));
+        return _call(account, abi.encodeCall(IFederation.commit, (round, commitment)));
     }
 
-    function _reveal(address account) private {
+    function _reveal(address account) private returns (bool) {
         uint256 round = federation.roundCount();
         bytes32 root = _root(round, account);
-        _words[root] = _word(round, account);
-        _call(account, abi.encodeCall(Federation.reveal, (round, root, root, 7, root)));
+        _leaves[root] = _update(round, account);
+        return _call(account, abi.encodeCall(IFederation.reveal, (round, root, root, EXAMPLES, root)));
     }
 
-    function _propose(address aggregator, uint256 choice) private {
+    /// @dev One aggregator is honest; the others average as they like, and withhold some models.
+    function _propose(address aggregator, uint256 choice) private returns (bool) {
         uint256 round = federation.roundCount();
-        IFederation.Verdict[] memory verdicts = _judge(round, choice);
+        bool isHonest = aggregator == accounts[HONEST];
+        IFederation.Verdict[] memory verdicts = _judge(round, choice, isHonest);
         (bytes32 root, bytes32 manifest) = federation.currentModel();
-        for (uint256 i = 0; i < verdicts.length; ++i) {
-            if (verdicts[i].reason != 0) continue;
-            bytes32 word = keccak256(abi.encode("model", round));
-            root = sha256(abi.encodePacked(bytes1(0), word));
-            _words[root] = word;
+        bytes memory model = _currentModel;
+        if (_countAccepted(verdicts) != 0) {
+            model = _averageOf(round, verdicts);
+            if (!isHonest && choice % 3 != 0) model = _bend(model, choice);
+            root = _digest(model);
         }
-        if (!_call(aggregator, abi.encodeCall(Federation.propose, (round, root, manifest, verdicts)))) return;
+        if (!_call(aggregator, abi.encodeCall(IFederation.propose, (round, root, manifest, verdicts)))) return false;
+        (_model[round], _before[round]) = (model, _currentModel);
+        if (isHonest || choice % 5 != 0) _leaves[root] = model;
+        delete _proposed[round];
         for (uint256 i = 0; i < verdicts.length; ++i) {
             _proposed[round].push(verdicts[i]);
         }
+        return true;
     }
 
-    /// @dev A verdict on every reveal: some rejected, some as they must be, weights and scores of the others by chance.
-    function _judge(uint256 round, uint256 choice) private view returns (IFederation.Verdict[] memory verdicts) {
+    function _bend(bytes memory model, uint256 choice) private pure returns (bytes memory) {
+        int256 value = Trees.value(model, choice % 256);
+        int256 by = choice % 2 == 0 ? int256(1) : int256(10_000_000);
+        Trees.put(model, choice % 256, value > 0 ? value - by : value + by);
+        return model;
+    }
+
+    /// @dev A verdict on every reveal: as it must be, or some rejected and some weights by chance.
+    function _judge(uint256 round, uint256 choice, bool isHonest)
+        private
+        view
+        returns (IFederation.Verdict[] memory verdicts)
+    {
         verdicts = new IFederation.Verdict[](federation.getRound(round).revealed);
         uint256 found = 0;
         for (uint256 i = 0; i < PARTICIPANTS; ++i) {
-            if (federation.getSubmission(round, accounts[i]).state != IFederation.SubmissionState.Revealed) continue;
+            IFederation.Submission memory submission = federation.getSubmission(round, accounts[i]);
+            if (submission.state != IFederation.SubmissionState.Revealed) continue;
             uint256 chance = uint256(keccak256(abi.encode(choice, i)));
-            verdicts[found++] = chance % 4 == 0
-                ? IFederation.Verdict(accounts[i], 0, 0, 8)
-                : chance % 4 == 1
-                    ? IFederation.Verdict(accounts[i], 7, 10_000, 0)
-                    : IFederation.Verdict(accounts[i], uint32(1 + chance % 997), uint16(chance % 10_001), 0);
+            IFederation.Verdict memory verdict =
+                IFederation.Verdict(accounts[i], submission.digest, terms.seats.weightCap, 10_000, 0);
+            if (!isHonest && chance % 4 == 0) {
+                (verdict.weight, verdict.score, verdict.reason) = (0, 0, uint8(8 + (chance >> 8) % 3));
+            } else if (!isHonest && chance % 4 == 1) {
+                verdict.weight = uint32(1 + chance % terms.seats.weightCap);
+            }
+            verdicts[found++] = verdict;
         }
     }
 
-    /// @dev Settles, and checks each account's gain against the shares worked out here.
+    /// @dev Settles, and checks each account's gain against the posted price worked out here.
     function _finalize(address caller, uint256 round, IFederation.Verdict[] memory verdicts) private returns (bool) {
-        IFederation.Status before = federation.status(round);
+        IFederation.Status status = federation.status(round);
         address lead = federation.currentAggregator();
         uint256[] memory credits = _credits();
-        if (!_call(caller, abi.encodeCall(Federation.finalize, (round, verdicts)))) return false;
-        vm.assertEq(uint8(before), uint8(IFederation.Status.Settleable), "settled too early");
-        uint256 total = 0;
-        for (uint256 i = 0; i < verdicts.length; ++i) {
-            total += uint256(verdicts[i].weight) * verdicts[i].score;
+        if (!_call(caller, abi.encodeCall(IFederation.finalize, (round, verdicts)))) return false;
+        vm.assertEq(uint8(status), uint8(IFederation.Status.Settleable), "settled too early");
+        uint256 accepted = 0;
+        for (uint256 j = 0; j < verdicts.length; ++j) {
+            accepted += verdicts[j].weight;
         }
-        IFederation.Terms memory terms = federation.terms();
+        uint256 revealed = verdicts.length * terms.seats.weightCap;
+        uint256 fee = accepted == 0 ? 0 : uint256(terms.money.aggregatorFee) * accepted / revealed;
         for (uint256 i = 0; i < accounts.length; ++i) {
-            uint256 due = accounts[i] == lead && total != 0 ? terms.aggregatorFee : 0;
-            for (uint256 j = 0; j < verdicts.length && total != 0; ++j) {
+            uint256 due = accounts[i] == lead ? fee : 0;
+            for (uint256 j = 0; j < verdicts.length; ++j) {
                 if (verdicts[j].participant != accounts[i]) continue;
-                due += uint256(terms.roundReward) * verdicts[j].weight * verdicts[j].score / total;
+                due += uint256(terms.money.updateReward) * verdicts[j].weight * verdicts[j].score
+                / (uint256(terms.seats.weightCap) * 10_000);
             }
             uint256 gained = federation.creditOf(accounts[i]) - credits[i];
-            vm.assertEq(gained, due, "share");
+            vm.assertEq(gained, due, "posted price");
             if (gained == 0) continue;
-            vm.assertTrue(!wasPaid[round][accounts[i]], "paid twice");
+            vm.assertFalse(wasPaid[round][accounts[i]], "paid twice");
             wasPaid[round][accounts[i]] = true;
         }
+        _currentModel = _model[round];
         return true;
     }
 
@@ -509,23 +777,34 @@ contract Handler is Test {
         else tokensOut += held - holds;
         _watchCredits(credits, sender, selector);
         _watchStatuses(selector);
+        _watchTheHonest();
     }
 
-    /// @dev Credit grows by settlement, challenge, answer, unbonding and refund only, by a deposit given back too, and shrinks by its owner's withdrawal only.
+    /// @dev Nobody honest loses anything.
+    function _watchTheHonest() private view {
+        vm.assertTrue(
+            federation.aggregatorState(accounts[HONEST]) != IFederation.AggregatorState.Slashed, "honest, slashed"
+        );
+        uint256 stake = federation.getParticipant(accounts[0]).stake;
+        vm.assertTrue(stake == 0 || stake == terms.money.participantStake, "honest, penalized");
+    }
+
+    /// @dev Credit grows for whom a call pays, and shrinks by its owner's withdrawal only.
     function _watchCredits(uint256[] memory credits, address sender, bytes4 selector) private view {
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint256 credit = federation.creditOf(accounts[i]);
             if (credit > credits[i]) {
-                bool mayGrow = selector == Federation.finalize.selector
+                bool mayGrow = selector == IFederation.finalize.selector
                     || (_isChallenge(selector) && accounts[i] == sender)
-                    || (_isAvailability(selector) && accounts[i] == _owed)
-                    || (selector == Federation.postLeaf.selector && accounts[i] == sender)
-                    || (selector == Federation.unbond.selector && accounts[i] == sender)
-                    || (selector == Federation.refund.selector && accounts[i] == sponsor);
+                    || (_isRequest(selector) && accounts[i] == _owed)
+                    || (selector == IFederation.postLeaves.selector && accounts[i] == sender)
+                    || (selector == IFederation.unbond.selector && accounts[i] == sender)
+                    || (selector == IFederation.refund.selector && accounts[i] == sponsor);
                 vm.assertTrue(mayGrow, "credit from nowhere");
             } else if (credit < credits[i]) {
-                bool mayShrink = selector == Federation.withdraw.selector && accounts[i] == sender && credit == 0;
-                vm.assertTrue(mayShrink, "credit lost");
+                bool isWithdrawal =
+                    selector == IFederation.withdraw.selector || selector == IFederation.withdrawTo.selector;
+                vm.assertTrue(isWithdrawal && accounts[i] == sender && credit == 0, "credit lost");
             }
         }
     }
@@ -536,23 +815,30 @@ contract Handler is Test {
         for (uint256 round = 1; round <= federation.roundCount(); ++round) {
             IFederation.Status before = lastStatus[round];
             IFederation.Status now_ = federation.status(round);
-            bool isReplaced = selector == Federation.replaceAggregator.selector && before == IFederation.Status.Expired;
-            bool mayRefute = _isChallenge(selector) || selector == Federation.settleAvailability.selector;
+            bool isReplaced = selector == IFederation.replaceAggregator.selector && before == IFederation.Status.Expired;
+            bool mayRefute = _isChallenge(selector) || selector == IFederation.settleRequest.selector;
             bool isRefuted = mayRefute && before == IFederation.Status.Challenge;
             bool isRetry = now_ == IFederation.Status.Propose && (isReplaced || isRefuted);
             bool hasEnded = before == IFederation.Status.Finalized || before == IFederation.Status.Abandoned;
-            vm.assertTrue(isRetry || (hasEnded ? now_ == before : now_ >= before), "status moved backwards");
+            bool isForwards = hasEnded ? now_ == before : _rank(now_) >= _rank(before);
+            vm.assertTrue(isRetry || isForwards, "status moved backwards");
             lastStatus[round] = now_;
         }
     }
 
-    function _isChallenge(bytes4 selector) private pure returns (bool) {
-        return selector == Federation.challengeAverage.selector || selector == Federation.challengeVerdict.selector;
+    /// @dev Unseeded follows Seed, though its number is the last.
+    function _rank(IFederation.Status status) private pure returns (uint256) {
+        return status == IFederation.Status.Unseeded ? 3 : 2 * uint256(status);
     }
 
-    function _isAvailability(bytes4 selector) private pure returns (bool) {
-        return selector == Federation.challengeModelAvailability.selector
-            || selector == Federation.challengeUpdateAvailability.selector
-            || selector == Federation.settleAvailability.selector;
+    function _isChallenge(bytes4 selector) private pure returns (bool) {
+        return selector == IFederation.challengeAverage.selector || selector == IFederation.challengeMove.selector
+            || selector == IFederation.challengeVerdict.selector || selector == IFederation.challengeDuplicate.selector
+            || selector == IFederation.challengeOriginal.selector;
+    }
+
+    function _isRequest(bytes4 selector) private pure returns (bool) {
+        return selector == IFederation.requestModelLeaf.selector || selector == IFederation.requestUpdateLeaf.selector
+            || selector == IFederation.settleRequest.selector;
     }
 }

@@ -59,6 +59,24 @@ contract IdleToken is TestToken {
     }
 }
 
+/// @dev Balances shrink by themselves: each is a share of a supply that the issuer lowers.
+contract RebasingToken is TestToken {
+    uint256 public percent = 100;
+
+    function rebase(uint256 percent_) external {
+        percent = percent_;
+    }
+
+    function balanceOf(address account) public view override returns (uint256) {
+        return super.balanceOf(account) * percent / 100;
+    }
+
+    /// @dev Amounts are given in today's units.
+    function _update(address from, address to, uint256 amount) internal override {
+        super._update(from, to, amount * 100 / percent);
+    }
+}
+
 /// @dev Returns nothing, as some old tokens do; otherwise honest.
 contract SilentToken {
     mapping(address account => uint256) public balanceOf;

@@ -2,8 +2,10 @@
 pragma solidity 0.8.37;
 
 /// @dev Tree and average as docs/protocol.md §4 and §7 have them, written without a look at src/: whole trees, one value
-///      at a time, signed numbers.
+///      at a time, signed numbers of 256 bits.
 library Trees {
+    int256 internal constant LARGEST = 2 ** 31 - 1;
+
     function root(bytes[] memory leaves) internal pure returns (bytes32) {
         bytes32[] memory row = _row(leaves);
         while (row.length > 1) row = _above(row);
@@ -34,39 +36,65 @@ library Trees {
         }
     }
 
-    /// @dev The leaf of means of `leaves`, which are one leaf of each update.
-    function mean(bytes[] memory leaves, uint32[] memory weights) internal pure returns (bytes memory result) {
-        result = new bytes(leaves[0].length);
-        for (uint256 at = 0; at < result.length; at += 4) {
+    /// @dev Leaf of the new model: `before` has four bytes a value, each update one, a difference in steps of 2^shift.
+    function moved(bytes memory before, bytes[] memory updates, uint256[] memory weights, uint256 shift)
+        internal
+        pure
+        returns (bytes memory result)
+    {
+        result = new bytes(before.length);
+        int256 total = 0;
+        for (uint256 i = 0; i < weights.length; ++i) {
+            total += int256(weights[i]);
+        }
+        for (uint256 k = 0; 4 * k < before.length; ++k) {
             int256 sum = 0;
-            int256 total = 0;
-            for (uint256 i = 0; i < leaves.length; ++i) {
-                sum += int256(uint256(weights[i])) * value(leaves[i], at);
-                total += int256(uint256(weights[i]));
+            for (uint256 i = 0; i < updates.length; ++i) {
+                sum += int256(weights[i]) * difference(updates[i], k);
             }
-            put(result, at, _floor(2 * sum + total, 2 * total));
+            put(result, k, next(value(before, k), sum, total, shift));
         }
     }
 
-    /// @dev The signed big-endian value that stands at byte `at`.
-    function value(bytes memory leaf, uint256 at) internal pure returns (int256) {
+    /// @dev new = old + floor((2^(s+1) * S + W) / (2 * W)) with S held within 127 * W, the result within 2^31 - 1.
+    function next(int256 old, int256 sum, int256 total, uint256 shift) internal pure returns (int256) {
+        sum = hold(sum, 127 * total);
+        return hold(old + floor(int256(2 ** (shift + 1)) * sum + total, 2 * total), LARGEST);
+    }
+
+    function hold(int256 number, int256 limit) internal pure returns (int256) {
+        if (number > limit) return limit;
+        return number < -limit ? -limit : number;
+    }
+
+    function floor(int256 numerator, int256 denominator) internal pure returns (int256 quotient) {
+        quotient = numerator / denominator;
+        if (quotient * denominator > numerator) quotient -= 1;
+    }
+
+    /// @dev Value `k` of an update's leaf.
+    function difference(bytes memory leaf, uint256 k) internal pure returns (int256) {
+        return int8(uint8(leaf[k]));
+    }
+
+    /// @dev Value `k` of a model's leaf, signed and big-endian.
+    function value(bytes memory leaf, uint256 k) internal pure returns (int256) {
         uint32 raw = 0;
-        for (uint256 k = 0; k < 4; ++k) {
-            raw = raw << 8 | uint8(leaf[at + k]);
+        for (uint256 j = 0; j < 4; ++j) {
+            raw = raw << 8 | uint8(leaf[4 * k + j]);
         }
         return int32(raw);
     }
 
-    function put(bytes memory leaf, uint256 at, int256 number) internal pure {
+    function put(bytes memory leaf, uint256 k, int256 number) internal pure {
         bytes4 raw = bytes4(uint32(int32(number)));
-        for (uint256 k = 0; k < 4; ++k) {
-            leaf[at + k] = raw[k];
+        for (uint256 j = 0; j < 4; ++j) {
+            leaf[4 * k + j] = raw[j];
         }
     }
 
-    function _floor(int256 numerator, int256 denominator) private pure returns (int256 quotient) {
-        quotient = numerator / denominator;
-        if (quotient * denominator > numerator) quotient -= 1;
+    function putDifference(bytes memory leaf, uint256 k, int256 number) internal pure {
+        leaf[k] = bytes1(uint8(int8(number)));
     }
 
     function _depth(uint256 leaves) private pure returns (uint256 depth) {

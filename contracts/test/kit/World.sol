@@ -4,18 +4,21 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 import {DevToken} from "../../src/DevToken.sol";
-import {Federation} from "../../src/Federation.sol";
+import {IFactory} from "../../src/IFactory.sol";
 import {IFederation} from "../../src/IFederation.sol";
 import {Test} from "./Test.sol";
 
 /// @dev An honest federation, one line a step. A test bends one fact and looks at what comes of it.
+///      The contracts are taken from their artifacts: these tests know nothing but the interface.
 abstract contract World is Test {
     uint256 internal constant START = 1_700_000_000;
-    uint128 internal constant REWARD = 1000;
+    uint256 internal constant START_BLOCK = 1000;
+    uint128 internal constant REWARD = 1000; // for one update of full weight
     uint128 internal constant FEE = 50;
     uint128 internal constant STAKE = 500;
     uint128 internal constant PENALTY = 200;
-    uint128 internal constant BOND = 5000;
+    uint128 internal constant BOND = 5001; // odd: half of it is rounded down
+    uint128 internal constant HALF = 2500;
     uint128 internal constant DEPOSIT = 30;
     uint32 internal constant COMMIT = 100;
     uint32 internal constant REVEAL = 200;
@@ -23,71 +26,91 @@ abstract contract World is Test {
     uint32 internal constant CHALLENGE = 400;
     uint32 internal constant RESPONSE = 100;
     uint32 internal constant UNBONDING = 1000;
+    uint40 internal constant CLOSES_AT = uint40(START + 100_000);
     uint16 internal constant SEATS = 8;
     uint32 internal constant WEIGHT_CAP = 1000;
     uint16 internal constant FULL = 10_000;
+    uint256 internal constant ESCROW = uint256(SEATS) * REWARD + FEE; // what opening a round takes
 
     bytes32 internal constant INITIAL_ROOT = keccak256("initial root");
     bytes32 internal constant INITIAL_MANIFEST = keccak256("initial manifest");
     bytes32 internal constant NEW_ROOT = keccak256("new root");
     bytes32 internal constant NEW_MANIFEST = keccak256("new manifest");
+    bytes32 internal constant ZERO_ROOT = keccak256("zero root");
+
+    uint256 internal constant SPONSOR_KEY = uint256(keccak256("sponsor's key"));
 
     IERC20 internal token;
-    Federation internal federation;
-    address internal sponsor = _account("sponsor");
+    IFactory internal factory;
+    IFederation internal federation;
+    address internal sponsor = vm.addr(SPONSOR_KEY);
     address internal stranger = _account("stranger");
     address[] internal aggregators;
 
     function setUp() public virtual {
         vm.warp(START);
-        vm.roll(100);
+        vm.roll(START_BLOCK);
         token = new DevToken(type(uint128).max);
+        factory = IFactory(vm.deployCode("src/Factory.sol:Factory"));
         for (uint256 i = 0; i < 3; ++i) {
             aggregators.push(_account(string.concat("aggregator ", vm.toString(i))));
         }
         federation = _deploy(_terms());
     }
 
-    // ------------------------------------------------------------ deployment
+    // ---------------------------------------------------------------- founding
 
-    function _terms() internal view virtual returns (IFederation.Terms memory) {
-        return IFederation.Terms({
-            token: IERC20(address(token)),
+    function _terms() internal view virtual returns (IFederation.Terms memory terms) {
+        terms.identity = IFederation.Identity({
             specDigest: keccak256("spec"),
             initialModelRoot: INITIAL_ROOT,
             initialModelManifest: INITIAL_MANIFEST,
+            zeroRoot: ZERO_ROOT,
             leafCount: 300,
             treeDepth: 9,
-            leafValues: 64,
+            gridBits: 13,
+            gridEvery: 0
+        });
+        terms.seats = IFederation.Seats({
             maxParticipants: SEATS,
+            minParticipants: 1,
+            roundTarget: SEATS,
+            roundSeats: SEATS,
+            maxMissed: 2,
+            byInvitation: false,
             weightCap: WEIGHT_CAP,
-            rounds: 10,
-            samplingFraction: FULL,
-            roundReward: REWARD,
+            rounds: 10
+        });
+        terms.money = IFederation.Money({
+            token: IERC20(address(token)),
+            updateReward: REWARD,
             aggregatorFee: FEE,
             participantStake: STAKE,
             missedRevealPenalty: PENALTY,
             aggregatorBond: BOND,
-            availabilityDeposit: DEPOSIT,
+            availabilityDeposit: DEPOSIT
+        });
+        terms.windows = IFederation.Windows({
             commitSeconds: COMMIT,
             revealSeconds: REVEAL,
             proposeSeconds: PROPOSE,
             challengeSeconds: CHALLENGE,
             responseSeconds: RESPONSE,
             unbondingSeconds: UNBONDING,
-            closesAt: uint40(START + 100_000)
+            closesAt: CLOSES_AT
         });
+        terms.rules = IFederation.Rules({privacy: IFederation.Privacy.Clear, scoring: IFederation.Scoring.Equal});
     }
 
-    function _deploy(IFederation.Terms memory terms) internal returns (Federation) {
+    function _deploy(IFederation.Terms memory terms) internal returns (IFederation) {
         vm.prank(sponsor);
-        return new Federation(terms, aggregators);
+        return IFederation(factory.create(terms, aggregators));
     }
 
     // --------------------------------------------------------------- accounts
 
     /// @dev Participants in ascending order of address, with as many non-zero bytes as real ones.
-    function _participant(uint256 i) internal pure returns (address) {
+    function _participant(uint256 i) internal view virtual returns (address) {
         return address(uint160(0x9F3a8f1c2d4e5B6A798897A6b5C4D3e2F1010101) + uint160(i));
     }
 
@@ -104,7 +127,7 @@ abstract contract World is Test {
     }
 
     function _bond(address aggregator) internal {
-        _give(aggregator, federation.terms().aggregatorBond);
+        _give(aggregator, federation.terms().money.aggregatorBond);
         vm.prank(aggregator);
         federation.bond();
     }
@@ -116,23 +139,60 @@ abstract contract World is Test {
     }
 
     function _joinOne(address account) internal {
-        _give(account, federation.terms().participantStake);
+        _give(account, federation.terms().money.participantStake);
+        _joinAs(account);
+    }
+
+    /// @dev The stake, if any is to be paid, is there already.
+    function _joinAs(address account) internal {
         vm.prank(account);
-        federation.join();
+        federation.join(0, "");
+    }
+
+    function _leave(address account) internal {
+        vm.prank(account);
+        federation.leave();
+    }
+
+    function _withdraw(address account) internal returns (uint256) {
+        vm.prank(account);
+        return federation.withdraw();
+    }
+
+    function _mine() internal {
+        vm.roll(block.number + 1);
     }
 
     // ---------------------------------------------------------------- a round
 
-    /// @dev Funded, bonded (lead and first standby), joined, and open for commitments.
-    function _openWith(uint256 participants) internal returns (uint256 round) {
-        _fund(uint256(federation.terms().roundReward) + federation.terms().aggregatorFee);
+    /// @dev What opening the next round takes, for all seats of a round.
+    function _price() internal view returns (uint256) {
+        IFederation.Terms memory terms = federation.terms();
+        return uint256(terms.seats.roundSeats) * terms.money.updateReward + terms.money.aggregatorFee;
+    }
+
+    /// @dev Funded, bonded (lead and first standby), joined.
+    function _ready(uint256 participants) internal {
+        _fund(_price());
         _bond(aggregators[0]);
         _bond(aggregators[1]);
         _join(participants);
+        _mine();
+    }
+
+    function _openWith(uint256 participants) internal returns (uint256 round) {
+        _ready(participants);
         return _open();
     }
 
+    /// @dev Open for commitments: its seed is fixed in the block after the opening.
     function _open() internal returns (uint256 round) {
+        round = _openUnseeded();
+        _mine();
+        federation.fixSeed(round);
+    }
+
+    function _openUnseeded() internal returns (uint256 round) {
         vm.prank(federation.currentAggregator());
         return federation.openRound();
     }
@@ -151,6 +211,11 @@ abstract contract World is Test {
 
     function _examples(uint256 i) internal view virtual returns (uint32) {
         return uint32(100 + i);
+    }
+
+    function _weight(uint256 i) internal view returns (uint32) {
+        uint32 cap = federation.terms().seats.weightCap;
+        return _examples(i) < cap ? _examples(i) : cap;
     }
 
     function _commitment(uint256 round, uint256 i) internal view returns (bytes32) {
@@ -172,7 +237,8 @@ abstract contract World is Test {
 
     function _commit(uint256 round, uint256 i) internal {
         bytes32 commitment = _commitment(round, i);
-        vm.prank(_participant(i));
+        address account = _participant(i);
+        vm.prank(account);
         federation.commit(round, commitment);
     }
 
@@ -181,8 +247,9 @@ abstract contract World is Test {
     }
 
     function _revealAs(address account, uint256 round, uint256 i) internal {
+        (bytes32 root, bytes32 manifest, uint32 examples) = (_root(round, i), _manifest(round, i), _examples(i));
         vm.prank(account);
-        federation.reveal(round, _root(round, i), _manifest(round, i), _examples(i), _salt(round, i));
+        federation.reveal(round, root, manifest, examples, _salt(round, i));
     }
 
     function _commitAll(uint256 round, uint256 count) internal {
@@ -191,7 +258,9 @@ abstract contract World is Test {
         }
     }
 
+    /// @dev From whatever phase before: the reveal phase is entered first.
     function _revealAll(uint256 round, uint256 count) internal {
+        if (federation.status(round) == IFederation.Status.Commit) vm.warp(federation.getRound(round).commitDeadline);
         for (uint256 i = 0; i < count; ++i) {
             _reveal(round, i);
         }
@@ -204,18 +273,41 @@ abstract contract World is Test {
         _revealAll(round, participants);
     }
 
-    function _verdict(uint256 i) internal view returns (IFederation.Verdict memory) {
-        return IFederation.Verdict({participant: _participant(i), weight: _examples(i), score: FULL, reason: 0});
+    function _digest(uint256 round, uint256 i) internal view returns (bytes30) {
+        return bytes30(keccak256(abi.encode(_root(round, i), _manifest(round, i), uint256(_examples(i)))));
     }
 
-    function _rejection(uint256 i, uint8 reason) internal pure returns (IFederation.Verdict memory) {
-        return IFederation.Verdict({participant: _participant(i), weight: 0, score: 0, reason: reason});
+    function _opening(uint256 round, uint256 i) internal view returns (IFederation.Opening memory) {
+        return IFederation.Opening({root: _root(round, i), manifest: _manifest(round, i), examples: _examples(i)});
     }
 
-    function _verdicts(uint256 count) internal view returns (IFederation.Verdict[] memory verdicts) {
+    function _verdict(uint256 round, uint256 i) internal view returns (IFederation.Verdict memory) {
+        return IFederation.Verdict({
+            participant: _participant(i), revealed: _digest(round, i), weight: _weight(i), score: FULL, reason: 0
+        });
+    }
+
+    function _rejection(uint256 round, uint256 i, uint8 reason) internal view returns (IFederation.Verdict memory) {
+        return IFederation.Verdict({
+            participant: _participant(i), revealed: _digest(round, i), weight: 0, score: 0, reason: reason
+        });
+    }
+
+    function _verdicts(uint256 round, uint256 count) internal view returns (IFederation.Verdict[] memory verdicts) {
         verdicts = new IFederation.Verdict[](count);
         for (uint256 i = 0; i < count; ++i) {
-            verdicts[i] = _verdict(i);
+            verdicts[i] = _verdict(round, i);
+        }
+    }
+
+    function _rejections(uint256 round, uint256 count, uint8 reason)
+        internal
+        view
+        returns (IFederation.Verdict[] memory verdicts)
+    {
+        verdicts = new IFederation.Verdict[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            verdicts[i] = _rejection(round, i, reason);
         }
     }
 
@@ -228,20 +320,42 @@ abstract contract World is Test {
         federation.propose(round, NEW_ROOT, NEW_MANIFEST, verdicts);
     }
 
+    /// @dev Every update rejected: the model stays.
+    function _proposeNothing(uint256 round, uint256 count, uint8 reason) internal {
+        (bytes32 root, bytes32 manifest) = federation.currentModel();
+        IFederation.Verdict[] memory verdicts = _rejections(round, count, reason);
+        vm.prank(federation.currentAggregator());
+        federation.propose(round, root, manifest, verdicts);
+    }
+
     function _proposedWith(uint256 participants) internal returns (uint256 round) {
         round = _revealedWith(participants);
-        _propose(round, _verdicts(participants));
+        _propose(round, _verdicts(round, participants));
     }
 
     function _finalizedWith(uint256 participants) internal returns (uint256 round) {
         round = _proposedWith(participants);
-        vm.warp(block.timestamp + CHALLENGE);
-        federation.finalize(round, _verdicts(participants));
+        _finalize(round, _verdicts(round, participants));
+    }
+
+    function _finalize(uint256 round, IFederation.Verdict[] memory verdicts) internal {
+        vm.warp(federation.getRound(round).nextDeadline);
+        federation.finalize(round, verdicts);
+    }
+
+    /// @dev A round more, of those who joined: opened, played and settled.
+    function _another(uint256 participants) internal returns (uint256 round) {
+        _mine();
+        round = _open();
+        _commitAll(round, participants);
+        _revealAll(round, participants);
+        _propose(round, _verdicts(round, participants));
+        _finalize(round, _verdicts(round, participants));
     }
 
     /// @dev Past the point where any round can be opened; the round that is open, if any, stays so.
     function _close() internal {
-        vm.warp(federation.terms().closesAt);
+        vm.warp(federation.terms().windows.closesAt);
     }
 
     // ------------------------------------------------------------- assertions
@@ -271,5 +385,13 @@ abstract contract World is Test {
         vm.expectRevert(
             abi.encodeWithSelector(IFederation.WrongSubmissionState.selector, round, account, required, actual)
         );
+    }
+
+    function _expectWrongAggregator(
+        address account,
+        IFederation.AggregatorState required,
+        IFederation.AggregatorState actual
+    ) internal {
+        vm.expectRevert(abi.encodeWithSelector(IFederation.WrongAggregatorState.selector, account, required, actual));
     }
 }

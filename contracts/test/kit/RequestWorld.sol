@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IFederation} from "../../../src/federation/IFederation.sol";
+import {IFederation} from "../../src/IFederation.sol";
 import {DisputeWorld} from "./DisputeWorld.sol";
 import {Trees} from "./Trees.sol";
 

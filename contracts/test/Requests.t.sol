@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
-import {IFederation} from "../../src/federation/IFederation.sol";
+import {IFederation} from "../src/IFederation.sol";
 import {RequestWorld} from "./kit/RequestWorld.sol";
 import {Trees} from "./kit/Trees.sol";
 

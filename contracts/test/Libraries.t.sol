@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Average} from "../../src/federation/Average.sol";
-import {Tree} from "../../src/federation/Tree.sol";
+import {Average} from "../src/Average.sol";
+import {Tree} from "../src/Tree.sol";
 import {Test} from "./kit/Test.sol";
 import {Trees} from "./kit/Trees.sol";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IFederation} from "../../src/federation/IFederation.sol";
+import {IFederation} from "../src/IFederation.sol";
 import {World} from "./kit/World.sol";
 
 /// @dev bond, unbond, replaceAggregator, close, and when a federation is over.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IFederation} from "../../src/federation/IFederation.sol";
+import {IFederation} from "../src/IFederation.sol";
 import {DisputeWorld} from "./kit/DisputeWorld.sol";
 
 /// @dev challengeVerdict, challengeDuplicate and challengeOriginal: what the contract can judge of a verdict. Roots of

@@ -15,7 +15,7 @@ struct Founder {
 /// @notice abi.encode(terms, sponsor, createdAt, aggregators), from byte 45 of the code on (ERC-1167).
 /// @dev In memory a struct of numbers is what it is in that encoding, one word a field, so that each group is copied as
 ///      it stands: 400 gas, where decoding everything would cost each call 9,000. The factory encoded it, so that
-///      nothing is left to check. Addresses are 45 + 32 * (fields before): test/federation/Terms.t.sol reads them all.
+///      nothing is left to check. Addresses are 45 + 32 * (fields before): test/Terms.t.sol reads them all.
 library Founding {
     uint256 private constant IDENTITY_AT = 45;
     uint256 private constant SEATS_AT = 301;
