@@ -95,6 +95,7 @@ TEXTS: dict[str, str] = {
     "RootMismatch": "leaf and proof lead to {computed}, not to {required}",
     "RoundFull": "round {round} has all of its {round_seats} commitments",
     "RoundStillOpen": "round {round} has not ended: it is in {actual}",
+    "SafeCastOverflowedUintDowncast": "{value} does not fit in {bits} bits",
     "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
     "SeedTooEarly": (
         "the seed can be fixed from block {opened_block} + 1 on, this is block {block_number}"

@@ -37,6 +37,18 @@ def devnet_factory(rpc_url: str) -> Address | None:
     return _noted(home() / "devnet", connect(rpc_url))
 
 
+def note_devnet_factory(rpc_url: str, address: Address) -> None:
+    """Note the factory for `devnet_factory`, if `rpc_url` is the devnet's chain and none is noted.
+
+    The next federation is then founded by the same factory, and both are listed together.
+    """
+    net = daemons.running(home() / "devnet")
+    if net is None or net.rpc_url.rstrip("/") != rpc_url.rstrip("/"):
+        return
+    if _noted(home() / "devnet", connect(rpc_url)) is None:
+        write_json(home() / "devnet" / _FILE, {"address": address})
+
+
 def _noted(folder: Path, w3: Web3) -> Address | None:
     if not (folder / _FILE).exists():
         return None

@@ -25,7 +25,7 @@ def main() -> int:
     print("".join(rows), end="")
     # Rows that are missing must not pass for full ones: forge may have failed before.
     if not rows:
-        print("no coverage of src/federation was reported", file=sys.stderr)
+        print("no coverage of the sources was reported", file=sys.stderr)
         return 1
     lacking = [row for row in rows if any(percent < 100 for percent in _required(row))]
     for row in lacking:

@@ -1,6 +1,6 @@
 """Take each guard of the contract out in turn; fail when the forge tests pass without it.
 
-    python -m scripts.mutants                  # all of contracts/src/federation
+    python -m scripts.mutants                  # all of contracts/src
     python -m scripts.mutants Rounds.sol       # the guards of these files only
     python -m scripts.mutants --list           # what would be played
 
@@ -30,7 +30,6 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONTRACTS: Final = ROOT / "contracts"
-SOURCES: Final = "src/federation"
 BUILD: Final = ROOT / "build" / "mutants"
 # The libraries' own tests call them from functions that are pure as long as there is no mutant.
 LIBRARY_TESTS: Final = "test/Libraries.t.sol"
@@ -153,7 +152,7 @@ def _closing(code: str, opening: int) -> int:
 
 def _find_all() -> list[Guard]:
     guards: list[Guard] = []
-    for path in sorted((CONTRACTS / SOURCES).glob("*.sol")):
+    for path in sorted((CONTRACTS / "src").glob("*.sol")):
         guards += find_guards(path, len(guards) + 1)
     return guards
 
@@ -182,7 +181,7 @@ def _claimed(path: Path) -> Iterator[bool]:
 def _digest() -> str:
     """Return what a copy and its results are named by: sources, tests and this script."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for folder in (CONTRACTS / SOURCES, CONTRACTS / "test" / "federation"):
+    for folder in (CONTRACTS / "src", CONTRACTS / "test"):
         for path in sorted(folder.rglob("*.sol")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -210,11 +209,10 @@ def _compiled(guards: Sequence[Guard]) -> Iterator[tuple[Path, tuple[str, str]]]
 
 
 def _make_copy(copy: Path, guards: Sequence[Guard]) -> None:
-    for name in (SOURCES, "test/federation"):
+    for name in ("src", "test"):
         shutil.rmtree(copy / name, ignore_errors=True)
         shutil.copytree(CONTRACTS / name, copy / name)
-    shutil.copy2(CONTRACTS / "src" / "DevToken.sol", copy / "src")
-    for path in (copy / SOURCES).glob("*.sol"):
+    for path in (copy / "src").glob("*.sol"):
         own = [guard for guard in guards if guard.file == path.name]
         path.write_text(_with_mutants(path.read_text(encoding="utf-8"), own), encoding="utf-8")
     tests = copy / LIBRARY_TESTS

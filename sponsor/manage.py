@@ -43,11 +43,15 @@ def invite(
 ) -> Invitation:
     """Return an invitation that holds for so many seconds from now; nothing is sent.
 
-    Raises Misconfigured when the wallet is not the sponsor's, or no invitation is asked for.
+    Raises Misconfigured when the wallet is not the sponsor's, no invitation is asked for, or no
+    round is opened any more.
     """
     if not federation.terms().seats.by_invitation:
         raise Misconfigured(f"anybody may join {federation.address}: it asks for no invitation")
     _require_sponsor(federation, wallet)
+    # The contract would take the guest's stake all the same.
+    if federation.is_closed() or federation.is_over():
+        raise Misconfigured(f"{federation.address} opens no further round: nobody can be invited")
     # By this machine's clock: an expiry is days away.
     expiry = UnixTime(int(time.time()) + seconds)
     return sign_invitation(wallet, federation.chain_id, federation.address, participant, expiry)

@@ -20,7 +20,7 @@ from commonweight.cli.options import (
     print_json,
 )
 from commonweight.cli.running import wallet_opener
-from devnet.factory import devnet_factory
+from devnet.factory import devnet_factory, note_devnet_factory
 from ethereum.rpc import connect, plain_errors
 from ethereum.wallet import Wallet
 from protocol.types import format_tokens, read_address
@@ -46,7 +46,11 @@ def federation() -> None:
 @federation.command("list")
 @rpc_option
 @factory_option
-@click.option("--from-block", type=int, help="Default: the factory's own block, where it is known.")
+@click.option(
+    "--from-block",
+    type=click.IntRange(min=0),
+    help="Default: the factory's own block, where it is known.",
+)
 @as_json
 @plain_failures
 def federation_list(
@@ -64,13 +68,15 @@ def federation_list(
     address = factory or devnet_factory(rpc_url) or (known.address if known else None)
     if address is None:
         fail(f"no factory is known on chain {chain_id}: give --factory ADDRESS")
-    first = known.block if known is not None and factory is None else 0
-    rows = manage.list_federations(
-        Factory(w3, read_address(address)), first if from_block is None else from_block
-    )
+    first = from_block
+    if first is None:
+        first = known.block if known is not None and factory is None else 0
+    rows = manage.list_federations(Factory(w3, read_address(address)), first)
     if json_output:
         print_json(rows)
         return
+    if not rows:
+        click.echo(f"none was founded by {address} from block {first} on", err=True)
     for row in rows:
         state = "over" if row["over"] else f"{row['rounds_left']} rounds left"
         admits = "by invitation" if row["by_invitation"] else "open to anybody"
@@ -139,6 +145,7 @@ def federation_create(
     created = create_federation(
         output, Order(**options), wallet, lambda line: click.echo(line, err=True)
     )
+    note_devnet_factory(options["rpc_url"], created["factory"])
     if json_output:
         print_json(created)
         return
@@ -211,7 +218,11 @@ def federation_close(
     if json_output:
         print_json({"federation": client.address, "over": over})
     else:
-        following = "it is over" if over else "its open round runs to its end"
+        following = (
+            "it is over, `commonweight federation refund` gives back what is left"
+            if over
+            else "its open round runs to its end"
+        )
         click.echo(f"closed {client.address}: {following}")
 
 

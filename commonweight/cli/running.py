@@ -108,7 +108,10 @@ def wallet_opener(keystore: Path, password_file: Path | None) -> Callable[[], "W
             return load_keystore(keystore, read_password(password_file))
         # A service manager's stdin would end the prompt with an error that says nothing.
         if not sys.stdin.isatty():
-            raise Misconfigured("no password: set password_file, or start from a terminal")
+            raise Misconfigured(
+                "no password: name its file (--password-file, or password_file in the settings),"
+                " or start from a terminal"
+            )
         return load_keystore(keystore, click.prompt("Password", hide_input=True, err=True))
 
     return open_wallet

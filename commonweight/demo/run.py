@@ -5,6 +5,7 @@ configuration and seed continues it from where the chain stands.
 """
 
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ from storage.ipfs import ContentStore
 DEMO: Final = "demo"
 _READY: Final = "ready"
 _POLL_SECONDS: Final = 0.2
+_FLOWER_STARTS: Final = 3
 
 OnLine = Callable[[Line], None]
 
@@ -95,21 +97,24 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
             config.aggregation.mode,
         )
         participants, processes = len(config.data.names), config.simulation.processes
-        flwr = simulation.run(run, participants=participants, processes=processes)
+        flower = _FlowerRun(
+            lambda: simulation.run(run, participants=participants, processes=processes),
+            run / "flower" / "run.log",
+        )
         endpoints = wait_for_devnet()
         while not built.done():
-            if flwr.poll() is not None:
-                raise _ended_early(run)
+            if flower.has_ended():
+                flower.restart()
             time.sleep(_POLL_SECONDS)
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
         follower = _Follower(progress, on_line)
         while True:
             # Asked before the lines are read: the last of them may say that all went well.
-            has_ended = flwr.poll() is not None
+            has_ended = flower.has_ended()
             if follower.follow():
                 break
             if has_ended:
-                raise _ended_early(run)
+                flower.restart()
             time.sleep(_POLL_SECONDS)
         simulation.terminate()
         return _conclude(location, run, options.seed, report)
@@ -130,11 +135,6 @@ def _build(config: Config, seed: int, run: Path, report: Report) -> found.Plan |
         return None
     report(events.PreparingModel(source=config.model.source))
     return found.plan(config, seed, cache_folder(), run / "model")
-
-
-def _ended_early(run: Path) -> Unavailable:
-    log = run / "flower" / "run.log"
-    return Unavailable(f"Flower's run ended early: see {log}", service="flower")
 
 
 def _conclude(location: FederationLocation, run: Path, seed: int, report: Report) -> dict[str, Any]:
@@ -236,6 +236,31 @@ def _launch(
     # Last: the aggregator waits for this file, and then finds its bond and every participant.
     (run / _READY).touch()
     return location
+
+
+class _FlowerRun:
+    """Flower's run of the app, started again when it ends before the roles are done.
+
+    Ray allows itself 30 seconds to start, which a busy machine exceeds. Nothing is lost by another
+    start: the roles read from the chain what is left to do.
+    """
+
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]], log: Path) -> None:
+        self._start = start
+        self._log = log
+        self._starts_left = _FLOWER_STARTS - 1
+        self._process = start()
+
+    def has_ended(self) -> bool:
+        """Return whether the run has ended, well or not."""
+        return self._process.poll() is not None
+
+    def restart(self) -> None:
+        """Start the run again; raise Unavailable when it has ended too often."""
+        if not self._starts_left:
+            raise Unavailable(f"Flower's run ended early: see {self._log}", service="flower")
+        self._starts_left -= 1
+        self._process = self._start()
 
 
 class _Follower:

@@ -60,7 +60,7 @@ interface IFederation {
         uint32 rounds;
     }
 
-    /// @notice Prices, stakes and penalties, in token units.
+    /// @notice Prices, stakes and penalties, in token units; each is at most 2^112 - 1.
     /// @param token ERC-20 of all of them
     /// @param updateReward Price of an accepted update of full weight and score
     /// @param aggregatorFee Paid for a finalized round that uses all that was revealed, by weight

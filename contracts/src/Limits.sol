@@ -15,6 +15,7 @@ library Limits {
     uint256 private constant MOST_TREE_DEPTH = 32;
     uint256 private constant FRACTION_BITS = 24;
     uint256 private constant MOST_WEIGHT = 1 << 24; // sums of weighted differences then fit 32 bits (library Average)
+    uint256 private constant MOST_MONEY = (1 << 112) - 1; // what is burned or escrowed adds up in 128 bits (struct State)
     uint256 private constant LONGEST_WINDOW = 30 days;
     uint256 private constant LONGEST_LIFE = 5 * 365 days;
 
@@ -70,9 +71,12 @@ library Limits {
 
     function _requireMoney(IFederation.Money memory t) private view {
         _require(address(t.token).code.length != 0, "token", uint160(address(t.token)));
-        _require(t.participantStake != 0, "participantStake", 0);
+        _requireAmount("updateReward", t.updateReward, 0);
+        _requireAmount("aggregatorFee", t.aggregatorFee, 0);
+        _requireAmount("participantStake", t.participantStake, 1);
         _require(t.missedRevealPenalty <= t.participantStake, "missedRevealPenalty", t.missedRevealPenalty);
-        _require(t.aggregatorBond != 0, "aggregatorBond", 0);
+        _requireAmount("aggregatorBond", t.aggregatorBond, 1);
+        _requireAmount("availabilityDeposit", t.availabilityDeposit, 0);
     }
 
     function _requireWindows(IFederation.Windows memory t) private view {
@@ -94,6 +98,10 @@ library Limits {
         // Private, or paid by measured help: a masked update cannot be measured by itself.
         _require(!isMasked || t.scoring == IFederation.Scoring.Equal, "scoring", uint8(t.scoring));
         _require(!isMasked, "privacy", uint8(t.privacy));
+    }
+
+    function _requireAmount(bytes32 term, uint256 value, uint256 least) private pure {
+        _require(value >= least && value <= MOST_MONEY, term, value);
     }
 
     function _requireWindow(bytes32 term, uint256 value, uint256 shortest) private pure {

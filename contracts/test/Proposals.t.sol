@@ -328,8 +328,8 @@ contract ProposalsTest is World {
         IFederation.Terms memory terms = _terms();
         terms.rules.scoring = IFederation.Scoring.HeldOut;
         terms.seats.weightCap = cap = uint32(_bound(cap, 1, ((1 << 24) - 1) / SEATS));
-        terms.money.updateReward = reward = uint128(_bound(reward, 1, type(uint128).max / 100));
-        terms.money.aggregatorFee = fee = uint128(_bound(fee, 0, type(uint128).max / 100));
+        terms.money.updateReward = reward = uint128(_bound(reward, 1, (1 << 112) - 1));
+        terms.money.aggregatorFee = fee = uint128(_bound(fee, 0, (1 << 112) - 1));
         federation = _deploy(terms);
         uint256 count = 1 + seed % 4;
         uint256 round = _revealedWith(count);

@@ -13,7 +13,7 @@ contract TermsTest is World {
     // ---------------------------------------------------------------- founding
 
     /// @notice What was founded is read back, and nothing else is on record.
-    function test_WhatWasFoundedIsReadBack() public {
+    function test_WhatWasFoundedIsReadBack() public view {
         vm.assertEq(abi.encode(federation.terms()), abi.encode(_terms()));
         vm.assertEq(federation.sponsor(), sponsor);
         vm.assertEq(federation.createdAt(), START);
@@ -288,6 +288,33 @@ contract TermsTest is World {
         _accept(terms);
     }
 
+    /// @notice No amount is 2^112 or more, so that what is burned and escrowed adds up in 128 bits.
+    function test_AmountsStayBelow2To112() public {
+        string[6] memory names = [
+            "updateReward",
+            "aggregatorFee",
+            "participantStake",
+            "missedRevealPenalty",
+            "aggregatorBond",
+            "availabilityDeposit"
+        ];
+        uint128 most = (1 << 112) - 1;
+        IFederation.Terms memory terms = _terms();
+        _setAmounts(terms, [most, most, most, most, most, most]);
+        _accept(terms);
+        for (uint256 i = 0; i < 6; ++i) {
+            uint128[6] memory money = [REWARD, FEE, STAKE, PENALTY, BOND, DEPOSIT];
+            money[i] = most + 1;
+            if (i == 3) money[2] = most; // a penalty is part of a stake
+            _setAmounts(terms, money);
+            _refuse(terms, bytes32(bytes(names[i])), most + 1);
+        }
+        terms = _terms();
+        terms.windows.responseSeconds = 0; // deposits are limited where they are never asked for, too
+        terms.money.availabilityDeposit = type(uint128).max;
+        _refuse(terms, "availabilityDeposit", type(uint128).max);
+    }
+
     /// @notice Rewards and fees may be nothing: some federations train for the model.
     function test_RewardAndFeeMayBeNothing() public {
         IFederation.Terms memory terms = _terms();
@@ -411,13 +438,22 @@ contract TermsTest is World {
         if (i == 3) terms.windows.challengeSeconds = value;
     }
 
+    /// @dev Drawn amounts brought into range.
     function _setMoney(IFederation.Terms memory terms, uint128[6] memory money) private pure {
+        for (uint256 i = 0; i < 6; ++i) {
+            money[i] = uint128(_bound(money[i], i == 0 || i == 1 ? 0 : 1, (1 << 112) - 1));
+        }
+        money[3] = uint128(_bound(money[3], 0, money[2]));
+        _setAmounts(terms, money);
+    }
+
+    function _setAmounts(IFederation.Terms memory terms, uint128[6] memory money) private pure {
         terms.money.updateReward = money[0];
         terms.money.aggregatorFee = money[1];
-        terms.money.participantStake = money[2] == 0 ? 1 : money[2];
-        terms.money.missedRevealPenalty = uint128(_bound(money[3], 0, terms.money.participantStake));
-        terms.money.aggregatorBond = money[4] == 0 ? 1 : money[4];
-        terms.money.availabilityDeposit = money[5] == 0 ? 1 : money[5];
+        terms.money.participantStake = money[2];
+        terms.money.missedRevealPenalty = money[3];
+        terms.money.aggregatorBond = money[4];
+        terms.money.availabilityDeposit = money[5];
     }
 
     function _setWindows(IFederation.Terms memory terms, uint256 seed) private pure {

@@ -28,7 +28,12 @@ BURNT = Address("0x000000000000000000000000000000000000dEaD")
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with Network(tmp_path_factory.mktemp("network")) as network:
+    with (
+        Network(tmp_path_factory.mktemp("network")) as network,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # The commands below find the network's devnet and its cache, and leave nothing at home.
+        patch.setenv("COMMONWEIGHT_HOME", str(network.folder))
         yield network
 
 
@@ -238,6 +243,9 @@ def test_a_sponsor_creates_a_federation(tmp_path: Path, network: Network) -> Non
     assert trial["loss_after"] < trial["loss_before"]
     assert trial["clipped_share"] <= 0.001
     assert created["escrow"] == "6,150.00"
+    # The factory was deployed for it, and the devnet remembers which.
+    (row,) = json.loads(run("federation", "list", "--rpc", network.net.rpc_url, "--json"))
+    assert row["federation"] == created["federation"]
     shown = json.loads(run("federation", "show", "--federation", output, "--json"))
     assert shown["aggregators"] == [network.wallet("aggregator").address]
     # Again: the escrow is full, so nothing is tried out, deployed or paid.
