@@ -188,23 +188,31 @@ def _digest() -> str:
 
 
 @contextmanager
-def _compiled(guards: Sequence[Guard]) -> Iterator[tuple[Path, tuple[str, str]]]:
+def _compiled(guards: Sequence[Guard], digest: str) -> Iterator[tuple[Path, tuple[str, str]]]:
     """Yield a copy of the contracts with all mutants, and what its tests say without any of them.
 
     The copy stays as it is for as long as somebody plays in it, and forge's cache outlives changes.
     """
     BUILD.mkdir(parents=True, exist_ok=True)
     copy, passed = BUILD / "contracts", BUILD / "passed"
+
+    def is_ready() -> bool:
+        return passed.exists() and passed.read_text(encoding="utf-8") == digest
+
     with (BUILD / "contracts.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         clean = ("survived", "")
-        if not passed.exists() or passed.read_text(encoding="utf-8") != _digest():
-            passed.unlink(missing_ok=True)
-            _make_copy(copy, guards)
-            clean = _forge(copy, 0, *EXAMPLES)
-            if clean[0] == "survived":
-                passed.write_text(_digest(), encoding="utf-8")
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        # A lock that changes its kind is let go first: what was ready may be another's copy then.
+        while clean[0] == "survived":
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if is_ready():
+                break
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_ready():
+                passed.unlink(missing_ok=True)
+                _make_copy(copy, guards)
+                clean = _forge(copy, 0)
+                if clean[0] == "survived":
+                    passed.write_text(digest, encoding="utf-8")
         yield copy, clean
 
 
@@ -275,10 +283,11 @@ def _row(result: Result) -> str:
 
 def _play_all(guards: Sequence[Guard], chosen: Sequence[Guard], again: bool) -> int:
     started = time.monotonic()
-    folder = BUILD / _digest()
+    digest = _digest()
+    folder = BUILD / digest
     folder.mkdir(parents=True, exist_ok=True)
     results: list[Result | None] = []
-    with _compiled(guards) as (copy, clean):
+    with _compiled(guards, digest) as (copy, clean):
         # Without this every mutant would look killed by whatever is broken anyway.
         if clean[0] != "survived":
             print(f"the tests fail without any mutant: {': '.join(clean)}", file=sys.stderr)
