@@ -55,6 +55,7 @@ def test_45_leaf_requests_on_blocks_of_12_seconds(tmp_path: Path) -> None:
         assert held - world.token.balance_of(attacker) == REQUESTS * DEPOSIT > BOND // 2
         assert world.client().credit_of(lead) == REQUESTS * DEPOSIT
         assert gas_of(world, posted) < gas_of(world, requested)
+        ask(world.w3, "anvil_removeBlockTimestampInterval")
         world.travel(WINDOW)
         assert world.settle(round_id) is Status.FINALIZED
 

@@ -85,7 +85,7 @@ def test_a_lead_that_rejects_everybody_but_its_friend(tmp_path: Path) -> None:
         assert escrow == 3 * sponsor.terms().round_cost - fee - PRICE * 20 // WEIGHT_CAP
         sponsor.close()
         assert sponsor.is_over()
-        with pytest.raises(Reverted, match="over"):
+        with pytest.raises(Reverted, match="closed by the sponsor: yes"):
             world.client(world.aggregator_wallet).open_round()
         assert refund(sponsor) == escrow
         assert world.token.balance_of(sponsor.sender.address) == TokenUnits(held + escrow)

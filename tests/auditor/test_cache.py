@@ -62,9 +62,13 @@ def test_what_is_done_is_neither_fetched_nor_recomputed_again(
     assert second.store.told == []
     assert second.audit.from_cache == {1, 2}
     assert second.lines == fresh
-    # What is left on the disk is the model that a third round would start from.
+    # What is left on the disk is what a third round would start from and be compared with.
     kept = layer_files(tmp_path)
-    assert {path.parent.name for path in kept} == {played.client().current_model().root.hex()}
+    finalized = [played.told(RoundId(number)).finalized for number in (1, 2)]
+    models = {path.parent.name for path in kept if path.parents[1].name == "models"}
+    assert models == {event.root.hex() for event in finalized if event is not None}
+    updates = {path.parents[2].name for path in kept if path.parents[1].name == "updates"}
+    assert updates == {"round-0001", "round-0002"}
 
 
 def test_a_round_that_is_not_deep_enough_is_recomputed_from_the_bytes_at_hand(
@@ -79,8 +83,8 @@ def test_a_round_that_is_not_deep_enough_is_recomputed_from_the_bytes_at_hand(
 
 def test_one_round_alone(played: World, fresh: list[CheckResult], tmp_path: Path) -> None:
     only = Audited(played, tmp_path, rounds={RoundId(2)})
-    # The model before it, three updates, the model after it.
-    assert only.store.fetched == LAYERS * 5
+    # Check 12 compares with the updates of the round before, and with how the model moved in it.
+    assert only.store.fetched == LAYERS * (3 + 2 * 3)
     in_full = [line for line in fresh if line.round_id == 2]
     assert [line for line in only.lines if line.round_id] == in_full
     assert Audited(played, tmp_path, rounds={RoundId(2)}).audit.from_cache == {2}

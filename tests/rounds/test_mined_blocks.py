@@ -119,6 +119,7 @@ def test_a_settlement_in_the_pool_ends_nobody_before_it_was_paid(tmp_path: Path)
         ledger.look()
         ledger.look()
         aggregator.propose(ROUND)
+        world.travel(1)  # past the challenge window
         ann = ledger.followers["ann"]
         with waiting(world, lambda: aggregator.settle(ROUND)):
             assert senders_in_pool(world) == {world.aggregator_wallet.address}
@@ -207,6 +208,9 @@ def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> N
                 seen.add(status)
         return seen
 
+    world.commit_and_reveal(world.open_round())
+    world.aggregator.propose(ROUND)
+    world.travel(1)
     ledger.leader.step()
     round_id = world.open_round()
     ledger.followers["ann"].step()
@@ -216,9 +220,11 @@ def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> N
     federation.now()
     assert compare() >= {
         Status.NONE,
+        Status.SEED,
         Status.COMMIT,
         Status.REVEAL,
         Status.PROPOSE,
+        Status.CHALLENGE,
         Status.SETTLEABLE,
         Status.FINALIZED,
         Status.EXPIRED,
@@ -325,6 +331,7 @@ def test_nothing_is_decided_by_logs_that_lag_behind(ledger: Ledger) -> None:
             has_ended(aggregator.federation.now(), ROUND, Status.REVEAL, 1)
     assert world.client().get_round(ROUND).proposals == 0
     aggregator.propose(ROUND)
+    world.travel(1)
     aggregator.settle(ROUND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chain.event_log.read_events", lagging)
@@ -348,6 +355,7 @@ def test_nobody_ends_before_the_last_settlement_is_as_deep_as_confirmations(
         ledger.look()
         before = world.client().now().head
         leader.aggregator.propose(ROUND)
+        world.travel(1)
         leader.aggregator.settle(ROUND)
         assert leader.step()
         for follower in ledger.followers.values():
