@@ -1,6 +1,6 @@
 """Fail unless forge covers every line, statement, branch and function of the federation.
 
-cd contracts && forge coverage --no-match-contract GasTest | python ../scripts/check_coverage.py
+The Makefile's test-contracts pipes the output of `forge coverage` into it.
 """
 
 import re
