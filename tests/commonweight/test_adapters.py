@@ -40,7 +40,7 @@ def test_the_current_model_and_its_cid_are_the_same_adapter(tmp_path: Path) -> N
 
 
 def test_what_is_no_cid_is_told_before_anything_is_asked() -> None:
-    with pytest.raises(Misconfigured, match="is not a CIDv1"):
+    with pytest.raises(Misconfigured, match="is not the CIDv1 of a raw block"):
         fetch_adapter("./nowhere", ContentStore("http://127.0.0.1:9"))
 
 

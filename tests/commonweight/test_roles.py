@@ -47,6 +47,13 @@ def run(*arguments: object, code: int = 0) -> str:
     return done.output
 
 
+def run_json(*arguments: object) -> Any:
+    """Run a command with --json in this process; return what it prints, progress left out."""
+    done = CliRunner().invoke(main, [*(str(each) for each in arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
 @pytest.fixture
 def given(network: Network) -> dict[str, Any]:
     """The options of a participant that lacks nothing."""
@@ -237,19 +244,19 @@ def test_a_sponsor_creates_a_federation(tmp_path: Path, network: Network) -> Non
     common += ["--dev", "--rpc", network.net.rpc_url, "--ipfs", network.net.ipfs_url]
     held = network.client().token.balance_of(SPONSOR.address)
     assert held >= 6_150 * TOKEN
-    created = json.loads(run(*common, "--token", token, "--json"))
+    created = run_json(*common, "--token", token)
     assert created["token"] == token
     trial = created.pop("trial")
     assert trial["loss_after"] < trial["loss_before"]
     assert trial["clipped_share"] <= 0.001
     assert created["escrow"] == "6,150.00"
     # The factory was deployed for it, and the devnet remembers which.
-    (row,) = json.loads(run("federation", "list", "--rpc", network.net.rpc_url, "--json"))
+    (row,) = run_json("federation", "list", "--rpc", network.net.rpc_url)
     assert row["federation"] == created["federation"]
-    shown = json.loads(run("federation", "show", "--federation", output, "--json"))
+    shown = run_json("federation", "show", "--federation", output)
     assert shown["aggregators"] == [network.wallet("aggregator").address]
     # Again: the escrow is full, so nothing is tried out, deployed or paid.
-    assert json.loads(run(*common, "--token", token, "--json")) == {**created, "trial": None}
+    assert run_json(*common, "--token", token) == {**created, "trial": None}
     assert network.client().token.balance_of(SPONSOR.address) == held - 6_150 * TOKEN
     refused = run(*common, "--token", token, "--seed", "5", code=1)
     assert "is of a federation with another spec" in refused
@@ -275,7 +282,7 @@ def test_leaving_takes_two_steps(tmp_path: Path, given: dict[str, Any], network:
         arguments = [] if value is None else [value]
         client.w3.provider.make_request(method, arguments)  # type: ignore[arg-type]
     assert "withdrew 500.00 tokens" in run("participant", "leave", "--config", config)
-    status = json.loads(run("participant", "status", "--config", config, "--json"))
+    status = run_json("participant", "status", "--config", config)
     assert status["standing"] == "left"
     assert (status["stake"], status["withdrawn"]) == (0, 500 * TOKEN)
 
