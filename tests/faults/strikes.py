@@ -24,11 +24,15 @@ _TOLD: Final = {
 
 
 class Strikes:
-    """Strikes and mends. `struck` has what really happened, `away` who is gone until called."""
+    """Strikes and mends. `struck` has what really happened, `away` who is gone until called.
+
+    `stops` has the height of the chain at each of its stops.
+    """
 
     def __init__(self, stage: "Stage") -> None:
         self.struck: list[Fault] = []
         self.away: dict[str, Fault] = {}
+        self.stops: list[int] = []
         self._stage = stage
         self._pending = list(stage.schedule.faults)
         self._drops: dict[tuple[str, str], tuple[Fault, Any]] = {}
@@ -89,6 +93,8 @@ class Strikes:
         match fault.kind:
             case "kill" | "stop":
                 processes = self._stage.processes
+                if fault.kind == "stop" and (head := self._ask("eth_blockNumber")) is not None:
+                    self.stops.append(int(head, 16))
                 (processes.kill if fault.kind == "kill" else processes.stop)(fault.target)
                 self._start_after(fault.seconds, fault.target)
             case "away":
