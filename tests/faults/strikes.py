@@ -92,11 +92,7 @@ class Strikes:
         self.struck.append(fault)
         match fault.kind:
             case "kill" | "stop":
-                processes = self._stage.processes
-                if fault.kind == "stop" and (head := self._ask("eth_blockNumber")) is not None:
-                    self.stops.append(int(head, 16))
-                (processes.kill if fault.kind == "kill" else processes.stop)(fault.target)
-                self._start_after(fault.seconds, fault.target)
+                self._end(fault)
             case "away":
                 self._stage.processes.kill(fault.target)
                 self.away[fault.target] = fault
@@ -111,6 +107,17 @@ class Strikes:
                 folder = self._stage.folder / fault.target
                 disk.fill(folder)
                 self.after(fault.seconds, lambda: disk.free(folder))
+
+    def _end(self, fault: Fault) -> None:
+        processes = self._stage.processes
+        if fault.kind == "kill":
+            processes.kill(fault.target)
+        else:
+            head = self._ask("eth_blockNumber")
+            if head is not None:
+                self.stops.append(int(head, 16))
+            processes.stop(fault.target)
+        self._start_after(fault.seconds, fault.target)
 
     def _start_after(self, seconds: float, name: str) -> None:
         def start() -> None:
