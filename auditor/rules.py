@@ -1,6 +1,7 @@
 """Rules that a round's events must meet, and our verdicts compared with those proposed."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from web3 import Web3
 
@@ -16,6 +17,8 @@ from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId
 from protocol.verdict import Verdict, compute_weight
 from rounds.screen import Screened
+
+SEED_CLAIM: Final = "the seed follows from the blocks of its round"
 
 
 def check_terms(terms: Terms, spec: Spec) -> CheckResult:
@@ -45,7 +48,7 @@ def check_seed(w3: Web3, federation: Address, history: RoundHistory) -> Iterator
     """
     if history.seeded is None:
         return
-    claim, round_id = "the seed follows from the blocks of its round", history.round_id
+    round_id = history.round_id
     try:
         with plain_errors():
             opened = w3.eth.get_block(history.opened.opened_block)
@@ -58,9 +61,9 @@ def check_seed(w3: Web3, federation: Address, history: RoundHistory) -> Iterator
         )
     except (Unavailable, KeyError) as error:
         detail = f"the node does not have a header: {error}"
-        yield CheckResult("§8", round_id, claim, None, detail)
+        yield CheckResult("§8", round_id, SEED_CLAIM, None, detail)
         return
-    yield CheckResult("§8", round_id, claim, seed == history.seeded.seed, f"seed {seed.hex()}")
+    yield CheckResult("§8", round_id, SEED_CLAIM, seed == history.seeded.seed, f"seed {seed.hex()}")
 
 
 def check_eligible(terms: Terms, history: RoundHistory) -> CheckResult:

@@ -1,8 +1,10 @@
 """Foundry's anvil as the devnet's chain: chain id 31337, loopback, state in a folder.
 
 anvil 1.7.1 writes its whole state to one file every few seconds and at SIGTERM. SIGKILL loses the
-blocks since the last write, or since the last start if it strikes during a write. Why anvil, and
-what was measured: docs/decisions/0011-anvil-under-the-devnet.md.
+blocks since the last write, or since the last start if it strikes during a write. After a start
+from that file, BLOCKHASH is wrong for every block in it: an audit refuses the seed of a round that
+was opened before and seeded after. Why anvil, and what was measured:
+docs/decisions/0011-anvil-under-the-devnet.md.
 """
 
 import json

@@ -10,6 +10,8 @@ SHA instructions that is several times as fast as hashing them one by one.
 
 Each loop is compiled for one signature (`prepare`). Bytes that are only read are passed
 by address (int64): as arrays, read-only and writable memory would be two signatures each.
+Arrays are written value by value, never as `a[:] = b` or `a += 1`: for those numba compiles
+broadcasting and the text of its errors as well, longer than all the rest of `advance_leaves`.
 """
 
 import threading
@@ -234,11 +236,29 @@ def _compress(chains: Any, words: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _end(chains: Any, first: Any, size: Any, words: Any) -> None:
-    """Take in the last block, of padding: `first`, a word per lane, and the message's bytes."""
-    words[:] = 0
-    words[0] = first
-    words[14], words[15] = np.uint32(size >> 29), np.uint32(size << 3)
+def _begin(chains: Any, carried: Any, prefix: Any) -> None:
+    """Begin a message in every lane: its first byte is `prefix`, at the top of `carried`."""
+    for lane in range(LANES):
+        carried[lane] = np.uint32(prefix) << np.uint32(24)
+        for i in range(8):
+            chains[i, lane] = _START[i]
+
+
+@njit(nogil=True, cache=True)
+def _go_on(places: Any) -> None:
+    """Move every lane on to its next block."""
+    for lane in range(LANES):
+        places[lane] += BLOCK_BYTES
+
+
+@njit(nogil=True, cache=True)
+def _end(chains: Any, carried: Any, mark: Any, size: Any, words: Any) -> None:
+    """Take in the last block, of padding: what is carried, a mark, and the message's bytes."""
+    for lane in range(LANES):
+        words[0, lane] = carried[lane] | np.uint32(mark)
+        for t in range(1, 14):
+            words[t, lane] = 0
+        words[14, lane], words[15, lane] = np.uint32(size >> 29), np.uint32(size << 3)
     _compress(chains, words)
 
 
@@ -253,7 +273,7 @@ def advance(chains: Any, places: Any, blocks: Any) -> None:
     for _ in range(blocks):
         _load(places, words)
         _compress(chains, words)
-        places += BLOCK_BYTES
+        _go_on(places)
 
 
 @njit(nogil=True, cache=True)
@@ -265,15 +285,14 @@ def advance_leaves(chains: Any, places: Any, leaf_bytes: Any, leaves: Any) -> No
     words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
     leaf_chains = np.empty_like(chains)
     for leaf in range(leaves.shape[1]):
-        leaf_chains[:] = START
-        carried[:] = 0
+        _begin(leaf_chains, carried, 0)
         for _ in range(leaf_bytes // BLOCK_BYTES):
             _load(places, words)
             _compress(chains, words)
             _shift(words, carried)
             _compress(leaf_chains, words)
-            places += BLOCK_BYTES
-        _end(leaf_chains, carried | np.uint32(0x800000), leaf_bytes + 1, words)
+            _go_on(places)
+        _end(leaf_chains, carried, 0x800000, leaf_bytes + 1, words)
         for lane in range(LANES):
             for i in range(8):
                 leaves[lane, leaf, i] = _swap(leaf_chains[i, lane])
@@ -282,8 +301,8 @@ def advance_leaves(chains: Any, places: Any, leaf_bytes: Any, leaves: Any) -> No
 @njit(nogil=True, cache=True)
 def finish(chains: Any, size: Any) -> None:
     """End every lane's message, whole blocks of `size` bytes together: now `chains` are digests."""
-    words = np.empty((16, LANES), np.uint32)
-    _end(chains, np.full(LANES, 0x80000000, np.uint32), size, words)
+    words, carried = np.empty((16, LANES), np.uint32), np.zeros(LANES, np.uint32)
+    _end(chains, carried, 0x80000000, size, words)
 
 
 @njit(nogil=True, cache=True)
@@ -296,8 +315,7 @@ def hash_rows(place: Any, count: Any, size: Any, prefix: Any, digests: Any) -> N
     words, carried = np.empty((16, LANES), np.uint32), np.empty(LANES, np.uint32)
     chains, places = np.empty((8, LANES), np.uint32), np.empty(LANES, np.int64)
     for group in range(0, count, LANES):
-        chains[:] = START
-        carried[:] = np.uint32(prefix) << np.uint32(24)
+        _begin(chains, carried, prefix)
         for lane in range(LANES):
             # The last group may be short: its spare lanes hash the last row again.
             places[lane] = place + min(group + lane, count - 1) * size
@@ -305,11 +323,18 @@ def hash_rows(place: Any, count: Any, size: Any, prefix: Any, digests: Any) -> N
             _load(places, words)
             _shift(words, carried)
             _compress(chains, words)
-            places += BLOCK_BYTES
-        _end(chains, carried | np.uint32(0x800000), size + 1, words)
+            _go_on(places)
+        _end(chains, carried, 0x800000, size + 1, words)
         for lane in range(min(LANES, count - group)):
             for i in range(8):
                 digests[group + lane, i] = _swap(chains[i, lane])
+
+
+@njit(nogil=True, cache=True)
+def _copy(source: Any, i: Any, target: Any, j: Any) -> None:
+    """Copy digest `i` of `source` to place `j` of `target`."""
+    for word in range(8):
+        target[j, word] = source[i, word]
 
 
 @njit(nogil=True, cache=True)
@@ -325,20 +350,24 @@ def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
     while count:
         first = place & 1
         if first:
-            levels[low], roots[low] = level, row[0]
+            levels[low] = level
+            _copy(row, 0, roots, low)
             low, place, count = low + 1, place + 1, count - 1
         if count & 1:
             high -= 1
-            levels[high], roots[high] = level, row[first + count - 1]
+            levels[high] = level
+            _copy(row, first + count - 1, roots, high)
             count -= 1
         # In place: sixteen pairs are read before a digest is written.
         pairs = np.int64(row.ctypes.data) + 32 * first
         # As variables' types, not literals: those would be a signature of their own.
         hash_rows(pairs, count // 2, np.int64(64), np.int64(1), row)
         count, place, level = count // 2, place >> 1, level + 1
-    rest = len(levels) - high
-    levels[low : low + rest], roots[low : low + rest] = levels[high:], roots[high:]
-    return low + rest
+    for place in range(high, len(levels)):
+        levels[low] = levels[place]
+        _copy(roots, place, roots, low)
+        low += 1
+    return low
 
 
 @njit(nogil=True, cache=True)

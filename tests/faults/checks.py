@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from auditor.replay import Audit
+from auditor.rules import SEED_CLAIM
 from chain.events import (
     AggregatorSlashed,
     Committed,
@@ -14,6 +15,7 @@ from chain.events import (
     Penalized,
     Revealed,
     RoundOpened,
+    SeedFixed,
 )
 from chain.token import Erc20
 from contracts.enums import AggregatorState, Status
@@ -53,11 +55,7 @@ def check(stage: Stage) -> Outcome:
         *history.attendance(),
         *history.penalties(),
         *_money(stage),
-        *(
-            line.line()
-            for line in Audit(federation, stage.store, stage.folder / "audit").run()
-            if not line.passed
-        ),
+        *_audit(stage, history),
         *_crashes(stage),
     ]
     return Outcome(
@@ -134,6 +132,25 @@ class History:
             prepared["examples"],
             bytes.fromhex(prepared["salt"]),
         )
+
+
+def _audit(stage: Stage, history: History) -> Iterator[str]:
+    """Every check of an audit passes, but for seeds from a block whose hash anvil had forgotten.
+
+    Started from its state, anvil 1.7.1 gives BLOCKHASH another value for each block before that, so
+    an audit rightly refuses a seed when the chain was stopped between openRound and fixSeed.
+    """
+    opened = {e.round: e.opened_block for e in history.events if isinstance(e, RoundOpened)}
+    seeded = {e.round: e.block_number for e in history.events if isinstance(e, SeedFixed)}
+    forgotten = {
+        number
+        for number, block in seeded.items()
+        if any(opened[number] <= height < block for height in stage.strikes.stops)
+    }
+    for line in Audit(stage.federation, stage.store, stage.folder / "audit").run():
+        is_forgotten = line.claim == SEED_CLAIM and line.round_id in forgotten
+        if not line.passed and not is_forgotten:
+            yield line.line()
 
 
 def _money(stage: Stage) -> Iterator[str]:

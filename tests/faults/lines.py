@@ -219,9 +219,14 @@ class IpfsLine(LyingProxy):
         return super().pause() and not self.line.mended.is_set()
 
 
-def _selectors() -> dict[bytes, str]:
-    entries = [e for e in load_artifact("Federation")["abi"] if e["type"] == "function"]
-    return {keccak(text=_signature(e))[:4]: e["name"] for e in entries}
+def _functions() -> dict[bytes, tuple[str, bool]]:
+    """Return by selector a function's name, and whether its first argument is a round."""
+    functions = {}
+    for entry in load_artifact("Federation")["abi"]:
+        if entry["type"] == "function":
+            first = [field["name"] for field in entry["inputs"]][:1]
+            functions[keccak(text=_signature(entry))[:4]] = entry["name"], first == ["round"]
+    return functions
 
 
 def _signature(entry: dict[str, Any]) -> str:
@@ -235,7 +240,7 @@ def _type(field: dict[str, Any]) -> str:
     return f"({inner}){field['type'].removeprefix('tuple')}"
 
 
-_NAMES: Final = _selectors()
+_FUNCTIONS: Final = _functions()
 
 
 def _sent_call(request: dict[str, Any]) -> tuple[str, int | None, bytes | None] | None:
@@ -244,9 +249,8 @@ def _sent_call(request: dict[str, Any]) -> tuple[str, int | None, bytes | None] 
         return None
     raw = HexBytes(request["params"][0])
     data = bytes(HexBytes(TypedTransaction.from_bytes(raw).as_dict()["data"]))
-    name = _NAMES.get(data[:4])
-    if name is None:
+    if data[:4] not in _FUNCTIONS:
         return None
-    takes_round = name in ("commit", "reveal", "propose", "finalize", "penalize", "abandon")
+    name, takes_round = _FUNCTIONS[data[:4]]
     round_id = int.from_bytes(data[4:36]) if takes_round else None
     return name, round_id, data[36:68] if name == "commit" else None

@@ -24,11 +24,15 @@ _TOLD: Final = {
 
 
 class Strikes:
-    """Strikes and mends. `struck` has what really happened, `away` who is gone until called."""
+    """Strikes and mends. `struck` has what really happened, `away` who is gone until called.
+
+    `stops` has the height of the chain at each of its stops.
+    """
 
     def __init__(self, stage: "Stage") -> None:
         self.struck: list[Fault] = []
         self.away: dict[str, Fault] = {}
+        self.stops: list[int] = []
         self._stage = stage
         self._pending = list(stage.schedule.faults)
         self._drops: dict[tuple[str, str], tuple[Fault, Any]] = {}
@@ -88,9 +92,7 @@ class Strikes:
         self.struck.append(fault)
         match fault.kind:
             case "kill" | "stop":
-                processes = self._stage.processes
-                (processes.kill if fault.kind == "kill" else processes.stop)(fault.target)
-                self._start_after(fault.seconds, fault.target)
+                self._end(fault)
             case "away":
                 self._stage.processes.kill(fault.target)
                 self.away[fault.target] = fault
@@ -105,6 +107,17 @@ class Strikes:
                 folder = self._stage.folder / fault.target
                 disk.fill(folder)
                 self.after(fault.seconds, lambda: disk.free(folder))
+
+    def _end(self, fault: Fault) -> None:
+        processes = self._stage.processes
+        if fault.kind == "kill":
+            processes.kill(fault.target)
+        else:
+            head = self._ask("eth_blockNumber")
+            if head is not None:
+                self.stops.append(int(head, 16))
+            processes.stop(fault.target)
+        self._start_after(fault.seconds, fault.target)
 
     def _start_after(self, seconds: float, name: str) -> None:
         def start() -> None:

@@ -7,26 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import speed
 from protocol.average import MAX_TOTAL_WEIGHT, move_into
 from protocol.errors import Misconfigured
 from protocol.similarity import sum_of_squares
 from protocol.tree import ZERO, Subtree, TreeBuilder, full_subtrees
 from tests.protocol import reference
-from tests.protocol.compiled import compiled_kernels
+from tests.protocol.compiled import WAYS, choose_way
 from tests.protocol.strategies import MAX
 
 
-@pytest.fixture(params=["plain", "compiled"], autouse=True, scope="module")
-def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every test here runs both ways; the compiled one needs the extra `fast`."""
+@pytest.fixture(params=WAYS, autouse=True, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test here runs in every way; the compiled ones need the extra `fast`."""
     with pytest.MonkeyPatch.context() as patch:
-        compiled = compiled_kernels() if request.param == "compiled" else None
-        if request.param == "compiled" and compiled is None:
-            pytest.skip("numba is not installed")
-        patch.setattr(speed, "kernels", lambda size: compiled)
-        patch.setattr(speed, "break_even", lambda: 1.0)
-        yield request.param
+        choose_way(request.param, patch)
+        yield
 
 
 @settings(deadline=None)

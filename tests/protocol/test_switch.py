@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from protocol import speed
-from tests.protocol.compiled import compiled_kernels
+from tests.protocol.compiled import compiled_kernels, uses_lanes
 
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The loops with a cache folder that holds no record, in a process that has not decided."""
-    compiled = compiled_kernels()
+    compiled = compiled_kernels(with_hashing=uses_lanes())
     if compiled is None:
         pytest.skip("numba is not installed")
     from protocol.compiled import record  # needs numba
@@ -30,10 +30,10 @@ def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 def write_record(**changes: Any) -> None:
-    """Write the record of loops that are faster on this machine, but for `changes`."""
+    """Write the record of a machine with faster loops and SHA instructions, but for `changes`."""
     from protocol.compiled import record
 
-    faster = record.Measured(record.fingerprint(), move_speedup=2.0, break_even_lanes=3.5)
+    faster = record.Measured(record.fingerprint(), move_speedup=2.0, break_even_lanes=20.0)
     record.write(replace(faster, **changes))
 
 
@@ -46,7 +46,14 @@ def test_a_record_turns_the_loops_on_from_the_threshold(kernels: ModuleType) -> 
     write_record()
     assert speed.kernels(speed.WORTH_LOADING_BYTES - 1) is None
     assert speed.kernels(1) is kernels
-    assert speed.hashing(1, messages=4) is kernels
+    assert speed.hashing(1) is None
+
+
+@pytest.mark.slow
+def test_lanes_are_used_once_there_are_messages_for_them(kernels: ModuleType) -> None:
+    write_record(break_even_lanes=3.5)
+    assert speed.hashing(speed.WORTH_LOADING_BYTES, messages=4) is kernels
+    assert speed.hashing(1) is kernels
     assert speed.hashing(1, messages=3) is None
 
 
@@ -68,8 +75,8 @@ def test_a_damaged_record_leaves_the_loops_off(kernels: ModuleType, tmp_path: Pa
 
 def test_prepared_loops_compile_nothing_else(kernels: ModuleType) -> None:
     with pytest.raises((RuntimeError, TypeError)):
-        kernels.finish(np.zeros((8, 16), np.float64), 64)
-    assert len(kernels.finish.signatures) == 1
+        kernels.advance(np.zeros((8, 16), np.float64), np.zeros(16, np.int64), 0)
+    assert len(kernels.advance.signatures) == 1
 
 
 def test_warming_up_writes_the_record(
@@ -100,7 +107,7 @@ with ThreadPoolExecutor(8) as pool:
 
 def test_threads_that_need_the_loops_at_once_all_get_them() -> None:
     """An aggregator screens eight updates at a time, and all pass the threshold together."""
-    if compiled_kernels() is None:
+    if compiled_kernels(with_hashing=False) is None:
         pytest.skip("numba is not installed")
     done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol import speed
 from protocol.canonical import sha256
 from protocol.encoding import BLOCK_BYTES, Kind, leaf_bytes
 from protocol.errors import Misconfigured
@@ -14,18 +13,14 @@ from storage import digests
 from storage.digests import block_digests, examine
 from storage.layers import LayerFolder
 from storage.mapped import MappedFile
-from tests.protocol.compiled import compiled_kernels
+from tests.protocol.compiled import WAYS, choose_way
 from tests.storage.content import spec_of, values_of
 
 
-@pytest.fixture(params=["plain", "compiled"], autouse=True)
+@pytest.fixture(params=WAYS, autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test here runs both ways; the compiled one needs the extra `fast`."""
-    compiled = compiled_kernels() if request.param == "compiled" else None
-    if request.param == "compiled" and compiled is None:
-        pytest.skip("numba is not installed")
-    monkeypatch.setattr(speed, "kernels", lambda size: compiled)
-    monkeypatch.setattr(speed, "break_even", lambda: 0.0)
+    """Every test here runs in every way; the compiled ones need the extra `fast`."""
+    choose_way(request.param, monkeypatch)
 
 
 def cut(data: bytes) -> list[bytes]:
@@ -41,7 +36,7 @@ def cut(data: bytes) -> list[bytes]:
         ([(70, 33), (16, 16), (64, 64)] * 7, 3, 4096),
         # Blocks of 1 MiB beside short last ones, in files of one and several blocks.
         ([(1024, 1024), (1500, 1000), (1, 1), (3000, 1000)], 2, 1 << 19),
-        ([(2048, 2048)] * 4, 1, 1 << 19),
+        ([(2048, 1024)] * 4, 1, 1 << 19),
     ],
 )
 def test_examining_folders_gives_roots_and_digests(
