@@ -87,8 +87,11 @@ class Downloads(Fetcher):
                 gone = [path for path in self._updates if folder in path.parents]
                 for path in gone:
                     del self._updates[path]
-        changed = context.last_change()
-        kept = {model, context.model} | ({changed.model} if changed else set())
+        kept = {model, context.model}
+        # Where this round moved nothing, the last movement is still that of a round before.
+        changed = context.last_change() if model.root == context.model.root else None
+        if changed is not None:
+            kept |= {changed.model}
         paths = {context.model_folder(each).path for each in kept}
         for path in context.model_folder(model).path.parent.glob("*"):
             if path not in paths:
