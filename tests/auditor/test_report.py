@@ -77,7 +77,7 @@ class Reading(HTMLParser):
 
 OURS = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "b", "code", "pre"),
-    *("dl", "dt", "dd", "div", "section", "span", "br", "ul", "li", "details", "summary"),
+    *("dl", "dt", "dd", "div", "section", "span", "br", "ul", "li", "details", "sup", "summary"),
     *("table", "thead", "tbody", "tr", "th", "td"),
 }
 
