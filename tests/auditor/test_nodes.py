@@ -192,7 +192,9 @@ def test_no_state_is_read_once_the_checks_begin(played: World, tmp_path: Path) -
     assert [line.line() for line in lines if not line.passed] == []
 
 
-def test_a_node_that_goes_away_takes_nothing_but_seeds_and_tokens(played: World, tmp_path: Path) -> None:
+def test_a_node_that_goes_away_takes_nothing_but_seeds_and_tokens(
+    played: World, tmp_path: Path
+) -> None:
     is_gone = False
 
     def bend(request: Request) -> Reply:
@@ -224,7 +226,9 @@ def test_a_block_whose_state_is_gone_is_left_for_a_newer_one(
             return Reply({"id": 1, "jsonrpc": "2.0", "result": hex(number)})
         calls.append(block_of_call(request))
         # Its rounds can be read, what it owes no longer.
-        return GONE if is_gone and block_of_call(request) == old else forward(played.rpc_url, request)
+        return (
+            GONE if is_gone and block_of_call(request) == old else forward(played.rpc_url, request)
+        )
 
     with client_through(played, bend) as client:
         audit = Audit(client, played.store, tmp_path)
