@@ -205,7 +205,7 @@ def test_the_json_object_and_the_page_say_the_same(played: World, tmp_path: Path
         "committed": 3,
         "revealed": 3,
         "accepted": 3,
-        "paid": 100 * 10**18 - 1,
+        "paid": 44 * 10**18 + 1,  # weights of 10, 20 and 25, of a cap of 25
         "model_root": "",
     }
     page = tmp_path / "new" / "audit.html"
