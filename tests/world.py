@@ -224,10 +224,14 @@ class World:
         """Open a round and fix its seed, unless one is open."""
         round_id = self.aggregator.next_round()
         assert round_id is not None
+        self.fix_seed(round_id)
+        return round_id
+
+    def fix_seed(self, round_id: RoundId) -> None:
+        """Fix the seed of a round that was opened, in a block after that."""
         while self.client().status(round_id) is Status.SEED:
             self.mine()
             self.aggregator.fix_seed(round_id)
-        return round_id
 
     def mine(self) -> None:
         """Mine a block: on a chain that mines on demand, time alone makes none."""

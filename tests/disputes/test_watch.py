@@ -83,6 +83,7 @@ def test_a_watcher_goes_on_from_round_to_round(world: World) -> None:
         finish(world, first)
         second = world.stand_by().next_round()
         assert second == 2
+        world.fix_seed(second)
         world.commit_and_reveal(second)
         watcher.wait_until(
             lambda: (
