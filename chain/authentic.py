@@ -75,7 +75,9 @@ def find_founding(w3: Web3, address: Address, created_at: UnixTime, hint: int = 
         head = int(w3.eth.block_number)
         first = hint if _time(w3, min(hint, head)) == created_at else _first_at(w3, created_at)
         last = first
-        # Blocks of other chains may share a second.
+        # Blocks may share a second, and the hint may be any of them.
+        while first > 0 and _time(w3, first - 1) == created_at:
+            first -= 1
         while last < head and _time(w3, last + 1) == created_at:
             last += 1
         logs = w3.eth.get_logs(

@@ -52,8 +52,9 @@ def invite(
     # The contract would take the guest's stake all the same.
     if federation.is_closed() or federation.is_over():
         raise Misconfigured(f"{federation.address} opens no further round: nobody can be invited")
-    # By this machine's clock: an expiry is days away.
-    expiry = UnixTime(int(time.time()) + seconds)
+    # A chain to try things on may be ahead of this machine's clock, and then its time counts.
+    now = max(int(time.time()), federation.next_time())
+    expiry = UnixTime(now + seconds)
     return sign_invitation(wallet, federation.chain_id, federation.address, participant, expiry)
 
 
