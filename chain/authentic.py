@@ -73,7 +73,8 @@ def find_founding(w3: Web3, address: Address, created_at: UnixTime, hint: int = 
     """
     with plain_errors():
         head = int(w3.eth.block_number)
-        first = hint if _time(w3, min(hint, head)) == created_at else _first_at(w3, created_at)
+        hint = min(hint, head)
+        first = hint if _time(w3, hint) == created_at else _first_at(w3, created_at)
         last = first
         # Blocks may share a second, and the hint may be any of them.
         while first > 0 and _time(w3, first - 1) == created_at:

@@ -396,8 +396,8 @@ class Sender:
         On the state after its block, then on the one before: which shows the reason depends on the
         other transactions of the block.
         """
-        # A call keeps back a 64th of its gas from what it calls (EIP-150), which for a federation is two
-        # deep: proxy and library. So what ran out in there leaves about a 32nd.
+        # A call keeps back a 64th of its gas from what it calls (EIP-150). For a federation that is
+        # two deep, proxy and library, so what ran out in there leaves about a 32nd.
         if receipt.gas_used >= gas - gas // 32:
             return Reverted("OutOfGas", {"gas": gas}, f"it ran out of its {gas:,} gas")
         request = self._pool.request(call)
