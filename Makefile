@@ -35,9 +35,9 @@ PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 TESTS_ON_NEWEST := tests/protocol tests/storage tests/ethereum tests/chain tests/training tests/runtime
 FORGE := node_modules/.bin/forge
 
-.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts \
-  test-contracts-deep test-mutants lint contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead bench-storage \
-  bench-vram compose-check clean
+.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts test-mutants lint \
+  contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
+  bench-storage bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -101,17 +101,13 @@ test-disputes: setup
 	$(BIN)/python -m pytest tests/disputes
 	cd contracts && $(FORGE) test --match-contract "Disputes|Verdicts|Requests"
 
-# The contract's examples with a few random cases, then every line and branch of it; and that the committed
-# artifacts are what the sources compile to.
+# 10,000 cases a fuzz test and 500 histories of 100 calls, then every line and branch of the contract,
+# which the examples reach by themselves; and that the committed artifacts are what the sources compile to.
 test-contracts: setup
 	$(BIN)/python -m pytest tests/contracts
-	cd contracts && $(FORGE) fmt --check && $(FORGE) test
+	cd contracts && $(FORGE) fmt --check && FOUNDRY_PROFILE=deep $(FORGE) test
 	cd contracts && $(FORGE) coverage --no-match-contract GasTest --no-match-test "testFuzz|invariant" \
 	  | ../$(BIN)/python ../scripts/check_coverage.py
-
-# 10,000 cases a fuzz test and 500 histories of 100 calls.
-test-contracts-deep: setup
-	cd contracts && FOUNDRY_PROFILE=deep $(FORGE) test
 
 # Each guard of the contract taken out in turn: a test must fail. FILES names source files to try alone;
 # several such runs at once share the work.

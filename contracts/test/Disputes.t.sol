@@ -43,7 +43,7 @@ contract DisputesTest is DisputeWorld {
 
     /// @notice Honest rounds of any updates, weights and models: no leaf can be refuted, by average or by move.
     /// forge-config: default.fuzz.runs = 24
-    /// forge-config: deep.fuzz.runs = 250
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_AnHonestLeafCannotBeRefuted(uint256 seed, uint8 count, uint8 leaf) public {
         count = uint8(_bound(count, 1, SEATS));
         seed = seed >> 1; // participants add their number to it
@@ -56,7 +56,7 @@ contract DisputesTest is DisputeWorld {
 
     /// @notice Any single bit of any leaf of the model can be proved wrong, and the other leaves cannot.
     /// forge-config: default.fuzz.runs = 24
-    /// forge-config: deep.fuzz.runs = 250
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_AnyWrongBitCanBeProved(uint256 seed, uint8 count, uint16 place) public {
         count = uint8(_bound(count, 1, SEATS));
         uint256 bit = place % (LEAVES * 32 * VALUES);
@@ -298,7 +298,7 @@ contract DisputesTest is DisputeWorld {
 
     /// @notice The grid gets finer by one bit every gridEvery rounds, up to 24 bits: s = 24 - min(24, G1 + (r-1)/every).
     /// forge-config: default.fuzz.runs = 24
-    /// forge-config: deep.fuzz.runs = 250
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_TheGridGetsFiner(uint8 gridBits, uint32 every, uint8 rounds) public {
         gridBits = uint8(_bound(gridBits, 0, 24));
         every = uint32(_bound(every, 0, 4));
@@ -425,7 +425,7 @@ contract DisputesTest is DisputeWorld {
 
     /// @notice The bound is exact for any value and any move, at any grid.
     /// forge-config: default.fuzz.runs = 24
-    /// forge-config: deep.fuzz.runs = 250
+    /// forge-config: deep.fuzz.runs = 1000
     function testFuzz_TheBoundIsExact(uint256 seed, int32 to, uint8 gridBits) public {
         gridBits = uint8(_bound(gridBits, 0, 24));
         IFederation.Terms memory terms = _terms();
