@@ -43,6 +43,7 @@ from rounds.average import Mode, average_layers, memory_needed
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model, rebuild
 from rounds.screen import Screened, screen
+from rounds.terms import require_agreement
 from runtime import events
 from runtime.events import Report, ignore
 from storage.capacity import bytes_in, check_disk, check_memory
@@ -85,20 +86,8 @@ class Aggregator:
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
         self.terms = federation.terms()
         self.address = federation.sender.address
-        identity = self.terms.identity
-        self.spec = Spec.parse(store.get_block(identity.spec_digest))
-        # The contract only has the spec's digest. Were its own sizes or grid different from the
-        # spec's, no proof of a leaf would fit and every average be wrong, and the bond would go.
-        encoding = self.spec.encoding
-        sizes = (identity.leaf_count, identity.tree_depth, identity.zero_root)
-        grid = (identity.grid_bits, identity.grid_every)
-        expected = (self.spec.leaf_count, self.spec.tree_depth, self.spec.zero_root)
-        if sizes != expected or grid != (encoding.grid_bits, encoding.grid_every):
-            raise Misconfigured(
-                f"the contract has {sizes[0]} leaves at depth {sizes[1]} and grid {grid}, its spec"
-                f" {expected[0]} at depth {expected[1]} and grid"
-                f" {(encoding.grid_bits, encoding.grid_every)}"
-            )
+        self.spec = Spec.parse(store.get_block(self.terms.identity.spec_digest))
+        require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
 

@@ -23,8 +23,7 @@ from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
 from protocol.checks import ACCEPTED, Check
-from protocol.errors import CommonweightError, Unavailable
-from protocol.reveal import Reveal
+from protocol.errors import CommonweightError
 from protocol.types import RoundId
 from protocol.verdict import compute_weight
 from rounds.context import RoundContext
@@ -109,16 +108,8 @@ def _find_wrong_verdict(
 ) -> WrongVerdict | PassedCopy | DeniedOriginal | None:
     """Return the first verdict that the contract can refute; docs/protocol.md §11 lists them."""
     identity, weight_cap = audit.terms.identity, audit.terms.seats.weight_cap
-    revealed = {reveal.participant: reveal for reveal in context.reveals}
     order = {reveal.participant: number for number, reveal in enumerate(context.reveals)}
-    judged: list[Reveal] = []
-    for verdict in proposed.verdicts:
-        # The contract takes verdicts on reveals only. So the log is missing, not the reveal.
-        if verdict.participant not in revealed:
-            raise Unavailable(
-                f"the node does not have all logs: none says what {verdict.participant} revealed"
-            )
-        judged.append(revealed[verdict.participant])
+    judged = [reveal for _, reveal in context.judged]
     openings = tuple(Opening.of(reveal) for reveal in judged)
     for index, (verdict, reveal) in enumerate(zip(proposed.verdicts, judged, strict=True)):
         reason, is_zero = verdict.reason, reveal.root == identity.zero_root

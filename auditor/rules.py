@@ -17,26 +17,16 @@ from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId
 from protocol.verdict import Verdict, compute_weight
 from rounds.screen import Screened
+from rounds.terms import disagreements
 
 SEED_CLAIM: Final = "the seed follows from the blocks of its round"
 
 
 def check_terms(terms: Terms, spec: Spec) -> CheckResult:
     """Check that the terms have the sizes and the grid that follow from the spec."""
-    identity, encoding = terms.identity, spec.encoding
-    pairs = {
-        "leaves": (identity.leaf_count, spec.leaf_count),
-        "depth": (identity.tree_depth, spec.tree_depth),
-        "grid": (identity.grid_bits, encoding.grid_bits),
-        "rounds per bit of the grid": (identity.grid_every, encoding.grid_every),
-        "zero root": (identity.zero_root.hex(), spec.zero_root.hex()),
-    }
-    wrong = [
-        f"{name}: {found} in the contract, {expected} by the spec"
-        for name, (found, expected) in pairs.items()
-        if found != expected
-    ]
-    detail = f"{len(spec.layers)} layers, {spec.leaf_count} leaves, grid {encoding.grid_bits}"
+    wrong = disagreements(terms, spec)
+    layers, grid = len(spec.layers), spec.encoding.grid_bits
+    detail = f"{layers} layers, {spec.leaf_count} leaves, grid {grid}"
     claim = "the contract's sizes and grid are those of the spec"
     return CheckResult("§10", None, claim, not wrong, "; ".join(wrong) or detail)
 

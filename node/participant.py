@@ -32,6 +32,7 @@ from protocol.spec import Spec
 from protocol.types import Address, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model
+from rounds.terms import require_agreement
 from runtime import events
 from runtime.events import Report, ignore
 from storage.digests import examine
@@ -100,7 +101,9 @@ class Participant:
         self.state = state
         self.report = report
         self.withdraw_to: Address | None = None  # the wallet itself
-        self.spec = Spec.parse(store.get_block(federation.terms().identity.spec_digest))
+        terms = federation.terms()
+        self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
+        require_agreement(terms, self.spec)  # or the work would be averaged as something else
         self.carried = CarriedFiles(state / federation.address / "carried", self.spec)
         self.recorder = Recorder(state, "participant", self.address, self.spec)
 

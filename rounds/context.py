@@ -24,6 +24,7 @@ from protocol.errors import Unavailable
 from protocol.reveal import Reveal
 from protocol.spec import Spec
 from protocol.types import Address, RoundId
+from protocol.verdict import Verdict
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Published, Subject
 
@@ -71,16 +72,14 @@ class RoundContext:
         return self.told.reveals
 
     @property
-    def averaged(self) -> list[tuple[Reveal, int]]:
-        """Each reveal in the average of the standing proposal with its weight, as the verdicts lie.
+    def judged(self) -> list[tuple[Verdict, Reveal]]:
+        """Each verdict of the standing proposal with the reveal it is on, as the verdicts lie.
 
         Raises Unavailable when the node has no log of such a reveal.
         """
         revealed = {reveal.participant: reveal for reveal in self.reveals}
-        found = []
-        for verdict in self.told.proposed.verdicts if self.told.proposed else ():
-            if not verdict.is_accepted:
-                continue
+        verdicts = self.told.proposed.verdicts if self.told.proposed else ()
+        for verdict in verdicts:
             # The contract takes verdicts on reveals only. So the log is missing, not the reveal.
             if verdict.participant not in revealed:
                 raise Unavailable(
@@ -88,8 +87,12 @@ class RoundContext:
                     f" {verdict.participant} revealed",
                     service="chain",
                 )
-            found.append((revealed[verdict.participant], verdict.weight))
-        return found
+        return [(verdict, revealed[verdict.participant]) for verdict in verdicts]
+
+    @property
+    def averaged(self) -> list[tuple[Reveal, int]]:
+        """Each reveal in the average of the standing proposal with its weight; as `judged`."""
+        return [(reveal, each.weight) for each, reveal in self.judged if each.is_accepted]
 
     def finalized_before(self) -> Iterator["RoundContext"]:
         """Yield the finalized rounds before this one, the newest first."""

@@ -1,0 +1,34 @@
+"""Whether a contract's terms are those of its spec (docs/protocol.md §10, step 1).
+
+The contract has only the spec's digest, and its own copies of what it computes with.
+"""
+
+from chain.records import Terms
+from protocol.errors import Misconfigured
+from protocol.spec import Spec
+
+
+def disagreements(terms: Terms, spec: Spec) -> list[str]:
+    """Return one line for each size, grid or root that the contract has otherwise than the spec."""
+    identity, encoding = terms.identity, spec.encoding
+    pairs = {
+        "leaves": (identity.leaf_count, spec.leaf_count),
+        "depth": (identity.tree_depth, spec.tree_depth),
+        "grid": (identity.grid_bits, encoding.grid_bits),
+        "rounds per bit of the grid": (identity.grid_every, encoding.grid_every),
+        "zero root": (identity.zero_root.hex(), spec.zero_root.hex()),
+    }
+    return [
+        f"{name}: {found} in the contract, {expected} by the spec"
+        for name, (found, expected) in pairs.items()
+        if found != expected
+    ]
+
+
+def require_agreement(terms: Terms, spec: Spec) -> None:
+    """Raise Misconfigured when the contract's terms are not those of its spec.
+
+    No proof of a leaf would fit then, or every average be wrong.
+    """
+    if wrong := disagreements(terms, spec):
+        raise Misconfigured(f"the contract disagrees with its spec: {'; '.join(wrong)}")
