@@ -26,7 +26,7 @@ from chain.federation import Federation
 from chain.history import RoundHistory
 from chain.records import Identity, Money, Rules, Seats, Terms, Windows
 from contracts.enums import Privacy, Scoring, Status
-from devnet.accounts import dev_account
+from devnet.accounts import DEV_BALANCE_WEI, dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.tester import connect_tester
 from ethereum.rpc import connect
@@ -48,6 +48,7 @@ GRID = 8
 # 8, 8 and 2 leaves, the last one with padding.
 SHAPES = {"a.lora_A.weight": (16, 128), "a.lora_B.weight": (128, 16), "b.lora_A.weight": (3, 100)}
 NAMES = ("ann", "bob", "cem")
+_DEV_PARTICIPANTS = 6  # dev accounts 2 to 7; 0 is the sponsor, 1, 8 and 9 are other roles
 
 
 def small_spec(**changes: Any) -> Spec:
@@ -158,10 +159,7 @@ class World:
         self.store = ContentStore(self._ipfs_url(self.daemon.url))
         self.w3 = connect(self.rpc_url) if self.rpc_url else connect_tester()
         self.sponsor = Sender(self.w3, Wallet.from_key(bytes(dev_account(0).key)))
-        self.wallets = {
-            name: Wallet.from_key(bytes(dev_account(2 + index).key))
-            for index, name in enumerate(self.names)
-        }
+        self.wallets = {name: self._wallet(index) for index, name in enumerate(self.names)}
         self.aggregator_wallet = Wallet.from_key(bytes(dev_account(1).key))
         self.standby_wallet = Wallet.from_key(bytes(dev_account(8).key))
         self.auditor = Wallet.from_key(bytes(dev_account(9).key))
@@ -351,6 +349,15 @@ class World:
         federation = found_federation(self.sponsor, terms, listed)
         federation.fund(TokenUnits(terms.seats.rounds * terms.round_cost))
         return federation.address, federation.deployment_block
+
+    def _wallet(self, index: int) -> Wallet:
+        """Return a participant's wallet: a dev account, or a new one where they do not suffice."""
+        if index < _DEV_PARTICIPANTS:
+            return Wallet.from_key(bytes(dev_account(2 + index).key))
+        wallet = Wallet.from_key(hashlib.sha256(f"participant {index}".encode()).digest())
+        balance = [wallet.address, hex(DEV_BALANCE_WEI)]
+        self.w3.provider.make_request("anvil_setBalance", balance)  # type: ignore[arg-type]
+        return wallet
 
     def _fill_wallets(self) -> None:
         for wallet in (
