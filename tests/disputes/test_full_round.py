@@ -1,6 +1,7 @@
 """A round of 64 updates, the most there can be, played, proposed and disputed as any other."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.disputes.lies import (
 from tests.world import TOKEN, World
 
 MAX_ROUND_SEATS = 64
-FULL = {
+FULL: dict[str, Any] = {
     "max_participants": MAX_ROUND_SEATS,
     "round_target": MAX_ROUND_SEATS,
     "round_seats": MAX_ROUND_SEATS,
