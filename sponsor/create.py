@@ -54,8 +54,9 @@ def create_federation(
     """Create the federation of an order, write its location to `output` and describe it.
 
     When `output` names it already, only fill up the escrow. `open_wallet` is called once the order
-    makes sense, and `tell` with a line for what the sponsor should know. Raises Misconfigured when `output` names a federation with another
-    spec, when the model cannot be trained, or when the terms or the chain are not fit for it.
+    makes sense, and `tell` with a line for what the sponsor should know. Raises Misconfigured when
+    `output` names a federation with another spec, when the model cannot be trained, or when the
+    terms or the chain are not fit for it.
     """
     # 1. Everything that can be wrong is looked at before the first transaction, which costs gas.
     config = Config.load(order.config)
