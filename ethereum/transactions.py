@@ -62,7 +62,10 @@ class SendingLimits:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A transaction that was mined and succeeded; `effective_gas_price` is wei per unit of gas."""
+    """A transaction that was mined and succeeded.
+
+    `effective_gas_price` is in wei per unit of gas, 0 where the node does not say it.
+    """
 
     transaction_hash: Digest
     block_number: int
@@ -420,7 +423,7 @@ def _as_receipt(mined: TxReceipt) -> Receipt:
         block_number=int(mined["blockNumber"]),
         block_hash=Digest(bytes(mined["blockHash"])),
         gas_used=int(mined["gasUsed"]),
-        effective_gas_price=int(mined["effectiveGasPrice"]),
+        effective_gas_price=int(mined.get("effectiveGasPrice", 0)),  # some nodes leave it out
         logs=tuple(mined["logs"]),
         contract_address=None if created is None else Address(created),
     )
