@@ -71,6 +71,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         settings.mode,
     )
     aggregator.confirmations = settings.confirmations
+    aggregator.update_seconds = settings.update_seconds
     # The list is fixed at deployment: waiting would not help.
     if aggregator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(
