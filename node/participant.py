@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from chain.federation import Federation
 from contracts.enums import SubmissionState
@@ -251,7 +251,9 @@ class Participant:
         path = self._round_folder(round_id) / "prepared.json"
         if not path.exists():
             return None
-        fields: dict[str, Any] = read_json(path)
+        fields = read_json(path)
+        if not isinstance(fields, dict) or fields.keys() != Prepared.__annotations__.keys():
+            raise Misconfigured(f"{path} is not what was written there")
         return Prepared(**fields)
 
     def _is_asked(self, round_id: RoundId) -> bool:

@@ -13,6 +13,7 @@ from protocol.types import TokenUnits
 from runtime.processes import free_port
 from runtime.settings import write_location
 from tests.commonweight.program import Program
+from tests.passwords import write_password
 from tests.world import TOKEN, World
 
 ESCROW = 3 * (16 * (20 * TOKEN + 1) + 5 * TOKEN)
@@ -35,7 +36,7 @@ class Sponsored:
             ipfs_url=world.daemon.url,
         )
         write_location(self.file, location)
-        (folder / "password").write_text("secret\n")
+        write_password(folder / "password", "secret\n")
         for name, wallet in {"sponsor": world.sponsor.wallet, "stranger": world.auditor}.items():
             wallet.save_keystore(folder / f"{name}.json", "secret", work_factor=4096)
         GUEST.save_keystore(folder / "guest.json", "secret", work_factor=4096)
