@@ -331,7 +331,8 @@ def plain_errors() -> Iterator[None]:
         raise Unavailable(
             f"the Ethereum RPC refuses: {error_message(error)}", service="chain"
         ) from error
-    except (Web3Exception, OverflowError) as error:  # a length in an ABI may be any number
+    # In an ABI, a length may be any number, and a string any bytes.
+    except (Web3Exception, OverflowError, UnicodeDecodeError) as error:
         raise Unavailable(
             f"the Ethereum RPC answers out of form: {error}", service="chain"
         ) from error
