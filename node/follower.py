@@ -24,7 +24,7 @@ from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
-from node.participant import Participant
+from node.participant import Participant, training_failures
 from node.results import Standing, round_results, standing_of
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
@@ -98,7 +98,7 @@ def report_loss(
 ) -> None:
     """Report the held-out loss of the model that stands after a round at the block of `now`."""
     model = participant.fetch_model(participant.context(RoundId(round_id + 1), now))
-    with participant.recorder.phase("evaluate", round_id + 1):
+    with participant.recorder.phase("evaluate", round_id + 1), training_failures():
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
     participant.report(events.Evaluated(round=round_id, loss=loss, tokens=tokens))
 

@@ -13,11 +13,13 @@ trains a second update for a round, never commits twice and can always reveal.
 """
 
 import secrets
+import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from chain.federation import Federation
 from contracts.enums import SubmissionState
@@ -27,7 +29,7 @@ from node.carried import CarriedFiles
 from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import compute_commitment
-from protocol.errors import CommonweightError, Misconfigured
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
 from protocol.types import Address, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
@@ -35,11 +37,14 @@ from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
 from runtime import events
 from runtime.events import Report, ignore
+from runtime.service import one_line, ran_out_of_memory
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, pin
 from training.update import Carried
+
+_TRIES: Final = 3  # to train for a round, where another try may help
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,34 @@ class Trainer(Protocol):
         """
 
 
+class TrainingFailed(Unavailable):
+    """Training raised something; `may_pass` when another try may succeed."""
+
+    service = "training"
+
+    def __init__(self, text: str, *, may_pass: bool) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
+
+
+@contextmanager
+def training_failures() -> Iterator[None]:
+    """Turn whatever training or evaluation raises into TrainingFailed, but for errors of ours."""
+    try:
+        yield
+    except (CommonweightError, OSError):
+        raise
+    except Exception as error:
+        # The frames that the error came through hold the tensors, and so the next try's memory.
+        traceback.clear_frames(error.__traceback__)
+        if ran_out_of_memory(error):
+            advice = "free some, or set `rank` in the settings to train fewer ranks"
+            text = f"memory ran out ({one_line(error)}): {advice}"
+            raise TrainingFailed(text, may_pass=True) from error
+        text = f"training failed with {type(error).__name__}: {one_line(error)}"
+        raise TrainingFailed(text, may_pass=False) from error
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What is on disk about a round's update, with the secret salt that opens its commitment."""
@@ -101,6 +134,7 @@ class Participant:
         self.state = state
         self.report = report
         self.withdraw_to: Address | None = None  # the wallet itself
+        self._failures: Counter[RoundId] = Counter()
         terms = federation.terms()
         self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
         require_agreement(terms, self.spec)  # or the work would be averaged as something else
@@ -118,7 +152,9 @@ class Participant:
                 return None
             # What was trained before a crash is used. A second update would have another salt, and
             # only one of the two could open a commitment that is already in the pool.
-            prepared = self._load(round_id) or self._prepare(round_id)
+            prepared = self._load(round_id) or self._prepare_if_possible(round_id)
+            if prepared is None:
+                return None
             with self._unless(round_id, SubmissionState.COMMITTED), self._unless_full(round_id):
                 with self.recorder.phase("commit", round_id):
                     commitment = compute_commitment(
@@ -203,6 +239,23 @@ class Participant:
         with self.recorder.phase("fetch model", context.round_id):
             return obtain_model(context)
 
+    def _prepare_if_possible(self, round_id: RoundId) -> Prepared | None:
+        """Return the round's update, trained now; None once it is clear that training fails.
+
+        Without a commitment nothing is lost but the round.
+        """
+        if self._failures[round_id] >= _TRIES:
+            return None
+        try:
+            return self._prepare(round_id)
+        except TrainingFailed as error:
+            # Memory may be free again after a pause; the same rows fail the same way.
+            self._failures[round_id] += 1 if error.may_pass else _TRIES
+            if self._failures[round_id] < _TRIES:
+                raise
+            self.report(events.TrainingGivenUp(round=round_id, reason=str(error)))
+            return None
+
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report(events.FetchingModel(round=round_id))
         now = self.federation.now()
@@ -211,7 +264,8 @@ class Participant:
         folder = self._update_folder(round_id)
         with self.recorder.phase("train", round_id):
             carried = self._read_carried(round_id, source)
-            trained = self.trainer.train(self.spec, model, round_id, folder, carried)
+            with training_failures():
+                trained = self.trainer.train(self.spec, model, round_id, folder, carried)
         with self.recorder.phase("hash", round_id) as span:
             span.add(read=self.spec.total_bytes("update"))
             # Root and file digests in one read of the files.
