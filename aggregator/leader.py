@@ -21,6 +21,7 @@ from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime import events
 from runtime.events import Report
+from runtime.founded import check_founded
 from runtime.service import Service, alone
 from storage.ipfs import ContentStore
 
@@ -61,6 +62,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         journal,
         lambda line: report(events.TransactionTrouble(reason=line)),
     )
+    check_founded(settings.state, federation)
     phase_seconds = federation.terms().windows.propose_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
     aggregator = Aggregator(

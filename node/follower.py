@@ -31,6 +31,7 @@ from node.trainer import LocalTrainer, open_trainer
 from protocol.types import RoundId
 from runtime import events
 from runtime.events import Event, Report
+from runtime.founded import check_founded
 from runtime.service import Service, alone
 from storage.ipfs import ContentStore
 
@@ -68,6 +69,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     federation = connect_wallet(
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
     )
+    check_founded(settings.state, federation)
     phase_seconds = federation.terms().windows.reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
     participant = Participant(

@@ -28,10 +28,10 @@ from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
 from node.results import last_used_round
 from profiling.recorder import Recorder
-from protocol.commitment import compute_commitment
+from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_update_digest
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
-from protocol.types import Address, RoundId, TokenUnits, parse_digest
+from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
@@ -135,6 +135,7 @@ class Participant:
         self.report = report
         self.withdraw_to: Address | None = None  # the wallet itself
         self._failures: Counter[RoundId] = Counter()
+        self._elsewhere: set[RoundId] = set()
         terms = federation.terms()
         self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
         require_agreement(terms, self.spec)  # or the work would be averaged as something else
@@ -147,7 +148,7 @@ class Participant:
         # write two salts, and the commitment could be to the one that was overwritten.
         with locked(self.state):
             if self._submission_state(round_id) is not SubmissionState.NONE:
-                return self._load(round_id)
+                return self._own(round_id)
             if not self._is_asked(round_id):
                 return None
             # What was trained before a crash is used. A second update would have another salt, and
@@ -157,19 +158,11 @@ class Participant:
                 return None
             with self._unless(round_id, SubmissionState.COMMITTED), self._unless_full(round_id):
                 with self.recorder.phase("commit", round_id):
-                    commitment = compute_commitment(
-                        self.federation.address,
-                        round_id,
-                        self.address,
-                        parse_digest(prepared.root),
-                        parse_digest(prepared.manifest),
-                        prepared.examples,
-                        bytes.fromhex(prepared.salt),
-                    )
+                    commitment = self._commitment(round_id, prepared)
                     receipt = self.federation.commit(round_id, commitment)
                 self.report(events.Committed(round=round_id, gas=receipt.gas_used))
                 return prepared
-            return self._load(round_id) if self._has_committed(round_id) else None
+            return self._own(round_id) if self._has_committed(round_id) else None
 
     def reveal(self, round_id: RoundId) -> Prepared | None:
         """Pin the round's update and reveal it; return it, or None when there is none on disk.
@@ -177,13 +170,14 @@ class Participant:
         Raises CommonweightError when the committed update is missing or its files have changed.
         """
         with locked(self.state):
-            prepared = self._load(round_id)
+            prepared = self._own(round_id)
             if self._submission_state(round_id) is not SubmissionState.COMMITTED:
                 return prepared
             if prepared is None:
                 raise CommonweightError(
                     f"round {round_id}: a commitment of {self.address} is on chain "
-                    f"but {self._round_folder(round_id)} has no update: the stake's penalty is lost"
+                    f"but {self._round_folder(round_id)} has no update for it: the stake's penalty"
+                    " is lost unless whoever made it, with this wallet elsewhere, reveals it"
                 )
             # 1. The manifest follows from the files: it is computed again, not kept beside them.
             root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
@@ -301,6 +295,45 @@ class Participant:
             self.report(lost)
             return None
 
+    def _own(self, round_id: RoundId) -> Prepared | None:
+        """Return the update that the wallet has committed to; None, with a line, if not from here.
+
+        The wallet may be in use on another machine, or with another copy of the state folder.
+        """
+        prepared = self._load(round_id)
+        submission = self.federation.get_submission(round_id, self.address)
+        match submission.state:
+            case SubmissionState.COMMITTED if prepared is not None:
+                is_own = submission.digest == self._commitment(round_id, prepared)[:PREFIX_BYTES]
+            case SubmissionState.REVEALED if prepared is not None:
+                is_own = submission.digest == _update_digest(prepared)[:PREFIX_BYTES]
+            case SubmissionState.COMMITTED | SubmissionState.REVEALED:
+                is_own = False
+            case _:
+                return prepared
+        if is_own:
+            return prepared
+        if round_id not in self._elsewhere:
+            self._elsewhere.add(round_id)
+            folder = self._round_folder(round_id)
+            reason = (
+                f"{self.address} has committed to another update than {folder} has: is the wallet"
+                " in use on another machine, or with a copy of this folder?"
+            )
+            self.report(events.WalletElsewhere(round=round_id, reason=reason))
+        return None
+
+    def _commitment(self, round_id: RoundId, prepared: Prepared) -> Digest:
+        return compute_commitment(
+            self.federation.address,
+            round_id,
+            self.address,
+            parse_digest(prepared.root),
+            parse_digest(prepared.manifest),
+            prepared.examples,
+            bytes.fromhex(prepared.salt),
+        )
+
     def _load(self, round_id: RoundId) -> Prepared | None:
         path = self._round_folder(round_id) / "prepared.json"
         if not path.exists():
@@ -358,3 +391,8 @@ class Participant:
 
     def _subject(self, round_id: RoundId) -> Subject:
         return Subject(self.federation.chain_id, self.federation.address, round_id, "update")
+
+
+def _update_digest(prepared: Prepared) -> Digest:
+    root, manifest = parse_digest(prepared.root), parse_digest(prepared.manifest)
+    return compute_update_digest(root, manifest, prepared.examples)

@@ -322,6 +322,17 @@ class Trained(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WalletElsewhere(Event):
+    """The wallet has committed to a round, and not from this state folder."""
+
+    phase = "wallet elsewhere"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingGivenUp(Event):
     """Training failed, and another try in this round would not help; nothing was committed."""
 
