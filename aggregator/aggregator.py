@@ -42,6 +42,7 @@ from protocol.types import Digest, RoundId, UnixTime
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.context import RoundContext
+from rounds.prune import ROUNDS_COMPARED, prune
 from rounds.rebuild import Fetcher, obtain_model, rebuild
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
@@ -86,6 +87,7 @@ class Aggregator:
         self.report = report
         self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between polls
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
+        self.keeps_all = True  # or only what can still be disputed or compared with
         self.update_seconds: float | None = None  # for each update to come; by default by its size
         self.terms = federation.terms()
         self.address = federation.sender.address
@@ -214,6 +216,8 @@ class Aggregator:
             self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
         )
         context = self._context(now, round_id)
+        if not self.keeps_all:
+            prune(context)
         self._check_capacity(context)
         # 2. Decide on every reveal, in a time that leaves enough for the rest.
         fetcher = Fetcher(self._budget(round_id))
@@ -266,30 +270,37 @@ class Aggregator:
         self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
         # Last: nobody waits for it, and what fails here costs disk only.
         try:
-            self._remove_rejected(self._context(self.federation.now(), round_id))
+            self._remove_unused(self._context(self.federation.now(), round_id))
         except (Unavailable, Rejected) as error:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
 
-    def _remove_rejected(self, context: RoundContext) -> None:
+    def _remove_unused(self, context: RoundContext) -> None:
         """Remove the blocks of a round's rejected updates from the store: fetching left them there.
 
-        A manifest may list anybody's blocks: those of accepted updates and of models stay.
+        Where not all is kept, also those of the round whose updates are compared no more. A
+        manifest may list anybody's blocks: those of other accepted updates and of models stay.
         """
         accepted = {reveal.participant for reveal, _ in context.averaged}
-        unused = []
-        for reveal in context.reveals:
-            if reveal.participant not in accepted and self.store.has(reveal.manifest):
-                with suppress(Rejected):  # not a manifest: it lists nothing
-                    unused.append(Manifest.parse(self.store.get_block(reveal.manifest)))
-        if not unused:
-            return
-        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
+        gone = {r.manifest for r in context.reveals if r.participant not in accepted}
         following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
-        for finalized in following.finalized_before():
+        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
+        for place, finalized in enumerate(following.finalized_before()):
+            manifests = {reveal.manifest for reveal, _ in finalized.averaged}
             used |= {finalized.model.manifest}
-            used |= {reveal.manifest for reveal, _ in finalized.averaged}
             if finalized.told.finalized is not None:
                 used.add(finalized.told.finalized.manifest)
+            # Those of earlier rounds went when these were compared last.
+            if self.keeps_all or place < ROUNDS_COMPARED:
+                used |= manifests
+            elif place == ROUNDS_COMPARED:
+                gone |= manifests
+        unused = []
+        for manifest in gone - used:
+            if self.store.has(manifest):
+                with suppress(Rejected):  # not a manifest: it lists nothing
+                    unused.append(Manifest.parse(self.store.get_block(manifest)))
+        if not unused:
+            return
         kept = []
         for digest in used:
             with suppress(Rejected):  # a model's manifest may be no manifest

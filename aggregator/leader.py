@@ -74,6 +74,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
     )
     aggregator.confirmations = settings.confirmations
     aggregator.update_seconds = settings.update_seconds
+    aggregator.keeps_all = settings.keep == "all"
     # The list is fixed at deployment: waiting would not help.
     if aggregator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(

@@ -14,6 +14,8 @@ withdraw_at = 0.0                   # withdraw once this many tokens are due; le
 withdraw_to = "0x…"                 # pay them to this address, not to the wallet
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
 min_participants = 1                # open no round with fewer; the contract's own minimum holds too
+keep = "all"                        # disputable: drop updates of rounds that are long settled, here
+                                    # and unpinned ones from the store. Every model stays in it
 update_seconds = 60.0               # for each update to come, all at once; default: 30 s and its
                                     # time at 128 KiB/s. What comes later is rejected (check 1)
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
@@ -33,4 +35,5 @@ class AggregatorSettings(RoleSettings):
     wait_for: Path | None = None
     min_participants: Annotated[int, Field(ge=1)] = 1
     update_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    keep: Literal["all", "disputable"] = "all"
     mode: Literal["layerwise", "all_at_once"] = "layerwise"

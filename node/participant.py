@@ -33,6 +33,7 @@ from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
+from rounds.prune import prune
 from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
 from runtime import events
@@ -253,7 +254,10 @@ class Participant:
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report(events.FetchingModel(round=round_id))
         now = self.federation.now()
-        model = self.fetch_model(self.context(round_id, now))
+        context = self.context(round_id, now)
+        # Nothing of rounds long over can be demanded any more; before the model takes its room.
+        prune(context)
+        model = self.fetch_model(context)
         source = last_used_round(now.history(), self.address, round_id)
         folder = self._update_folder(round_id)
         with self.recorder.phase("train", round_id):

@@ -21,11 +21,10 @@ from protocol.similarity import SIMILAR
 from protocol.types import Address, BasisPoints
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
 from rounds.context import RoundContext
+from rounds.prune import ROUNDS_COMPARED
 from rounds.rebuild import FETCHER, Fetcher, fetch_accepted, obtain_model
 from rounds.similar import Movement, compare_updates
 from storage.layers import LayerFolder
-
-_ROUNDS_COMPARED: Final = 2  # finalized rounds whose updates check 12 compares with
 
 Reasons = Mapping[Address, int]
 """The reason code of each participant's verdict in a proposal."""
@@ -176,7 +175,7 @@ def _earlier_updates(
 ) -> tuple[list[str], list[LayerFolder], list[str]]:
     """Return names and files of the averaged updates of the rounds before, and what is missing."""
     names, folders, missing = [], [], []
-    for earlier in islice(context.finalized_before(), _ROUNDS_COMPARED):
+    for earlier in islice(context.finalized_before(), ROUNDS_COMPARED):
         fetched = fetch_accepted(earlier, fetcher)
         for (reveal, _), found in zip(earlier.averaged, fetched, strict=True):
             if isinstance(found, Unavailable):
