@@ -63,6 +63,8 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         lambda line: report(events.TransactionTrouble(reason=line)),
     )
     check_founded(settings.state, federation)
+    wei, reason = federation.sender.fee_limit()
+    report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.propose_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
     aggregator = Aggregator(

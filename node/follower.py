@@ -70,6 +70,8 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
     )
     check_founded(settings.state, federation)
+    wei, reason = federation.sender.fee_limit()
+    report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
     participant = Participant(

@@ -95,6 +95,15 @@ class Waiting(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeeLimit(Event):
+    """The most that the role pays for a unit of gas, in wei, as it begins."""
+
+    phase = "fee limit"
+    wei: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransactionTrouble(Event):
     """A transaction is delayed, or was replaced by another of the same wallet."""
 

@@ -52,12 +52,12 @@ class RoleSettings(Settings):
     confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
     withdraw_at: Annotated[float, Field(ge=0)] = 0.0
     withdraw_to: ChecksumAddress | None = None
-    max_fee_gwei: Annotated[float, Field(gt=0)] = 1000.0
+    max_fee_gwei: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
     @property
-    def max_fee_per_gas(self) -> int:
-        """The most to pay for a unit of gas, in wei."""
-        return round(self.max_fee_gwei * 10**9)
+    def max_fee_per_gas(self) -> int | None:
+        """The most to pay for a unit of gas, in wei; None: what follows from recent blocks."""
+        return None if self.max_fee_gwei is None else round(self.max_fee_gwei * 10**9)
 
 
 def write_toml(path: Path, settings: Mapping[str, object]) -> None:
