@@ -106,11 +106,10 @@ def connect(
     Misconfigured for an invalid URL or when the node serves another chain than `chain_id`, and
     Unavailable when it is down.
     """
-    parts = urlsplit(rpc_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not public_url(rpc_url):
+        # Not repeated: it may hold a key all the same.
         raise Misconfigured(
-            f"the RPC address {rpc_url!r} was expected to be like http://127.0.0.1:8545",
-            service="chain",
+            "the RPC address was expected to be like http://127.0.0.1:8545", service="chain"
         )
     provider = RpcProvider(rpc_url, timeout_s, patience_s)
     # Neither ENS names nor web3's own guesses of gas and fees: addresses are digits, and
@@ -126,6 +125,22 @@ def connect(
             service="chain",
         )
     return w3
+
+
+def public_url(rpc_url: str) -> str:
+    """Return scheme, host and port of an http or https URL, "" when it is none.
+
+    User, path and query are left out: that is where providers put their keys.
+    """
+    try:
+        parts = urlsplit(rpc_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # brackets or a port that are none
+        return ""
+    if parts.scheme not in ("http", "https") or not host:
+        return ""
+    place = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
 
 
 class _Connection(threading.local):
@@ -147,10 +162,8 @@ class RpcProvider(JSONBaseProvider):
         super().__init__()
         # A contract must not be able to send this machine to a URL of its choice (EIP-3668).
         self.global_ccip_read_enabled = False
-        # Without user, path and query, where providers put their keys: errors are logged and shown.
-        parts = urlsplit(rpc_url)
-        host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
-        self.place = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+        # Errors are logged and shown.
+        self.place = public_url(rpc_url)
         self._url = rpc_url
         self._timeout_s = timeout_s
         self._patience_s = patience_s

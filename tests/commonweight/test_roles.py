@@ -148,7 +148,7 @@ def special(value: Any, folder: Path, given: dict[str, Any], network: Network) -
         shutil.copy(given["keystore"], path)
         path.chmod(0o644)
     elif value == "WRONG":
-        path.write_text("guess\n")
+        write_password(path, "guess\n")
     elif value == "BROKEN":
         path = path.with_suffix(".jsonl")
         path.write_text("{not json\n")
@@ -210,7 +210,7 @@ def test_run_refuses_at_once_what_cannot_get_better(
     (name, value), *_ = change.items()
     shutil.copy(given["keystore"], tmp_path / "open.json")
     (tmp_path / "open.json").chmod(0o644)
-    (tmp_path / "guess").write_text("guess\n")
+    write_password(tmp_path / "guess", "guess\n")
     place = network.location
     places = {
         "wrong chain": place.model_copy(update={"chain_id": 5}),
