@@ -106,7 +106,7 @@ def test_the_federations_of_a_factory_are_listed(sponsored: Sponsored) -> None:
         ("", "FEDERATION", "is not a factory of this version"),
         ("", "NOBODY", "there is no contract at"),
         ("DOWN", None, "cannot be reached (connection refused)"),
-        ("nonsense", None, "'nonsense' was expected to be like http://127.0.0.1:8545"),
+        ("nonsense", None, "was expected to be like http://127.0.0.1:8545"),
     ],
 )
 def test_where_nothing_can_be_listed(

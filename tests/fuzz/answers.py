@@ -14,9 +14,10 @@ import requests
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
-from chain.authentic import find_founding, find_implementation
+from chain.authentic import check_factory, find_founding, find_implementation
 from chain.event_log import EventLog
 from chain.events import read_events
+from chain.factory import Factory
 from chain.federation import Federation
 from chain.phases import has_ended
 from contracts.enums import Status
@@ -124,6 +125,7 @@ def _readings(w3: Web3, world: World) -> dict[str, Callable[[], object]]:
     pool = Pool(w3, ann, client.chain_id, Nonces(), 10**12)
     flight = Flight(call, 21_000, 0, pool.going_fees(), 10**12)
     flight.hashes.append(told.opened.transaction_hash)
+    factory = Factory(w3, client.founding().factory)
     quick = SendingLimits(receipt_seconds=0, displaced_seconds=0)
 
     def history() -> None:
@@ -137,6 +139,8 @@ def _readings(w3: Web3, world: World) -> dict[str, Callable[[], object]]:
     return {
         "terms": lambda: Federation(w3, world.address),
         "proxy": lambda: find_implementation(w3, world.address),
+        "listing": lambda: factory.federations(block),
+        "factory": lambda: check_factory(w3, factory.address),
         "founding": lambda: find_founding(w3, world.address, created, block),
         "events": lambda: read_events(w3, world.address, block),
         "history": history,
