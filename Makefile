@@ -39,7 +39,8 @@ FORGE := node_modules/.bin/forge
 # peft before it begins: two thirds of the processor time of a short demo.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts test-mutants lint \
+.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-fuzz test-contracts \
+  test-mutants lint \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
   bench-storage bench-vram compose-check clean
 
@@ -95,6 +96,11 @@ test-faults: setup
 	$(if $(AGAIN),rm -f build/faults.jsonl)
 	$(BIN)/python -m pytest tests/faults -n 2 --faults-to build/faults.jsonl $(if $(PART),--faults-part $(PART))
 	$(if $(PART),,$(BIN)/python -m tests.faults.table build/faults.jsonl --write)
+
+# A million malformed inputs to everything that reads bytes from outside. SEED plays others or the
+# same again, INPUTS fewer.
+test-fuzz: setup
+	$(BIN)/python -m tests.fuzz.play $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS))
 
 # The content store's tests and the end-to-end test on an IPFS daemon that is not ours.
 test-daemons: setup $(if $(filter kubo,$(IPFS)),build/daemons/ipfs)

@@ -40,8 +40,10 @@ from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId, UnixTime
 from rounds.average import Mode, average_layers, memory_needed
+from rounds.budget import Budget
 from rounds.context import RoundContext
-from rounds.rebuild import obtain_model, rebuild
+from rounds.prune import ROUNDS_COMPARED, prune
+from rounds.rebuild import Fetcher, obtain_model, rebuild
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
 from runtime import events
@@ -63,6 +65,7 @@ _POLL_SECONDS: Final = 0.25
 # In this order: the active aggregator still has time; it has just opened a round; this aggregator
 # has become active itself, with no other standby behind it.
 _NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
+_RESERVE: Final = 4  # the part of the propose phase that no download may use
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
@@ -84,6 +87,8 @@ class Aggregator:
         self.report = report
         self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between polls
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
+        self.keeps_all = True  # or only what can still be disputed or compared with
+        self.update_seconds: float | None = None  # for each update to come; by default by its size
         self.terms = federation.terms()
         self.address = federation.sender.address
         self.spec = Spec.parse(store.get_block(self.terms.identity.spec_digest))
@@ -211,13 +216,16 @@ class Aggregator:
             self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
         )
         context = self._context(now, round_id)
+        if not self.keeps_all:
+            prune(context)
         self._check_capacity(context)
-        # 2. Decide on every reveal.
+        # 2. Decide on every reveal, in a time that leaves enough for the rest.
+        fetcher = Fetcher(self._budget(round_id))
         self.report(events.Screening(round=round_id, updates=len(context.reveals)))
         with self.recorder.phase("fetch model", round_id):
-            model = obtain_model(context)
+            model = obtain_model(context, fetcher)
         with self.recorder.phase("verify", round_id):
-            screened = screen(context, report=partial(self._report_screened, round_id))
+            screened = screen(context, fetcher, partial(self._report_screened, round_id))
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Average what was accepted. It is pinned before the chain names it, since from then on
@@ -233,6 +241,15 @@ class Aggregator:
         # 5. Penalize last: the proposal has a deadline, a penalty has none.
         self._penalize(self.federation.history().round(round_id))
         return screened
+
+    def _budget(self, round_id: RoundId) -> Budget:
+        """Return how long others may keep us waiting before the proposal."""
+        deadline = self.federation.get_round(round_id).propose_deadline
+        left = max(deadline - self.federation.next_time(), 0)
+        # A quarter of the phase is for the average, pins and a proposal that is slow to be mined.
+        # Who begins late shares what is left: nobody is rejected unheard.
+        reserve = self.terms.windows.propose_seconds / _RESERVE
+        return Budget.of(self.spec, max(left - reserve, left / 2), self.update_seconds)
 
     def respond(self, round_id: RoundId) -> None:
         """Answer leaf requests about our own proposal; settle requests that are overdue."""
@@ -253,30 +270,37 @@ class Aggregator:
         self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
         # Last: nobody waits for it, and what fails here costs disk only.
         try:
-            self._remove_rejected(self._context(self.federation.now(), round_id))
+            self._remove_unused(self._context(self.federation.now(), round_id))
         except (Unavailable, Rejected) as error:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
 
-    def _remove_rejected(self, context: RoundContext) -> None:
+    def _remove_unused(self, context: RoundContext) -> None:
         """Remove the blocks of a round's rejected updates from the store: fetching left them there.
 
-        A manifest may list anybody's blocks: those of accepted updates and of models stay.
+        Where not all is kept, also those of the round whose updates are compared no more. A
+        manifest may list anybody's blocks: those of other accepted updates and of models stay.
         """
         accepted = {reveal.participant for reveal, _ in context.averaged}
-        unused = []
-        for reveal in context.reveals:
-            if reveal.participant not in accepted and self.store.has(reveal.manifest):
-                with suppress(Rejected):  # not a manifest: it lists nothing
-                    unused.append(Manifest.parse(self.store.get_block(reveal.manifest)))
-        if not unused:
-            return
-        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
+        gone = {r.manifest for r in context.reveals if r.participant not in accepted}
         following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
-        for finalized in following.finalized_before():
+        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
+        for place, finalized in enumerate(following.finalized_before()):
+            manifests = {reveal.manifest for reveal, _ in finalized.averaged}
             used |= {finalized.model.manifest}
-            used |= {reveal.manifest for reveal, _ in finalized.averaged}
             if finalized.told.finalized is not None:
                 used.add(finalized.told.finalized.manifest)
+            # Those of earlier rounds went when these were compared last.
+            if self.keeps_all or place < ROUNDS_COMPARED:
+                used |= manifests
+            elif place == ROUNDS_COMPARED:
+                gone |= manifests
+        unused = []
+        for manifest in gone - used:
+            if self.store.has(manifest):
+                with suppress(Rejected):  # not a manifest: it lists nothing
+                    unused.append(Manifest.parse(self.store.get_block(manifest)))
+        if not unused:
+            return
         kept = []
         for digest in used:
             with suppress(Rejected):  # a model's manifest may be no manifest

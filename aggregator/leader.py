@@ -21,6 +21,7 @@ from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime import events
 from runtime.events import Report
+from runtime.founded import check_founded
 from runtime.service import Service, alone
 from storage.ipfs import ContentStore
 
@@ -61,6 +62,9 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         journal,
         lambda line: report(events.TransactionTrouble(reason=line)),
     )
+    check_founded(settings.state, federation)
+    wei, reason = federation.sender.fee_limit()
+    report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.propose_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
     aggregator = Aggregator(
@@ -71,6 +75,8 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         settings.mode,
     )
     aggregator.confirmations = settings.confirmations
+    aggregator.update_seconds = settings.update_seconds
+    aggregator.keeps_all = settings.keep == "all"
     # The list is fixed at deployment: waiting would not help.
     if aggregator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(

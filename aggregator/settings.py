@@ -12,8 +12,13 @@ poll_seconds = 2.0                  # between two looks at the chain
 confirmations = 0                   # blocks on the reveal phase's end before a model is proposed
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 withdraw_to = "0x…"                 # pay them to this address, not to the wallet
-max_fee_gwei = 1000.0               # the most to pay for a unit of gas
+max_fee_gwei = 1000.0               # the most to pay for a unit of gas; default: ten times the
+                                    # median base fee of the last 1,024 blocks, 10 to 1,000 gwei
 min_participants = 1                # open no round with fewer; the contract's own minimum holds too
+keep = "all"                        # disputable: drop updates of rounds that are long settled, here
+                                    # and unpinned ones from the store. Every model stays in it
+update_seconds = 60.0               # for each update to come, all at once; default: 30 s and its
+                                    # time at 128 KiB/s. What comes later is rejected (check 1)
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 """
 
@@ -30,4 +35,6 @@ class AggregatorSettings(RoleSettings):
 
     wait_for: Path | None = None
     min_participants: Annotated[int, Field(ge=1)] = 1
+    update_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    keep: Literal["all", "disputable"] = "all"
     mode: Literal["layerwise", "all_at_once"] = "layerwise"

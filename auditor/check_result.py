@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocol.errors import CommonweightError, Unavailable
+from protocol.text import printable
 from protocol.types import RoundId
 from rounds.compare import WrongValue
 
@@ -57,10 +58,3 @@ class CheckResult:
     def as_json(self) -> dict[str, Any]:
         """Return the check as a JSON object."""
         return asdict(self)
-
-
-def printable(text: str) -> str:
-    """Return `text` with every character that is not printable escaped."""
-    # Details quote manifests and daemons, which others write. Their text must not move a terminal's
-    # cursor, nor reverse the direction in which a line is read.
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -17,7 +17,7 @@ from rounds.rebuild import Fetcher
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, fetch_model
 
-UPDATES_AT_ONCE: Final = 16
+UPDATES_AT_ONCE: Final = 64  # a round's, so that those which are gone take the time of one
 # The model before a round and the one after it. A pool of their own: updates must not delay them.
 _MODELS_AT_ONCE: Final = 2
 
@@ -26,6 +26,7 @@ class Downloads(Fetcher):
     """The downloads of one federation, begun by one thread."""
 
     def __init__(self, store: ContentStore) -> None:
+        super().__init__()
         self._store = store
         self._update_pool = ThreadPoolExecutor(UPDATES_AT_ONCE, thread_name_prefix="update")
         self._model_pool = ThreadPoolExecutor(_MODELS_AT_ONCE, thread_name_prefix="model")

@@ -15,11 +15,11 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from auditor.check_result import printable
 from auditor.findings import Findings, RoundFinding, token_totals
 from chain.events import Revealed
 from protocol.checks import Check
 from protocol.cid import raw_cid
+from protocol.text import printable
 from protocol.types import Address
 from protocol.verdict import FULL_SCORE, Verdict
 

@@ -20,6 +20,7 @@ from chain.history import RoundHistory
 from contracts.enums import Status
 from protocol.errors import CommonweightError
 from protocol.types import Address
+from rounds.prune import prune
 from storage.ipfs import ContentStore
 
 _POLL_SECONDS: Final = 0.5
@@ -132,6 +133,7 @@ class Watcher:
             return  # refuted meanwhile, or in another block after a reorganisation
         # Only at the first try: what cannot be settled on chain is reported here, once.
         if not pending.tries:
+            prune(context)  # of rounds that were judged
             for check in audit.check_round(context):
                 if not check.passed:
                     self._report(check.line())

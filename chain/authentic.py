@@ -17,7 +17,7 @@ from web3 import Web3
 
 from contracts.compiler import Artifact, link, load_artifact
 from ethereum.rpc import plain_errors
-from protocol.errors import Misconfigured
+from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address, UnixTime
 
 IMPLEMENTATION: Final = "Federation"
@@ -136,6 +136,11 @@ def compare_code(w3: Web3, address: Address, name: str, what: str) -> None:
 def _immutable(artifact: Artifact, code: bytes) -> Address:
     """Return the address that is the only immutable value in a contract's code."""
     start = artifact["immutableReferences"][0]["start"]
+    # The code was compared, perhaps earlier: this answer may be cut short.
+    if len(code) < start + 32:
+        raise Unavailable(
+            "the Ethereum RPC gives only a part of a contract's code", service="chain"
+        )
     return Address(to_checksum_address(code[start + 12 : start + 32]))
 
 

@@ -1,9 +1,9 @@
 """A contract on the chain: calls by name and typed errors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from eth_utils.address import to_checksum_address
 from web3 import Web3
@@ -13,8 +13,10 @@ from web3.exceptions import MismatchedABI, Web3ValidationError
 from contracts.compiler import load_artifact
 from ethereum.rpc import plain_errors
 from ethereum.transactions import Receipt, Sender
-from protocol.errors import Misconfigured
+from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address
+
+T = TypeVar("T")
 
 
 class ContractClient:
@@ -60,6 +62,22 @@ class ContractClient:
             return self._function(name, values).call(
                 block_identifier="latest" if chosen is None else chosen
             )
+
+    def _read_as(
+        self, kind: Callable[[Any], T], name: str, *values: object, block: int | None = None
+    ) -> T:
+        """Return what `kind` makes of a view function's answer; read as by `_read`.
+
+        Raises Unavailable when it is none: the node's fault, as the contract's code was compared.
+        """
+        answer = self._read(name, *values, block=block)
+        try:
+            return kind(answer)
+        except (ValueError, TypeError) as error:
+            raise Unavailable(
+                f"the node's answer to {name} does not fit the contract's interface: {error}",
+                service="chain",
+            ) from error
 
     def _dry_run(self, name: str, *values: object) -> None:
         """Raise the Reverted that this call would end in if it were sent now."""

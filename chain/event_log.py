@@ -189,6 +189,12 @@ def check_complete(
             f"the node has logs of round {max(history.rounds)}, but only {newest} rounds at block"
             f" {block}"
         )
+    # Before they are asked for one by one: the count may be false, and any number.
+    if len(history.rounds) < newest:
+        raise MissingLogs(
+            f"the node does not have all logs of block {block}: they show {len(history.rounds)}"
+            f" rounds, the contract counts {newest}"
+        )
     for round_id in map(RoundId, range(1, newest + 1)):
         if round_id not in (complete or ()):
             told = history.rounds.get(round_id, RoundHistory(round_id))

@@ -19,14 +19,14 @@ from hexbytes import HexBytes
 from pydantic import BaseModel, ConfigDict, Field
 from web3 import Web3
 from web3.contract.base_contract import BaseContractEvent
-from web3.exceptions import InvalidEventABI, LogTopicError, MismatchedABI
+from web3.exceptions import Web3Exception
 from web3.types import LogReceipt
 
 from chain.authentic import IMPLEMENTATION
 from chain.log_pages import PAGE_BLOCKS, Topics, read_logs
 from contracts.compiler import load_artifact
 from contracts.names import snake_case
-from protocol.errors import Misconfigured
+from protocol.errors import Unavailable
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import Verdict
 
@@ -312,7 +312,7 @@ def read_events(
     Up to the latest block when `to_block` is None; of one round only when `round_id` is given. Asks
     for at most `page` blocks at a time. A page that is too large for the node, or too slow, is
     made smaller and grows again later; the limit is remembered per connection. Raises Unavailable
-    when the node fails several times in a row on one page, and Misconfigured for an unknown event.
+    when the node fails several times in a row on one page, or has an event that there cannot be.
     """
     topics: Topics | None = None
     if round_id is not None:
@@ -350,11 +350,13 @@ def _declared() -> dict[bytes, tuple[type[FederationEvent], BaseContractEvent]]:
 
 def _decode(log: LogReceipt) -> FederationEvent:
     known = _declared().get(bytes(log["topics"][0])) if log["topics"] else None
-    # Not skipped: a history with a gap would be taken for the whole one.
+    # Not skipped: a history with a gap would be taken for the whole one. And the node's fault, not
+    # the contract's, whose code has been compared: the next answer may be right.
     if known is None:
-        raise Misconfigured(
-            f"{log['address']} emitted an event that this version does not know"
-            f" (block {log['blockNumber']}, log {log['logIndex']})"
+        raise Unavailable(
+            f"the node has an event of {log['address']} that this version does not know"
+            f" (block {log['blockNumber']}, log {log['logIndex']})",
+            service="chain",
         )
     kind, decoder = known
     try:
@@ -364,17 +366,21 @@ def _decode(log: LogReceipt) -> FederationEvent:
             values = {
                 snake_case(name): value for name, value in decoder.process_log(log)["args"].items()
             }
-    except (LogTopicError, MismatchedABI, InvalidEventABI, DecodingError, ValueError) as error:
-        raise Misconfigured(f"a log of {kind.__name__} does not fit its interface") from error
-    if "verdicts" in values:
-        values["verdicts"] = tuple(Verdict(**row) for row in values["verdicts"])
-    return kind(
-        block_number=log["blockNumber"],
-        block_hash=Digest(bytes(log["blockHash"])),
-        transaction_hash=Digest(bytes(log["transactionHash"])),
-        log_index=log["logIndex"],
-        **values,
-    )
+        if "verdicts" in values:
+            values["verdicts"] = tuple(Verdict(**row) for row in values["verdicts"])
+        return kind(
+            block_number=log["blockNumber"],
+            block_hash=Digest(bytes(log["blockHash"])),
+            transaction_hash=Digest(bytes(log["transactionHash"])),
+            log_index=log["logIndex"],
+            **values,
+        )
+    except (Web3Exception, DecodingError, ValueError, LookupError, OverflowError) as error:
+        raise Unavailable(
+            f"the node's log of {kind.__name__} does not fit its interface"
+            f" (block {log['blockNumber']}, log {log['logIndex']})",
+            service="chain",
+        ) from error
 
 
 def _read_announcement(log: LogReceipt) -> dict[str, Any]:

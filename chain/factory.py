@@ -89,6 +89,10 @@ def known_factory(chain_id: int) -> FactoryLocation | None:
 
 
 def _decode(log: LogReceipt) -> Founded:
+    if len(log["topics"]) != 4:
+        raise Unavailable(
+            "the node's log of FederationCreated does not fit its interface", service="chain"
+        )
     # All three fields are indexed: an address is at the end of its topic.
     federation, sponsor, spec_digest = (bytes(topic) for topic in log["topics"][1:4])
     return Founded(

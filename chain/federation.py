@@ -78,7 +78,7 @@ class Federation(ContractClient):
         super().__init__(w3, parse_address(address), IMPLEMENTATION, sender)
         self.deployment_block = deployment_block
         check_federation(w3, self.address)
-        self._terms = Terms.from_abi(self._read("terms"))
+        self._terms = self._read_as(Terms.from_abi, "terms")
         money = self._terms.money
         # Shared by all clients that `now` returns, so that each only reads new blocks.
         self.event_log = EventLog(w3, self.address, money.availability_deposit)
@@ -183,7 +183,7 @@ class Federation(ContractClient):
 
     def aggregator_state(self, aggregator: Address, block: int | None = None) -> AggregatorState:
         """Return whether `aggregator` is listed, bonded or slashed."""
-        return AggregatorState(self._read("aggregatorState", aggregator, block=block))
+        return self._read_as(AggregatorState, "aggregatorState", aggregator, block=block)
 
     def current_aggregator(self, block: int | None = None) -> Address:
         """Return who opens rounds and proposes."""
@@ -200,21 +200,23 @@ class Federation(ContractClient):
 
     def get_round(self, round_id: RoundId, block: int | None = None) -> Round:
         """Return the facts of a round; all zero when it was not opened."""
-        return Round.from_abi(self._read("getRound", round_id, block=block))
+        return self._read_as(Round.from_abi, "getRound", round_id, block=block)
 
     def get_submission(
         self, round_id: RoundId, participant: Address, block: int | None = None
     ) -> Submission:
         """Return what `participant` submitted to a round."""
-        return Submission.from_abi(self._read("getSubmission", round_id, participant, block=block))
+        return self._read_as(
+            Submission.from_abi, "getSubmission", round_id, participant, block=block
+        )
 
     def leaf_request(self, root: Digest, index: int, block: int | None = None) -> LeafRequest:
         """Return the request for leaf `index` under `root`; all zero when there is none."""
-        return LeafRequest.from_abi(self._read("leafRequest", root, index, block=block))
+        return self._read_as(LeafRequest.from_abi, "leafRequest", root, index, block=block)
 
     def get_participant(self, account: Address, block: int | None = None) -> Participant:
         """Return the standing of `account`; all zero when it never joined."""
-        return Participant.from_abi(self._read("getParticipant", account, block=block))
+        return self._read_as(Participant.from_abi, "getParticipant", account, block=block)
 
     def status(self, round_id: RoundId, block: int | None = None) -> Status:
         """Return a round's status at the time of `block`, or at the time of the next block.
@@ -222,7 +224,7 @@ class Federation(ContractClient):
         The latter is what a transaction sent now finds if no other comes before it.
         """
         if block is not None:
-            return Status(self._read("status", round_id, block=block))
+            return self._read_as(Status, "status", round_id, block=block)
         # From mined facts, not by asking the contract at "pending": a commitment in the pool would
         # open the reveal phase, and could be replaced once the first reveal is seen there.
         now = self.pinned()

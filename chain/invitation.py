@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
+from protocol.text import parse_json
 from protocol.types import Address, UnixTime, parse_address
 
 _TYPES: Final = {
@@ -42,7 +43,7 @@ class Invitation:
     def parse(cls, line: str) -> Self:
         """Return the invitation in a line; a one-line Misconfigured when it holds none."""
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             participant, expiry, signature = (
                 fields[name] for name in ("participant", "expiry", "signature")
             )

@@ -1,6 +1,5 @@
 """The location of a federation: the small public file that an operator hands to participants."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.canonical import ChecksumAddress, first_fault
 from protocol.errors import Misconfigured
+from protocol.text import parse_json
 
 
 class FederationLocation(BaseModel):
@@ -26,7 +26,7 @@ class FederationLocation(BaseModel):
     def load(cls, path: Path) -> Self:
         """Return the location in the JSON file at `path`; a one-line Misconfigured otherwise."""
         try:
-            content = path.read_bytes()
+            content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # an editor's, on Windows
             if _is_of_version_1(content):
                 raise Misconfigured(
                     f"federation file {path}: of version 1 of the protocol, which has ended:"
@@ -41,7 +41,7 @@ class FederationLocation(BaseModel):
 
 def _is_of_version_1(content: bytes) -> bool:
     try:
-        fields = json.loads(content)
+        fields = parse_json(content)
     except ValueError:
         return False
     return isinstance(fields, dict) and "address" in fields and "version" not in fields

@@ -1,11 +1,16 @@
 """The ERC-20 of a federation; its smallest unit counts rewards, stakes and bonds."""
 
+from typing import Final
+
 from web3 import Web3
 
 from chain.contract import ContractClient
 from ethereum.transactions import Receipt, Sender
 from ethereum.wallet import Wallet
+from protocol.text import printable
 from protocol.types import Address, TokenUnits
+
+_LONGEST_SYMBOL: Final = 32
 
 
 class Erc20(ContractClient):
@@ -37,8 +42,8 @@ class Erc20(ContractClient):
         return int(self._read("decimals"))
 
     def symbol(self) -> str:
-        """Return the token's short name."""
-        return str(self._read("symbol"))
+        """Return the token's short name, fit to be shown: anybody may have deployed the token."""
+        return printable(self._read_as(str, "symbol"))[:_LONGEST_SYMBOL]
 
     def approve(self, spender: Address, amount: TokenUnits) -> Receipt:
         """Let `spender` take exactly `amount`, replacing any earlier allowance."""

@@ -5,8 +5,11 @@ fee, or else nothing. The most in all is twice the base fee plus the tip, within
 six full blocks in a row cannot outrun it.
 """
 
+import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 from web3 import Web3
@@ -20,6 +23,12 @@ from protocol.errors import Misconfigured, Unavailable
 # what the one before offered.
 STEPS: Final = ((9, 8), (5, 4), (3, 2), (2, 1))
 _CAP_STEP: Final = (7, 8)
+
+_MULTIPLE: Final = 10
+_LEAST_LIMIT: Final = 10 * 10**9  # wei; where gas costs next to nothing, ten times that is no limit
+_MOST_LIMIT: Final = 1_000 * 10**9
+_HISTORY_BLOCKS: Final = 1_024  # as many as every node answers at once
+_FRESH_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,47 @@ class Head:
 
     number: int
     base_fee: int
+
+
+class FeeLimit:
+    """The most to offer for a unit of gas, in wei: `fixed`, or ten times what gas usually costs.
+
+    That is the median base fee of the last 1,024 blocks, so that a single false answer, or an hour
+    in which everybody bids, does not empty the wallet.
+    """
+
+    def __init__(self, w3: Web3, fixed: int | None) -> None:
+        self._w3 = w3
+        self._fixed = fixed
+        self._value = 0
+        self._read_at = -math.inf
+        self.reason = "as set"
+
+    @property
+    def value(self) -> int:
+        """The limit now; raises Unavailable when the node has never said what gas costs."""
+        if self._fixed is not None:
+            return self._fixed
+        if time.monotonic() - self._read_at >= _FRESH_SECONDS:
+            usual = _usual_base_fee(self._w3)
+            self._value = min(max(_MULTIPLE * usual, _LEAST_LIMIT), _MOST_LIMIT)
+            self._read_at = time.monotonic()
+            self.reason = (
+                f"{_MULTIPLE} times the median base fee of {usual:,} wei, within"
+                f" {_LEAST_LIMIT:,} and {_MOST_LIMIT:,}: set max_fee_gwei for another"
+            )
+        return self._value
+
+
+def _usual_base_fee(w3: Web3) -> int:
+    """Return the median base fee of recent blocks, or the latest where the node has no history."""
+    with plain_errors():
+        try:
+            method, params = RPCEndpoint("eth_feeHistory"), [hex(_HISTORY_BLOCKS), "latest", []]
+            fees = w3.manager.request_blocking(method, params)["baseFeePerGas"]
+        except Web3RPCError:
+            fees = []
+    return int(median(int(fee, 16) for fee in fees)) if fees else read_head(w3).base_fee
 
 
 def read_head(w3: Web3) -> Head:

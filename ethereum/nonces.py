@@ -21,6 +21,7 @@ from typing import Final
 
 from ethereum.fees import Fees
 from protocol.errors import Unavailable
+from protocol.text import parse_json
 from protocol.types import Address, Digest
 
 LANDED_KEPT: Final = 16
@@ -75,8 +76,8 @@ class Nonces:
             if self._journal == journal:
                 return
             self._journal = journal
-            with suppress(OSError, ValueError, TypeError, AttributeError):
-                lines = json.loads(journal.read_bytes())
+            with suppress(OSError, ValueError, TypeError, AttributeError, OverflowError):
+                lines = parse_json(journal.read_bytes())
                 self._left_behind = {
                     int(nonce): Flight(None, 0, int(nonce), Fees(int(tip), int(most)), int(most))
                     for nonce, (tip, most) in lines.items()

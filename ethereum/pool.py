@@ -18,7 +18,7 @@ from web3.exceptions import (
 )
 from web3.types import Nonce, RPCEndpoint, TxParams, TxReceipt, Wei
 
-from ethereum.fees import Fees, Head, going_fees, lower_fees, raise_fees, read_head
+from ethereum.fees import FeeLimit, Fees, Head, going_fees, lower_fees, raise_fees, read_head
 from ethereum.nonces import Call, Flight, Nonces
 from ethereum.refusals import Refusal, read_refusal
 from ethereum.rpc import error_message, plain_errors
@@ -52,15 +52,22 @@ class Holder:
 
 
 class Pool:
-    """Offers a wallet's transactions to a node, for fees of at most `limit` wei per unit of gas."""
+    """Offers a wallet's transactions to a node, for fees within a limit (`FeeLimit`)."""
 
-    def __init__(self, w3: Web3, wallet: Wallet, chain_id: int, nonces: Nonces, limit: int) -> None:
+    def __init__(
+        self, w3: Web3, wallet: Wallet, chain_id: int, nonces: Nonces, limit: int | None
+    ) -> None:
         self._w3 = w3
         self._wallet = wallet
         self._account = to_checksum_address(wallet.address)
         self._chain_id = chain_id
         self._nonces = nonces
-        self.limit = limit
+        self.fee_limit = FeeLimit(w3, limit)
+
+    @property
+    def limit(self) -> int:
+        """The most to offer now, in wei per unit of gas."""
+        return self.fee_limit.value
 
     # ------------------------------------------------------------------- reads
 

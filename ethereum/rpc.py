@@ -5,9 +5,11 @@
   a time limit; then RateLimited, which is Unavailable too.
 - It refuses the address or key (other HTTP 4xx), or serves another chain: Misconfigured.
 - A contract reverts: contracts.reverts.Reverted, with the contract's own error decoded.
+- It answers with anything but what the method returns (ethereum/answers.py), or sends the request
+  elsewhere: Unavailable.
 
-Every answer is limited in bytes and in seconds. A node that does not serve "pending" is asked at
-"latest".
+Every answer is limited in bytes, in values and in seconds. A node that does not serve "pending" is
+asked at "latest".
 
     w3 = connect("http://127.0.0.1:8545", chain_id=31337)
     with plain_errors():
@@ -36,11 +38,12 @@ from web3.exceptions import (
     Web3Exception,
     Web3RPCError,
 )
-from web3.middleware import AttributeDictMiddleware, ExtraDataToPOAMiddleware
+from web3.middleware import AttributeDictMiddleware
 from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from contracts.reverts import decode_revert, find_revert_data
+from ethereum.answers import check_result
 from ethereum.on_time import TimedAdapter, deadline
 from protocol.errors import Misconfigured, Unavailable
 
@@ -53,6 +56,11 @@ _LIMIT_EXCEEDED = -32005  # EIP-1474's code for a request that asks for too much
 _TOTAL_TIMEOUTS: Final = 4  # an answer may be silent for one timeout, and take four in all
 _PIECE_BYTES: Final = 1 << 16
 _MAX_DEPTH: Final = 100
+# Logs and receipts have 60 bytes a value, blocks more. Less is not for us, and takes many times its
+# size in memory once parsed.
+_FEWEST_BYTES_PER_VALUE: Final = 16
+_SPARE_VALUES: Final = 1_000
+_MOST_WORDS: Final = 300  # of a node's error, in characters
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 8.0
 _ASK_PENDING_AGAIN_S: Final = 600.0
@@ -98,20 +106,15 @@ def connect(
     Misconfigured for an invalid URL or when the node serves another chain than `chain_id`, and
     Unavailable when it is down.
     """
-    parts = urlsplit(rpc_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not public_url(rpc_url):
+        # Not repeated: it may hold a key all the same.
         raise Misconfigured(
-            f"the RPC address {rpc_url!r} was expected to be like http://127.0.0.1:8545",
-            service="chain",
+            "the RPC address was expected to be like http://127.0.0.1:8545", service="chain"
         )
     provider = RpcProvider(rpc_url, timeout_s, patience_s)
     # Neither ENS names nor web3's own guesses of gas and fees: addresses are digits, and
-    # ethereum/transactions.py sets gas and fees. Clique, BSC, Polygon and QBFT chains sign in a
-    # block's extraData, which web3 refuses beyond 32 bytes under that name.
-    w3 = Web3(
-        provider,
-        middleware=[(AttributeDictMiddleware, "attrdict"), (ExtraDataToPOAMiddleware, "poa")],
-    )
+    # ethereum/transactions.py sets gas and fees.
+    w3 = Web3(provider, middleware=[(AttributeDictMiddleware, "attrdict")])
     w3.ens = None
     with plain_errors():
         served = w3.eth.chain_id
@@ -122,6 +125,22 @@ def connect(
             service="chain",
         )
     return w3
+
+
+def public_url(rpc_url: str) -> str:
+    """Return scheme, host and port of an http or https URL, "" when it is none.
+
+    User, path and query are left out: that is where providers put their keys.
+    """
+    try:
+        parts = urlsplit(rpc_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # brackets or a port that are none
+        return ""
+    if parts.scheme not in ("http", "https") or not host:
+        return ""
+    place = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
 
 
 class _Connection(threading.local):
@@ -143,10 +162,8 @@ class RpcProvider(JSONBaseProvider):
         super().__init__()
         # A contract must not be able to send this machine to a URL of its choice (EIP-3668).
         self.global_ccip_read_enabled = False
-        # Without user, path and query, where providers put their keys: errors are logged and shown.
-        parts = urlsplit(rpc_url)
-        host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
-        self.place = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+        # Errors are logged and shown.
+        self.place = public_url(rpc_url)
         self._url = rpc_url
         self._timeout_s = timeout_s
         self._patience_s = patience_s
@@ -190,6 +207,13 @@ class RpcProvider(JSONBaseProvider):
     def _ask_once(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         response, body = self._post(self.encode_rpc_request(method, params))
         status = response.status_code
+        # Never followed: it may lead to an address that only this machine reaches.
+        if 300 <= status < 400:
+            raise Unavailable(
+                f"the Ethereum RPC at {self.place} sends requests elsewhere (HTTP {status}):"
+                " name the address that it leads to",
+                service="chain",
+            )
         if status == 429:
             raise self._rate_limited("HTTP 429", response)
         if status in (408, 504):
@@ -208,7 +232,7 @@ class RpcProvider(JSONBaseProvider):
         if answer is not None:
             if _is_rate_limit(answer):
                 raise self._rate_limited(_message(answer), response)
-            return answer
+            return self._checked(answer, method, params)
         if status >= 400:
             raise Misconfigured(
                 f"the Ethereum RPC at {self.place} answers HTTP {status}:"
@@ -218,6 +242,17 @@ class RpcProvider(JSONBaseProvider):
         raise Unavailable(
             f"the Ethereum RPC at {self.place} does not answer in JSON-RPC", service="chain"
         )
+
+    def _checked(self, answer: RPCResponse, method: RPCEndpoint, params: Any) -> RPCResponse:
+        if "result" in answer:
+            try:
+                answer["result"] = check_result(method, params, answer["result"])
+            except ValueError as error:
+                raise Unavailable(
+                    f"the Ethereum RPC at {self.place} answers {method} out of form: {error}",
+                    service="chain",
+                ) from error
+        return answer
 
     def _rate_limited(self, reported: str, response: requests.Response) -> RateLimited:
         # Retry-After names seconds or a date (RFC 9110 §10.2.3).
@@ -244,6 +279,7 @@ class RpcProvider(JSONBaseProvider):
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout_s,
                 stream=True,  # the body is counted as it arrives, below
+                allow_redirects=False,
             )
 
         try:
@@ -283,15 +319,16 @@ class RpcProvider(JSONBaseProvider):
 def plain_errors() -> Iterator[None]:
     """Turn what web3 raises in the block into this project's errors.
 
-    That is Reverted for a revert, Misconfigured when a contract's answer does not fit its
-    interface, and Unavailable for everything else that a node may refuse.
+    That is Reverted for a revert, and Unavailable for everything else that a node may refuse or
+    answer.
     """
     try:
         yield
     except BadFunctionCallOutput as error:
-        raise Misconfigured(
-            "the contract's answer does not fit its interface:"
-            " it is not there, not there at that block, or another contract",
+        # A federation's code was compared before it is asked anything, so this is the node's.
+        raise Unavailable(
+            "the contract's answer does not fit its interface: it is another contract, or the node"
+            " does not have it at that block",
             service="chain",
         ) from error
     except BlockNotFound as error:
@@ -307,7 +344,8 @@ def plain_errors() -> Iterator[None]:
         raise Unavailable(
             f"the Ethereum RPC refuses: {error_message(error)}", service="chain"
         ) from error
-    except Web3Exception as error:
+    # In an ABI, a length may be any number, and a string any bytes.
+    except (Web3Exception, OverflowError, UnicodeDecodeError) as error:
         raise Unavailable(
             f"the Ethereum RPC answers out of form: {error}", service="chain"
         ) from error
@@ -317,17 +355,20 @@ def error_message(error: Web3RPCError) -> str:
     """Return the message of the node's error object, on one line."""
     reported = (error.rpc_response or {}).get("error")
     message = reported.get("message") if isinstance(reported, dict) else None
-    return " ".join(str(message or error.message).split())
+    return _one_line(message or error.message)
 
 
 def _read_answer(body: bytes) -> RPCResponse | None:
     """Return the JSON-RPC answer in the body, or None when there is none."""
     # 1. Bound the depth, counting brackets inside of strings as well. web3 lifts Python's own limit
-    #    so far that parsing a deep answer could end the process.
+    #    so far that parsing a deep answer could end the process. Bound the number of values too.
     found = np.frombuffer(body, np.uint8)
     opened = ((found == ord("[")) | (found == ord("{"))).astype(np.int8)
     closed = ((found == ord("]")) | (found == ord("}"))).astype(np.int8)
     if np.cumsum(opened - closed, dtype=np.int32).max(initial=0) > _MAX_DEPTH:
+        return None
+    values = int(opened.sum(dtype=np.int64)) + body.count(b",")
+    if values > _SPARE_VALUES + len(body) // _FEWEST_BYTES_PER_VALUE:
         return None
     # 2. Parse it.
     try:
@@ -350,7 +391,11 @@ def _read_answer(body: bytes) -> RPCResponse | None:
 def _message(answer: RPCResponse) -> str:
     error = answer.get("error")
     reported = error.get("message") if isinstance(error, dict) else error
-    return " ".join(str(reported or "").split())[:200]
+    return _one_line(reported or "")
+
+
+def _one_line(reported: object) -> str:
+    return " ".join(str(reported)[:_MOST_WORDS].split())
 
 
 def _is_rate_limit(answer: RPCResponse) -> bool:

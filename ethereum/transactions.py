@@ -51,18 +51,22 @@ class SendingLimits:
     """How long to wait and what to pay. Times are in seconds, fees in wei per unit of gas.
 
     `displaced_seconds` is how long a nonce must appear taken by a transaction from elsewhere before
-    the call is sent anew: nodes behind a load balancer may lag behind one another.
+    the call is sent anew: nodes behind a load balancer may lag behind one another. Without
+    `max_fee_per_gas` the limit follows what gas usually costs (ethereum/fees.py).
     """
 
     receipt_seconds: float = 180.0
     bump_after_seconds: float = 45.0
     displaced_seconds: float = 5.0
-    max_fee_per_gas: int = 1_000 * 10**9
+    max_fee_per_gas: int | None = 1_000 * 10**9
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """A transaction that was mined and succeeded; `effective_gas_price` is wei per unit of gas."""
+    """A transaction that was mined and succeeded.
+
+    `effective_gas_price` is in wei per unit of gas, 0 where the node does not say it.
+    """
 
     transaction_hash: Digest
     block_number: int
@@ -142,6 +146,11 @@ class Sender:
     def address(self) -> Address:
         """The wallet's address."""
         return self.wallet.address
+
+    def fee_limit(self) -> tuple[int, str]:
+        """Return the most to pay for a unit of gas now, in wei, and where that comes from."""
+        limit = self._pool.fee_limit
+        return limit.value, limit.reason
 
     def send(self, to: Address | None, data: bytes, value: int = 0) -> Receipt:
         """Return the receipt of a transaction to `to`, or of a deployment when it is None.
@@ -420,7 +429,7 @@ def _as_receipt(mined: TxReceipt) -> Receipt:
         block_number=int(mined["blockNumber"]),
         block_hash=Digest(bytes(mined["blockHash"])),
         gas_used=int(mined["gasUsed"]),
-        effective_gas_price=int(mined["effectiveGasPrice"]),
+        effective_gas_price=int(mined.get("effectiveGasPrice", 0)),  # some nodes leave it out
         logs=tuple(mined["logs"]),
         contract_address=None if created is None else Address(created),
     )

@@ -10,7 +10,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -18,9 +18,14 @@ from eth_utils.address import to_checksum_address
 from web3.types import TxParams
 
 from protocol.errors import Misconfigured
+from protocol.text import parse_json
 from protocol.types import Address
 
 SCRYPT_WORK_FACTOR = 2**18  # geth's "standard": about a second and 256 MiB for each attempt
+
+_KEY_BYTES: Final = 32  # that are derived, by the standard: 16 to decrypt, 16 to check
+_MOST_WORK: Final = 2 << 30
+_MOST_BYTES: Final = 1 << 20  # of a file: keystores have some hundred
 
 
 class Wallet:
@@ -89,17 +94,17 @@ def load_keystore(path: Path, password: str) -> Wallet:
     it, when it is not a keystore, or when the password is wrong.
     """
     try:
-        keystore = json.loads(_read_private(path))
+        keystore = parse_json(_read_private(path))
     except ValueError as error:
         raise Misconfigured(f"{path} is not a keystore file: it is not JSON") from error
     try:
+        _check_work(keystore)
         key = Account.decrypt(keystore, password)
-    except ValueError as error:
+    except Exception as error:
+        # Any exception: the library reads the file's fields as they come.
         if "MAC mismatch" in str(error):
             raise Misconfigured(f"the password does not open {path}") from None
-        raise Misconfigured(f"{path} is not a keystore file: {error}") from None
-    except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
-        raise Misconfigured(f"{path} is not a keystore file: {error!r}") from None
+        raise Misconfigured(f"{path} is not a keystore file: {str(error)[:200]}") from None
     return Wallet.from_key(bytes(key))
 
 
@@ -109,43 +114,58 @@ def keystore_address(path: Path) -> Address:
     Raises Misconfigured as `load_keystore` does.
     """
     try:
-        return Address(to_checksum_address(json.loads(_read_private(path))["address"]))
+        return Address(to_checksum_address(parse_json(_read_private(path))["address"]))
     except (ValueError, KeyError, TypeError) as error:
         raise Misconfigured(f"{path} is not a keystore file: it names no address") from error
 
 
 def read_password(file: Path | None) -> str:
-    """Return the password in `file`, without the newline at its end.
+    """Return the password in `file`, without the newline at its end; blanks belong to it.
 
-    Raises Misconfigured when there is no such file or it is empty.
+    Raises Misconfigured when there is no such file, when anyone but its owner can read it, or when
+    it is empty.
     """
     if file is None:
         raise Misconfigured("no password: name its file as password_file in the settings")
     try:
-        password = file.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        password = _read_private(file, "password file").decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        reason = "it is not text"
         raise Misconfigured(f"the password file {file} cannot be read: {reason}") from error
     if not password:
         raise Misconfigured(f"the password file {file} is empty")
     return password
 
 
-def _read_private(path: Path) -> bytes:
+def _check_work(keystore: Any) -> None:
+    """Raise ValueError for a keystore whose key would take all memory or hours to derive."""
+    crypto = keystore.get("crypto") or keystore["Crypto"]
+    given = crypto["kdfparams"]
+    if given["dklen"] != _KEY_BYTES:
+        raise ValueError(f"a key of {_KEY_BYTES} bytes was expected")
+    if crypto["kdf"] == "scrypt":
+        work = 128 * int(given["n"]) * int(given["r"]) * int(given["p"])
+    else:
+        work = 128 * int(given["c"])  # as much time as so many bytes of scrypt, about
+    if not 0 < work <= _MOST_WORK:
+        raise ValueError(f"its key takes {work:,} bytes to derive, more than {_MOST_WORK:,}")
+
+
+def _read_private(path: Path, what: str = "keystore") -> bytes:
     try:
         with path.open("rb") as file:
             # Asked of the open file, so that it cannot be swapped in between.
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise Misconfigured(f"{path} is not a file: a keystore was expected")
+                raise Misconfigured(f"{path} is not a file: a {what} was expected")
             if status.st_mode & 0o077:
                 mode = stat.S_IMODE(status.st_mode)
                 raise Misconfigured(
                     f"{path} can be read by others (mode {mode:04o}): run chmod 600 {path}"
                 )
-            return file.read()
+            return file.read(_MOST_BYTES)
     except OSError as error:
-        raise Misconfigured(f"the keystore {path} cannot be read: {error.strerror}") from error
+        raise Misconfigured(f"the {what} {path} cannot be read: {error.strerror}") from error
 
 
 def _write_new(path: Path, content: bytes) -> None:

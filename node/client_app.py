@@ -23,7 +23,7 @@ from chain.phases import await_end
 from contracts.enums import Status, SubmissionState
 from ethereum.wallet import load_keystore, read_password
 from node.follower import open_participant
-from node.participant import Participant, Prepared
+from node.participant import Participant, Prepared, training_failures
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
@@ -103,7 +103,7 @@ def evaluate(message: Message, context: Context) -> Message:
     part, parts = int(config["part"]), int(config["parts"])
     model = participant.fetch_model(participant.context(_round(message)))
     trainer = _trainer(_settings_path(context))
-    with participant.recorder.phase("evaluate", _round(message)):
+    with participant.recorder.phase("evaluate", _round(message)), training_failures():
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, part, parts)
     metrics = MetricRecord({"loss": loss, "tokens": tokens})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)

@@ -24,13 +24,14 @@ from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
-from node.participant import Participant
+from node.participant import Participant, training_failures
 from node.results import Standing, round_results, standing_of
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.types import RoundId
 from runtime import events
 from runtime.events import Event, Report
+from runtime.founded import check_founded
 from runtime.service import Service, alone
 from storage.ipfs import ContentStore
 
@@ -68,6 +69,9 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     federation = connect_wallet(
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
     )
+    check_founded(settings.state, federation)
+    wei, reason = federation.sender.fee_limit()
+    report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
     participant = Participant(
@@ -98,7 +102,7 @@ def report_loss(
 ) -> None:
     """Report the held-out loss of the model that stands after a round at the block of `now`."""
     model = participant.fetch_model(participant.context(RoundId(round_id + 1), now))
-    with participant.recorder.phase("evaluate", round_id + 1):
+    with participant.recorder.phase("evaluate", round_id + 1), training_failures():
         loss, tokens = trainer.evaluate(participant.spec, participant.store, model, 0, 1)
     participant.report(events.Evaluated(round=round_id, loss=loss, tokens=tokens))
 

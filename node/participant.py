@@ -13,11 +13,13 @@ trains a second update for a round, never commits twice and can always reveal.
 """
 
 import secrets
+import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Final, Protocol
 
 from chain.federation import Federation
 from contracts.enums import SubmissionState
@@ -26,20 +28,24 @@ from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
 from node.results import last_used_round
 from profiling.recorder import Recorder
-from protocol.commitment import compute_commitment
-from protocol.errors import CommonweightError, Misconfigured
+from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_update_digest
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.spec import Spec
-from protocol.types import Address, RoundId, TokenUnits, parse_digest
+from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
+from rounds.prune import prune
 from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
 from runtime import events
 from runtime.events import Report, ignore
+from runtime.service import one_line, ran_out_of_memory
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, pin
 from training.update import Carried
+
+_TRIES: Final = 3  # to train for a round, where another try may help
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,34 @@ class Trainer(Protocol):
         """
 
 
+class TrainingFailed(Unavailable):
+    """Training raised something; `may_pass` when another try may succeed."""
+
+    service = "training"
+
+    def __init__(self, text: str, *, may_pass: bool) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
+
+
+@contextmanager
+def training_failures() -> Iterator[None]:
+    """Turn whatever training or evaluation raises into TrainingFailed, but for errors of ours."""
+    try:
+        yield
+    except (CommonweightError, OSError):
+        raise
+    except Exception as error:
+        # The frames that the error came through hold the tensors, and so the next try's memory.
+        traceback.clear_frames(error.__traceback__)
+        if ran_out_of_memory(error):
+            advice = "free some, or set `rank` in the settings to train fewer ranks"
+            text = f"memory ran out ({one_line(error)}): {advice}"
+            raise TrainingFailed(text, may_pass=True) from error
+        text = f"training failed with {type(error).__name__}: {one_line(error)}"
+        raise TrainingFailed(text, may_pass=False) from error
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What is on disk about a round's update, with the secret salt that opens its commitment."""
@@ -101,6 +135,8 @@ class Participant:
         self.state = state
         self.report = report
         self.withdraw_to: Address | None = None  # the wallet itself
+        self._failures: Counter[RoundId] = Counter()
+        self._elsewhere: set[RoundId] = set()
         terms = federation.terms()
         self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
         require_agreement(terms, self.spec)  # or the work would be averaged as something else
@@ -113,27 +149,21 @@ class Participant:
         # write two salts, and the commitment could be to the one that was overwritten.
         with locked(self.state):
             if self._submission_state(round_id) is not SubmissionState.NONE:
-                return self._load(round_id)
+                return self._own(round_id)
             if not self._is_asked(round_id):
                 return None
             # What was trained before a crash is used. A second update would have another salt, and
             # only one of the two could open a commitment that is already in the pool.
-            prepared = self._load(round_id) or self._prepare(round_id)
+            prepared = self._load(round_id) or self._prepare_if_possible(round_id)
+            if prepared is None:
+                return None
             with self._unless(round_id, SubmissionState.COMMITTED), self._unless_full(round_id):
                 with self.recorder.phase("commit", round_id):
-                    commitment = compute_commitment(
-                        self.federation.address,
-                        round_id,
-                        self.address,
-                        parse_digest(prepared.root),
-                        parse_digest(prepared.manifest),
-                        prepared.examples,
-                        bytes.fromhex(prepared.salt),
-                    )
+                    commitment = self._commitment(round_id, prepared)
                     receipt = self.federation.commit(round_id, commitment)
                 self.report(events.Committed(round=round_id, gas=receipt.gas_used))
                 return prepared
-            return self._load(round_id) if self._has_committed(round_id) else None
+            return self._own(round_id) if self._has_committed(round_id) else None
 
     def reveal(self, round_id: RoundId) -> Prepared | None:
         """Pin the round's update and reveal it; return it, or None when there is none on disk.
@@ -141,13 +171,14 @@ class Participant:
         Raises CommonweightError when the committed update is missing or its files have changed.
         """
         with locked(self.state):
-            prepared = self._load(round_id)
+            prepared = self._own(round_id)
             if self._submission_state(round_id) is not SubmissionState.COMMITTED:
                 return prepared
             if prepared is None:
                 raise CommonweightError(
                     f"round {round_id}: a commitment of {self.address} is on chain "
-                    f"but {self._round_folder(round_id)} has no update: the stake's penalty is lost"
+                    f"but {self._round_folder(round_id)} has no update for it: the stake's penalty"
+                    " is lost unless whoever made it, with this wallet elsewhere, reveals it"
                 )
             # 1. The manifest follows from the files: it is computed again, not kept beside them.
             root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
@@ -203,15 +234,36 @@ class Participant:
         with self.recorder.phase("fetch model", context.round_id):
             return obtain_model(context)
 
+    def _prepare_if_possible(self, round_id: RoundId) -> Prepared | None:
+        """Return the round's update, trained now; None once it is clear that training fails.
+
+        Without a commitment nothing is lost but the round.
+        """
+        if self._failures[round_id] >= _TRIES:
+            return None
+        try:
+            return self._prepare(round_id)
+        except TrainingFailed as error:
+            # Memory may be free again after a pause; the same rows fail the same way.
+            self._failures[round_id] += 1 if error.may_pass else _TRIES
+            if self._failures[round_id] < _TRIES:
+                raise
+            self.report(events.TrainingGivenUp(round=round_id, reason=str(error)))
+            return None
+
     def _prepare(self, round_id: RoundId) -> Prepared:
         self.report(events.FetchingModel(round=round_id))
         now = self.federation.now()
-        model = self.fetch_model(self.context(round_id, now))
+        context = self.context(round_id, now)
+        # Nothing of rounds long over can be demanded any more; before the model takes its room.
+        prune(context)
+        model = self.fetch_model(context)
         source = last_used_round(now.history(), self.address, round_id)
         folder = self._update_folder(round_id)
         with self.recorder.phase("train", round_id):
             carried = self._read_carried(round_id, source)
-            trained = self.trainer.train(self.spec, model, round_id, folder, carried)
+            with training_failures():
+                trained = self.trainer.train(self.spec, model, round_id, folder, carried)
         with self.recorder.phase("hash", round_id) as span:
             span.add(read=self.spec.total_bytes("update"))
             # Root and file digests in one read of the files.
@@ -247,11 +299,52 @@ class Participant:
             self.report(lost)
             return None
 
+    def _own(self, round_id: RoundId) -> Prepared | None:
+        """Return the update that the wallet has committed to; None, with a line, if not from here.
+
+        The wallet may be in use on another machine, or with another copy of the state folder.
+        """
+        prepared = self._load(round_id)
+        submission = self.federation.get_submission(round_id, self.address)
+        match submission.state:
+            case SubmissionState.COMMITTED if prepared is not None:
+                is_own = submission.digest == self._commitment(round_id, prepared)[:PREFIX_BYTES]
+            case SubmissionState.REVEALED if prepared is not None:
+                is_own = submission.digest == _update_digest(prepared)[:PREFIX_BYTES]
+            case SubmissionState.COMMITTED | SubmissionState.REVEALED:
+                is_own = False
+            case _:
+                return prepared
+        if is_own:
+            return prepared
+        if round_id not in self._elsewhere:
+            self._elsewhere.add(round_id)
+            folder = self._round_folder(round_id)
+            reason = (
+                f"{self.address} has committed to another update than {folder} has: is the wallet"
+                " in use on another machine, or with a copy of this folder?"
+            )
+            self.report(events.WalletElsewhere(round=round_id, reason=reason))
+        return None
+
+    def _commitment(self, round_id: RoundId, prepared: Prepared) -> Digest:
+        return compute_commitment(
+            self.federation.address,
+            round_id,
+            self.address,
+            parse_digest(prepared.root),
+            parse_digest(prepared.manifest),
+            prepared.examples,
+            bytes.fromhex(prepared.salt),
+        )
+
     def _load(self, round_id: RoundId) -> Prepared | None:
         path = self._round_folder(round_id) / "prepared.json"
         if not path.exists():
             return None
-        fields: dict[str, Any] = read_json(path)
+        fields = read_json(path)
+        if not isinstance(fields, dict) or fields.keys() != Prepared.__annotations__.keys():
+            raise Misconfigured(f"{path} is not what was written there")
         return Prepared(**fields)
 
     def _is_asked(self, round_id: RoundId) -> bool:
@@ -302,3 +395,8 @@ class Participant:
 
     def _subject(self, round_id: RoundId) -> Subject:
         return Subject(self.federation.chain_id, self.federation.address, round_id, "update")
+
+
+def _update_digest(prepared: Prepared) -> Digest:
+    root, manifest = parse_digest(prepared.root), parse_digest(prepared.manifest)
+    return compute_update_digest(root, manifest, prepared.examples)

@@ -18,7 +18,8 @@ poll_seconds = 2.0                  # between two looks at the chain
 confirmations = 0                   # blocks on the commit phase's end before our update is shown
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 withdraw_to = "0x…"                 # pay them to this address, not to the wallet
-max_fee_gwei = 1000.0               # the most to pay for a unit of gas
+max_fee_gwei = 1000.0               # the most to pay for a unit of gas; default: ten times the
+                                    # median base fee of the last 1,024 blocks, 10 to 1,000 gwei
 rejoin = false                      # go on after a penalty, with the stake filled up, or eviction
 invitation = "invitation.json"      # the sponsor's, for a federation that admits by invitation
 evaluate = false                    # compute the held-out loss of each round's model

@@ -11,6 +11,8 @@ CommonweightError
 
 from typing import Literal
 
+from protocol.text import printable
+
 Service = Literal["chain", "storage", "training", "flower"]
 
 
@@ -24,7 +26,8 @@ class CommonweightError(Exception):
     service: Service | None = None
 
     def __init__(self, text: str, *, service: Service | None = None) -> None:
-        super().__init__(text)
+        # One line whatever it quotes: a node's message, a file's name, somebody's manifest.
+        super().__init__(printable(text))
         # Else the class's own stands: a subclass may belong to one service.
         if service is not None:
             self.service = service
@@ -40,7 +43,7 @@ class Rejected(CommonweightError):
     def __init__(self, check: int, reason: str) -> None:
         super().__init__(f"check {int(check)}: {reason}")
         self.check = int(check)
-        self.reason = reason
+        self.reason = printable(reason)
 
 
 class Unavailable(CommonweightError):

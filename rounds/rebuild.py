@@ -17,14 +17,16 @@ from protocol.checks import Check
 from protocol.errors import Rejected, Unavailable
 from protocol.reveal import Reveal
 from rounds.average import average_layers
+from rounds.budget import UNLIMITED, Budget
 from rounds.context import RoundContext
 from storage.layers import LayerFolder, fetch_model, fetch_update
-
-_UPDATES_AT_ONCE: Final = 8  # a slow peer holds up one of these, not the others
 
 
 class Fetcher:
     """Fetches the updates and models of rounds; a role that fetches ahead has one of its own."""
+
+    def __init__(self, budget: Budget = UNLIMITED) -> None:
+        self.budget = budget
 
     def fetch_update(self, context: RoundContext, reveal: Reveal) -> LayerFolder:
         """Return a revealed update's files; raises like `storage.layers.fetch_update`.
@@ -32,13 +34,15 @@ class Fetcher:
         They are what its manifest lists. Whether they have the root that was revealed is check 6.
         """
         folder = context.update_folder(reveal.participant)
-        fetch_update(context.store, context.update(reveal), folder)
+        deadline = self.budget.update_deadline()
+        fetch_update(context.store, context.update(reveal), folder, deadline)
         return folder
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:
         """Return the model before a round; raises like `storage.layers.fetch_model`."""
         folder = context.model_folder(context.model)
-        return fetch_model(context.store, context.model_before(), folder)
+        deadline = self.budget.model_deadline()
+        return fetch_model(context.store, context.model_before(), folder, deadline)
 
 
 FETCHER: Final = Fetcher()
@@ -117,8 +121,10 @@ def fetch_accepted(
             return Unavailable(f"the update of {reveal.participant} has another root than revealed")
         return folder
 
-    with ThreadPoolExecutor(_UPDATES_AT_ONCE) as pool:
-        return list(pool.map(fetch, [reveal for reveal, _ in context.averaged]))
+    # All at once: those that cannot be had cost the time of one.
+    reveals = [reveal for reveal, _ in context.averaged]
+    with ThreadPoolExecutor(max(len(reveals), 1)) as pool:
+        return list(pool.map(fetch, reveals))
 
 
 def _fetch_or_keep(context: RoundContext, fetcher: Fetcher) -> LayerFolder:

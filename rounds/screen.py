@@ -21,12 +21,10 @@ from protocol.similarity import SIMILAR
 from protocol.types import Address, BasisPoints
 from protocol.verdict import FULL_SCORE, Verdict, compute_weight
 from rounds.context import RoundContext
+from rounds.prune import ROUNDS_COMPARED
 from rounds.rebuild import FETCHER, Fetcher, fetch_accepted, obtain_model
 from rounds.similar import Movement, compare_updates
 from storage.layers import LayerFolder
-
-_UPDATES_AT_ONCE: Final = 8  # a slow peer holds up one of these, not the others
-_ROUNDS_COMPARED: Final = 2  # finalized rounds whose updates check 12 compares with
 
 Reasons = Mapping[Address, int]
 """The reason code of each participant's verdict in a proposal."""
@@ -68,13 +66,18 @@ def screen(
 
     An update's reason code is the number of the first check that fails. `report` is called with
     each decision. An auditor passes the reasons that were `proposed`: what the proposal could not
-    reach, or found broken, check 12 compared nothing with.
+    reach, or found broken, check 12 compared nothing with. The fetcher's budget bounds the time
+    that others can take.
     """
     span = current()  # the span belongs to this thread, not to those that screen
-    # 1. to 9. and 11. What concerns one update alone.
-    with ThreadPoolExecutor(_UPDATES_AT_ONCE) as pool:
-        reveals = context.reveals
+    reveals = context.reveals
+    # All at once, and what came before the round along with them: however many peers are silent,
+    # together they take the time of one.
+    with ThreadPoolExecutor(len(reveals) + 1) as pool:
+        fetching = pool.submit(_fetch_older, context, fetcher)
+        # 1. to 9. and 11. What concerns one update alone.
         decisions = list(pool.map(lambda each: _decide(context, fetcher, span, each), reveals))
+        older = fetching.result()
     # 10. Nobody committed to the same update earlier. A commitment hides the root, so the copy is
     # the later one, also when the first update was rejected or is unavailable.
     copies = duplicates([(reveal.participant, reveal.root) for reveal in reveals])
@@ -85,7 +88,7 @@ def screen(
             decisions[index] = _rejected(decision.reveal, decision.folder, Check.DUPLICATE, reason)
     # 12. It resembles nothing that was there before it.
     with span.phase("verify: compare"):
-        decisions = list(_compare(context, fetcher, decisions, proposed))
+        decisions = list(_compare(context, older, decisions, proposed))
     for decision in decisions:
         report(decision)
     return sorted(decisions, key=lambda decision: int(decision.reveal.participant, 16))
@@ -111,24 +114,37 @@ def _decide(context: RoundContext, fetcher: Fetcher, span: Span, reveal: Reveal)
     return Screened(reveal, verdict, "", folder)
 
 
+@dataclass(frozen=True)
+class _Older:
+    """What check 12 compares with from before a round, and what of it is missing, in lines."""
+
+    names: list[str]
+    updates: list[LayerFolder]
+    movement: Movement | None
+    missing: list[str]
+
+
+def _fetch_older(context: RoundContext, fetcher: Fetcher) -> _Older:
+    names, updates, missing = _earlier_updates(context, fetcher)
+    movement = None
+    try:
+        movement = _last_movement(context, fetcher)
+    except (Unavailable, Rejected) as error:
+        missing.append(f"the last movement of the model: {error}")
+    return _Older(names, updates, movement, missing)
+
+
 def _compare(
-    context: RoundContext, fetcher: Fetcher, decisions: Sequence[Screened], proposed: Reasons
+    context: RoundContext, before: _Older, decisions: Sequence[Screened], proposed: Reasons
 ) -> Iterator[Screened]:
     """Yield the decisions, given in the order of the commitments, after check 12."""
     sound = [decision for decision in decisions if decision.is_sound]
     if not any(decision.verdict.is_accepted for decision in sound):
         yield from decisions
         return
-    # 1. What came before this round, as far as it is available.
-    names, earlier, missing = _earlier_updates(context, fetcher)
-    movement = None
-    try:
-        movement = _last_movement(context, fetcher)
-    except (Unavailable, Rejected) as error:
-        missing.append(f"the last movement of the model: {error}")
-    # 2. All at once: each update's bytes are read once.
+    # 1. All at once: each update's bytes are read once.
     folders = [decision.folder for decision in sound]
-    found = compare_updates(context.spec, folders, earlier, movement)
+    found = compare_updates(context.spec, folders, before.updates, before.movement)
     row = 0
     for index, decision in enumerate(decisions):
         if decision.is_sound:
@@ -136,21 +152,21 @@ def _compare(
         if not decision.verdict.is_accepted:
             yield decision
             continue
-        # 3. The most similar of everything that is older than the update.
+        # 2. The most similar of everything that is older than the update.
         mine = row - 1
         older = [
             (found.among[mine][place], f"the update of {other.reveal.participant} in this round")
             for place, other in enumerate(sound[:mine])
             if proposed.get(other.reveal.participant) != Check.REACHABLE
         ]
-        older += zip(found.earlier[mine], names, strict=True)
+        older += zip(found.earlier[mine], before.names, strict=True)
         older.append((found.movement[mine], "the last movement of the model"))
         most, what = max(older, key=lambda each: each[0])
         if most >= SIMILAR:
             reason = f"its similarity to {what} is {most:,}, {SIMILAR:,} is too much"
             yield _rejected(decision.reveal, decision.folder, Check.SIMILAR, reason)
             continue
-        unseen = [*missing, *_unseen(decisions[:index], proposed)]
+        unseen = [*before.missing, *_unseen(decisions[:index], proposed)]
         yield replace(decision, not_compared=tuple(unseen))
 
 
@@ -159,7 +175,7 @@ def _earlier_updates(
 ) -> tuple[list[str], list[LayerFolder], list[str]]:
     """Return names and files of the averaged updates of the rounds before, and what is missing."""
     names, folders, missing = [], [], []
-    for earlier in islice(context.finalized_before(), _ROUNDS_COMPARED):
+    for earlier in islice(context.finalized_before(), ROUNDS_COMPARED):
         fetched = fetch_accepted(earlier, fetcher)
         for (reveal, _), found in zip(earlier.averaged, fetched, strict=True):
             if isinstance(found, Unavailable):

@@ -95,6 +95,15 @@ class Waiting(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeeLimit(Event):
+    """The most that the role pays for a unit of gas, in wei, as it begins."""
+
+    phase = "fee limit"
+    wei: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransactionTrouble(Event):
     """A transaction is delayed, or was replaced by another of the same wallet."""
 
@@ -319,6 +328,28 @@ class Trained(Event):
     def measure(self, metrics: "Metrics") -> None:
         """Set the training loss."""
         metrics.loss.labels("training").set(self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalletElsewhere(Event):
+    """The wallet has committed to a round, and not from this state folder."""
+
+    phase = "wallet elsewhere"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingGivenUp(Event):
+    """Training failed, and another try in this round would not help; nothing was committed."""
+
+    phase = "training given up"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

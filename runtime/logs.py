@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
+from protocol.text import printable
 from runtime.events import Event, Report, Training
 from runtime.progress import Line, combine, last_line_reporter, reporter
 
@@ -81,7 +82,9 @@ class _Text(logging.Formatter):
         line: Line | None = getattr(record, "line", None)
         head = f"{_time(record)} {record.levelname:<7}"
         if line is None:
-            return f"{head} {record.name}: {_message(self, record)}"
+            # A library may quote others; line breaks are those of its traceback.
+            lines = _message(self, record).split("\n")
+            return f"{head} {record.name}: " + "\n".join(map(printable, lines))
         facts = " ".join(f"{key}={_shown(value)}" for key, value in line.event.facts().items())
         return f"{head} {line.who:<13} {line.event.phase}  {facts}".rstrip()
 
@@ -100,5 +103,5 @@ def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = str(value)
+    text = printable(str(value))
     return json.dumps(text) if " " in text or not text else text

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from types import FrameType
 from typing import Final, TypeVar
 
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from protocol.text import printable
 from runtime.events import Report, Stopped, Waiting
 
 T = TypeVar("T")
@@ -31,6 +33,9 @@ LONGEST_BACK_OFF_S: Final = 30.0  # a phase of minutes must not be slept through
 STOP_SECONDS: Final = 5.0
 _LOCK: Final = ".running"
 _VERSION: Final = "version"  # of the protocol that a state folder belongs to
+_NO_MEMORY: Final = re.compile(
+    r"out of memory|can't (start new thread|allocate memory)|not enough memory", re.IGNORECASE
+)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -74,8 +79,10 @@ class Service:
             try:
                 goes_on = step()
             # What was due is still due after the pause; if it is too late, the chain will say so.
-            # OSError: a disk that was full may have room again.
-            except (CommonweightError, OSError) as error:
+            # A disk that was full may have room again, and memory be free.
+            except Exception as error:
+                if not (isinstance(error, CommonweightError | OSError) or ran_out_of_memory(error)):
+                    raise
                 self._back_off(error)
                 continue
             self._faults = 0
@@ -89,7 +96,9 @@ class Service:
         while True:
             try:
                 return attempt()
-            except Unavailable as error:
+            except Exception as error:
+                if not (isinstance(error, Unavailable) or ran_out_of_memory(error)):
+                    raise
                 self._back_off(error)
 
     def _wait(self, seconds: float) -> None:
@@ -111,9 +120,17 @@ class Service:
         self._wait(seconds)
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out: Python's, a thread's, torch's or a GPU's."""
+    # torch is not imported here, and its own class is a RuntimeError as well.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
 def one_line(error: Exception) -> str:
-    """Return an operating system error as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return another library's error as one line of at most 300 characters."""
+    return printable(" ".join(str(error).split())[:300]) or type(error).__name__
 
 
 @contextmanager

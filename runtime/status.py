@@ -4,12 +4,14 @@ Read from the chain; the state folder only adds whether the process runs and its
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from contracts.enums import Status
 from ethereum.wallet import keystore_address
+from protocol.errors import Misconfigured
 from protocol.types import Address, RoundId
 from runtime.progress import DOING
 from runtime.service import is_held
@@ -41,7 +43,10 @@ def describe_process(settings: RoleSettings) -> dict[str, Any]:
     """Return whether the role's process runs, and its last line of progress."""
     # A lock, not a process id: ids are used again, and the lock goes with its process.
     path = settings.state / DOING
-    last = read_json(path) if path.exists() else None
+    last = None
+    with suppress(Misconfigured):  # it only informs, and may be damaged
+        found = read_json(path) if path.exists() else None
+        last = found if isinstance(found, dict) and "phase" in found else None
     return {"running": is_held(settings.state), "last_line": last}
 
 

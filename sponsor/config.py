@@ -3,7 +3,6 @@
 configs/demo.toml explains every key. Paths in it are relative to the file itself.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -13,6 +12,7 @@ from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
 from protocol.spec import Adapter, Quantization, RoundSchedule
+from protocol.text import parse_toml
 from protocol.types import TOKEN_DECIMALS, TokenUnits
 
 LONGEST_OPEN_DAYS: Final = 5 * 365
@@ -26,7 +26,7 @@ Tokens = Annotated[float, Field(ge=0, le=1e12)]
 class Section(BaseModel):
     """A table of the file. Unknown keys are refused, since most are typing errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSection(Section):
@@ -269,22 +269,26 @@ class Config(Section):
         `data` replaces its `data.source`; a path there is relative to the current folder.
         """
         try:
-            values = tomllib.loads(path.read_text())
-            if data is not None:
+            values = parse_toml(path.read_bytes())
+            section = values.get("data", {})
+            if data is not None and isinstance(section, dict):
                 found = data if data.startswith("hub:") else str(Path(data).resolve())
-                values["data"] = {**values.get("data", {}), "source": found}
+                values["data"] = {**section, "source": found}
             config = cls.model_validate(values, strict=False)  # paths come as strings
         except OSError as error:
             raise Misconfigured(f"configuration {path}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise Misconfigured(f"configuration {path}: {error}") from error
-        except ValidationError as error:
+        except ValidationError as error:  # before the next: it is a ValueError too
             faults = error.errors(include_url=False, include_input=False)
             told = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults]
             raise Misconfigured(f"configuration {path}: {'; '.join(told)}") from error
+        except ValueError as error:
+            raise Misconfigured(f"configuration {path}: {error}") from error
         # Before anything is started, which takes minutes: a missing file would end it half-way.
         located = config.data.located(path.resolve().parent)
-        missing = [each for each in located.local_files() if not each.is_file()]
+        try:
+            missing = [each for each in located.local_files() if not each.is_file()]
+        except OSError as error:  # a name that is too long for any file
+            raise Misconfigured(f"configuration {path}: {error.strerror}") from error
         if missing:
             raise Misconfigured(f"configuration {path}: no file {missing[0]}")
         return config.model_copy(update={"data": located})

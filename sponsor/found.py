@@ -22,6 +22,7 @@ from chain.location import FederationLocation
 from chain.records import Identity, Money, Rules, Seats, Terms, Windows
 from chain.token import Erc20
 from contracts.enums import Privacy, Scoring
+from ethereum.rpc import public_url
 from ethereum.transactions import Sender
 from protocol.canonical import sha256
 from protocol.encoding import encode_values
@@ -161,7 +162,7 @@ def deploy_unfunded(plan: Plan, means: Means, aggregators: Sequence[Address]) ->
         chain_id=chain_id,
         address=federation.address,
         deployment_block=federation.deployment_block,
-        rpc_url=means.rpc_url,
+        rpc_url=public_url(means.rpc_url),  # the file is for everybody, the sponsor's key is not
         ipfs_url=store.api_url,
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from protocol.errors import Misconfigured
+from protocol.text import parse_json
 
 _SYNCS_AT_ONCE: Final = 16
 
@@ -50,7 +51,7 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 def read_json(path: Path) -> Any:
     """Return the JSON value at `path`; a one-line Misconfigured when there is none."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise Misconfigured(f"{path} does not exist") from None
     except (OSError, ValueError) as error:

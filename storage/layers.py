@@ -396,16 +396,18 @@ def _persistently(fetch: Callable[[], T], deadline: float) -> T:
     return fetch()
 
 
-def fetch_model(store: ContentStore, model: Published, folder: LayerFolder) -> LayerFolder:
+def fetch_model(
+    store: ContentStore, model: Published, folder: LayerFolder, deadline: float = math.inf
+) -> LayerFolder:
     """Fetch the model that stood before round `model.subject.round_id` into `folder`; return it.
 
-    Recomputes its root. Raises Unavailable when bytes are unavailable, and Rejected when the
-    manifest is not one of this model, or its bytes are not the model's. Either way the model can be
-    computed instead: its manifest is only a hint.
+    Recomputes its root. Raises Unavailable when bytes are unavailable, or by `deadline`, in seconds
+    of time.monotonic(), and Rejected when the manifest is not one of this model, or its bytes are
+    not the model's. Either way the model can be computed instead: its manifest is only a hint.
     """
     # The manifest may be of any earlier round: one that accepts no update leaves the model as it
     # was.
-    raw = store.get_block(model.manifest)
+    raw = store.get_block(model.manifest, deadline=deadline)
     before, made_in = model.subject.round_id, RoundId(Manifest.parse(raw).round)
     if made_in >= before:
         raise Rejected(
@@ -415,7 +417,7 @@ def fetch_model(store: ContentStore, model: Published, folder: LayerFolder) -> L
     if made_in:
         about = replace(model.subject, round_id=made_in)
     manifest = _check_manifest(raw, about, model)
-    fetch_layers(store, manifest, model.spec, folder)
+    fetch_layers(store, manifest, model.spec, folder, deadline)
     # The manifest says which root its layers have; only hashing them shows that it is true.
     found = folder.root(model.spec)
     if found != model.root:

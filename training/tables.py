@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from protocol.errors import Misconfigured, Unavailable
+from protocol.text import parse_json
 
 HUB: Final = "hub:"
 _INSTALL: Final = "run `pip install 'commonweight[train]'`"
@@ -104,8 +105,8 @@ def _parquet(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
             for row in batch.to_pylist():
                 number += 1
                 yield Place(str(path), "row", number), row
-    except pyarrow.ArrowInvalid as error:
-        raise Misconfigured(f"{path}: not a Parquet file") from error
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise Misconfigured(f"{path}: not a Parquet file that can be read") from error
 
 
 _READERS: Final[dict[str, Callable[[Path, BinaryIO], Iterator[tuple[Place, Row]]]]] = {
@@ -139,11 +140,11 @@ def _hub_rows(name: str) -> Iterator[tuple[Place, Row]]:
 
 def _parsed(raw: bytes, place: Place) -> Any:
     try:
-        return json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise Misconfigured(f"{place}: not UTF-8 text") from error
+        return parse_json(raw)
     except json.JSONDecodeError as error:
         raise Misconfigured(f"{place}: not JSON ({error.msg})") from error
+    except ValueError as error:
+        raise Misconfigured(f"{place}: {error}") from error
 
 
 def _object(value: Any, place: Place) -> Row:

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, ParamSpec
 
 import click
 
-from ethereum.wallet import Wallet, load_keystore
+from ethereum.wallet import Wallet, load_keystore, read_password
 from protocol.errors import CommonweightError
 
 P = ParamSpec("P")
@@ -67,10 +67,7 @@ def new_password(file: Path | None) -> str:
         # Twice, because a typing error would lock the new wallet for ever.
         typed: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return typed
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        fail(f"password file {file}: {error.strerror}")
+    return read_password(file)
 
 
 def open_wallet(keystore: Path | None, password_file: Path | None) -> Wallet:

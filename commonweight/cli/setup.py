@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from chain.invitation import Invitation
 from chain.location import FederationLocation
 from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, PATH, fail, new_password
 from protocol.errors import Misconfigured
+from protocol.text import parse_toml
 from runtime.preflight import Answers, Finding
 from runtime.settings import write_location, write_toml
 from storage.files import write_atomically
@@ -48,10 +48,10 @@ class Setup:
         # A script has no terminal: it gets the defaults, or an error that names the option.
         self._asks = ask and sys.stdin.isatty()
         try:
-            self._before: dict[str, Any] = tomllib.loads(self.file.read_text())
+            self._before: dict[str, Any] = parse_toml(self.file.read_bytes())
         except FileNotFoundError:
             self._before = {}
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise Misconfigured(f"settings {self.file}: {error}") from error
 
     def text(self, name: str, question: str, default: str | None = None) -> str:

@@ -14,6 +14,7 @@ from commonweight.cli import main
 from protocol.types import Address
 from runtime.settings import write_location
 from tests.chain.test_authentic import code_of, deploy, proxy_to
+from tests.passwords import write_password
 from tests.world import World
 
 ROLES = {
@@ -60,7 +61,7 @@ def test_a_contract_that_only_looks_like_a_federation(
     write_location(Path("federation.json"), location)
     wallet = world.aggregator_wallet
     wallet.save_keystore(Path("wallet.json"), "long enough", work_factor=2**12)
-    Path("password").write_text("long enough\n")
+    write_password(Path("password"), "long enough\n")
     own = 'federation = "federation.json"\nkeystore = "wallet.json"\npassword_file = "password"\n'
     Path("aggregator.toml").write_text(own)
     Path("participant.toml").write_text(own + 'data = "data.jsonl"\nmodel = "tiny-llama"\n')

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from aggregator import aggregator as module
 from auditor import report
-from auditor.check_result import CheckResult, printable
+from auditor.check_result import CheckResult
 from auditor.findings import Findings, collect
 from auditor.replay import Audit
 from auditor.report import render
 from commonweight.cli import main
 from contracts.enums import Status
 from protocol.cid import raw_cid
+from protocol.text import printable
 from protocol.types import RoundId
 from tests.disputes.lies import off_by_one
 from tests.storage.lying_proxy import LyingProxy

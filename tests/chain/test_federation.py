@@ -35,7 +35,7 @@ from contracts.names import snake_case
 from contracts.reverts import Reverted
 from ethereum.wallet import Wallet
 from protocol.commitment import compute_seed, compute_update_digest, is_eligible
-from protocol.errors import Misconfigured
+from protocol.errors import Misconfigured, Unavailable
 from protocol.payout import compute_fee, compute_payouts
 from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits, UnixTime
 from protocol.verdict import Verdict, verdicts_hash
@@ -492,5 +492,5 @@ def test_no_contract_at_the_address(w3: Web3, wallets: tuple[Wallet, ...]) -> No
 def test_another_contract_at_the_address(stage: Stage) -> None:
     with pytest.raises(Misconfigured, match="is not a federation of this version"):
         Federation(stage.w3, stage.token.address)
-    with pytest.raises(Misconfigured, match="does not fit its interface"):
+    with pytest.raises(Unavailable, match="does not fit its interface"):
         Erc20(stage.w3, stage.lead.sender.address).symbol()

@@ -9,6 +9,7 @@ import pytest
 
 from commonweight.cli import NOUNS, main
 from tests.commonweight.program import TINY, Program
+from tests.passwords import write_password
 
 HEAVY = {"torch", "transformers", "peft", "flwr", "ray", "eth_tester", "eth", "solcx"}
 
@@ -70,7 +71,7 @@ def test_an_endpoint_that_does_not_answer_is_told_before_anything_starts(
 
 def test_keys_are_made_and_kept_from_others(program: Program, tmp_path: Path) -> None:
     password = tmp_path / "password"
-    password.write_text("long enough\n")
+    write_password(password, "long enough\n")
     wallet = tmp_path / "wallet.json"
     address = program.here("keys", "new", str(wallet), "--password-file", str(password)).strip()
     assert address.startswith("0x")

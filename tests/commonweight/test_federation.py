@@ -13,6 +13,7 @@ from protocol.types import TokenUnits
 from runtime.processes import free_port
 from runtime.settings import write_location
 from tests.commonweight.program import Program
+from tests.passwords import write_password
 from tests.world import TOKEN, World
 
 ESCROW = 3 * (16 * (20 * TOKEN + 1) + 5 * TOKEN)
@@ -35,7 +36,7 @@ class Sponsored:
             ipfs_url=world.daemon.url,
         )
         write_location(self.file, location)
-        (folder / "password").write_text("secret\n")
+        write_password(folder / "password", "secret\n")
         for name, wallet in {"sponsor": world.sponsor.wallet, "stranger": world.auditor}.items():
             wallet.save_keystore(folder / f"{name}.json", "secret", work_factor=4096)
         GUEST.save_keystore(folder / "guest.json", "secret", work_factor=4096)
@@ -105,7 +106,7 @@ def test_the_federations_of_a_factory_are_listed(sponsored: Sponsored) -> None:
         ("", "FEDERATION", "is not a factory of this version"),
         ("", "NOBODY", "there is no contract at"),
         ("DOWN", None, "cannot be reached (connection refused)"),
-        ("nonsense", None, "'nonsense' was expected to be like http://127.0.0.1:8545"),
+        ("nonsense", None, "was expected to be like http://127.0.0.1:8545"),
     ],
 )
 def test_where_nothing_can_be_listed(

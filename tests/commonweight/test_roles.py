@@ -19,6 +19,7 @@ from runtime.processes import free_port
 from runtime.settings import write_location
 from tests.commonweight.network import Network
 from tests.commonweight.program import TINY
+from tests.passwords import write_password
 
 NAME = "cardiology"
 SPONSOR = Wallet.from_key(bytes(dev_account(0).key))
@@ -147,7 +148,7 @@ def special(value: Any, folder: Path, given: dict[str, Any], network: Network) -
         shutil.copy(given["keystore"], path)
         path.chmod(0o644)
     elif value == "WRONG":
-        path.write_text("guess\n")
+        write_password(path, "guess\n")
     elif value == "BROKEN":
         path = path.with_suffix(".jsonl")
         path.write_text("{not json\n")
@@ -209,7 +210,7 @@ def test_run_refuses_at_once_what_cannot_get_better(
     (name, value), *_ = change.items()
     shutil.copy(given["keystore"], tmp_path / "open.json")
     (tmp_path / "open.json").chmod(0o644)
-    (tmp_path / "guess").write_text("guess\n")
+    write_password(tmp_path / "guess", "guess\n")
     place = network.location
     places = {
         "wrong chain": place.model_copy(update={"chain_id": 5}),
@@ -235,7 +236,7 @@ def test_run_refuses_at_once_what_cannot_get_better(
 
 def test_a_sponsor_creates_a_federation(tmp_path: Path, network: Network) -> None:
     keystore, password = tmp_path / "sponsor.json", tmp_path / "password"
-    password.write_text("secret\n")
+    write_password(password, "secret\n")
     SPONSOR.save_keystore(keystore, "secret", work_factor=4096)
     output = tmp_path / "federation.json"
     token = network.client().terms().money.token
@@ -299,7 +300,7 @@ def test_status_when_nothing_answers(
 
 def test_keystores_that_others_can_read_are_refused(tmp_path: Path) -> None:
     password = tmp_path / "password"
-    password.write_text("secret\n")
+    write_password(password, "secret\n")
     wallet = tmp_path / "wallet.json"
     run("keys", "new", wallet, "--password-file", password)
     assert wallet.stat().st_mode & 0o777 == 0o600

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from scripts.setup_environment import Wanted, find_uv, pip_settings, uv_environment
+from tests.passwords import write_password
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +122,7 @@ def test_everybody_is_imported_together(installed: Installed, tmp_path: Path) ->
 
 
 def test_the_program_works_from_any_folder(installed: Installed, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("long enough\n")
+    write_password(tmp_path / "password", "long enough\n")
     assert "participant" in installed.run("commonweight", "--help", at=tmp_path)
     assert "ADDRESS" in installed.run("commonweight", "audit", "run", "--help", at=tmp_path)
     for noun in ("demo", "devnet", "participant", "model"):

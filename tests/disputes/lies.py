@@ -29,6 +29,7 @@ from rounds.screen import Screened, screen
 from storage.files import write_atomically
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Pinning, build_manifest
+from tests.passwords import write_password
 from tests.world import TOKEN, SyntheticTrainer, World
 
 BOND = 200 * TOKEN
@@ -276,7 +277,7 @@ def finish(world: World, round_id: RoundId, honest: Sequence[str] = ("ann", "bob
 def wallet_arguments(world: World) -> list[str]:
     """Return endpoints and wallet of the auditor as the command line takes them."""
     keystore, password = world.folder / "auditor.json", world.folder / "password"
-    password.write_text("long enough\n")
+    write_password(password, "long enough\n")
     world.auditor.save_keystore(keystore, "long enough", work_factor=2**12)
     endpoints = [world.address, "--rpc", world.rpc_url, "--ipfs", world.daemon.url]
     return [*endpoints, "--keystore", str(keystore), "--password-file", str(password)]

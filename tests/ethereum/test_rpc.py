@@ -15,7 +15,7 @@ from web3 import Web3
 
 from chain.federation import Federation
 from contracts.reverts import Reverted
-from ethereum.rpc import RateLimited, RpcProvider, TimedOut, connect, plain_errors
+from ethereum.rpc import RateLimited, RpcProvider, TimedOut, connect, plain_errors, public_url
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Address
@@ -72,6 +72,25 @@ def test_chain_id(rpc_url: str) -> None:
 def test_not_an_address(url: str) -> None:
     with pytest.raises(Misconfigured, match=r"was expected to be like http://127\.0\.0\.1:8545"):
         connect(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
+        ("https://user:SECRET@node.example/v3/SECRET?key=SECRET", "https://node.example"),
+        ("http://[::1]:8545/SECRET", "http://[::1]:8545"),
+        ("wss://node.example/SECRET", ""),
+        ("http://[SECRET", ""),
+        ("http://node.example:SECRET/", ""),
+    ],
+)
+def test_what_is_shown_of_an_url_has_no_secret(url: str, public: str) -> None:
+    assert public_url(url) == public
+    if not public:
+        with pytest.raises(Misconfigured) as caught:
+            connect(url)
+        assert "SECRET" not in str(caught.value)
 
 
 def test_node_that_is_down() -> None:

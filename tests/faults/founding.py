@@ -13,6 +13,7 @@ from ethereum.wallet import Wallet
 from protocol.types import Address
 from tests.ethereum.anvil import running_anvil
 from tests.faults.schedule import CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule
+from tests.passwords import write_password
 from tests.world import World
 
 ROUNDS: Final = 2
@@ -63,7 +64,7 @@ def _first(names: tuple[str, ...], has_standby: bool) -> Founded:
 def keystores() -> Path:
     """Return a folder with everybody's keystore and the password, written once a process."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    (folder / "password").write_text(PASSWORD + "\n")
+    write_password(folder / "password", PASSWORD + "\n")
     for name, wallet in WALLETS.items():
         wallet.save_keystore(folder / f"{name}.json", PASSWORD, work_factor=4096)
     return folder

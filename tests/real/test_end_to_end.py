@@ -21,6 +21,7 @@ from protocol.types import TokenUnits
 from runtime.processes import spawn
 from sponsor.config import Config
 from tests.commonweight.program import COMMONWEIGHT, TINY
+from tests.passwords import write_password
 from tests.real.founding import AGGREGATOR, AUDITOR, SPONSOR, read_log
 from tests.real.geth import Geth
 from tests.real.kubo import Kubo, running_mesh
@@ -83,7 +84,7 @@ class Walk:
         sponsor = roles.connect_sponsor(self.rpc_url, CHAIN_ID)
         folder = self.folder / SPONSOR
         folder.mkdir()
-        (folder / "wallet.password").write_text("secret\n")
+        write_password(folder / "wallet.password", "secret\n")
         sponsor.wallet.save_keystore(folder / "wallet.json", "secret", work_factor=4096)
         aggregator = ["--aggregator", self.wallet(AGGREGATOR).address]
         config = ["--config", TINY, "--output", self.place]

@@ -19,6 +19,7 @@ from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime.events import Event, NotEvaluated, Refused
 from runtime.settings import write_location, write_toml
+from tests.passwords import write_password
 from tests.world import World
 
 NODE = 11
@@ -44,7 +45,7 @@ def _process_as_before() -> Iterator[None]:
 def folder(world: World, tmp_path: Path) -> Path:
     """A participant's folder that lacks nothing."""
     world.wallets["ann"].save_keystore(tmp_path / "wallet.json", PASSWORD, work_factor=4096)
-    (tmp_path / "password").write_text(PASSWORD)
+    write_password(tmp_path / "password", PASSWORD)
     (tmp_path / "data.jsonl").write_text("")
     place = FederationLocation(
         chain_id=world.w3.eth.chain_id,
@@ -105,7 +106,7 @@ def spoil(folder: Path, what: str, world: World) -> None:
         case "keystore":
             (folder / "wallet.json").chmod(0o644)
         case "password":
-            (folder / "password").write_text("guess")
+            write_password(folder / "password", "guess")
         case "settings":
             (folder / "participant.toml").unlink()
     (folder / "federation.json").write_text(json.dumps(place))
