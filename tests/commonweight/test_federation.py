@@ -144,6 +144,16 @@ def test_a_federation_is_shown_in_words(sponsored: Sponsored) -> None:
     assert (described["closed"], described["over"], described["rounds"]) == (False, False, [])
 
 
+def test_what_was_announced_is_shown(own: Sponsored) -> None:
+    sponsor = own.world.client(own.world.sponsor.wallet)
+    sponsor.announce("https://ann.example/blocks\nhttps://[red]x[/red]\n")
+    shown = own.program.here("federation", "show", "--federation", str(own.file))
+    assert f"announced    sponsor {sponsor.sender.address}: https://ann.example/blocks\n" in shown
+    described = own.program.json_here("federation", "show", "--federation", str(own.file))
+    made = described["announced"][sponsor.sender.address]
+    assert (made["role"], made["places"]) == ("sponsor", ["https://ann.example/blocks"])
+
+
 def test_what_is_no_federation_file(sponsored: Sponsored, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no JSON\n")
     for name, words in (("nowhere", "No such file"), ("text", "Invalid JSON")):

@@ -273,7 +273,12 @@ def test_leaving_takes_two_steps(tmp_path: Path, given: dict[str, Any], network:
     assert "has no stake" in run("participant", "leave", "--config", config, code=1)
     client = network.client(NAME)
     client.join()
-    assert ", active" in run("participant", "status", "--config", config)
+    status = run("participant", "status", "--config", config)
+    assert ", active" in status
+    assert "no place where its blocks are" in status
+    client.announce("https://ann.example\nand more")
+    status = run("participant", "status", "--config", config)
+    assert "announced    https://ann.example\n" in status
     left = run("participant", "leave", "--config", config)
     assert re.search("left; the stake is free in (39|40) min", left)
     assert "leaving" in run("participant", "status", "--config", config)

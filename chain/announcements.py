@@ -1,0 +1,64 @@
+"""Who announced where their blocks can be read, in the order in which they are asked.
+
+    for each in read_announcements(federation.now()):
+        each.who, each.role, each.places
+
+Only those are read who have something to lose, or whose round it is: bonded aggregators, the
+sponsor, seats, and whoever committed to the newest round and left. Aggregators come first and
+authors last, so that no single seat sees who fetches what (docs/threat-model.md).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chain.federation import Federation
+from contracts.enums import AggregatorState
+from protocol.types import Address, RoundId
+from protocol.whereabouts import Place, parse_whereabouts
+
+Role = Literal["aggregator", "sponsor", "participant"]
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """The last announcement of `who`, made in block `block`; it speaks for nobody else."""
+
+    who: Address
+    role: Role
+    block: int
+    places: tuple[Place, ...]
+
+
+def read_announcements(federation: Federation) -> list[Announcement]:
+    """Return the announcements that are read, each announcer once; those without a place too."""
+    history = federation.history()
+    # Who committed and left may still reveal, and its update is where it said.
+    newest = max(history.rounds, default=RoundId(0))
+    seats = [*history.active, *(event.participant for event in history.round(newest).committed)]
+    roles: dict[Address, Role] = {}
+    for aggregator in federation.aggregators():
+        # A bond is read of the few that announced something, not of the whole list.
+        if aggregator not in history.announced:
+            continue
+        if federation.aggregator_state(aggregator) is AggregatorState.BONDED:
+            roles[aggregator] = "aggregator"
+    roles.setdefault(federation.sponsor(), "sponsor")
+    for seat in seats:
+        roles.setdefault(seat, "participant")
+    return [
+        Announcement(who, role, made.block_number, parse_whereabouts(made.whereabouts))
+        for who, role in roles.items()
+        if (made := history.announced.get(who)) is not None
+    ]
+
+
+def describe_announcements(announced: list[Announcement]) -> dict[str, dict[str, object]]:
+    """Return announcements by account, as JSON values."""
+    return {
+        each.who: {
+            "role": each.role,
+            "block": each.block,
+            "places": [place.line for place in each.places],
+        }
+        for each in announced
+    }
