@@ -12,7 +12,7 @@ of which a daemon fetches the whole before it shows that it is larger than expec
 """
 
 import math
-import time
+import ssl
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,22 +24,14 @@ import requests
 from ipfshttpclient.client import Client
 
 from profiling.traffic import TRAFFIC
-from protocol.canonical import MAX_DOCUMENT_BYTES
 from protocol.canonical import sha256 as compute_sha256
-from protocol.checks import Check
 from protocol.cid import raw_cid
-from protocol.encoding import BLOCK_BYTES
-from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
+from protocol.errors import Misconfigured, Unavailable, WrongBytes
 from protocol.types import Digest
-from storage.rpc import ApiAddress, Refused, Rpc, TimeLimit, Upload
+from storage.blocks import MAX_BLOCK_BYTES, SLOWEST_BYTES_PER_S, join_block, time_limit
+from storage.http import TimeLimit
+from storage.rpc import ApiAddress, Refused, Rpc, Upload
 
-MAX_BLOCK_BYTES: Final = max(BLOCK_BYTES, MAX_DOCUMENT_BYTES)
-"""The largest block that is put: 1 MiB. Every IPFS daemon stores and passes on such blocks."""
-
-SLOWEST_BYTES_PER_S: Final = 131_072
-"""A block may take `timeout_s` plus its time at this rate, and not a day."""
-
-_MAX_PASSED_BYTES: Final = 2 << 20  # the largest block that a daemon passes on to another
 _ANSWER_BYTES: Final = 2048  # of a command that moves no block
 
 # Held in memory while they are sent; and as many CIDs as fit the request line of any server.
@@ -85,6 +77,11 @@ class ContentStore:
             self._client = Client(self._api.multiaddr, timeout=timeout_s)
         except ipfshttpclient.exceptions.AddressError as error:
             raise Misconfigured(f"{api_url!r} is not the address of an IPFS API") from error
+        # As `Rpc` does: no proxies and passwords from the environment, and the certificates that
+        # OpenSSL trusts. Else one of reading and writing works and the other does not. The client
+        # has no public way to say so.
+        own = {"trust_env": False, "verify": ssl.get_default_verify_paths().cafile or True}
+        self._client._client._session_props |= own
 
     @property
     def api_url(self) -> str:
@@ -112,35 +109,10 @@ class ContentStore:
     def get_block(
         self, digest: Digest, size: int | None = None, deadline: float = math.inf
     ) -> bytes:
-        """Return the block with this SHA-256, which must have `size` bytes where that is known.
-
-        It must have come whole by `deadline`, in seconds of time.monotonic(). Raises WrongBytes
-        when other bytes arrive, and Rejected(Check.DIGESTS) when it is the right block, but has
-        another size: whoever named it with that size is at fault, and every reader finds the same.
-        """
-        cid, most = raw_cid(digest), MAX_BLOCK_BYTES
-        if size is not None:
-            # Up to what is passed on at all, to tell a block that is too long from a daemon that
-            # sends too much. The first such block ends the fetching of an update.
-            most = _MAX_PASSED_BYTES
+        """Return a block that the daemon has or finds at its peers (storage/blocks.py)."""
         limit = self._limit(size or MAX_BLOCK_BYTES, deadline)
-        data = bytearray()
-        for piece in self._rpc.stream("block/get", [("arg", cid)], limit):
-            data += piece
-            TRAFFIC.add(received=len(piece))
-            if len(data) > most:  # counted as it arrives: a daemon may send without end
-                raise WrongBytes(
-                    f"{cid}: more than {most} bytes from the IPFS daemon at {self.api_url}"
-                )
-        found = compute_sha256(data)
-        if found != digest:
-            raise WrongBytes(
-                f"{cid}: sha256 {found.hex()} instead of {digest.hex()}, "
-                f"from the IPFS daemon at {self.api_url}"
-            )
-        if size is not None and len(data) != size:
-            raise Rejected(Check.DIGESTS, f"{cid} has {len(data):,} bytes, {size:,} were expected")
-        return bytes(data)
+        pieces = self._rpc.stream("block/get", [("arg", raw_cid(digest))], limit)
+        return join_block(pieces, digest, size, f"the IPFS daemon at {self.api_url}")
 
     def has(self, digest: Digest) -> bool:
         """Whether the daemon itself has this block; no peer is asked."""
@@ -243,9 +215,7 @@ class ContentStore:
                 raise
 
     def _limit(self, size: int, deadline: float = math.inf) -> TimeLimit:
-        total_s = self._timeout_s + size / self._slowest_bytes_per_s
-        left_s = max(deadline - time.monotonic(), 0.0)
-        return TimeLimit(self._timeout_s, min(total_s, left_s))
+        return time_limit(size, self._timeout_s, self._slowest_bytes_per_s, deadline)
 
     @contextmanager
     def _daemon_errors(self, what: str) -> Iterator[None]:
