@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Protocol
 
 from profiling.traffic import TRAFFIC
@@ -11,7 +11,7 @@ from protocol.canonical import sha256 as compute_sha256
 from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.encoding import BLOCK_BYTES
-from protocol.errors import Rejected, WrongBytes
+from protocol.errors import Misconfigured, Rejected, WrongBytes
 from protocol.types import Digest
 from storage.http import TimeLimit
 
@@ -23,6 +23,8 @@ SLOWEST_BYTES_PER_S: Final = 131_072
 
 MAX_PASSED_BYTES: Final = 2 << 20
 """The largest block that an IPFS daemon passes on to another."""
+
+_BATCH_BYTES: Final = 16 << 20
 
 
 class ReadableStore(Protocol):
@@ -99,3 +101,22 @@ def join_block(pieces: Iterable[bytes], digest: Digest, size: int | None, source
     if size is not None and len(data) != size:
         raise Rejected(Check.DIGESTS, f"{cid} has {len(data):,} bytes, {size:,} were expected")
     return bytes(data)
+
+
+def batches(blocks: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
+    """Yield consecutive blocks in lists of at most `most` blocks and 16 MiB, held in memory.
+
+    Raises Misconfigured for a block of more than `MAX_BLOCK_BYTES`.
+    """
+    batch: list[bytes] = []
+    held = 0
+    for block in blocks:
+        if len(block) > MAX_BLOCK_BYTES:
+            raise Misconfigured(f"a block of {len(block)} bytes: at most {MAX_BLOCK_BYTES} fit one")
+        if batch and (len(batch) == most or held + len(block) > _BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(block)
+        held += len(block)
+    if batch:
+        yield batch

@@ -28,15 +28,19 @@ from protocol.canonical import sha256 as compute_sha256
 from protocol.cid import raw_cid
 from protocol.errors import Misconfigured, Unavailable, WrongBytes
 from protocol.types import Digest
-from storage.blocks import MAX_BLOCK_BYTES, SLOWEST_BYTES_PER_S, join_block, time_limit
+from storage.blocks import (
+    MAX_BLOCK_BYTES,
+    SLOWEST_BYTES_PER_S,
+    batches,
+    join_block,
+    time_limit,
+)
 from storage.http import TimeLimit
 from storage.rpc import ApiAddress, Refused, Rpc, Upload
 
 _ANSWER_BYTES: Final = 2048  # of a command that moves no block
 
-# Held in memory while they are sent; and as many CIDs as fit the request line of any server.
-_BATCH_BYTES: Final = 16 << 20
-_BATCH_BLOCKS: Final = 120
+_BATCH_BLOCKS: Final = 120  # as many CIDs as fit the request line of any server
 _TRIES: Final = 4  # to pin what the daemon's garbage collector takes between put and pin
 
 # `format` and `version` say the same to daemons that do not know `cid-codec`.
@@ -100,7 +104,7 @@ class ContentStore:
         block another CID.
         """
         digests = []
-        for batch in _batches(blocks):
+        for batch in batches(blocks, _BATCH_BLOCKS):
             named = [(compute_sha256(block), block) for block in batch]
             digests += [digest for digest, _ in named]
             self._keep(dict(named))
@@ -242,22 +246,6 @@ class ContentStore:
             raise Unavailable(
                 f"IPFS daemon at {self.api_url}: {what}: {_one_line(error)}", service="storage"
             ) from error
-
-
-def _batches(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield consecutive blocks in lists, each of which fits one request."""
-    batch: list[bytes] = []
-    held = 0
-    for block in blocks:
-        if len(block) > MAX_BLOCK_BYTES:
-            raise Misconfigured(f"a block of {len(block)} bytes: at most {MAX_BLOCK_BYTES} fit one")
-        if batch and (len(batch) == _BATCH_BLOCKS or held + len(block) > _BATCH_BYTES):
-            yield batch
-            batch, held = [], 0
-        batch.append(block)
-        held += len(block)
-    if batch:
-        yield batch
 
 
 def _is_missing(error: Refused) -> bool:
