@@ -38,22 +38,24 @@ from profiling.recorder import Recorder
 from protocol.errors import Misconfigured, Rejected, Unavailable
 from protocol.manifest import Manifest
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId, UnixTime
+from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model, rebuild
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
+from rounds.whereabouts import learn_places
 from runtime import events
 from runtime.events import Report, ignore
+from storage.blocks import Store
 from storage.capacity import bytes_in, check_disk, check_memory
-from storage.ipfs import ContentStore
 from storage.layers import (
     LayerFolder,
     Pinning,
     build_manifest,
     fetch_model,
     fetch_update,
+    pin,
     remove_unused,
 )
 
@@ -72,7 +74,7 @@ class Aggregator:
     def __init__(
         self,
         federation: Federation,
-        store: ContentStore,
+        store: Store,
         workspace: Path,
         report: Report = ignore,
         mode: Mode = "layerwise",
@@ -86,10 +88,33 @@ class Aggregator:
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
         self.terms = federation.terms()
         self.address = federation.sender.address
+        learn_places(store, federation)
         self.spec = Spec.parse(store.get_block(self.terms.identity.spec_digest))
         require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
+
+    def keep_founding(self) -> None:
+        """Put what the federation was founded with into the own store, where it is missing.
+
+        Everybody starts from it, and asks aggregators first.
+        """
+        identity = self.terms.identity
+        try:
+            self._keep_block(identity.initial_model_manifest)
+            raw = self.store.get_block(identity.initial_model_manifest)
+            self._keep_block(identity.spec_digest)
+            self._keep_block(parse_digest(self.spec.evaluation_digest))
+            with suppress(Rejected):  # not a manifest: then its model is of no use to anybody
+                for entry in Manifest.parse(raw).layers:
+                    for digest in entry.digests:
+                        self._keep_block(digest)
+        except Unavailable as error:
+            self.report(events.NotKept(round=RoundId(0), reason=str(error)))
+
+    def _keep_block(self, digest: Digest) -> None:
+        if not self.store.has(digest):
+            self.store.put_block(self.store.get_block(digest))
 
     def next_round(self) -> RoundId | None:
         """Return the open round, or open one; None once the federation is over.
@@ -210,6 +235,7 @@ class Aggregator:
         now = await_end(
             self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
         )
+        learn_places(self.store, now)
         context = self._context(now, round_id)
         self._check_capacity(context)
         # 2. Decide on every reveal.
@@ -230,8 +256,9 @@ class Aggregator:
         self.report(
             events.Proposed(round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex())
         )
-        # 5. Penalize last: the proposal has a deadline, a penalty has none.
+        # 5. What has no deadline comes last: penalties, and keeping what was accepted.
         self._penalize(self.federation.history().round(round_id))
+        self._keep_accepted(context, [s for s in screened if s.verdict.is_accepted])
         return screened
 
     def respond(self, round_id: RoundId) -> None:
@@ -358,6 +385,16 @@ class Aggregator:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
             return Model(root=root, manifest=pinning.finish(manifest))
+
+    def _keep_accepted(self, context: RoundContext, accepted: list[Screened]) -> None:
+        """Pin the updates in the average: auditors read them long after their authors have gone."""
+        try:
+            for each in accepted:
+                about, root = context.subject("update"), each.reveal.root
+                # The one that was revealed: canonical JSON of the same files.
+                pin(self.store, each.folder, build_manifest(each.folder, self.spec, about, root))
+        except Unavailable as error:
+            self.report(events.NotKept(round=context.round_id, reason=str(error)))
 
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root.

@@ -15,6 +15,9 @@ withdraw_to = "0x…"                 # pay them to this address, not to the wal
 max_fee_gwei = 1000.0               # the most to pay for a unit of gas
 min_participants = 1                # open no round with fewer; the contract's own minimum holds too
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
+
+[store]                             # where the blocks are, and where others read them: this and
+public = "https://ann.example"      # what else it can have is in runtime/stores.py
 """
 
 from pathlib import Path

@@ -20,7 +20,7 @@ from chain.history import RoundHistory
 from contracts.enums import Status
 from protocol.errors import CommonweightError
 from protocol.types import Address
-from storage.ipfs import ContentStore
+from storage.blocks import Store
 
 _POLL_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that were unavailable
@@ -30,7 +30,7 @@ _NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")
 
 def watch(
     federation: Federation,
-    store: ContentStore,
+    store: Store,
     workspace: Path,
     report: Callable[[str], None],
     is_stopped: Callable[[], bool],
@@ -69,7 +69,7 @@ class Watcher:
     def __init__(
         self,
         federation: Federation,
-        store: ContentStore,
+        store: Store,
         workspace: Path,
         report: Callable[[str], None],
     ) -> None:

@@ -9,12 +9,19 @@ authors last, so that no single seat sees who fetches what (docs/threat-model.md
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from chain.federation import Federation
 from contracts.enums import AggregatorState
+from ethereum.rpc import plain_errors
+from ethereum.transactions import Receipt
 from protocol.types import Address, RoundId
 from protocol.whereabouts import Place, parse_whereabouts
+
+REPEAT_BLOCKS: Final = 900_000
+"""Announcements are repeated after so many blocks: nodes index about 2,350,000."""
+
+_DAY_S: Final = 86_400
 
 Role = Literal["aggregator", "sponsor", "participant"]
 
@@ -27,6 +34,11 @@ class Announcement:
     role: Role
     block: int
     places: tuple[Place, ...]
+
+    @property
+    def is_author(self) -> bool:
+        """Whether it trains, and serves its own updates rather than what others need."""
+        return self.role == "participant"
 
 
 def read_announcements(federation: Federation) -> list[Announcement]:
@@ -50,6 +62,25 @@ def read_announcements(federation: Federation) -> list[Announcement]:
         for who, role in roles.items()
         if (made := history.announced.get(who)) is not None
     ]
+
+
+def announce_if_due(federation: Federation, text: str) -> Receipt | None:
+    """Announce `text` where that is not what stands; return the receipt, None when nothing is due.
+
+    At most once a day, and again before nodes forget it. An empty text is never announced.
+    """
+    now = federation.pinned()
+    made = now.history().announced.get(federation.sender.address)
+    if not text:
+        return None
+    if made is not None:
+        if made.whereabouts == text and now.head - made.block_number < REPEAT_BLOCKS:
+            return None
+        with plain_errors():
+            made_at = int(now.w3.eth.get_block(made.block_number)["timestamp"])
+        if now.next_time() - made_at < _DAY_S:
+            return None
+    return federation.announce(text)
 
 
 def describe_announcements(announced: list[Announcement]) -> dict[str, dict[str, object]]:

@@ -30,9 +30,9 @@ from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.types import RoundId
 from runtime import events
+from runtime.announcing import announce_places
 from runtime.events import Event, Report
 from runtime.service import Service, alone
-from storage.ipfs import ContentStore
 
 _UNDER_WAY: Final = (Status.COMMIT, Status.REVEAL)
 
@@ -63,7 +63,8 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
 
     Raises Misconfigured, or Unavailable when the chain or the content store does not answer.
     """
-    store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
+    location = FederationLocation.load(settings.federation)
+    store = settings.store.open(location.ipfs_url, wallet.address, peers_with_authors=False)
     journal = settings.state / f"transactions-{wallet.address}.json"
     federation = connect_wallet(
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
@@ -78,6 +79,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
         report,
     )
     participant.withdraw_to = settings.withdraw_to
+    participant.public = settings.store.reader()
     return participant
 
 
@@ -200,6 +202,7 @@ class Follower:
         standing = self._standing(now)
         match standing:
             case Standing.ACTIVE:
+                announce_places(self.federation, self.settings, self.participant.report)
                 return True
             case Standing.LEAVING | Standing.EVICTED if not self._comes_back(standing):
                 return self._await_stake(now)

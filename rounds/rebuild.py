@@ -19,6 +19,7 @@ from protocol.reveal import Reveal
 from rounds.average import average_layers
 from rounds.context import RoundContext
 from storage.layers import LayerFolder, fetch_model, fetch_update
+from storage.sources import reading_from
 
 _UPDATES_AT_ONCE: Final = 8  # a slow peer holds up one of these, not the others
 
@@ -32,7 +33,8 @@ class Fetcher:
         They are what its manifest lists. Whether they have the root that was revealed is check 6.
         """
         folder = context.update_folder(reveal.participant)
-        fetch_update(context.store, context.update(reveal), folder)
+        store = reading_from(context.store, reveal.participant)
+        fetch_update(store, context.update(reveal), folder)
         return folder
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:

@@ -131,6 +131,15 @@ class Out(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlacesAnnounced(Event):
+    """The chain says where this role's blocks can be read; `places` one after the other."""
+
+    phase = "announced where blocks are"
+    places: str
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Withdrew(Event):
     """The credit was withdrawn."""
 
@@ -608,6 +617,16 @@ class NotRemoved(Event):
     """The blocks of rejected updates stay in the store: it did not remove them."""
 
     phase = "not removed"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotKept(Event):
+    """The store does not take what others will ask for: accepted updates, or (0) the founding."""
+
+    phase = "not kept"
+    level = logging.WARNING
     round: RoundId
     reason: str
 

@@ -49,6 +49,10 @@ class Store(ReadableStore, Protocol):
     comply; none tries again.
     """
 
+    @property
+    def address(self) -> str:
+        """What the settings call it, and messages."""
+
     def put_block(self, data: bytes) -> Digest:
         """Store and pin one block; return its SHA-256. Raises like `put_blocks`."""
 

@@ -57,7 +57,7 @@ class BucketStore:
             raise Misconfigured(
                 "a bucket or folder as a store: pip install 'commonweight[bucket]'"
             ) from None
-        self.address = address
+        self._address = address
         self._api: Any = obstore
         client: ClientConfig = {
             "timeout": timedelta(seconds=timeout_s),
@@ -67,7 +67,11 @@ class BucketStore:
         if proxy is not None:
             client["proxy_url"] = proxy
         self._objects = _open(address, client)
-        self._is_gateway = False
+
+    @property
+    def address(self) -> str:
+        """The bucket's URL, or the folder."""
+        return self._address
 
     def put_block(self, data: bytes) -> Digest:
         """Store one block; return its SHA-256."""
@@ -75,9 +79,9 @@ class BucketStore:
 
     def put_blocks(self, blocks: Iterable[bytes]) -> list[Digest]:
         """Store each of `blocks`, eight at once; return their SHA-256."""
-        if not self._is_gateway:
-            self._put(EMPTY_CID, b"")  # what readers ask a gateway for at first
-            self._is_gateway = True
+        # What readers ask a gateway for at first. Each time: a bucket may have a rule that deletes
+        # what is old, and a folder an owner who tidies up.
+        self._put(EMPTY_CID, b"")
         digests: list[Digest] = []
         for batch in batches(blocks, _BATCH_BLOCKS):
             digests += self._all_at_once(self._put_one, batch)

@@ -92,6 +92,11 @@ class ContentStore:
         """The daemon's address, as http://127.0.0.1:5001."""
         return self._api.url
 
+    @property
+    def address(self) -> str:
+        """The same, as every store has it."""
+        return self._api.url
+
     def put_block(self, data: bytes) -> Digest:
         """Store and pin one block; return its SHA-256. Raises like `put_blocks`."""
         return self.put_blocks([data])[0]
@@ -147,6 +152,19 @@ class ContentStore:
                         f"IPFS daemon at {self.api_url}: block/rm: {_one_line(fault)}",
                         service="storage",
                     )
+
+    def keep_peer(self, addresses: Sequence[str]) -> None:
+        """Stay connected to a peer, given by multiaddrs that end with its ID.
+
+        The daemon connects by itself, again and again, until it is restarted.
+        """
+        # As an argument each: given together, a daemon takes all or none.
+        query = [("arg", address) for address in addresses]
+        self._rpc.ask("swarm/peering/add", query, self._limit(_ANSWER_BYTES))
+
+    def drop_peer(self, peer_id: str) -> None:
+        """Stay connected to a peer no longer."""
+        self._rpc.ask("swarm/peering/rm", [("arg", peer_id)], self._limit(_ANSWER_BYTES))
 
     def id(self) -> str:
         """Return the daemon's peer ID, a quick check that it answers."""

@@ -1,9 +1,17 @@
 """Whose announcements are read, and in which order."""
 
-from chain.announcements import Announcement, describe_announcements, read_announcements
+import pytest
+
+from chain import announcements
+from chain.announcements import (
+    Announcement,
+    announce_if_due,
+    describe_announcements,
+    read_announcements,
+)
 from protocol.types import RoundId
 from protocol.whereabouts import parse_whereabouts
-from tests.chain.stage import Stage
+from tests.chain.stage import Stage, advance_to, mine, now
 
 ID = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 
@@ -69,3 +77,21 @@ def test_the_last_announcement_holds(stage: Stage) -> None:
             "places": ["https://new.example"],
         }
     }
+
+
+def test_what_stands_is_not_announced_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = stage.participants[0]
+    assert announce_if_due(who, "") is None
+    assert announce_if_due(who, "https://a.example") is not None
+    assert announce_if_due(who, "https://a.example") is None
+    # Another place has to wait for a day, or whoever sees the settings change pays for each time.
+    assert announce_if_due(who, "https://b.example") is None
+    advance_to(stage.w3, now(stage.w3) + 86_400)
+    assert announce_if_due(who, "https://a.example") is None
+    assert announce_if_due(who, "https://b.example") is not None
+    # Repeated before nodes forget it.
+    monkeypatch.setattr(announcements, "REPEAT_BLOCKS", 2)
+    assert announce_if_due(who, "https://b.example") is None
+    advance_to(stage.w3, now(stage.w3) + 86_400)
+    mine(stage.w3, 2)
+    assert announce_if_due(who, "https://b.example") is not None
