@@ -35,6 +35,7 @@ from chain.records import Model
 from contracts.enums import AggregatorState, Status, SubmissionState
 from contracts.reverts import Reverted
 from profiling.recorder import Recorder
+from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected, Unavailable
 from protocol.manifest import Manifest
 from protocol.spec import Spec
@@ -58,6 +59,7 @@ from storage.layers import (
     pin,
     remove_unused,
 )
+from storage.proof import prove_store
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
@@ -65,6 +67,7 @@ _POLL_SECONDS: Final = 0.25
 # In this order: the active aggregator still has time; it has just opened a round; this aggregator
 # has become active itself, with no other standby behind it.
 _NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
+_TRIES_ALONE: Final = 3  # to get the only update of a round, where the own store works
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
@@ -243,7 +246,7 @@ class Aggregator:
         with self.recorder.phase("fetch model", round_id):
             model = obtain_model(context)
         with self.recorder.phase("verify", round_id):
-            screened = screen(context, report=partial(self._report_screened, round_id))
+            screened = self._screen(context, deadline)
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Average what was accepted. It is pinned before the chain names it, since from then on
@@ -260,6 +263,41 @@ class Aggregator:
         self._penalize(self.federation.history().round(round_id))
         self._keep_accepted(context, [s for s in screened if s.verdict.is_accepted])
         return screened
+
+    def _screen(self, context: RoundContext, deadline: UnixTime) -> list[Screened]:
+        """Decide on every reveal; while our own store is at fault, nobody is rejected for it.
+
+        From `deadline` on, which leaves time for the proposal, what is unreachable is rejected.
+        """
+        tries = 0
+        while True:
+            decided = screen(context)
+            missing = [s for s in decided if s.verdict.reason == Check.REACHABLE]
+            if not missing or self.federation.next_time() >= deadline:
+                break
+            # An author is at fault only if the store works, and somebody else's update came: a
+            # daemon that reaches nobody may take and give back its own blocks. A single author
+            # has a few tries, since more likely it is the one who is missing.
+            fault = self._fault_of_store()
+            others = [s for s in decided if s.reveal.participant != self.address]
+            is_enough = len(others) == 1 and tries >= _TRIES_ALONE
+            if fault is None and (is_enough or any(s.has_root for s in others)):
+                break
+            tries += fault is None
+            reason = fault or "it works, but no update came from anybody"
+            self.report(events.WaitingForStore(round=context.round_id, reason=reason))
+            self.wait()
+        for decision in decided:
+            self._report_screened(context.round_id, decision)
+        return decided
+
+    def _fault_of_store(self) -> str | None:
+        """Return what our own store does not do, None when it takes a block and gives it back."""
+        try:
+            prove_store(self.store, 1)
+        except Unavailable as error:
+            return str(error)
+        return None
 
     def respond(self, round_id: RoundId) -> None:
         """Answer leaf requests about our own proposal; settle requests that are overdue."""

@@ -622,6 +622,16 @@ class NotRemoved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WaitingForStore(Event):
+    """Updates are unreachable and our own store is at fault: nobody is rejected for that yet."""
+
+    phase = "waiting for the own store"
+    level = logging.WARNING
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotKept(Event):
     """The store does not take what others will ask for: accepted updates, or (0) the founding."""
 

@@ -23,7 +23,7 @@ from protocol.errors import Misconfigured, Unavailable
 from protocol.types import Digest
 from storage.blocks import batches, join_block
 from storage.gateway import EMPTY_CID
-from storage.http import one_line
+from storage.http import one_line, shorten
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
@@ -145,7 +145,9 @@ class BucketStore:
         except (OSError, self._api.exceptions.BaseError) as error:
             # Its debug output, with all of the request, follows after an empty line.
             said = one_line(str(error).partition("\n\n")[0])
-            raise Unavailable(f"{self.address}: {cid}: {said[-200:]}", service="storage") from None
+            raise Unavailable(
+                f"{self.address}: {cid}: {shorten(said)}", service="storage"
+            ) from None
 
 
 class _NotThere(Unavailable):
@@ -164,7 +166,7 @@ def _open(address: str, client: "ClientConfig") -> Any:
             return LocalStore(address, mkdir=True)
     except (BaseError, OSError, ValueError) as error:
         said = one_line(str(error).partition("\n\n")[0])
-        raise Misconfigured(f"bucket {address!r}: {said[-200:]}") from None
+        raise Misconfigured(f"bucket {address!r}: {shorten(said)}") from None
     raise Misconfigured(
         f"bucket {address!r}: expected s3://BUCKET/PREFIX, gs://…, az://… or a folder"
     )

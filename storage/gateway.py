@@ -19,7 +19,7 @@ from protocol.types import Digest
 from protocol.whereabouts import Gateway
 from storage.blocks import MAX_BLOCK_BYTES, SLOWEST_BYTES_PER_S, join_block, longest, time_limit
 from storage.dial import DialRules
-from storage.http import BadStatus, Request, Server, one_line
+from storage.http import BadStatus, Request, Server, one_line, shorten
 
 EMPTY_CID: Final = "bafkqaaa"
 """The CID of no bytes, which contains them: every gateway of IPFS has it."""
@@ -76,5 +76,5 @@ class GatewayStore:
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
-                f"{self.gateway.line}: {cid}: {one_line(error)[:160]}", service="storage"
+                f"{self.gateway.line}: {cid}: {shorten(one_line(error))}", service="storage"
             ) from None

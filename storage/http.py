@@ -202,3 +202,11 @@ def one_line(error: object) -> str:
     text = str(error) if isinstance(error, str | Exception) else repr(error)
     kept = "".join(letter if letter.isprintable() else " " for letter in text)
     return " ".join(kept.split()) or ("" if isinstance(error, str) else type(error).__name__)
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """Return `text` with what is too much left out in its middle: a cause stands at the end."""
+    if len(text) <= most:
+        return text
+    kept = most // 4
+    return f"{text[:kept]} … {text[kept + 3 - most :]}"

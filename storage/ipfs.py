@@ -35,7 +35,7 @@ from storage.blocks import (
     join_block,
     time_limit,
 )
-from storage.http import TimeLimit
+from storage.http import TimeLimit, one_line, shorten
 from storage.rpc import ApiAddress, Refused, Rpc, Upload
 
 _ANSWER_BYTES: Final = 2048  # of a command that moves no block
@@ -149,7 +149,7 @@ class ContentStore:
                 fault = str(answer.get("Error") or "")
                 if fault and not fault.startswith("pinned"):
                     raise Unavailable(
-                        f"IPFS daemon at {self.api_url}: block/rm: {_one_line(fault)}",
+                        f"IPFS daemon at {self.api_url}: block/rm: {_plain(fault)}",
                         service="storage",
                     )
 
@@ -206,7 +206,7 @@ class ContentStore:
         for digest, name in zip(blocks, names, strict=False):
             if name != raw_cid(digest):
                 raise WrongBytes(
-                    f"IPFS daemon at {self.api_url} calls {raw_cid(digest)} {_one_line(name)!r}"
+                    f"IPFS daemon at {self.api_url} calls {raw_cid(digest)} {_plain(name)!r}"
                 )
         TRAFFIC.add(sent=sum(map(len, blocks.values())))
 
@@ -246,7 +246,7 @@ class ContentStore:
             yield
         except ipfshttpclient.exceptions.ErrorResponse as error:
             raise Refused(
-                f"IPFS daemon at {self.api_url}: {what}: {_one_line(error)}", service="storage"
+                f"IPFS daemon at {self.api_url}: {what}: {_plain(error)}", service="storage"
             ) from error
         except (ipfshttpclient.exceptions.TimeoutError, requests.Timeout) as error:
             raise Unavailable(
@@ -262,13 +262,13 @@ class ContentStore:
             # The client asserts on answers it does not expect, and while it reads one it lets
             # errors of requests, which are OSErrors, pass.
             raise Unavailable(
-                f"IPFS daemon at {self.api_url}: {what}: {_one_line(error)}", service="storage"
+                f"IPFS daemon at {self.api_url}: {what}: {_plain(error)}", service="storage"
             ) from error
+
+
+def _plain(text: object) -> str:
+    return shorten(one_line(text if isinstance(text, Exception) else str(text)))
 
 
 def _is_missing(error: Refused) -> bool:
     return "not found" in str(error) or "could not find" in str(error)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:200] or type(text).__name__

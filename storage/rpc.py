@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from protocol.errors import Misconfigured, Unavailable
-from storage.http import BadStatus, Clock, Request, Server, TimeLimit, one_line
+from storage.http import BadStatus, Clock, Request, Server, TimeLimit, one_line, shorten
 
 _MAX_ANSWER_BYTES: Final = 1024  # of one JSON object: a CID, a size, an error
 _CONNECT_S: Final = 10.0
@@ -61,9 +61,11 @@ class ApiAddress(NamedTuple):
                 rest = url.path.rstrip("/") + url.query + url.fragment + (url.username or "")
                 scheme, host, port = url.scheme, url.hostname or "", url.port or default
         if scheme not in ("http", "https") or not host or not 0 < port < 65_536 or rest:
+            # Without a password, which may stand in it.
+            shown = re.sub(r"//[^/]*@", "//…@", text)
             raise Misconfigured(
-                f"{text!r} is not the address of an IPFS API: "
-                "http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001 was expected"
+                f"{shown!r} is not the address of an IPFS API: http://127.0.0.1:5001 or "
+                "/ip4/127.0.0.1/tcp/5001 was expected, without user, password and path"
             )
         return cls(scheme, host, port)
 
@@ -148,12 +150,12 @@ class Rpc:
         except BadStatus as answer:
             raise Refused(
                 f"IPFS daemon at {self._api.url}: {what}: HTTP {answer.status}: "
-                f"{_message(answer.text)}",
+                f"{_message(answer.text)}{_hint(answer.status)}",
                 service="storage",
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
-                f"IPFS daemon at {self._api.url}: {what}: {one_line(error)[:200]}",
+                f"IPFS daemon at {self._api.url}: {what}: {shorten(one_line(error))}",
                 service="storage",
             ) from None
 
@@ -177,4 +179,10 @@ def _message(answer: bytes) -> str:
         text = str(json.loads(answer)["Message"])
     except (ValueError, KeyError, TypeError, RecursionError):
         text = answer.decode("utf-8", "replace")
-    return one_line(text)[:200]
+    return shorten(one_line(text))
+
+
+def _hint(status: int) -> str:
+    # A gateway takes no POST; its port is usually 8080.
+    is_other = status in (404, 405)
+    return ": is this the RPC's port, usually 5001, and not a gateway's?" if is_other else ""

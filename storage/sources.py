@@ -196,6 +196,7 @@ class _View:
         self, digest: Digest, size: int | None = None, deadline: float = math.inf
     ) -> bytes:
         """Return a block from whoever has it first; raises as storage/blocks.py says."""
+        self._sources.keep_peers()
         in_turn = self._sources.ask_in_turn(self._author)
         if len(in_turn) == 1:
             return in_turn[0].get_block(digest, size, deadline)
@@ -206,7 +207,6 @@ class _View:
             race.start(source)
             if race.is_won(min(BESIDE_S, max(deadline - time.monotonic(), 0))):
                 break
-            self._sources.keep_peers()
         winner, data = race.result()
         self._last = winner
         return data

@@ -327,3 +327,9 @@ def test_ipv6_works_end_to_end(tmp_path: Path) -> None:
         assert store.get_block(store.put_block(b"x")) == b"x"
     finally:
         daemon.stop()
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(Misconfigured, match="without user, password and path") as caught:
+        ContentStore("http://ann:secret@127.0.0.1:5001")
+    assert "secret" not in str(caught.value)
