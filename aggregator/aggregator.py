@@ -98,7 +98,7 @@ class Aggregator:
         self._responder = Responder(federation, self.spec, report)
 
     def keep_founding(self) -> None:
-        """Put what the federation was founded with into the own store, where it is missing.
+        """Put what the federation was founded with into the own store, and pin it.
 
         Everybody starts from it, and asks aggregators first.
         """
@@ -116,8 +116,8 @@ class Aggregator:
             self.report(events.NotKept(round=RoundId(0), reason=str(error)))
 
     def _keep_block(self, digest: Digest) -> None:
-        if not self.store.has(digest):
-            self.store.put_block(self.store.get_block(digest))
+        # Also where the store has it: what a daemon only fetched, it drops when it tidies up.
+        self.store.put_block(self.store.get_block(digest))
 
     def next_round(self) -> RoundId | None:
         """Return the open round, or open one; None once the federation is over.

@@ -3,9 +3,9 @@
     for each in read_announcements(federation.now()):
         each.who, each.role, each.places
 
-Only those are read who have something to lose, or whose round it is: bonded aggregators, the
-sponsor, seats, and whoever committed to the newest round and left. Aggregators come first and
-authors last, so that no single seat sees who fetches what (docs/threat-model.md).
+Only those are read who have something to lose, or whose work it is: aggregators that are bonded or
+have proposed, the sponsor, seats, and who committed to the newest round and left. Aggregators come
+first and authors last, so that no single seat sees who fetches what (docs/threat-model.md).
 """
 
 from dataclasses import dataclass
@@ -48,11 +48,14 @@ def read_announcements(federation: Federation) -> list[Announcement]:
     newest = max(history.rounds, default=RoundId(0))
     seats = [*history.active, *(event.participant for event in history.round(newest).committed)]
     roles: dict[Address, Role] = {}
+    led = {each.aggregator for told in history.rounds.values() for each in told.proposals}
     for aggregator in federation.aggregators():
         # A bond is read of the few that announced something, not of the whole list.
         if aggregator not in history.announced:
             continue
-        if federation.aggregator_state(aggregator) is AggregatorState.BONDED:
+        # Bonds are taken back once a federation is over, and then the audits begin.
+        is_bonded = federation.aggregator_state(aggregator) is AggregatorState.BONDED
+        if is_bonded or aggregator in led:
             roles[aggregator] = "aggregator"
     roles.setdefault(federation.sponsor(), "sponsor")
     for seat in seats:

@@ -154,6 +154,10 @@ class Follower:
         """Take the step that a round's phase asks for; return whether the round is ours."""
         try:
             if status is Status.COMMIT:
+                # First: an update that nobody finds is rejected, and a round may be open as soon as
+                # we have joined.
+                if self._standing(now) is Standing.ACTIVE:
+                    self._announce()
                 is_ours = self.participant.commit(round_id) is not None
             else:
                 is_ours = self._reveal_when_ended(now, round_id)
@@ -202,7 +206,7 @@ class Follower:
         standing = self._standing(now)
         match standing:
             case Standing.ACTIVE:
-                announce_places(self.federation, self.settings, self.participant.report)
+                self._announce()
                 return True
             case Standing.LEAVING | Standing.EVICTED if not self._comes_back(standing):
                 return self._await_stake(now)
@@ -218,6 +222,9 @@ class Follower:
             case _:
                 self._join(now)
                 return True
+
+    def _announce(self) -> None:
+        announce_places(self.federation, self.settings, self.participant.report)
 
     def _comes_back(self, standing: Standing) -> bool:
         # Whoever leaves wants to; an evicted seat was only away for too long.

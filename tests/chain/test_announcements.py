@@ -47,6 +47,17 @@ def test_strangers_and_aggregators_without_a_bond_are_not_read(stage: Stage) -> 
     assert (bonded.role, bonded.who) == ("aggregator", stage.standby.sender.address)
 
 
+def test_who_led_is_read_when_the_bond_is_taken_back(stage: Stage) -> None:
+    """Audits begin when a federation is over, and by then nobody is bonded."""
+    stage.finalize()
+    for aggregator in (stage.lead, stage.standby):
+        aggregator.announce("https://led.example")
+    stage.sponsor.close()
+    stage.lead.unbond()
+    (led,) = read(stage)
+    assert (led.role, led.who) == ("aggregator", stage.lead.sender.address)
+
+
 def test_who_left_is_read_while_its_update_is_in_the_round(stage: Stage) -> None:
     author = stage.participants[0]
     author.announce("https://ann.example")
