@@ -24,6 +24,8 @@ from storage.http import BadStatus, Request, Server, one_line, shorten
 EMPTY_CID: Final = "bafkqaaa"
 """The CID of no bytes, which contains them: every gateway of IPFS has it."""
 
+_PAGE_BYTES: Final = 65_536  # a page in place of nothing is read no further than this
+
 # A bucket that must not be listed answers 403 where there is no such object.
 _MISSING: Final = (403, 404, 410)
 _HEADERS: Final = {"Accept": "application/vnd.ipld.raw", "Accept-Encoding": "identity"}
@@ -54,7 +56,7 @@ class GatewayStore:
     def probe(self, deadline: float = math.inf) -> None:
         """Return when this is a gateway: it answers with nothing, to the CID of nothing."""
         # Whoever only happens to have a web server there answers with a page.
-        if any(self._read(EMPTY_CID, 0, 0, deadline)):
+        if any(self._read(EMPTY_CID, 0, _PAGE_BYTES, deadline)):
             raise WrongBytes(f"{self.gateway.line} is no gateway: it has bytes for {EMPTY_CID}")
 
     def get_block(

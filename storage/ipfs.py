@@ -162,6 +162,14 @@ class ContentStore:
         query = [("arg", address) for address in addresses]
         self._rpc.ask("swarm/peering/add", query, self._limit(_ANSWER_BYTES))
 
+    def connect_peer(self, addresses: Sequence[str]) -> None:
+        """Return once the daemon is connected to a peer, which has shown that the ID is its own.
+
+        Multiaddrs as for `keep_peer`; with the ID alone it must be connected already.
+        """
+        query = [("arg", address) for address in addresses]
+        self._rpc.ask("swarm/connect", query, self._limit(_ANSWER_BYTES))
+
     def drop_peer(self, peer_id: str) -> None:
         """Stay connected to a peer no longer."""
         self._rpc.ask("swarm/peering/rm", [("arg", peer_id)], self._limit(_ANSWER_BYTES))

@@ -142,6 +142,18 @@ def test_a_daemon_replaced_by_another_is_found_at_its_new_place(
     assert strangers.reads("hub", "ann", 2) == content(200_002)
 
 
+def test_a_connection_shows_that_the_id_is_the_peers_own(strangers: Strangers) -> None:
+    strangers.start()
+    hub, ann = (strangers.kubos[name].peer for name in ("hub", "ann"))
+    store = ContentStore(strangers.kubos["bob"].url)
+    with pytest.raises(Unavailable):
+        store.connect_peer([f"/p2p/{hub.id}"])  # not connected, and nobody knows where it is
+    with pytest.raises(Unavailable):
+        store.connect_peer([f"{hub.address}/p2p/{ann.id}"])  # somebody else answers there
+    store.connect_peer([f"{hub.address}/p2p/{hub.id}"])
+    store.connect_peer([f"/p2p/{hub.id}"])
+
+
 def test_a_daemon_forgets_whom_it_is_told_to_drop(strangers: Strangers) -> None:
     strangers.start()
     strangers.learn("hub")
