@@ -35,6 +35,10 @@ PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 TESTS_ON_NEWEST := tests/protocol tests/storage tests/ethereum tests/chain tests/training tests/runtime
 FORGE := node_modules/.bin/forge
 
+# Where nothing may be written beside the sources, every process compiles all of torch, transformers and
+# peft before it begins: two thirds of the processor time of a short demo.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-contracts test-mutants lint \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
   bench-storage bench-vram compose-check clean

@@ -48,12 +48,15 @@ class Order:
     understood: bool = False
 
 
-def create_federation(output: Path, order: Order, wallet: Wallet, tell: Tell) -> dict[str, Any]:
+def create_federation(
+    output: Path, order: Order, open_wallet: Callable[[], Wallet], tell: Tell
+) -> dict[str, Any]:
     """Create the federation of an order, write its location to `output` and describe it.
 
-    When `output` names it already, only fill up the escrow. `tell` is called with a line for what
-    the sponsor should know. Raises Misconfigured when `output` names a federation with another
-    spec, when the model cannot be trained, or when the terms or the chain are not fit for it.
+    When `output` names it already, only fill up the escrow. `open_wallet` is called once the order
+    makes sense, and `tell` with a line for what the sponsor should know. Raises Misconfigured when
+    `output` names a federation with another spec, when the model cannot be trained, or when the
+    terms or the chain are not fit for it.
     """
     # 1. Everything that can be wrong is looked at before the first transaction, which costs gas.
     config = Config.load(order.config)
@@ -61,7 +64,7 @@ def create_federation(output: Path, order: Order, wallet: Wallet, tell: Tell) ->
     token = None if order.token is None else read_address(order.token)
     if not order.dev:
         check_windows(config.windows)
-    sponsor = Sender(connect(order.rpc_url), wallet)
+    sponsor = Sender(connect(order.rpc_url), open_wallet())
     chain_id = sponsor.w3.eth.chain_id
     for line in check_chain(chain_id, understood=order.understood):
         tell(line)

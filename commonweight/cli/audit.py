@@ -40,7 +40,7 @@ from commonweight.cli.options import (
 from ethereum.rpc import connect
 from ethereum.wallet import Wallet
 from protocol.errors import Unavailable
-from protocol.types import RoundId, parse_address
+from protocol.types import RoundId, read_address
 from runtime.home import audit_cache_folder, federation_file
 from storage.blocks import Store
 from storage.dial import DialRules
@@ -73,7 +73,7 @@ class Target:
             location = FederationLocation.load(federation_file(self.federation))
             address, from_block = location.address, location.deployment_block
             rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
-        checked = parse_address(address)
+        checked = read_address(address)
         w3 = connect(rpc_url or DEFAULT_RPC)
         client = Federation(w3, checked, wallet, deployment_block=from_block)
         return client, _open_store(ipfs_url or DEFAULT_IPFS, self.allow_private)

@@ -140,11 +140,10 @@ def federation_create(
     Example: commonweight federation create --config configs/demo.toml --keystore sponsor.json \\
                --aggregator 0x5FbDB2315678afecb367f032d93F642f64180aa3 --dev
     """
-    # Opened first: a wrong password is reported before anything is pinned or deployed.
-    wallet = wallet_opener(keystore, password_file)()
     options["factory"] = options["factory"] or devnet_factory(options["rpc_url"])
+    open_wallet = wallet_opener(keystore, password_file)
     created = create_federation(
-        output, Order(**options), wallet, lambda line: click.echo(line, err=True)
+        output, Order(**options), open_wallet, lambda line: click.echo(line, err=True)
     )
     note_devnet_factory(options["rpc_url"], created["factory"])
     if json_output:

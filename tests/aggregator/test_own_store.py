@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from contracts.enums import Status
 from protocol.checks import Check
 from rounds.rebuild import obtain_model
 from storage.ipfs import ContentStore
@@ -111,7 +110,7 @@ def test_a_store_that_stays_down_does_not_cost_the_proposal(stage: Stage) -> Non
     assert {check for check, _ in world.rejections().values()} == {Check.REACHABLE}
     # With half of the phase left.
     assert deadline - world.client().next_time() > left // 4
-    assert world.client().status(stage.round_id) is Status.CHALLENGE
+    assert world.told(stage.round_id).proposed is not None
 
 
 def test_one_author_who_withholds_is_rejected_at_once(stage: Stage) -> None:

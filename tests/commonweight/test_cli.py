@@ -22,7 +22,7 @@ def program(tmp_path: Path) -> Program:
     ("arguments", "words"),
     [
         (("demo", "--config", "nowhere.toml"), "configuration nowhere.toml: No such file"),
-        (("audit", "run", "0x1234"), "is not an address"),
+        (("audit", "run", "0x1234"), "the address '0x1234': expected 0x and 40 hex digits"),
         (("audit", "run"), "no federation: give --federation FILE"),
         (("federation", "show", "--federation", "nowhere.json"), "No such file"),
         (("devnet", "status"), "the devnet is not running"),

@@ -265,3 +265,11 @@ def test_an_open_round_runs_to_its_end_after_the_closing(tmp_path: Path) -> None
         # One update of 10 examples was paid, and the whole fee.
         paid = (20 * TOKEN + 1) * 10 // 25 + 5 * TOKEN
         assert world.token.balance_of(world.sponsor.address) == held + ESCROW - paid
+
+
+def test_an_order_is_read_before_its_wallet_is_opened(tmp_path: Path) -> None:
+    """Nobody types a password to hear that a file is not there."""
+    order = ("--config", str(tmp_path / "missing.toml"), "--aggregator", GUEST.address)
+    program = Program(tmp_path / "home")
+    said = program.here("federation", "create", *order, "--keystore", "no.json", code=1)
+    assert "missing.toml" in one_line(said)

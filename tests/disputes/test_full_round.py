@@ -32,10 +32,11 @@ MOST_BYTES, MOST_GAS = 120_000, 16_000_000
 
 def assert_fits(world: World, event: FederationEvent) -> None:
     """The transaction that made `event` is one that every node would have taken."""
-    transaction = event.transaction_hash
-    raw = ask(world.w3, "eth_getRawTransactionByHash", "0x" + transaction.hex())
+    transaction = "0x" + event.transaction_hash.hex()
+    raw = ask(world.w3, "eth_getRawTransactionByHash", transaction)
     assert len(bytes.fromhex(raw.removeprefix("0x"))) <= MOST_BYTES
-    assert world.w3.eth.get_transaction_receipt(transaction)["gasUsed"] <= MOST_GAS
+    receipt = ask(world.w3, "eth_getTransactionReceipt", transaction)
+    assert int(receipt["gasUsed"], 16) <= MOST_GAS
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from chain.events import RoundOpened
 from chain.federation import Federation
 from contracts.enums import Status
 from ethereum.rpc import connect
@@ -150,11 +149,6 @@ class Network:
             return any(wanted.items() <= line.items() for line in read_log(self.log(name)))
 
         self.until(was_reported, f"{name} never reported {wanted}")
-
-    def opened_at(self, round_id: RoundId) -> int:
-        """Return the block in which a round was opened."""
-        events = self.federation.read_events(round_id=round_id)
-        return next(each.block_number for each in events if isinstance(each, RoundOpened))
 
     def status(self, round_id: RoundId | None = None) -> Status:
         """Return where a round stands, the newest by default; NONE before the first."""

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from chain.events import Revealed
 from contracts.enums import Status
 from protocol.errors import CommonweightError
 from tests.real.daemon import Daemon
@@ -118,7 +117,7 @@ class Stage(Network):
             self._begin(fault)
             self.kubos[_owner(fault.target)].collect_garbage()
         elif fault.target == kubo(AGGREGATOR):
-            # What an aggregator without its Kubo does: tests/real/test_known_faults.py.
+            # What an aggregator without its Kubo does: tests/real/test_own_kubo.py.
             with self._aggregator_held():
                 self._take_away(fault, self.kubos[AGGREGATOR])
         else:
@@ -139,26 +138,14 @@ class Stage(Network):
         self.tell("stage", f"{fault.target} is back")
 
     def _reorganise(self, fault: Fault) -> None:
-        """Undo blocks, but none that a proposal rests on: see tests/real/test_known_faults.py."""
+        """Undo blocks, but not those that founded the federation."""
         head = self.geth.height()
-        target = max(head - fault.blocks, self._floor())
+        target = max(head - fault.blocks, self.founded_at)
         if target < head:
             self._begin(fault, f", from {head} to {target}, {self.status().name}")
             self.geth.rewind(target)
         else:
             self.tell("stage", f"spares: {fault}")
-
-    def _floor(self) -> int:
-        """Return the block below which nothing may be undone: the last reveal of a whole round."""
-        newest = self.federation.round_count()
-        is_whole = self.status() not in (Status.COMMIT, Status.REVEAL)
-        last = newest if is_whole else newest - 1
-        revealed = [
-            event.block_number
-            for event in self.federation.read_events()
-            if isinstance(event, Revealed) and event.round <= last
-        ]
-        return max(revealed, default=self.founded_at)
 
     def _begin(self, fault: Fault, detail: str = "") -> None:
         self.struck.append(fault)
