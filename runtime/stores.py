@@ -8,12 +8,14 @@ bucket = "s3://BUCKET/PREFIX"       # or a bucket in its place, or a folder that
 public = "https://ann.example"      # where others read the bucket or folder, or the gateway before
                                     # the daemon; it is announced
 announce = ["/p2p/12D3KooW…"]       # further places to announce, as in docs/protocol.md §12
+proxy = "http://proxy.example:3128" # through which gateways and the bucket are reached
 allow_private = false               # dial what others announce in local networks, by http too
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
@@ -45,6 +47,16 @@ def _url_or_path(value: Any) -> Any:
     return Path(value) if isinstance(value, str) and "://" not in value else value
 
 
+def _check_proxy(url: str) -> str:
+    place = urlsplit(url)
+    # Without a password: the settings are no place for one, and messages would repeat it.
+    rest = place.path.strip("/") + place.query + place.fragment + (place.username or "")
+    if place.scheme != "http" or not place.hostname or not place.port or rest:
+        raise ValueError("expected http://HOST:PORT")
+    return url
+
+
+ProxyUrl = Annotated[str, AfterValidator(_check_proxy)]
 PlaceLine = Annotated[str, AfterValidator(_check_place)]
 GatewayLine = Annotated[str, AfterValidator(_check_gateway)]
 BucketAddress = Annotated[Path | str, BeforeValidator(_url_or_path)]
@@ -59,6 +71,7 @@ class StoreSettings(BaseModel):
     bucket: BucketAddress | None = None
     public: GatewayLine | None = None
     announce: tuple[PlaceLine, ...] = ()
+    proxy: ProxyUrl | None = None
     allow_private: bool = False
 
     @model_validator(mode="after")
@@ -82,7 +95,11 @@ class StoreSettings(BaseModel):
     @property
     def rules(self) -> DialRules:
         """What may be dialled of what others announce."""
-        return DialRules(allow_private=self.allow_private)
+        proxy = None
+        if self.proxy is not None:
+            place = urlsplit(self.proxy)
+            proxy = (str(place.hostname), int(place.port or 0))
+        return DialRules(allow_private=self.allow_private, proxy=proxy)
 
     @property
     def whereabouts(self) -> str:
@@ -103,7 +120,7 @@ class StoreSettings(BaseModel):
         Raises Misconfigured for an address that is none.
         """
         if self.bucket is not None:
-            return BucketStore(str(self.bucket), allow_http=self.allow_private)
+            return BucketStore(str(self.bucket), proxy=self.proxy, allow_http=self.allow_private)
         return ContentStore(self.ipfs or ipfs_url)
 
     def open(

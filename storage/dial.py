@@ -18,7 +18,7 @@ from typing import Final
 
 from protocol.errors import Unavailable
 from protocol.whereabouts import Gateway, HostKind, PeerAddress
-from storage.http import Clock, TimeLimit, one_line
+from storage.http import Clock, TimeLimit, one_line, open_tunnel
 
 _CONNECT_S: Final = 10.0
 _RESOLVE_S: Final = 10.0
@@ -58,9 +58,11 @@ class DialRules:
     """What may be dialled of what others announce.
 
     `allow_private` is for local networks: it lets pass every address, every port, and http.
+    `proxy` is the host and port of an HTTP proxy through which all is dialled, by address too.
     """
 
     allow_private: bool = False
+    proxy: tuple[str, int] | None = None
     resolve: Resolver = ask_system
 
     def addresses(self, host: str, family: socket.AddressFamily, clock: Clock) -> list[str]:
@@ -97,15 +99,26 @@ class DialRules:
         failure: OSError | None = None
         for address in self.addresses(gateway.host, socket.AF_UNSPEC, clock):
             try:
-                sock = socket.create_connection(
-                    (address, gateway.port), min(clock.left(), _CONNECT_S)
-                )
+                sock = self._connect(address, gateway.port, clock)
             except OSError as error:
                 failure = error
                 continue
             return _secure(sock, gateway.host, clock) if gateway.scheme == "https" else sock
         assert failure is not None  # there was an address
         raise failure
+
+    def _connect(self, address: str, port: int, clock: Clock) -> socket.socket:
+        if self.proxy is None:
+            return socket.create_connection((address, port), min(clock.left(), _CONNECT_S))
+        sock = socket.create_connection(self.proxy, min(clock.left(), _CONNECT_S))
+        try:
+            open_tunnel(
+                sock, f"[{address}]:{port}" if ":" in address else f"{address}:{port}", clock
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 def _secure(sock: socket.socket, host: str, clock: Clock) -> socket.socket:

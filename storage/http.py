@@ -197,6 +197,24 @@ class Server:
             raise
 
 
+def open_tunnel(sock: socket.socket, target: str, clock: Clock) -> None:
+    """Let the proxy at the other end of `sock` connect on to `target`, HOST:PORT; else OSError."""
+    timed = _TimedSocket(sock, clock)
+    timed.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+    # Unbuffered: what follows the headers is not the proxy's any more.
+    answer = bytearray()
+    reader = _TimedReader(sock, clock)
+    while not answer.endswith(b"\r\n\r\n"):
+        byte = reader.read(1)
+        if not byte or len(answer) > _MAX_ERROR_BYTES:
+            raise ConnectionError(f"the proxy does not answer to CONNECT {target}")
+        answer += byte
+    status = bytes(answer).split(b" ", 2)[1:2]
+    if status != [b"200"]:
+        first = one_line(answer.split(b"\r\n")[0].decode("utf-8", "replace"))
+        raise ConnectionError(f"the proxy refuses CONNECT {target}: {shorten(first)}")
+
+
 def one_line(error: object) -> str:
     """Return what an error or a stranger says, in one line of printable text."""
     text = str(error) if isinstance(error, str | Exception) else repr(error)

@@ -50,6 +50,11 @@ def test_a_folder_lies_beside_the_settings(tmp_path: Path) -> None:
     assert reader.gateway.line == "https://ann.example/x"
 
 
+def test_a_proxy_is_for_gateways_and_bucket(tmp_path: Path) -> None:
+    store = load(tmp_path, 'proxy = "http://proxy.example:3128"').store
+    assert store.rules.proxy == ("proxy.example", 3128)
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -59,6 +64,8 @@ def test_a_folder_lies_beside_the_settings(tmp_path: Path) -> None:
         ((f'public = "{ID}"',), "is no web address"),
         (('announce = ["somewhere"]',), "announce.0: .*names no place"),
         ((f"announce = {[f'https://{n}.example' for n in range(5)]}",), "at most 4 places"),
+        (('proxy = "http://ann:secret@p:3128"',), "proxy: .*expected http://HOST:PORT"),
+        (('proxy = "p:3128"',), "proxy: .*expected http://HOST:PORT"),
         (('gateway = "https://h"',), "gateway: Extra inputs"),
     ],
 )
@@ -68,4 +75,5 @@ def test_what_makes_no_sense_is_one_line(
     with pytest.raises(Misconfigured, match=words) as caught:
         load(tmp_path, *lines)
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
     assert "aggregator.toml" in str(caught.value)

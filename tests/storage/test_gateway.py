@@ -2,11 +2,14 @@
 
 import os
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -262,6 +265,76 @@ def test_a_peer_is_handed_on_by_its_address() -> None:
     assert LOCAL.peer_addresses(literal, 5) == ["/ip4/127.0.0.1/tcp/4001"]
     with pytest.raises(Unavailable):
         DialRules().peer_addresses(literal, 5)
+
+
+# ------------------------------------------------------------------------- a proxy
+
+
+class Tunnels(socketserver.ThreadingTCPServer):
+    """An HTTP proxy that makes tunnels, to whatever it is asked for."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
+        super().__init__(("127.0.0.1", 0), _Tunnel)
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def __enter__(self) -> "Tunnels":
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Tunnel(socketserver.StreamRequestHandler):
+    server: Tunnels
+
+    def handle(self) -> None:
+        target = self.rfile.readline().split()[1].decode()
+        while self.rfile.readline().strip():
+            pass
+        self.server.asked.append(target)
+        self.wfile.write(self.server.answer)
+        if not self.server.answer.startswith(b"HTTP/1.1 200"):
+            return
+        host, _, port = target.rpartition(":")
+        with socket.create_connection((host, int(port))) as onward:
+            back = threading.Thread(target=self._copy, args=(onward, self.connection), daemon=True)
+            back.start()
+            self._copy(self.connection, onward)
+            onward.shutdown(socket.SHUT_WR)
+            back.join(5)
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+
+
+def test_a_proxy_of_the_settings_is_asked_for_the_address(server: WebServer) -> None:
+    with Tunnels() as tunnels:
+        rules = DialRules(allow_private=True, proxy=tunnels.server_address)  # type: ignore[arg-type]
+        assert reading(server, rules).get_block(BLOCK) == DATA
+        assert tunnels.asked == [f"127.0.0.1:{server.gateway.port}"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "407 Proxy Authentication"),
+        (b"", "does not answer to CONNECT"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000, "does not answer to CONNECT"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named(server: WebServer, answer: bytes, words: str) -> None:
+    with Tunnels(answer) as tunnels:
+        rules = DialRules(allow_private=True, proxy=tunnels.server_address)  # type: ignore[arg-type]
+        assert words in str(fails(reading(server, rules).probe))
+    assert server.asked == []
 
 
 # --------------------------------------------------------------------------- TLS
