@@ -39,6 +39,9 @@ class PeeringStore(Protocol):
     def keep_peer(self, addresses: Sequence[str]) -> None:
         """Stay connected to a peer, given by multiaddrs that end with its ID."""
 
+    def connect_peer(self, addresses: Sequence[str]) -> None:
+        """Connect to a peer now."""
+
     def drop_peer(self, peer_id: str) -> None:
         """Stay connected to a peer no longer."""
 
@@ -174,6 +177,8 @@ class Sources:
             addresses += [f"{address}/p2p/{place.id}" for address in found]
         if addresses:
             _try(own.keep_peer, addresses)
+        if any(not address.startswith("/p2p/") for address in addresses):
+            _try(own.connect_peer, addresses)  # at once: by itself a daemon begins after seconds
 
     def _writable(self) -> Store:
         if self.own is None:
