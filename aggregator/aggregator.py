@@ -35,10 +35,11 @@ from chain.records import Model
 from contracts.enums import AggregatorState, Status, SubmissionState
 from contracts.reverts import Reverted
 from profiling.recorder import Recorder
+from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected, Unavailable
 from protocol.manifest import Manifest
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId, UnixTime
+from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.context import RoundContext
@@ -46,18 +47,21 @@ from rounds.prune import ROUNDS_COMPARED, prune
 from rounds.rebuild import Fetcher, obtain_model, rebuild
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
+from rounds.whereabouts import learn_places
 from runtime import events
 from runtime.events import Report, ignore
+from storage.blocks import Store
 from storage.capacity import bytes_in, check_disk, check_memory
-from storage.ipfs import ContentStore
 from storage.layers import (
     LayerFolder,
     Pinning,
     build_manifest,
     fetch_model,
     fetch_update,
+    pin,
     remove_unused,
 )
+from storage.proof import prove_store
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
@@ -66,6 +70,7 @@ _POLL_SECONDS: Final = 0.25
 # has become active itself, with no other standby behind it.
 _NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
 _RESERVE: Final = 4  # the part of the propose phase that no download may use
+_TRIES_ALONE: Final = 3  # to get the only update of a round, where the own store works
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
@@ -75,7 +80,7 @@ class Aggregator:
     def __init__(
         self,
         federation: Federation,
-        store: ContentStore,
+        store: Store,
         workspace: Path,
         report: Report = ignore,
         mode: Mode = "layerwise",
@@ -91,10 +96,33 @@ class Aggregator:
         self.update_seconds: float | None = None  # for each update to come; by default by its size
         self.terms = federation.terms()
         self.address = federation.sender.address
+        learn_places(store, federation)
         self.spec = Spec.parse(store.get_block(self.terms.identity.spec_digest))
         require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
+
+    def keep_founding(self) -> None:
+        """Put what the federation was founded with into the own store, and pin it.
+
+        Everybody starts from it, and asks aggregators first.
+        """
+        identity = self.terms.identity
+        try:
+            self._keep_block(identity.initial_model_manifest)
+            raw = self.store.get_block(identity.initial_model_manifest)
+            self._keep_block(identity.spec_digest)
+            self._keep_block(parse_digest(self.spec.evaluation_digest))
+            with suppress(Rejected):  # not a manifest: then its model is of no use to anybody
+                for entry in Manifest.parse(raw).layers:
+                    for digest in entry.digests:
+                        self._keep_block(digest)
+        except Unavailable as error:
+            self.report(events.NotKept(round=RoundId(0), reason=str(error)))
+
+    def _keep_block(self, digest: Digest) -> None:
+        # Also where the store has it: what a daemon only fetched, it drops when it tidies up.
+        self.store.put_block(self.store.get_block(digest))
 
     def next_round(self) -> RoundId | None:
         """Return the open round, or open one; None once the federation is over.
@@ -215,6 +243,7 @@ class Aggregator:
         now = await_end(
             self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
         )
+        learn_places(self.store, now)
         context = self._context(now, round_id)
         if not self.keeps_all:
             prune(context)
@@ -225,7 +254,7 @@ class Aggregator:
         with self.recorder.phase("fetch model", round_id):
             model = obtain_model(context, fetcher)
         with self.recorder.phase("verify", round_id):
-            screened = screen(context, fetcher, partial(self._report_screened, round_id))
+            screened = self._screen(context, deadline)
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Average what was accepted. It is pinned before the chain names it, since from then on
@@ -238,8 +267,9 @@ class Aggregator:
         self.report(
             events.Proposed(round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex())
         )
-        # 5. Penalize last: the proposal has a deadline, a penalty has none.
+        # 5. What has no deadline comes last: penalties, and keeping what was accepted.
         self._penalize(self.federation.history().round(round_id))
+        self._keep_accepted(context, [s for s in screened if s.verdict.is_accepted])
         return screened
 
     def _budget(self, round_id: RoundId) -> Budget:
@@ -250,6 +280,41 @@ class Aggregator:
         # Who begins late shares what is left: nobody is rejected unheard.
         reserve = self.terms.windows.propose_seconds / _RESERVE
         return Budget.of(self.spec, max(left - reserve, left / 2), self.update_seconds)
+
+    def _screen(self, context: RoundContext, deadline: UnixTime) -> list[Screened]:
+        """Decide on every reveal; while our own store is at fault, nobody is rejected for it.
+
+        From `deadline` on, which leaves time for the proposal, what is unreachable is rejected.
+        """
+        tries = 0
+        while True:
+            decided = screen(context, Fetcher(self._budget(context.round_id)))
+            missing = [s for s in decided if s.verdict.reason == Check.REACHABLE]
+            if not missing or self.federation.next_time() >= deadline:
+                break
+            # An author is at fault only if the store works, and somebody else's update came: a
+            # daemon that reaches nobody may take and give back its own blocks. A single author
+            # has a few tries, since more likely it is the one who is missing.
+            fault = self._fault_of_store()
+            others = [s for s in decided if s.reveal.participant != self.address]
+            is_enough = len(others) == 1 and tries >= _TRIES_ALONE
+            if fault is None and (is_enough or any(s.has_root for s in others)):
+                break
+            tries += fault is None
+            reason = fault or "it works, but no update came from anybody"
+            self.report(events.WaitingForStore(round=context.round_id, reason=reason))
+            self.wait()
+        for decision in decided:
+            self._report_screened(context.round_id, decision)
+        return decided
+
+    def _fault_of_store(self) -> str | None:
+        """Return what our own store does not do, None when it takes a block and gives it back."""
+        try:
+            prove_store(self.store, 1)
+        except Unavailable as error:
+            return str(error)
+        return None
 
     def respond(self, round_id: RoundId) -> None:
         """Answer leaf requests about our own proposal; settle requests that are overdue."""
@@ -382,6 +447,16 @@ class Aggregator:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
             return Model(root=root, manifest=pinning.finish(manifest))
+
+    def _keep_accepted(self, context: RoundContext, accepted: list[Screened]) -> None:
+        """Pin the updates in the average: auditors read them long after their authors have gone."""
+        try:
+            for each in accepted:
+                about, root = context.subject("update"), each.reveal.root
+                # The one that was revealed: canonical JSON of the same files.
+                pin(self.store, each.folder, build_manifest(each.folder, self.spec, about, root))
+        except Unavailable as error:
+            self.report(events.NotKept(round=context.round_id, reason=str(error)))
 
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root.

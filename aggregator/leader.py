@@ -20,10 +20,10 @@ from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime import events
+from runtime.announcing import announce_places
 from runtime.events import Report
 from runtime.founded import check_founded
 from runtime.service import Service, alone
-from storage.ipfs import ContentStore
 
 _PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
 
@@ -69,7 +69,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
     check_confirmations(federation, settings.confirmations, phase_seconds, "propose")
     aggregator = Aggregator(
         federation,
-        ContentStore(location.ipfs_url),
+        settings.store.open(location.ipfs_url, wallet.address, peers_with_authors=True),
         settings.state,
         report,
         settings.mode,
@@ -83,6 +83,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
             f"{wallet.address} is not an aggregator of {aggregator.federation.address}: "
             "the sponsor lists them when the federation is created"
         )
+    aggregator.keep_founding()
     return aggregator
 
 
@@ -110,6 +111,7 @@ class Leader:
             )
             return False
         self.aggregator.bond()
+        announce_places(self.federation, self.settings, self.aggregator.report)
         now = self.federation.now()
         newest = now.round_count()
         if not newest or now.get_round(newest).is_ended:

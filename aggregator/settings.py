@@ -20,6 +20,9 @@ keep = "all"                        # disputable: drop updates of rounds that ar
 update_seconds = 60.0               # for each update to come, all at once; default: 30 s and its
                                     # time at 128 KiB/s. What comes later is rejected (check 1)
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
+
+[store]                             # where the blocks are, and where others read them: this and
+public = "https://ann.example"      # what else it can have is in runtime/stores.py
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ from protocol.reveal import Reveal
 from protocol.types import RoundId
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher
-from storage.ipfs import ContentStore
+from storage.blocks import ReadableStore
 from storage.layers import LayerFolder, fetch_model
 
 UPDATES_AT_ONCE: Final = 64  # a round's, so that those which are gone take the time of one
@@ -25,7 +25,7 @@ _MODELS_AT_ONCE: Final = 2
 class Downloads(Fetcher):
     """The downloads of one federation, begun by one thread."""
 
-    def __init__(self, store: ContentStore) -> None:
+    def __init__(self, store: ReadableStore) -> None:
         super().__init__()
         self._store = store
         self._update_pool = ThreadPoolExecutor(UPDATES_AT_ONCE, thread_name_prefix="update")

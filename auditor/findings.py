@@ -156,7 +156,7 @@ def collect(
         block_hash=audit.block_hash,
         # Without the endpoint's path, which often is a key: the page may be published.
         node=str(audit.federation.w3.provider).removeprefix("RPC connection "),
-        store=audit.store.api_url,
+        store=audit.store.address,
         made_at=made_at,
         command=command,
         versions={

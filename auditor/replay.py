@@ -39,7 +39,8 @@ from rounds.compare import first_wrong_value
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model, rebuild
 from rounds.screen import Screened, screen
-from storage.ipfs import ContentStore
+from rounds.whereabouts import learn_places
+from storage.blocks import Store
 from storage.layers import LayerFolder
 
 _PAUSES_S: Final = (1.0, 2.0, 4.0)  # a node's log index may be some blocks behind its head
@@ -63,7 +64,7 @@ class Audit:
     def __init__(
         self,
         federation: Federation,
-        store: ContentStore,
+        store: Store,
         folder: Path,
         cache: AuditCache | None = None,
     ) -> None:
@@ -135,6 +136,7 @@ class Audit:
                 # Logs are asked for by number: a reorganisation in between would mix two branches.
                 if found is None or block_hash(now.w3, block) != found:
                     raise ChainChanged(f"the chain has another block {block} than a moment ago")
+                learn_places(self.store, now)
             except MissingLogs:
                 # The same block again: the node's log index may catch up with it.
                 self.federation.event_log.forget()

@@ -21,7 +21,7 @@ from contracts.enums import Status
 from protocol.errors import CommonweightError
 from protocol.types import Address
 from rounds.prune import prune
-from storage.ipfs import ContentStore
+from storage.blocks import Store
 
 _POLL_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that were unavailable
@@ -31,7 +31,7 @@ _NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")
 
 def watch(
     federation: Federation,
-    store: ContentStore,
+    store: Store,
     workspace: Path,
     report: Callable[[str], None],
     is_stopped: Callable[[], bool],
@@ -70,7 +70,7 @@ class Watcher:
     def __init__(
         self,
         federation: Federation,
-        store: ContentStore,
+        store: Store,
         workspace: Path,
         report: Callable[[str], None],
     ) -> None:

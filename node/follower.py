@@ -30,10 +30,10 @@ from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.types import RoundId
 from runtime import events
+from runtime.announcing import announce_places
 from runtime.events import Event, Report
 from runtime.founded import check_founded
 from runtime.service import Service, alone
-from storage.ipfs import ContentStore
 
 _UNDER_WAY: Final = (Status.COMMIT, Status.REVEAL)
 
@@ -64,7 +64,8 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
 
     Raises Misconfigured, or Unavailable when the chain or the content store does not answer.
     """
-    store = ContentStore(FederationLocation.load(settings.federation).ipfs_url)
+    location = FederationLocation.load(settings.federation)
+    store = settings.store.open(location.ipfs_url, wallet.address, peers_with_authors=False)
     journal = settings.state / f"transactions-{wallet.address}.json"
     federation = connect_wallet(
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
@@ -82,6 +83,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
         report,
     )
     participant.withdraw_to = settings.withdraw_to
+    participant.public = settings.store.reader()
     return participant
 
 
@@ -156,6 +158,10 @@ class Follower:
         """Take the step that a round's phase asks for; return whether the round is ours."""
         try:
             if status is Status.COMMIT:
+                # First: an update that nobody finds is rejected, and a round may be open as soon as
+                # we have joined.
+                if self._standing(now) is Standing.ACTIVE:
+                    self._announce()
                 is_ours = self.participant.commit(round_id) is not None
             else:
                 is_ours = self._reveal_when_ended(now, round_id)
@@ -204,6 +210,7 @@ class Follower:
         standing = self._standing(now)
         match standing:
             case Standing.ACTIVE:
+                self._announce()
                 return True
             case Standing.LEAVING | Standing.EVICTED if not self._comes_back(standing):
                 return self._await_stake(now)
@@ -219,6 +226,9 @@ class Follower:
             case _:
                 self._join(now)
                 return True
+
+    def _announce(self) -> None:
+        announce_places(self.federation, self.settings, self.participant.report)
 
     def _comes_back(self, standing: Standing) -> bool:
         # Whoever leaves wants to; an evicted seat was only away for too long.

@@ -3,8 +3,8 @@
 The caller (a Flower ClientApp, a test) only triggers a step. Whether it is due is read from the
 chain, so each call may be repeated after a crash:
 
-    commit    train once, write the update, what it carries and its salt to disk, then send the
-              commitment
+    commit    train once, write the update, what it carries and its salt to disk, show that the
+              store takes as much, then send the commitment
     reveal    pin the layer files and the manifest, then open the commitment
     withdraw  take what the contract owes
 
@@ -36,13 +36,15 @@ from rounds.context import RoundContext
 from rounds.prune import prune
 from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
+from rounds.whereabouts import learn_places
 from runtime import events
 from runtime.events import Report, ignore
 from runtime.service import one_line, ran_out_of_memory
+from storage.blocks import ReadableStore, Store
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
-from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Subject, build_manifest, pin
+from storage.proof import prove_store
 from training.update import Carried
 
 _TRIES: Final = 3  # to train for a round, where another try may help
@@ -123,7 +125,7 @@ class Participant:
     def __init__(
         self,
         federation: Federation,
-        store: ContentStore,
+        store: Store,
         trainer: Trainer,
         state: Path,
         report: Report = ignore,
@@ -137,14 +139,19 @@ class Participant:
         self.withdraw_to: Address | None = None  # the wallet itself
         self._failures: Counter[RoundId] = Counter()
         self._elsewhere: set[RoundId] = set()
+        self.public: ReadableStore | None = None  # where others read the store; itself
         terms = federation.terms()
+        learn_places(store, federation)
         self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
         require_agreement(terms, self.spec)  # or the work would be averaged as something else
         self.carried = CarriedFiles(state / federation.address / "carried", self.spec)
         self.recorder = Recorder(state, "participant", self.address, self.spec)
 
     def commit(self, round_id: RoundId) -> Prepared | None:
-        """Commit to an update of the round; None when the round does not ask this participant."""
+        """Commit to an update of the round; None when the round does not ask this participant.
+
+        Raises Unavailable when the store does not take an upload of the update's size.
+        """
         # Flower may run the next message in another process. Two that train for one round would
         # write two salts, and the commitment could be to the one that was overwritten.
         with locked(self.state):
@@ -157,6 +164,10 @@ class Participant:
             prepared = self._load(round_id) or self._prepare_if_possible(round_id)
             if prepared is None:
                 return None
+            # Nothing of the update is stored before it is revealed, and by then it is too late to
+            # find that the store does not take it: not revealing costs the penalty.
+            with self.recorder.phase("prove store", round_id):
+                prove_store(self.store, self.spec.total_bytes("update"), self.public)
             with self._unless(round_id, SubmissionState.COMMITTED), self._unless_full(round_id):
                 with self.recorder.phase("commit", round_id):
                     commitment = self._commitment(round_id, prepared)
@@ -224,10 +235,9 @@ class Participant:
 
     def context(self, round_id: RoundId, now: Federation | None = None) -> RoundContext:
         """Return a round as of the block of `now` (see `Federation.now`), or the newest block."""
-        workspace = self.state / self.federation.address
-        return RoundContext.at(
-            now or self.federation.now(), self.store, self.spec, workspace, round_id
-        )
+        workspace, now = self.state / self.federation.address, now or self.federation.now()
+        learn_places(self.store, now)
+        return RoundContext.at(now, self.store, self.spec, workspace, round_id)
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:
         """Return the model that a round starts from, verified: fetched, or else rebuilt."""

@@ -23,6 +23,9 @@ max_fee_gwei = 1000.0               # the most to pay for a unit of gas; default
 rejoin = false                      # go on after a penalty, with the stake filled up, or eviction
 invitation = "invitation.json"      # the sponsor's, for a federation that admits by invitation
 evaluate = false                    # compute the held-out loss of each round's model
+
+[store]                             # where the blocks are, and where others read them: this and
+public = "https://ann.example"      # what else it can have is in runtime/stores.py
 """
 
 from pathlib import Path

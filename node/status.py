@@ -11,6 +11,7 @@ from chain.federation import Federation
 from contracts.enums import Status, SubmissionState
 from node.results import round_results, standing_of
 from protocol.types import Address, RoundId, format_tokens
+from protocol.whereabouts import parse_whereabouts
 from runtime.settings import RoleSettings
 from runtime.status import describe_process, describe_round, open_federation, print_process
 
@@ -20,7 +21,9 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
     federation, address = open_federation(settings)
     newest = federation.round_count()
     results = list(round_results(federation, address))
-    withdrawals = federation.history().withdrawals
+    history = federation.history()
+    withdrawals, made = history.withdrawals, history.announced.get(address)
+    places = parse_whereabouts(made.whereabouts) if made is not None else ()
     return {
         "participant": address,
         **describe_process(settings),
@@ -31,6 +34,7 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
         "penalties": sum(result.penalty for result in results),
         "credit": federation.credit_of(address),
         "withdrawn": sum(e.amount for e in withdrawals if e.account == address),
+        "announced": [place.line for place in places],
         "now": describe_round(federation, newest, _own_part(federation, newest, address)),
         "rounds": [
             {
@@ -56,6 +60,7 @@ def print_participant(status: dict[str, Any], line: Callable[[str], object]) -> 
         f" {format_tokens(status['stake'])} at stake,"
         f" {format_tokens(status['penalties'])} lost in penalties"
     )
+    line(f"announced    {', '.join(status['announced']) or 'no place where its blocks are'}")
     for row in status["rounds"]:
         amount = f"paid {format_tokens(row['paid'])}: " if row["paid"] else ""
         penalty = f" ({format_tokens(row['penalty'])})" if row["penalty"] else ""

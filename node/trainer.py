@@ -13,7 +13,7 @@ from protocol.spec import Spec
 from protocol.types import RoundId, parse_digest
 from runtime import events
 from runtime.events import Report, ignore
-from storage.ipfs import ContentStore
+from storage.blocks import Store
 from storage.layers import LayerFolder
 from training.update import Carried
 
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from training.session import Session
 
 
-def open_trainer(
-    settings: ParticipantSettings, store: ContentStore, report: Report
-) -> "LocalTrainer":
+def open_trainer(settings: ParticipantSettings, store: Store, report: Report) -> "LocalTrainer":
     """Return the trainer that a participant's settings describe."""
     return LocalTrainer(
         settings.data,
@@ -59,7 +57,7 @@ class LocalTrainer:
         fields: FieldNames | None = None,
         validation: float = 0.0,
         rank: int | None = None,
-        store: ContentStore | None = None,
+        store: Store | None = None,
     ) -> None:
         self.data = data
         self.source = source
@@ -124,7 +122,7 @@ class LocalTrainer:
         return TrainedUpdate(report.examples, report.mean_loss, made.carried)
 
     def evaluate(
-        self, spec: Spec, store: ContentStore, model: LayerFolder, part: int, parts: int
+        self, spec: Spec, store: Store, model: LayerFolder, part: int, parts: int
     ) -> tuple[float, int]:
         """Return the mean loss, nats per answer token, and the number of answer tokens.
 
@@ -176,7 +174,7 @@ class LocalTrainer:
         return int.from_bytes(hashlib.sha256(label).digest()[:6], "big")
 
 
-def read_held_out(spec: Spec, store: ContentStore) -> "list[Example]":
+def read_held_out(spec: Spec, store: Store) -> "list[Example]":
     """Return the federation's public held-out examples: the block whose digest the spec pins."""
     from training.examples import read_examples
 

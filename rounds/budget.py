@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from protocol.spec import Spec
-from storage.ipfs import SLOWEST_BYTES_PER_S
+from storage.blocks import SLOWEST_BYTES_PER_S
 
 FIRST_BYTES_S = 30.0  # to find a peer and reach it
 

@@ -25,7 +25,7 @@ from protocol.reveal import Reveal
 from protocol.spec import Spec
 from protocol.types import Address, RoundId
 from protocol.verdict import Verdict
-from storage.ipfs import ContentStore
+from storage.blocks import Store
 from storage.layers import LayerFolder, Published, Subject
 
 
@@ -40,7 +40,7 @@ class RoundContext:
     chain_id: int
     terms: Terms
     spec: Spec
-    store: ContentStore
+    store: Store
     workspace: Path
     history: History
     told: RoundHistory
@@ -50,7 +50,7 @@ class RoundContext:
     def at(
         cls,
         now: Federation,
-        store: ContentStore,
+        store: Store,
         spec: Spec,
         workspace: Path,
         round_id: RoundId,

@@ -20,6 +20,7 @@ from rounds.average import average_layers
 from rounds.budget import UNLIMITED, Budget
 from rounds.context import RoundContext
 from storage.layers import LayerFolder, fetch_model, fetch_update
+from storage.sources import reading_from
 
 
 class Fetcher:
@@ -34,8 +35,9 @@ class Fetcher:
         They are what its manifest lists. Whether they have the root that was revealed is check 6.
         """
         folder = context.update_folder(reveal.participant)
+        store = reading_from(context.store, reveal.participant)
         deadline = self.budget.update_deadline()
-        fetch_update(context.store, context.update(reveal), folder, deadline)
+        fetch_update(store, context.update(reveal), folder, deadline)
         return folder
 
     def fetch_model(self, context: RoundContext) -> LayerFolder:

@@ -140,6 +140,15 @@ class Out(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlacesAnnounced(Event):
+    """The chain says where this role's blocks can be read; `places` one after the other."""
+
+    phase = "announced where blocks are"
+    places: str
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Withdrew(Event):
     """The credit was withdrawn."""
 
@@ -639,6 +648,26 @@ class NotRemoved(Event):
     """The blocks of rejected updates stay in the store: it did not remove them."""
 
     phase = "not removed"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingForStore(Event):
+    """Updates are unreachable and our own store is at fault: nobody is rejected for that yet."""
+
+    phase = "waiting for the own store"
+    level = logging.WARNING
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotKept(Event):
+    """The store does not take what others will ask for: accepted updates, or (0) the founding."""
+
+    phase = "not kept"
+    level = logging.WARNING
     round: RoundId
     reason: str
 

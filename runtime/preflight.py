@@ -8,9 +8,10 @@ preflight.location          # what to write to federation.json, once the contrac
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from chain.announcements import read_announcements
 from chain.federation import Federation
 from chain.location import FederationLocation
 from ethereum.rpc import connect, plain_errors
@@ -18,7 +19,9 @@ from ethereum.wallet import Wallet, load_keystore
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
 from protocol.types import Address, format_tokens, parse_address
+from runtime.stores import StoreSettings
 from storage.ipfs import ContentStore
+from storage.proof import prove_store
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Answers:
     password: str | None
     chain_id: int | None = None
     from_block: int | None = None
+    store: StoreSettings = field(default_factory=StoreSettings)
 
 
 @dataclass
@@ -125,19 +129,47 @@ class Preflight:
                 finding.text = f"a federation with {left} of {rounds} rounds to come"
             yield finding
 
-        # 4. IPFS.
-        with looking("ipfs") as finding:
-            finding.text = f"peer {ContentStore(answers.ipfs_url).id()}"
+        # 4. The store, and what the chain says is in it.
+        yield from self._store_findings()
+
+    def _store_findings(self) -> Iterator[Finding]:
+        """Check the store, read the spec, and say what is announced."""
+        answers = self.answers
+        # 1. A bucket is only opened here: the third check writes to it.
+        sources = None
+        with looking("ipfs" if answers.store.bucket is None else "bucket") as finding:
+            sources = answers.store.open(answers.ipfs_url)
+            own = sources.own
+            finding.text = f"peer {own.id()}" if isinstance(own, ContentStore) else sources.address
         yield finding
 
-        # 5. The spec, whose digest is in the contract.
-        if self.federation is not None:
+        # 2. The spec, whose digest is in the contract: from the own store, or who announced.
+        if self.federation is not None and sources is not None:
             with looking("spec") as finding:
                 digest = self.federation.terms().identity.spec_digest
-                self.spec = Spec.parse(ContentStore(answers.ipfs_url).get_block(digest))
+                now = self.federation.now()
+                sources.learn(read_announcements(now), now.round_count())
+                self.spec = Spec.parse(sources.get_block(digest))
                 layers, size = len(self.spec.layers), self.spec.total_bytes("update")
                 finding.text = f"{layers} layers, {size:,} bytes per update"
             yield finding
+
+        # 3. That the store takes an update and gives it back, and where the chain will say it is.
+        if self.spec is not None and sources is not None:
+            with looking("store") as finding:
+                size = self.spec.total_bytes("update")
+                seconds = prove_store(sources, size, answers.store.reader())
+                read = answers.store.public or sources.address
+                finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"
+            yield finding
+        with looking("announces") as finding:
+            places = ", ".join(place.line for place in answers.store.places)
+            finding.text = (
+                f"{places}: stands on chain for ever, beside this wallet"
+                if places
+                else "nothing: others need to know this store already"
+            )
+        yield finding
 
 
 def check_gas(federation: Federation, account: Address, gas: int) -> str:

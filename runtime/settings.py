@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +11,10 @@ from chain.location import FederationLocation
 from protocol.canonical import ChecksumAddress, first_fault
 from protocol.errors import Misconfigured
 from protocol.text import parse_toml
+from runtime.stores import StoreSettings
 from storage.files import write_atomically, write_json
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -23,17 +26,36 @@ class Settings(BaseModel):
     def load(cls, path: Path) -> Self:
         """Return the settings in the TOML file at `path`; Misconfigured with one line otherwise."""
         try:
-            settings = cls.model_validate(parse_toml(path.read_bytes()))
+            content = parse_toml(path.read_bytes())
         except OSError as error:
             raise Misconfigured(f"settings {path}: {error.strerror}") from error
-        except ValidationError as error:  # before the next: it is a ValueError too
-            raise Misconfigured(f"settings {path}: {first_fault(error)}") from error
         except ValueError as error:
             raise Misconfigured(f"settings {path}: {error}") from error
-        # Relative to the file, so that a folder can be moved, and `--config` given from anywhere.
-        folder = path.resolve().parent
-        paths = {name: value for name, value in settings if isinstance(value, Path)}
-        return settings.model_copy(update={name: folder / value for name, value in paths.items()})
+        return check_settings(cls, content, path)
+
+
+def check_settings(kind: type[M], content: object, path: Path) -> M:
+    """Return the settings that `content` of the file at `path` means.
+
+    Raises Misconfigured with one line.
+    """
+    try:
+        settings = kind.model_validate(content)
+    except ValidationError as error:
+        raise Misconfigured(f"settings {path}: {first_fault(error)}") from error
+    # Relative to the file, so that a folder can be moved, and `--config` given from anywhere.
+    return _below(path.resolve().parent, settings)
+
+
+def _below(folder: Path, settings: M) -> M:
+    """Return settings whose paths, those of their sections too, are taken from `folder`."""
+    changed: dict[str, Any] = {}
+    for name, value in settings:
+        if isinstance(value, Path):
+            changed[name] = folder / value
+        elif isinstance(value, BaseModel):
+            changed[name] = _below(folder, value)
+    return settings.model_copy(update=changed)
 
 
 class RoleSettings(Settings):
@@ -53,6 +75,7 @@ class RoleSettings(Settings):
     withdraw_at: Annotated[float, Field(ge=0)] = 0.0
     withdraw_to: ChecksumAddress | None = None
     max_fee_gwei: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    store: StoreSettings = StoreSettings()
 
     @property
     def max_fee_per_gas(self) -> int | None:

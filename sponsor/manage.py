@@ -1,4 +1,4 @@
-"""What a sponsor does with a federation of its own: list, invite, close, refund."""
+"""What a sponsor does with a federation of its own: list, invite, announce, close, refund."""
 
 import time
 from typing import Any
@@ -56,6 +56,12 @@ def invite(
     now = max(int(time.time()), federation.next_time())
     expiry = UnixTime(now + seconds)
     return sign_invitation(wallet, federation.chain_id, federation.address, participant, expiry)
+
+
+def announce(federation: Federation, wallet: Wallet, whereabouts: str) -> None:
+    """Say where the sponsor's blocks are; Misconfigured when the wallet is another's."""
+    _require_sponsor(federation, wallet)
+    federation.announce(whereabouts)
 
 
 def close(federation: Federation, wallet: Wallet) -> None:

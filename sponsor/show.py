@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from chain.announcements import describe_announcements, read_announcements
 from chain.federation import Federation, connect_federation
 from chain.history import RoundHistory
 from chain.location import FederationLocation
@@ -50,6 +51,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
             }
             for account, seat in members.items()
         },
+        "announced": describe_announcements(read_announcements(federation)),
         "rounds": [_round(federation, told) for told in history.rounds.values()],
     }
 
@@ -66,6 +68,10 @@ def print_federation(described: dict[str, Any]) -> None:
             account, format_tokens(standing["stake"]), format_tokens(standing["credit"]), active
         )
     console.print(members)
+    for account, made in described["announced"].items():
+        places = ", ".join(made["places"]) or "no place that is understood"
+        # Lines and not a table, which would cut addresses; a stranger's text, so no markup.
+        console.print(f"announced    {made['role']} {account}: {places}", markup=False)
     rounds = Table("round", "status", "committed", "revealed", "accepted", "paid", "model")
     for row in described["rounds"]:
         counts = [str(row[key]) for key in ("committed", "revealed", "accepted")]

@@ -12,7 +12,7 @@ of which a daemon fetches the whole before it shows that it is larger than expec
 """
 
 import math
-import time
+import ssl
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,27 +24,23 @@ import requests
 from ipfshttpclient.client import Client
 
 from profiling.traffic import TRAFFIC
-from protocol.canonical import MAX_DOCUMENT_BYTES
 from protocol.canonical import sha256 as compute_sha256
-from protocol.checks import Check
 from protocol.cid import raw_cid
-from protocol.encoding import BLOCK_BYTES
-from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
+from protocol.errors import Misconfigured, Unavailable, WrongBytes
 from protocol.types import Digest
-from storage.rpc import ApiAddress, Refused, Rpc, TimeLimit, Upload
+from storage.blocks import (
+    MAX_BLOCK_BYTES,
+    SLOWEST_BYTES_PER_S,
+    batches,
+    join_block,
+    time_limit,
+)
+from storage.http import TimeLimit, one_line, shorten
+from storage.rpc import ApiAddress, Refused, Rpc, Upload
 
-MAX_BLOCK_BYTES: Final = max(BLOCK_BYTES, MAX_DOCUMENT_BYTES)
-"""The largest block that is put: 1 MiB. Every IPFS daemon stores and passes on such blocks."""
-
-SLOWEST_BYTES_PER_S: Final = 131_072
-"""A block may take `timeout_s` plus its time at this rate, and not a day."""
-
-_MAX_PASSED_BYTES: Final = 2 << 20  # the largest block that a daemon passes on to another
 _ANSWER_BYTES: Final = 2048  # of a command that moves no block
 
-# Held in memory while they are sent; and as many CIDs as fit the request line of any server.
-_BATCH_BYTES: Final = 16 << 20
-_BATCH_BLOCKS: Final = 120
+_BATCH_BLOCKS: Final = 120  # as many CIDs as fit the request line of any server
 _TRIES: Final = 4  # to pin what the daemon's garbage collector takes between put and pin
 
 # `format` and `version` say the same to daemons that do not know `cid-codec`.
@@ -85,10 +81,20 @@ class ContentStore:
             self._client = Client(self._api.multiaddr, timeout=timeout_s)
         except ipfshttpclient.exceptions.AddressError as error:
             raise Misconfigured(f"{api_url!r} is not the address of an IPFS API") from error
+        # As `Rpc` does: no proxies and passwords from the environment, and the certificates that
+        # OpenSSL trusts. Else one of reading and writing works and the other does not. The client
+        # has no public way to say so.
+        own = {"trust_env": False, "verify": ssl.get_default_verify_paths().cafile or True}
+        self._client._client._session_props |= own
 
     @property
     def api_url(self) -> str:
         """The daemon's address, as http://127.0.0.1:5001."""
+        return self._api.url
+
+    @property
+    def address(self) -> str:
+        """The same, as every store has it."""
         return self._api.url
 
     def put_block(self, data: bytes) -> Digest:
@@ -103,7 +109,7 @@ class ContentStore:
         block another CID.
         """
         digests = []
-        for batch in _batches(blocks):
+        for batch in batches(blocks, _BATCH_BLOCKS):
             named = [(compute_sha256(block), block) for block in batch]
             digests += [digest for digest, _ in named]
             self._keep(dict(named))
@@ -112,35 +118,10 @@ class ContentStore:
     def get_block(
         self, digest: Digest, size: int | None = None, deadline: float = math.inf
     ) -> bytes:
-        """Return the block with this SHA-256, which must have `size` bytes where that is known.
-
-        It must have come whole by `deadline`, in seconds of time.monotonic(). Raises WrongBytes
-        when other bytes arrive, and Rejected(Check.DIGESTS) when it is the right block, but has
-        another size: whoever named it with that size is at fault, and every reader finds the same.
-        """
-        cid, most = raw_cid(digest), MAX_BLOCK_BYTES
-        if size is not None:
-            # Up to what is passed on at all, to tell a block that is too long from a daemon that
-            # sends too much. The first such block ends the fetching of an update.
-            most = _MAX_PASSED_BYTES
+        """Return a block that the daemon has or finds at its peers (storage/blocks.py)."""
         limit = self._limit(size or MAX_BLOCK_BYTES, deadline)
-        data = bytearray()
-        for piece in self._rpc.stream("block/get", [("arg", cid)], limit):
-            data += piece
-            TRAFFIC.add(received=len(piece))
-            if len(data) > most:  # counted as it arrives: a daemon may send without end
-                raise WrongBytes(
-                    f"{cid}: more than {most} bytes from the IPFS daemon at {self.api_url}"
-                )
-        found = compute_sha256(data)
-        if found != digest:
-            raise WrongBytes(
-                f"{cid}: sha256 {found.hex()} instead of {digest.hex()}, "
-                f"from the IPFS daemon at {self.api_url}"
-            )
-        if size is not None and len(data) != size:
-            raise Rejected(Check.DIGESTS, f"{cid} has {len(data):,} bytes, {size:,} were expected")
-        return bytes(data)
+        pieces = self._rpc.stream("block/get", [("arg", raw_cid(digest))], limit)
+        return join_block(pieces, digest, size, f"the IPFS daemon at {self.api_url}")
 
     def has(self, digest: Digest) -> bool:
         """Whether the daemon itself has this block; no peer is asked."""
@@ -168,9 +149,30 @@ class ContentStore:
                 fault = str(answer.get("Error") or "")
                 if fault and not fault.startswith("pinned"):
                     raise Unavailable(
-                        f"IPFS daemon at {self.api_url}: block/rm: {_one_line(fault)}",
+                        f"IPFS daemon at {self.api_url}: block/rm: {_plain(fault)}",
                         service="storage",
                     )
+
+    def keep_peer(self, addresses: Sequence[str]) -> None:
+        """Stay connected to a peer, given by multiaddrs that end with its ID.
+
+        The daemon connects by itself, again and again, until it is restarted.
+        """
+        # As an argument each: given together, a daemon takes all or none.
+        query = [("arg", address) for address in addresses]
+        self._rpc.ask("swarm/peering/add", query, self._limit(_ANSWER_BYTES))
+
+    def connect_peer(self, addresses: Sequence[str]) -> None:
+        """Return once the daemon is connected to a peer, which has shown that the ID is its own.
+
+        Multiaddrs as for `keep_peer`; with the ID alone it must be connected already.
+        """
+        query = [("arg", address) for address in addresses]
+        self._rpc.ask("swarm/connect", query, self._limit(_ANSWER_BYTES))
+
+    def drop_peer(self, peer_id: str) -> None:
+        """Stay connected to a peer no longer."""
+        self._rpc.ask("swarm/peering/rm", [("arg", peer_id)], self._limit(_ANSWER_BYTES))
 
     def id(self) -> str:
         """Return the daemon's peer ID, a quick check that it answers."""
@@ -212,7 +214,7 @@ class ContentStore:
         for digest, name in zip(blocks, names, strict=False):
             if name != raw_cid(digest):
                 raise WrongBytes(
-                    f"IPFS daemon at {self.api_url} calls {raw_cid(digest)} {_one_line(name)!r}"
+                    f"IPFS daemon at {self.api_url} calls {raw_cid(digest)} {_plain(name)!r}"
                 )
         TRAFFIC.add(sent=sum(map(len, blocks.values())))
 
@@ -243,9 +245,7 @@ class ContentStore:
                 raise
 
     def _limit(self, size: int, deadline: float = math.inf) -> TimeLimit:
-        total_s = self._timeout_s + size / self._slowest_bytes_per_s
-        left_s = max(deadline - time.monotonic(), 0.0)
-        return TimeLimit(self._timeout_s, min(total_s, left_s))
+        return time_limit(size, self._timeout_s, self._slowest_bytes_per_s, deadline)
 
     @contextmanager
     def _daemon_errors(self, what: str) -> Iterator[None]:
@@ -254,7 +254,7 @@ class ContentStore:
             yield
         except ipfshttpclient.exceptions.ErrorResponse as error:
             raise Refused(
-                f"IPFS daemon at {self.api_url}: {what}: {_one_line(error)}", service="storage"
+                f"IPFS daemon at {self.api_url}: {what}: {_plain(error)}", service="storage"
             ) from error
         except (ipfshttpclient.exceptions.TimeoutError, requests.Timeout) as error:
             raise Unavailable(
@@ -270,29 +270,13 @@ class ContentStore:
             # The client asserts on answers it does not expect, and while it reads one it lets
             # errors of requests, which are OSErrors, pass.
             raise Unavailable(
-                f"IPFS daemon at {self.api_url}: {what}: {_one_line(error)}", service="storage"
+                f"IPFS daemon at {self.api_url}: {what}: {_plain(error)}", service="storage"
             ) from error
 
 
-def _batches(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield consecutive blocks in lists, each of which fits one request."""
-    batch: list[bytes] = []
-    held = 0
-    for block in blocks:
-        if len(block) > MAX_BLOCK_BYTES:
-            raise Misconfigured(f"a block of {len(block)} bytes: at most {MAX_BLOCK_BYTES} fit one")
-        if batch and (len(batch) == _BATCH_BLOCKS or held + len(block) > _BATCH_BYTES):
-            yield batch
-            batch, held = [], 0
-        batch.append(block)
-        held += len(block)
-    if batch:
-        yield batch
+def _plain(text: object) -> str:
+    return shorten(one_line(text if isinstance(text, Exception) else str(text)))
 
 
 def _is_missing(error: Refused) -> bool:
     return "not found" in str(error) or "could not find" in str(error)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:200] or type(text).__name__

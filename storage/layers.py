@@ -32,9 +32,9 @@ from protocol.screening import check_manifest
 from protocol.spec import Spec
 from protocol.tree import TreeBuilder, stream_proof
 from protocol.types import Address, Digest, RoundId, parse_digest
+from storage.blocks import ReadableStore, Store
 from storage.digests import block_digests
 from storage.files import replace_file, sync_files
-from storage.ipfs import ContentStore
 
 NO_FEDERATION: Final = Address("0x" + 40 * "0")
 T = TypeVar("T")
@@ -198,7 +198,7 @@ def build_manifest(
 class Pinning:
     """Pins layer files while later layers are still being written."""
 
-    def __init__(self, store: ContentStore, folder: LayerFolder) -> None:
+    def __init__(self, store: Store, folder: LayerFolder) -> None:
         self._store, self._folder = store, folder
         self._waiting: deque[int] = deque()
         self._digests: dict[int, list[Digest]] = {}
@@ -252,7 +252,7 @@ class Pinning:
                 meter.add(sent=size)
 
 
-def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
+def pin(store: Store, folder: LayerFolder, manifest: Manifest) -> Digest:
     """Pin every layer file and the manifest; return the manifest's digest.
 
     Raises WrongBytes when a file no longer matches the manifest.
@@ -262,7 +262,7 @@ def pin(store: ContentStore, folder: LayerFolder, manifest: Manifest) -> Digest:
 
 
 def remove_unused(
-    store: ContentStore,
+    store: Store,
     unused: Iterable[Manifest],
     kept: Iterable[Manifest],
     spec: Spec,
@@ -289,7 +289,7 @@ def _blocks_of(manifest: Manifest) -> set[Digest]:
 
 
 def fetch_layers(
-    store: ContentStore,
+    store: ReadableStore,
     manifest: Manifest,
     spec: Spec,
     folder: LayerFolder,
@@ -362,7 +362,7 @@ class _Arriving:
 
 
 def fetch_update(
-    store: ContentStore, update: Published, folder: LayerFolder, deadline: float = math.inf
+    store: ReadableStore, update: Published, folder: LayerFolder, deadline: float = math.inf
 ) -> Manifest:
     """Fetch an update's manifest and layers into `folder`; return the manifest.
 
@@ -397,7 +397,7 @@ def _persistently(fetch: Callable[[], T], deadline: float) -> T:
 
 
 def fetch_model(
-    store: ContentStore, model: Published, folder: LayerFolder, deadline: float = math.inf
+    store: ReadableStore, model: Published, folder: LayerFolder, deadline: float = math.inf
 ) -> LayerFolder:
     """Fetch the model that stood before round `model.subject.round_id` into `folder`; return it.
 

@@ -1,33 +1,25 @@
-"""Commands of the Kubo RPC over kept connections, under limits that hold against any daemon.
+"""Commands of the Kubo RPC.
 
-ipfshttpclient sends one block a request, reads an answer in pieces of whatever size the daemon
-chooses (a Content-Length of 50 GB, or one HTTP chunk as large, is in memory whole before a byte of
-it is counted), and bounds only the silence between two packets, so a dripping answer lasts forever.
-Its public interface can change none of it. Here every read returns at most 256 KiB and ends with
-the clock, in the headers as well as in the body.
+ipfshttpclient sends one block a request and reads whatever a daemon sends (storage/http.py); its
+public interface can change neither.
 """
 
 import http.client
-import io
 import json
 import re
 import secrets
 import socket
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from protocol.errors import Misconfigured, Unavailable
+from storage.http import BadStatus, Clock, Request, Server, TimeLimit, one_line, shorten
 
-_READ_BYTES: Final = 262_144
-_MAX_ERROR_BYTES: Final = 4096  # a message of one line is wanted, not the daemon's log
 _MAX_ANSWER_BYTES: Final = 1024  # of one JSON object: a CID, a size, an error
 _CONNECT_S: Final = 10.0
-_KEPT: Final = 8  # idle connections: as many updates are screened at once
 _MULTIADDR: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d{1,5})(?:/(https?))?/?")
 
 Query = Sequence[tuple[str, str]]
@@ -69,81 +61,13 @@ class ApiAddress(NamedTuple):
                 rest = url.path.rstrip("/") + url.query + url.fragment + (url.username or "")
                 scheme, host, port = url.scheme, url.hostname or "", url.port or default
         if scheme not in ("http", "https") or not host or not 0 < port < 65_536 or rest:
+            # Without a password, which may stand in it.
+            shown = re.sub(r"//[^/]*@", "//…@", text)
             raise Misconfigured(
-                f"{text!r} is not the address of an IPFS API: "
-                "http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001 was expected"
+                f"{shown!r} is not the address of an IPFS API: http://127.0.0.1:5001 or "
+                "/ip4/127.0.0.1/tcp/5001 was expected, without user, password and path"
             )
         return cls(scheme, host, port)
-
-
-@dataclass(frozen=True)
-class TimeLimit:
-    """The longest silence of an answer and its longest duration, in seconds."""
-
-    silence_s: float
-    total_s: float
-
-
-class _Clock:
-    """The time left of one answer."""
-
-    def __init__(self, limit: TimeLimit) -> None:
-        self._limit = limit
-        self._deadline = time.monotonic() + limit.total_s
-
-    def left(self) -> float:
-        """Return the seconds that the next wait may take; TimeoutError when time is up."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"took longer than {self._limit.total_s:.3g} s")
-        return min(left, self._limit.silence_s)
-
-    @contextmanager
-    def timing(self, sock: socket.socket) -> Iterator[None]:
-        """Bound one operation of the socket; TimeoutError says which limit was hit."""
-        sock.settimeout(self.left())
-        try:
-            yield
-        except TimeoutError:
-            self.left()  # raises if it was the total that ran out
-            raise TimeoutError(f"silent for {self._limit.silence_s:.3g} s") from None
-
-
-class _TimedReader(io.RawIOBase):
-    """Reads a socket; each wait is as long as the clock allows at most."""
-
-    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
-        self._sock = sock
-        self._clock = clock
-
-    def readable(self) -> bool:
-        """Whether it can be read: always."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read what arrives next."""
-        with self._clock.timing(self._sock):
-            return self._sock.recv_into(buffer)
-
-
-class _TimedSocket:
-    """The few methods of a socket that http.client uses, under the clock."""
-
-    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
-        self._sock = sock
-        self._clock = clock
-
-    def sendall(self, data: bytes) -> None:
-        """Send all of `data`."""
-        with self._clock.timing(self._sock):
-            self._sock.sendall(data)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Return the stream that http.client parses."""
-        return io.BufferedReader(_TimedReader(self._sock, self._clock), _READ_BYTES)
-
-    def close(self) -> None:
-        """Leave the socket open: http.client closes early, while the answer is still read."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +113,7 @@ class Rpc:
 
     def __init__(self, api: ApiAddress) -> None:
         self._api = api
-        self._idle: deque[socket.socket] = deque(maxlen=_KEPT)
+        self._server = Server(urlsplit(api.url).netloc, self._dial)
 
     def ask(
         self, command: str, query: Query, limit: TimeLimit, upload: Upload | None = None
@@ -220,84 +144,45 @@ class Rpc:
     ) -> Iterator[bytes]:
         """Yield the answer to one command in pieces of at most 256 KiB, as they arrive."""
         what = f"{command} {dict(query).get('arg', '')}".strip()
-        path, clock, sock = f"/api/v0/{command}?{urlencode(query)}", _Clock(limit), None
+        request = Request("POST", f"/api/v0/{command}?{urlencode(query)}", body=upload)
         try:
-            sock, response = self._open(path, upload, clock)
-            if response.status != 200:
-                text = _message(response.read(_MAX_ERROR_BYTES))
-                raise Refused(
-                    f"IPFS daemon at {self._api.url}: {what}: HTTP {response.status}: {text}",
-                    service="storage",
-                )
-            while data := response.read1(_READ_BYTES):
-                yield data
-            if response.length:  # read1 ends in silence where Content-Length promised more
-                raise http.client.IncompleteRead(b"", response.length)
-            if not response.will_close:
-                self._idle.append(sock)
-                sock = None
-        except (OSError, http.client.HTTPException) as error:
-            found = " ".join(str(error).split())[:200] or type(error).__name__
-            raise Unavailable(
-                f"IPFS daemon at {self._api.url}: {what}: {found}", service="storage"
+            yield from self._server.stream(request, limit)
+        except BadStatus as answer:
+            raise Refused(
+                f"IPFS daemon at {self._api.url}: {what}: HTTP {answer.status}: "
+                f"{_message(answer.text)}{_hint(answer.status)}",
+                service="storage",
             ) from None
-        finally:
-            if sock is not None:  # the rest of an answer may still be in it
-                sock.close()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(
+                f"IPFS daemon at {self._api.url}: {what}: {shorten(one_line(error))}",
+                service="storage",
+            ) from None
 
-    def _open(
-        self, path: str, upload: Upload | None, clock: _Clock
-    ) -> tuple[socket.socket, http.client.HTTPResponse]:
-        """Send a request; return its connection and the answer, its headers read."""
-        # A daemon may close what it has kept idle, which shows only when it is used. Once more
-        # then, on a new connection: every command used here may be carried out twice.
+    def _dial(self, clock: Clock) -> socket.socket:
+        api = self._api
+        kind = http.client.HTTPSConnection if api.scheme == "https" else http.client.HTTPConnection
+        connection = kind(api.host, api.port, timeout=min(clock.left(), _CONNECT_S))
         try:
-            kept = self._idle.pop()
-        except IndexError:
-            pass
-        else:
-            with suppress(ConnectionError, http.client.BadStatusLine):
-                return kept, _exchange(self._api, kept, path, upload, clock)
-        sock = _connect(self._api, clock)
-        return sock, _exchange(self._api, sock, path, upload, clock)
-
-
-def _exchange(
-    api: ApiAddress, sock: socket.socket, path: str, upload: Upload | None, clock: _Clock
-) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(api.host, api.port)
-    # Under http.client, so that the status line and the headers are on the clock as well.
-    connection.sock = _TimedSocket(sock, clock)
-    try:
-        # A daemon that refuses an upload answers and closes before it has read it: hear it out.
-        with suppress(BrokenPipeError):
-            if upload is None:
-                connection.request("POST", path)
-            else:
-                connection.request("POST", path, upload.pieces(), upload.headers())
-        return connection.getresponse()
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _connect(api: ApiAddress, clock: _Clock) -> socket.socket:
-    kind = http.client.HTTPSConnection if api.scheme == "https" else http.client.HTTPConnection
-    connection = kind(api.host, api.port, timeout=min(clock.left(), _CONNECT_S))
-    try:
-        connection.connect()
-    except OSError as error:
-        refused = isinstance(error, ConnectionRefusedError)
-        why = "is it running?" if refused else error.strerror or str(error)
-        raise Unavailable(
-            f"no IPFS daemon answers at {api.url}: {why}", service="storage"
-        ) from None
-    return connection.sock
+            connection.connect()
+        except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
+            why = "is it running?" if refused else error.strerror or str(error)
+            raise Unavailable(
+                f"no IPFS daemon answers at {api.url}: {why}", service="storage"
+            ) from None
+        return connection.sock
 
 
 def _message(answer: bytes) -> str:
     try:
-        text = json.loads(answer)["Message"]
-    except (ValueError, KeyError, TypeError):
+        text = str(json.loads(answer)["Message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = answer.decode("utf-8", "replace")
-    return " ".join(str(text).split())[:200]
+    return shorten(one_line(text))
+
+
+def _hint(status: int) -> str:
+    # A gateway takes no POST; its port is usually 8080.
+    is_other = status in (404, 405)
+    return ": is this the RPC's port, usually 5001, and not a gateway's?" if is_other else ""

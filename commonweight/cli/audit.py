@@ -42,8 +42,11 @@ from ethereum.wallet import Wallet
 from protocol.errors import Unavailable
 from protocol.types import RoundId, read_address
 from runtime.home import audit_cache_folder, federation_file
+from storage.blocks import Store
+from storage.dial import DialRules
 from storage.files import write_atomically
 from storage.ipfs import ContentStore
+from storage.sources import Sources
 
 # Apart from 1, so that a script can tell "try again" from "somebody cheated".
 _UNCHECKED: Final = 3
@@ -59,8 +62,9 @@ class Target:
     rpc_url: str | None
     ipfs_url: str | None
     from_block: int
+    allow_private: bool
 
-    def open(self, wallet: Wallet | None = None) -> tuple[Federation, ContentStore]:
+    def open(self, wallet: Wallet | None = None) -> tuple[Federation, Store]:
         """Return a client of the contract, and of the store that holds its content."""
         address, from_block = self.address, self.from_block
         rpc_url, ipfs_url = self.rpc_url, self.ipfs_url
@@ -72,7 +76,13 @@ class Target:
         checked = read_address(address)
         w3 = connect(rpc_url or DEFAULT_RPC)
         client = Federation(w3, checked, wallet, deployment_block=from_block)
-        return client, ContentStore(ipfs_url or DEFAULT_IPFS)
+        return client, _open_store(ipfs_url or DEFAULT_IPFS, self.allow_private)
+
+
+def _open_store(ipfs_url: str, allow_private: bool) -> Sources:
+    """Return a daemon and what members announced beside it; "none" stands for no daemon."""
+    own = None if ipfs_url == "none" else ContentStore(ipfs_url)
+    return Sources(own, DialRules(allow_private=allow_private))
 
 
 def target_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -81,8 +91,18 @@ def target_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.argument("address", required=False)
     @federation_option
     @click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
-    @click.option("--ipfs", "ipfs_url", show_default=DEFAULT_IPFS, help="IPFS RPC endpoint.")
+    @click.option(
+        "--ipfs",
+        "ipfs_url",
+        show_default=DEFAULT_IPFS,
+        help='IPFS RPC endpoint; "none" to read announced gateways alone.',
+    )
     @click.option("--from-block", default=0, help="First block to look at, to save time.")
+    @click.option(
+        "--allow-private",
+        is_flag=True,
+        help="Read what is announced in local networks, by http too.",
+    )
     @wraps(function)
     def wrapped(
         *args: Any,
@@ -91,9 +111,10 @@ def target_options(function: Callable[..., None]) -> Callable[..., None]:
         rpc_url: str | None,
         ipfs_url: str | None,
         from_block: int,
+        allow_private: bool,
         **kwargs: Any,
     ) -> None:
-        target = Target(address, federation, rpc_url, ipfs_url, from_block)
+        target = Target(address, federation, rpc_url, ipfs_url, from_block, allow_private)
         function(*args, target=target, **kwargs)
 
     return wrapped
@@ -271,11 +292,11 @@ def _run_to_the_end(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _repeat_command(client: Federation, store: ContentStore, rounds: Collection[int] | None) -> str:
+def _repeat_command(client: Federation, store: Store, rounds: Collection[int] | None) -> str:
     """Return the command that repeats an audit, for a page that may be published."""
     # The provider's own name leaves out the path of the endpoint, which is often a key.
     node = str(client.w3.provider).removeprefix("RPC connection ")
-    words = ["commonweight", "audit", "run", client.address, "--rpc", node, "--ipfs", store.api_url]
+    words = ["commonweight", "audit", "run", client.address, "--rpc", node, "--ipfs", store.address]
     if client.deployment_block:
         words += ["--from-block", str(client.deployment_block)]
     for number in sorted(rounds or ()):

@@ -24,6 +24,7 @@ from devnet.factory import devnet_factory, note_devnet_factory
 from ethereum.rpc import connect, plain_errors
 from ethereum.wallet import Wallet
 from protocol.types import format_tokens, read_address
+from protocol.whereabouts import parse_place, write_whereabouts
 from runtime.home import federation_file
 from sponsor import manage
 from sponsor.create import Order, create_federation
@@ -195,6 +196,37 @@ def federation_invite(
         print_json({"participant": participant, "written": str(output)})
     else:
         click.echo(f"written  {output}")
+
+
+@federation.command("announce")
+@federation_option
+@click.argument("places", nargs=-1, required=True)
+@keystore_option
+@password_option
+@as_json
+@plain_failures
+def federation_announce(
+    federation: Path | None,
+    places: tuple[str, ...],
+    keystore: Path,
+    password_file: Path | None,
+    json_output: bool,
+) -> None:
+    """Say on chain, as its sponsor, where spec, held-out set and initial model can be read.
+
+    Up to four PLACES: https://HOST/PATH of a trustless gateway, /dns4/HOST/tcp/PORT/p2p/ID or
+    /p2p/ID. They stand on chain for ever. The other roles announce what their settings name.
+
+    \b
+    Example: commonweight federation announce https://store.example --keystore sponsor.json
+    """
+    text = write_whereabouts([parse_place(place) for place in places])
+    wallet, client = _open(federation, keystore, password_file)
+    manage.announce(client, wallet, text)
+    if json_output:
+        print_json({"federation": client.address, "places": text.splitlines()})
+    else:
+        click.echo(f"announced for {wallet.address}: {', '.join(text.splitlines())}")
 
 
 @federation.command("close")

@@ -14,7 +14,8 @@ from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, PATH, fail, new_
 from protocol.errors import Misconfigured
 from protocol.text import parse_toml
 from runtime.preflight import Answers, Finding
-from runtime.settings import write_location, write_toml
+from runtime.settings import check_settings, write_location, write_toml
+from runtime.stores import StoreSettings
 from storage.files import write_atomically
 
 
@@ -128,7 +129,12 @@ class Setup:
             password=password,
             chain_id=self._given.get("chain_id"),
             from_block=self._given.get("from_block"),
+            store=self._store(),
         )
+
+    def _store(self) -> StoreSettings:
+        """Return the section [store], which is written by hand."""
+        return check_settings(StoreSettings, self._before.get("store", {}), self.file)
 
     def write(self, answers: Answers, location: FederationLocation, **own: str) -> None:
         """Write the settings and federation.json; settings made by hand are kept."""

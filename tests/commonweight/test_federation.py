@@ -145,6 +145,21 @@ def test_a_federation_is_shown_in_words(sponsored: Sponsored) -> None:
     assert (described["closed"], described["over"], described["rounds"]) == (False, False, [])
 
 
+def test_what_was_announced_is_shown(own: Sponsored) -> None:
+    line = "https://ann.example/blocks"
+    assert "is not the sponsor of" in own.run("announce", line, who="stranger", code=1)
+    assert "names no place" in own.run("announce", "[red]x[/red]", code=1)
+    assert "at most 4 places" in own.run("announce", *[f"https://{n}.x" for n in "abcde"], code=1)
+    said = own.run("announce", f"{line}/", "https://b.example")
+    sponsor = own.world.sponsor.address
+    assert said == f"announced for {sponsor}: {line}, https://b.example"
+    shown = own.program.here("federation", "show", "--federation", str(own.file))
+    assert f"announced    sponsor {sponsor}: {line}, https://b.example\n" in shown
+    described = own.program.json_here("federation", "show", "--federation", str(own.file))
+    made = described["announced"][sponsor]
+    assert (made["role"], made["places"]) == ("sponsor", [line, "https://b.example"])
+
+
 def test_what_is_no_federation_file(sponsored: Sponsored, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no JSON\n")
     for name, words in (("nowhere", "No such file"), ("text", "Invalid JSON")):

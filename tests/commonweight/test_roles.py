@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from chain.federation import Federation
 from chain.token import Erc20
 from commonweight.cli import main
 from devnet.accounts import dev_account
@@ -20,10 +21,12 @@ from runtime.settings import write_location
 from tests.commonweight.network import Network
 from tests.commonweight.program import TINY
 from tests.passwords import write_password
+from tests.storage.web_server import WebServer
 
 NAME = "cardiology"
 SPONSOR = Wallet.from_key(bytes(dev_account(0).key))
 TOKEN = 10**18
+PEER = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 BURNT = Address("0x000000000000000000000000000000000000dEaD")
 
 
@@ -274,7 +277,12 @@ def test_leaving_takes_two_steps(tmp_path: Path, given: dict[str, Any], network:
     assert "has no stake" in run("participant", "leave", "--config", config, code=1)
     client = network.client(NAME)
     client.join()
-    assert ", active" in run("participant", "status", "--config", config)
+    status = run("participant", "status", "--config", config)
+    assert ", active" in status
+    assert "no place where its blocks are" in status
+    client.announce("https://ann.example\nand more")
+    status = run("participant", "status", "--config", config)
+    assert "announced    https://ann.example\n" in status
     left = run("participant", "leave", "--config", config)
     assert re.search("left; the stake is free in (39|40) min", left)
     assert "leaving" in run("participant", "status", "--config", config)
@@ -286,6 +294,31 @@ def test_leaving_takes_two_steps(tmp_path: Path, given: dict[str, Any], network:
     status = run_json("participant", "status", "--config", config)
     assert status["standing"] == "left"
     assert (status["stake"], status["withdrawn"]) == (0, 500 * TOKEN)
+
+
+def test_a_store_and_what_others_announced_are_checked(
+    tmp_path: Path, given: dict[str, Any], network: Network
+) -> None:
+    init(tmp_path, given)
+    config = ("--config", tmp_path / "participant.toml")
+    own = run("store", "check", *config)
+    assert re.search(r"ok  +store +[\d,]+ bytes written and read back from http", own)
+    aggregator = network.wallet("aggregator").address
+    assert "has announced nothing" in run("store", "check", aggregator, *config, code=1)
+    sponsor = network.sponsor.wallet.address
+    with (tmp_path / "participant.toml").open("a") as file:
+        file.write("[store]\nallow_private = true\n")
+    with WebServer({}) as good, WebServer({}) as bad:
+        bad.lie = "page"
+        lines = f"{good.gateway.line}\n{bad.gateway.line}\n/p2p/{PEER}"
+        Federation(network.sponsor.w3, network.location.address, network.sponsor).announce(lines)
+        shown = run("store", "check", sponsor, *config, code=1)
+        assert f"{good.gateway.line} answers; there is no block to ask for yet" in shown
+        assert f"{bad.gateway.line} is no gateway" in shown
+        assert re.search("MISSING  peer ", shown)  # the dev daemon has no swarm
+        assert shown.splitlines()[-1] == "error: 2 of 5 checks failed"
+    nowhere = run("store", "check", "--config", tmp_path / "nowhere.toml", code=1)
+    assert "nowhere.toml: No such file" in nowhere
 
 
 def test_status_when_nothing_answers(

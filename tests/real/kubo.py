@@ -38,6 +38,18 @@ class Kubo(Daemon):
         peers = [other.peer for other in others]
         kubo(self.folder, self._port, swarm_port=self._swarm_port, peers=peers)
 
+    def open_gateway(self) -> str:
+        """Serve at a gateway what it has, and fetch nothing for it; it must not run.
+
+        Returns the gateway's URL.
+        """
+        port, file = free_port(), self.folder / "kubo" / "config"
+        config = json.loads(file.read_text())
+        config["Addresses"]["Gateway"] = f"/ip4/127.0.0.1/tcp/{port}"
+        config["Gateway"]["NoFetch"] = True
+        file.write_text(json.dumps(config))
+        return f"http://127.0.0.1:{port}"
+
     def peers(self) -> set[str]:
         """Return the IDs of whom it is connected to now."""
         return {each["Peer"] for each in self.ask("swarm/peers")["Peers"] or ()}

@@ -26,12 +26,15 @@ from runtime.processes import spawn
 from tests.commonweight.program import ROOT
 from tests.real.founding import AGGREGATOR, AUDITOR, ROLES, found, read_log, write_settings
 from tests.real.geth import Geth
-from tests.real.kubo import running_mesh
+from tests.real.kubo import Kubo, running_mesh
 
 # Long enough that nobody misses one for a fault; a phase ends when all have acted, so rounds are
 # short all the same.
 _WINDOWS: Final = {"commit_seconds": 180, "reveal_seconds": 180, "propose_seconds": 180}
 _CHALLENGE_S: Final = 2
+NOWHERE: Final = "http://127.0.0.1:9"
+"""The IPFS daemon of a role that has none."""
+
 _LOOK_S: Final = 0.2
 _ANSWER_S: Final = 2.0  # no longer than that, or we stand still with a geth that is held
 _STUCK_S: Final = 400.0
@@ -54,12 +57,14 @@ class Network:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.geth = stack.enter_context(Geth(self.folder / "geth"))
-            self.kubos = stack.enter_context(running_mesh(self.folder / "kubo", ROLES))
-            urls = {name: daemon.url for name, daemon in self.kubos.items()}
+            self.kubos = self._start_kubos(stack)
+            urls = dict.fromkeys(ROLES, NOWHERE)
+            urls |= {name: daemon.url for name, daemon in self.kubos.items()}
             terms = {**_WINDOWS, "challenge_seconds": _CHALLENGE_S, "rounds": self.rounds}
             self.founded = found(self.folder, self.geth.url, urls, **terms)
             self.founded_at = self.geth.height()
             write_settings(self.founded, self.confirmations)
+            self._prepare(stack)
             location = self.founded.location
             self.federation = Federation(
                 connect(self.geth.url, timeout_s=_ANSWER_S),
@@ -77,6 +82,13 @@ class Network:
         trace: TracebackType | None,
     ) -> None:
         self._cleanup.close()
+
+    def _start_kubos(self, stack: ExitStack) -> dict[str, Kubo]:
+        """Start a Kubo for each role that has one."""
+        return stack.enter_context(running_mesh(self.folder / "kubo", ROLES))
+
+    def _prepare(self, stack: ExitStack) -> None:
+        """Change what was founded before any role starts."""
 
     # ------------------------------------------------------------------- roles
 

@@ -117,7 +117,7 @@ class Stage(Network):
             self._begin(fault)
             self.kubos[_owner(fault.target)].collect_garbage()
         elif fault.target == kubo(AGGREGATOR):
-            # What an aggregator without its Kubo does: tests/real/test_known_faults.py.
+            # What an aggregator without its Kubo does: tests/real/test_own_kubo.py.
             with self._aggregator_held():
                 self._take_away(fault, self.kubos[AGGREGATOR])
         else:

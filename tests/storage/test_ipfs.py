@@ -18,8 +18,9 @@ from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.types import Digest
-from storage import ipfs
-from storage.ipfs import MAX_BLOCK_BYTES, ContentStore
+from storage import blocks as storage_blocks
+from storage.blocks import MAX_BLOCK_BYTES
+from storage.ipfs import ContentStore
 from storage.rpc import ApiAddress
 from tests.storage.content import content
 
@@ -56,6 +57,19 @@ def test_blocks_come_back_by_their_sha256(store: ContentStore, blocks: list[byte
     for digest, block in zip(digests, blocks, strict=True):
         assert store.get_block(digest) == block
         assert store.get_block(digest, size=len(block)) == block
+
+
+def test_the_environment_has_no_say(
+    daemon: DevIpfsDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading and writing go the same way, whatever proxies and passwords other programs use."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ann password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    store = ContentStore(daemon.url, timeout_s=10)
+    assert store.get_block(store.put_block(b"one")) == b"one"
+    assert store.id()
 
 
 def test_a_block_of_one_mib_is_the_largest(store: ContentStore) -> None:
@@ -104,10 +118,10 @@ def test_a_block_larger_than_any_is_cut_off(
     store: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = store.put_block(content(100_000))
-    monkeypatch.setattr(ipfs, "_MAX_PASSED_BYTES", 99_999)
+    monkeypatch.setattr(storage_blocks, "MAX_PASSED_BYTES", 99_999)
     with pytest.raises(WrongBytes, match="more than 99999 bytes"):
         store.get_block(digest, 1000)
-    monkeypatch.setattr(ipfs, "MAX_BLOCK_BYTES", 99_999)
+    monkeypatch.setattr(storage_blocks, "MAX_BLOCK_BYTES", 99_999)
     with pytest.raises(WrongBytes, match="more than 99999 bytes"):
         store.get_block(digest)
 
@@ -313,3 +327,9 @@ def test_ipv6_works_end_to_end(tmp_path: Path) -> None:
         assert store.get_block(store.put_block(b"x")) == b"x"
     finally:
         daemon.stop()
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(Misconfigured, match="without user, password and path") as caught:
+        ContentStore("http://ann:secret@127.0.0.1:5001")
+    assert "secret" not in str(caught.value)

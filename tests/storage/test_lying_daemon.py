@@ -146,6 +146,24 @@ def test_a_refused_upload_says_why(case: Case, monkeypatch: pytest.MonkeyPatch) 
         case.store.put_blocks([content(SIZE)] * 9)
 
 
+def test_the_end_of_a_message_is_kept(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "open /data/" + "ipfs/" * 60 + "blocks/.temp/batch-1: no space left on device"
+    headers = {"Content-Type": "application/json"}
+    full = (500, headers, b'{"Message":"%s","Code":0,"Type":"error"}' % long.encode())
+    monkeypatch.setattr(case.proxy, "forward", lambda path, body, kind: full)
+    for action in (case.get, lambda: case.store.put_block(b"one"), case.store.id):
+        with pytest.raises(Unavailable, match=r"open /data/.*: no space left on device$") as caught:
+            action()
+        assert len(str(caught.value)) < 400
+
+
+def test_a_gateways_port_is_told_from_the_rpcs(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = (404, {"Content-Type": "text/plain"}, b"404 page not found")
+    monkeypatch.setattr(case.proxy, "forward", lambda path, body, kind: other)
+    with pytest.raises(Unavailable, match=r"usually 5001, and not a gateway's\?"):
+        case.get()
+
+
 def test_a_block_is_not_taken_for_lost_when_the_answer_is(case: Case) -> None:
     assert case.store.has(case.block)
     for lie in (LyingProxy.stall, LyingProxy.break_off):

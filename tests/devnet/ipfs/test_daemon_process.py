@@ -15,7 +15,8 @@ import pytest
 from devnet.ipfs.blocks import BlockRepo
 from protocol.errors import Unavailable
 from protocol.types import Digest
-from storage.ipfs import MAX_BLOCK_BYTES, ContentStore
+from storage.blocks import MAX_BLOCK_BYTES
+from storage.ipfs import ContentStore
 from tests.storage.content import content
 
 ROOT = Path(__file__).parents[3]

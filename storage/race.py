@@ -1,0 +1,76 @@
+"""Sources that look for one block side by side; the first verified bytes win."""
+
+import queue
+import threading
+import time
+
+from protocol.cid import raw_cid
+from protocol.errors import CommonweightError, Rejected, Unavailable
+from protocol.types import Digest
+from storage.blocks import ReadableStore
+
+
+class Race:
+    """Sources that look for one block side by side."""
+
+    def __init__(self, digest: Digest, size: int | None, deadline: float) -> None:
+        self._wanted = (digest, size, deadline)
+        self._results: queue.SimpleQueue[tuple[ReadableStore, bytes | CommonweightError]] = (
+            queue.SimpleQueue()
+        )
+        self._running = 0
+        self._newest: ReadableStore | None = None
+        self._won: tuple[ReadableStore, bytes] | None = None
+        self._failures: list[CommonweightError] = []
+
+    def start(self, source: ReadableStore) -> None:
+        """Ask one more source."""
+
+        def run() -> None:
+            try:
+                self._results.put((source, source.get_block(*self._wanted)))
+            except CommonweightError as error:
+                self._results.put((source, error))
+
+        self._newest = source
+        self._running += 1
+        # A daemon's thread: the process need not wait for those that lost.
+        threading.Thread(target=run, daemon=True, name="source").start()
+
+    def is_won(self, seconds: float) -> bool:
+        """Wait for a block; give up after `seconds`, or when the newest source has failed."""
+        until = time.monotonic() + seconds
+        while self._running and self._won is None:
+            try:
+                source, result = self._results.get(timeout=max(until - time.monotonic(), 0))
+            except queue.Empty:
+                return False
+            self._running -= 1
+            if isinstance(result, bytes):
+                self._won = (source, result)
+            elif isinstance(result, Rejected):
+                raise result  # it is the right block, and every source has the same
+            else:
+                self._failures.append(result)
+                if source is self._newest:
+                    return False
+        return self._won is not None
+
+    def result(self) -> tuple[ReadableStore, bytes]:
+        """Wait for those that run; return the block and who had it, or raise the first failure."""
+        while self._running and self._won is None:
+            self.is_won(threading.TIMEOUT_MAX)
+        if self._won is None:
+            raise self._failure()
+        return self._won
+
+    def _failure(self) -> CommonweightError:
+        if not self._failures:
+            return Unavailable(
+                f"{raw_cid(self._wanted[0])}: there is no source to ask", service="storage"
+            )
+        told = dict.fromkeys(str(each) for each in self._failures)
+        first, *others = told
+        more = f"; {others[-1]}" if others else ""
+        further = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        return Unavailable(f"{first}{more}{further}", service="storage")
