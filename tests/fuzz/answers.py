@@ -7,6 +7,7 @@ one answer changed.
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +25,7 @@ from contracts.enums import Status
 from ethereum.nonces import Call, Flight, Nonces
 from ethereum.pool import Pool
 from ethereum.rpc import RpcProvider
-from ethereum.transactions import Sender, SendingLimits
+from ethereum.transactions import NotMined, Sender, SendingLimits
 from protocol.types import Digest, RoundId
 from tests.fuzz.mutate import mutate_bytes, mutate_value, to_json
 from tests.world import World
@@ -111,10 +112,18 @@ def record(world: World) -> dict[str, Reading]:
     w3.ens = None
     found = {}
     for name, read in _readings(w3, world).items():
-        recorded = node.record()
-        read()
-        found[name] = Reading(node, read, recorded)
+        found[name] = Reading(node, read, _recorded(node, read))
     return found
+
+
+def _recorded(node: Node, read: Callable[[], object]) -> Asked:
+    """Return the answers of a reading that went well."""
+    while True:
+        recorded = node.record()
+        # What is sent is waited for not at all, and a busy node takes a moment to mine it.
+        with suppress(NotMined):
+            read()
+            return recorded
 
 
 def _readings(w3: Web3, world: World) -> dict[str, Callable[[], object]]:
