@@ -17,6 +17,7 @@ Check = Callable[[Any], Any]
 MOST_UNIT_PRICE: Final = 2**96
 """Wei per unit of gas: a price above is no price, and would not fit the arithmetic of fees."""
 _YEAR_10000: Final = 253_402_300_800  # beyond it no date can be shown
+_NO_BLOCK: Final = 2**64  # later than any
 _SHOWN: Final = 40
 
 
@@ -55,7 +56,7 @@ def _check_block(params: list[Any], block: Mapping[str, Any]) -> None:
 def _check_logs(params: list[Any], logs: list[Any]) -> None:
     """Raise ValueError for a log of another contract or block than was asked for."""
     query = params[0]
-    first, last = (int(query[name], 16) for name in ("fromBlock", "toBlock"))
+    first, last = _block_number(query, "fromBlock", 0), _block_number(query, "toBlock", _NO_BLOCK)
     named = query.get("address", [])
     addresses = {each.lower() for each in ([named] if isinstance(named, str) else named)}
     for log in logs:
@@ -63,6 +64,12 @@ def _check_logs(params: list[Any], logs: list[Any]) -> None:
             raise ValueError(f"a log of block {int(log['blockNumber'], 16)}, not {first} to {last}")
         if addresses and log["address"].lower() not in addresses:
             raise ValueError(f"a log of {log['address']}, which was not asked for")
+
+
+def _block_number(query: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """Return a bound of a query for logs, `otherwise` where it names no number."""
+    value = query.get(name, "latest")
+    return int(value, 16) if value.startswith("0x") else otherwise
 
 
 def _quantity(most: int) -> Check:

@@ -57,9 +57,9 @@ _TOTAL_TIMEOUTS: Final = 4  # an answer may be silent for one timeout, and take 
 _PIECE_BYTES: Final = 1 << 16
 _MAX_DEPTH: Final = 100
 # Logs and receipts have 60 bytes a value, blocks more. Less is not for us, and takes many times its
-# size in memory once parsed.
+# size in memory once parsed; but for the fees of 1,024 blocks, four short numbers a block.
 _FEWEST_BYTES_PER_VALUE: Final = 16
-_SPARE_VALUES: Final = 1_000
+_SPARE_VALUES: Final = 10_000
 _MOST_WORDS: Final = 300  # of a node's error, in characters
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 8.0

@@ -25,7 +25,8 @@ BUDGET_BYTES: Final = 200_000 * 2**20
 
 PHASE_ORDER: Final = (
     *("fetch model", "train", "encode", "verify", "verify: fetch", "verify: screen"),
-    *("verify: compare", "average", "hash", "commit", "pin", "reveal", "propose", "evaluate"),
+    *("verify: compare", "average", "hash", "prove store", "commit", "pin", "reveal"),
+    *("propose", "evaluate"),
 )
 
 # Phases whose time has little to do with the bytes of an adapter: a rate would mislead.

@@ -54,6 +54,16 @@ GOOD: dict[str, tuple[list[Any], Any]] = {
     "eth_getTransactionReceipt": ([HASH], RECEIPT),
     "txpool_contentFrom": ([ADDRESS], {"pending": {"0": {"hash": HASH}}, "queued": {}}),
 }
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"fromBlock": 0}, {"fromBlock": "0x0"}, {"fromBlock": "earliest", "toBlock": 9}]
+)
+def test_logs_may_be_asked_for_without_bounds(query: dict[str, Any]) -> None:
+    with served(result([LOG])) as node:
+        assert len(connect(node.url).eth.get_logs(query)) == 1  # type: ignore[arg-type]
+
+
 NULL_IS_NONE = {
     "eth_getBlockByNumber",
     "eth_getTransactionByHash",

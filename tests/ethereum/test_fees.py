@@ -23,7 +23,15 @@ def node(base_fees: list[int] | None, latest: int) -> Callable[[Request], Reply]
         "eth_maxPriorityFeePerGas": result(hex(GWEI)),
         "eth_feeHistory": refusal(-32601, "the method does not exist")
         if base_fees is None
-        else result({"baseFeePerGas": list(map(hex, base_fees)), "oldestBlock": "0x0"}),
+        else result(
+            {
+                "oldestBlock": "0x0",
+                "baseFeePerGas": list(map(hex, base_fees)),
+                "gasUsedRatio": [0] * len(base_fees),
+                "baseFeePerBlobGas": ["0x1"] * len(base_fees),
+                "blobGasUsedRatio": [0] * len(base_fees),
+            }
+        ),
     }
     return lambda request: answers[request["method"]]
 
@@ -35,6 +43,7 @@ def node(base_fees: list[int] | None, latest: int) -> Callable[[Request], Reply]
         # Neither one block nor a few move a median.
         ([20 * GWEI] * 5 + [998 * GWEI] * 4, 998 * GWEI, 200 * GWEI),
         ([7] * 9, 7, 10 * GWEI),
+        ([7] * 1_025, 7, 10 * GWEI),  # so many short numbers are an answer all the same
         ([900 * GWEI] * 9, 900 * GWEI, 1_000 * GWEI),
         ([], 3 * GWEI, 30 * GWEI),
         (None, 3 * GWEI, 30 * GWEI),

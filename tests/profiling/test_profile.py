@@ -322,7 +322,8 @@ def test_the_tables_fit_100_columns(world: World) -> None:
     lines = show(world.folder).splitlines()
     assert max(map(len, lines)) <= 100
     phases = [line.split("│")[2].strip() for line in lines if line.startswith("│")]
-    participant = ["fetch model", "train", "encode", "hash", "commit", "pin", "reveal"]
+    participant = ["fetch model", "train", "encode", "hash", "prove store"]
+    participant += ["commit", "pin", "reveal"]
     aggregator = ["fetch model", "verify", "fetch", "screen", "compare"]
     aggregator += ["average", "hash", "pin", "propose"]
     assert phases[: len(participant) + len(aggregator)] == participant + aggregator

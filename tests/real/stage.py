@@ -7,20 +7,16 @@
 Whichever role ends before the federation does is started again, as a container's engine would.
 """
 
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from contracts.enums import Status
 from protocol.errors import CommonweightError
 from tests.real.daemon import Daemon
-from tests.real.founding import AGGREGATOR, AUDITOR, MEMBERS
+from tests.real.founding import AUDITOR, MEMBERS
 from tests.real.network import Network, Stuck
-from tests.real.schedule import GETH, Fault, kubo, make_schedule
+from tests.real.schedule import GETH, Fault, make_schedule
 
 _LOOK_S: Final = 0.2
 _MOST_RESTARTS: Final = 60
@@ -116,10 +112,6 @@ class Stage(Network):
         elif fault.kind == "collect":
             self._begin(fault)
             self.kubos[_owner(fault.target)].collect_garbage()
-        elif fault.target == kubo(AGGREGATOR):
-            # What an aggregator without its Kubo does: tests/real/test_own_kubo.py.
-            with self._aggregator_held():
-                self._take_away(fault, self.kubos[AGGREGATOR])
         else:
             is_geth = fault.target == GETH
             self._take_away(fault, self.geth if is_geth else self.kubos[_owner(fault.target)])
@@ -150,19 +142,6 @@ class Stage(Network):
     def _begin(self, fault: Fault, detail: str = "") -> None:
         self.struck.append(fault)
         self.tell("stage", f"STRIKES: {fault}{detail}")
-
-    @contextmanager
-    def _aggregator_held(self) -> Iterator[None]:
-        """Hold the aggregator still for the block, in a phase in which it waits for others."""
-        self.until(lambda: self.status() is Status.COMMIT or self._is_over(), "no commit phase")
-        self._roles[AGGREGATOR].send_signal(signal.SIGSTOP)
-        try:
-            yield
-            others = [each for name, each in self.kubos.items() if name != AGGREGATOR]
-            self.kubos[AGGREGATOR].await_peers(others)
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(self._roles[AGGREGATOR].pid, signal.SIGCONT)
 
 
 def _owner(target: str) -> str:
