@@ -336,6 +336,9 @@ class Peering:
             self.kept[addresses[0].rpartition("/")[2]] = addresses
             self.changed.notify_all()
 
+    def connect_peer(self, addresses: list[str]) -> None:
+        self._store.connect_peer(addresses)
+
     def drop_peer(self, peer_id: str) -> None:
         with self.changed:
             self.kept.pop(peer_id)
