@@ -12,6 +12,7 @@ The settings file is `participant` in the node's config (deployment), or lies in
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from chain.event_log import MissingLogs
 from chain.phases import await_end
 from contracts.enums import Status, SubmissionState
 from ethereum.wallet import load_keystore, read_password
@@ -37,6 +39,7 @@ app = ClientApp()
 
 
 _POLL_SECONDS: Final = 0.2
+_TRIES: Final = 10  # of what a lagging node cannot answer yet
 _HANDLER_FAILED: Final = 2  # CLIENT_APP_RAISED_EXCEPTION in Flower's list of error codes
 
 
@@ -49,7 +52,7 @@ def _reporting_failures(handler: Handler) -> Handler:
     @wraps(handler)
     def handle(message: Message, context: Context) -> Message:
         try:
-            return handler(message, context)
+            return _with_all_logs(lambda: handler(message, context))
         except CommonweightError as error:
             _report_failure(context, str(error))
             return Message(Error(_HANDLER_FAILED, str(error)), reply_to=message)
@@ -58,6 +61,15 @@ def _reporting_failures(handler: Handler) -> Handler:
             raise
 
     return handle
+
+
+def _with_all_logs(action: Callable[[], Message]) -> Message:
+    """Act, again where the node shows a block's state before it shows the block's logs."""
+    for _ in range(_TRIES):
+        with suppress(MissingLogs):
+            return action()
+        _pause()
+    return action()
 
 
 @app.train("commit")

@@ -12,8 +12,10 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from aggregator.server_app import evaluate
 from aggregator.server_app import main as lead
+from chain.event_log import MissingLogs
 from chain.location import FederationLocation
 from contracts.enums import SubmissionState
+from node import client_app
 from node.client_app import app
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
@@ -199,3 +201,17 @@ def test_who_has_nothing_to_reveal_keeps_nobody_waiting(
     round_id = world.open_round()  # she committed to nothing, or has shown it already
     reply = ask(commit_message(round_id, "reveal"), folder / "participant.toml")
     assert not reply.has_error()
+
+
+def test_a_node_whose_logs_come_later_is_asked_again() -> None:
+    tries = []
+
+    def handler(message: Message, context: Context) -> Message:
+        tries.append(context)
+        if len(tries) < 3:
+            raise MissingLogs("they come in a moment")
+        return message
+
+    asked = cast(Message, object())
+    assert client_app._reporting_failures(handler)(asked, cast(Context, None)) is asked
+    assert len(tries) == 3
