@@ -93,7 +93,7 @@ class Deployment:
             end(process)
 
     def await_superlink(self) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not self._answers():
             assert self.running[0].poll() is None, (self.folder / "superlink.log").read_text()
             assert time.monotonic() < deadline
