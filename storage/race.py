@@ -57,18 +57,26 @@ class Race:
         return self._won is not None
 
     def result(self) -> tuple[ReadableStore, bytes]:
-        """Wait for those that run; return the block and who had it, or raise the first failure."""
+        """Wait for those that run; return the block and who had it, or raise the first failure.
+
+        The deadline holds here too: not every source can be told when to end.
+        """
+        deadline = self._wanted[2]
         while self._running and self._won is None:
-            self.is_won(threading.TIMEOUT_MAX)
+            left_s = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
+            if left_s <= 0:
+                break
+            self.is_won(left_s)
         if self._won is None:
             raise self._failure()
         return self._won
 
     def _failure(self) -> CommonweightError:
         if not self._failures:
-            return Unavailable(
-                f"{raw_cid(self._wanted[0])}: there is no source to ask", service="storage"
-            )
+            why = "no source had it in time" if self._running else "there is no source to ask"
+            return Unavailable(f"{raw_cid(self._wanted[0])}: {why}", service="storage")
+        if len(self._failures) == 1:
+            return self._failures[0]
         told = dict.fromkeys(str(each) for each in self._failures)
         first, *others = told
         more = f"; {others[-1]}" if others else ""

@@ -203,8 +203,6 @@ class _View:
         """Return a block from whoever has it first; raises as storage/blocks.py says."""
         self._sources.keep_peers()
         in_turn = self._sources.ask_in_turn(self._author)
-        if len(in_turn) == 1:
-            return in_turn[0].get_block(digest, size, deadline)
         if self._last in in_turn:
             in_turn.sort(key=lambda each: each is not self._last)  # stable: the others stay
         race = Race(digest, size, deadline)

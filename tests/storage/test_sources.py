@@ -1,5 +1,6 @@
 """Blocks from whoever has them: in which order, and what hostile announcements cost."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -186,6 +187,22 @@ def test_the_deadline_ends_the_race(net: Net) -> None:
     with pytest.raises(Unavailable):
         sources.get_block(DIGESTS[0], deadline=began + 0.5)
     assert time.monotonic() - began < 2
+
+
+class Deaf(ContentStore):
+    """A store whose requests cannot be told when to end."""
+
+    def get_block(
+        self, digest: Digest, size: int | None = None, deadline: float = math.inf
+    ) -> bytes:
+        threading.Event().wait(20)
+        return DATA[0]
+
+
+def test_a_deadline_holds_for_an_own_store_that_knows_none(daemon: DevIpfsDaemon) -> None:
+    sources = Sources(Deaf(daemon.url), LOCAL)
+    with pytest.raises(Unavailable, match="no source had it in time"):
+        sources.get_block(DIGESTS[0], deadline=time.monotonic() + 0.2)
 
 
 # --------------------------------------------------------------------- what lies cost
