@@ -249,10 +249,9 @@ class Aggregator:
             prune(context)
         self._check_capacity(context)
         # 2. Decide on every reveal, in a time that leaves enough for the rest.
-        fetcher = Fetcher(self._budget(round_id))
         self.report(events.Screening(round=round_id, updates=len(context.reveals)))
         with self.recorder.phase("fetch model", round_id):
-            model = obtain_model(context, fetcher)
+            model = obtain_model(context, Fetcher(self._budget(round_id)))
         with self.recorder.phase("verify", round_id):
             screened = self._screen(context, deadline)
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
@@ -286,7 +285,7 @@ class Aggregator:
 
         From `deadline` on, which leaves time for the proposal, what is unreachable is rejected.
         """
-        tries = 0
+        tries, told = 0, ""
         while True:
             decided = screen(context, Fetcher(self._budget(context.round_id)))
             missing = [s for s in decided if s.verdict.reason == Check.REACHABLE]
@@ -302,8 +301,13 @@ class Aggregator:
                 break
             tries += fault is None
             reason = fault or "it works, but no update came from anybody"
-            self.report(events.WaitingForStore(round=context.round_id, reason=reason))
+            if reason != told:
+                self.report(events.WaitingForStore(round=context.round_id, reason=reason))
+                told = reason
             self.wait()
+            # While the store is down, screening again would only come to the same.
+            while self._fault_of_store() and self.federation.next_time() < deadline:
+                self.wait()
         for decision in decided:
             self._report_screened(context.round_id, decision)
         return decided

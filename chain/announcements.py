@@ -72,10 +72,10 @@ def announce_if_due(federation: Federation, text: str) -> Receipt | None:
 
     At most once a day, and again before nodes forget it. An empty text is never announced.
     """
-    now = federation.pinned()
-    made = now.history().announced.get(federation.sender.address)
     if not text:
         return None
+    now = federation.pinned()
+    made = now.history().announced.get(federation.sender.address)
     if made is not None:
         if made.whereabouts == text and now.head - made.block_number < REPEAT_BLOCKS:
             return None

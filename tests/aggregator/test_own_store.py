@@ -87,9 +87,8 @@ def test_nobody_is_rejected_while_the_own_store_is_down(stage: Stage, fault: Fau
     assert stage.waited == 2
     assert stage.world.rejections() == {}
     assert len(stage.said("accepted")) == 3
-    waits = stage.said("waiting for the own store")
-    assert len(waits) == 2
-    assert all("\n" not in each["reason"] for each in waits)
+    (told,) = stage.said("waiting for the own store")  # once, however often it looks
+    assert "\n" not in told["reason"]
 
 
 def test_a_store_that_stays_down_does_not_cost_the_proposal(stage: Stage) -> None:
@@ -107,6 +106,7 @@ def test_a_store_that_stays_down_does_not_cost_the_proposal(stage: Stage) -> Non
     world.aggregator.wait = wait
     world.aggregator.propose(stage.round_id)
     assert stage.waited >= 3
+    assert len(stage.said("waiting for the own store")) == 1
     assert {check for check, _ in world.rejections().values()} == {Check.REACHABLE}
     # With half of the phase left.
     assert deadline - world.client().next_time() > left // 4
@@ -140,6 +140,7 @@ def test_when_nothing_comes_from_anybody_it_is_tried_again(stage: Stage) -> None
     world.aggregator.propose(stage.round_id)
     assert stage.waited == 2
     assert world.rejections() == {}
+    assert len(stage.said("waiting for the own store")) == 1
 
 
 def test_the_only_author_is_waited_for_a_few_times(tmp_path: Path) -> None:
