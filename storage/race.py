@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from contextvars import copy_context
 
 from protocol.cid import raw_cid
 from protocol.errors import CommonweightError, Rejected, Unavailable
@@ -34,8 +35,10 @@ class Race:
 
         self._newest = source
         self._running += 1
+        # In a copy of the caller's context: the phase that wants the block pays for its bytes.
+        in_context = copy_context().run
         # A daemon's thread: the process need not wait for those that lost.
-        threading.Thread(target=run, daemon=True, name="source").start()
+        threading.Thread(target=in_context, args=(run,), daemon=True, name="source").start()
 
     def is_won(self, seconds: float) -> bool:
         """Wait for a block; give up after `seconds`, or when the newest source has failed."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from devnet.ipfs.daemon import DevIpfsDaemon
+from profiling.recorder import PROFILE, Recorder
+from profiling.records import read_profile
 from protocol.canonical import sha256 as digest_of
 from protocol.checks import Check
 from protocol.cid import raw_cid
@@ -28,6 +30,7 @@ from storage.sources import Sources
 from tests.storage.content import content
 from tests.storage.lying_proxy import LyingProxy
 from tests.storage.web_server import Lie, WebServer
+from tests.world import small_spec
 
 DATA = [content(20_000 + number) for number in range(6)]
 DIGESTS = [digest_of(each) for each in DATA]
@@ -108,6 +111,23 @@ def test_the_own_store_is_asked_and_nobody_else(net: Net, daemon: DevIpfsDaemon)
     assert not own.has(DIGESTS[0])
     assert sources.put_block(DATA[0]) == sources.put_blocks([DATA[0]])[0] == DIGESTS[0]
     assert own.has(DIGESTS[0])
+
+
+def test_what_is_read_is_counted_for_the_phase_that_reads(
+    net: Net, daemon: DevIpfsDaemon, tmp_path: Path
+) -> None:
+    own = ContentStore(daemon.url)
+    own.put_blocks(DATA[:3])
+    sources = knowing(leader(net.server()), own=own)
+    with Recorder(tmp_path, "participant", "0xabc", small_spec()).phase("fetch model", 1) as span:
+        for index, (digest, data) in enumerate(zip(DIGESTS, DATA, strict=True)):
+            with span.layer(index % 3):
+                assert sources.get_block(digest, len(data)) == data
+    (phase,) = read_profile(tmp_path / PROFILE).phases
+    assert phase.total.received == sum(map(len, DATA))
+    assert [phase.layers[index].received for index in range(3)] == [
+        len(DATA[index]) + len(DATA[index + 3]) for index in range(3)
+    ]
 
 
 def test_aggregators_come_first_and_other_authors_never(net: Net) -> None:
