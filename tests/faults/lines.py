@@ -30,6 +30,16 @@ _ANSWERS: Final = {
         b'{"jsonrpc": "2.0", "id": ID, "error": {"code": -32603, "message": "internal error"}}',
     ),
 }
+LAST: Final[list[Any]] = []  # in place of a result: without its last entry
+_OMITTED: Final[dict[str, tuple[str, Any]]] = {
+    "omits logs": ("eth_getLogs", []),
+    "omits the last log": ("eth_getLogs", LAST),
+    "omits receipts": ("eth_getTransactionReceipt", None),
+    "omits transactions": ("eth_getTransactionByHash", None),
+    "omits blocks": ("eth_getBlockByNumber", None),
+    "omits values": ("eth_call", "0x"),
+}
+DRIP_S: Final = 0.05
 
 
 class Line:
@@ -118,7 +128,11 @@ class RpcLine(Line):
             connection.close()
         if self.fault == "stale" and height is not None:
             answer = _without_later(answer, height)
-        return status, answer
+        return status, _without(answer, self.fault, request)
+
+    def pause(self) -> bool:
+        """Wait a moment; tell whether the line still drips."""
+        return not self.mended.wait(DRIP_S)
 
     def _stale_height(self) -> int:
         """Three blocks back; the federation was deployed long before."""
@@ -158,6 +172,16 @@ def _without_later(answer: bytes, height: int) -> bytes:
     return json.dumps(told).encode()
 
 
+def _without(answer: bytes, fault: str, request: dict[str, Any]) -> bytes:
+    """Leave out what a node that lies by omission leaves out."""
+    method, left = _OMITTED.get(fault, ("", None))
+    if request.get("method") != method:
+        return answer
+    told = json.loads(answer)
+    told["result"] = told["result"][:-1] if left is LAST and told.get("result") else left
+    return json.dumps(told).encode()
+
+
 class _RpcServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
@@ -186,14 +210,28 @@ class _RpcHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, answer = answered
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
+        head = f"HTTP/1.1 {status} told\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(answer)}\r\n\r\n"
+        fault = self.server.line.fault
+        self._write(head.encode(), drips=fault == "drips headers")
+        self._write(answer, drips=fault == "drips")
+
+    def _write(self, data: bytes, *, drips: bool) -> None:
+        """Write some bytes: one at a time while the line drips, then what is left."""
+        written = 0
+        while drips and written < len(data) and self.server.line.pause():
+            self.wfile.write(data[written : written + 1])
+            self.wfile.flush()
+            written += 1
+        self.wfile.write(data[written:])
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+# Whatever a daemon is asked for, not only blocks.
+_DRIPS: Final = {"drips": "drip", "drips headers": "drip_headers"}
 
 
 class IpfsLine(LyingProxy):
@@ -206,7 +244,8 @@ class IpfsLine(LyingProxy):
 
     def lie_about(self, path: str) -> str:
         command = urlsplit(path).path.removeprefix("/api/v0/")
-        return self.line.fault if command in ("cat", "block/get") else ""
+        fault = _DRIPS.get(self.line.fault)
+        return fault or (self.line.fault if command in ("cat", "block/get") else "")
 
     def forward(
         self, path: str, body: bytes, content_type: str

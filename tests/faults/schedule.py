@@ -15,7 +15,7 @@ CHAIN: Final = "chain"
 IPFS: Final = "ipfs"
 LEAD: Final = "aggregator"
 STANDBY: Final = "standby"
-SEEDS: Final = 220
+SEEDS: Final = 460
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class Fault:
     away       SIGKILL of a role, started again only after the deadline it had to keep
     cut        whatever goes between the role's host and that of `detail` (rpc, ipfs, both) is lost
     rpc        the role's Ethereum RPC answers as `detail` says
+    omit       the role's Ethereum RPC leaves out what `detail` says
     lie        the role's IPFS daemon serves content as `detail` says
+    drip       the role's Ethereum RPC or its IPFS daemon (`detail`) sends a byte every 50 ms
     full       no byte more can be written to the target's folder
     reorg      the transaction that was about to be sent, and all after it, is dropped later
     """
@@ -143,6 +145,16 @@ _LEADS: Final = (
 )
 _RPC: Final = ("timeout", "http 500", "http 429", "error", "garbage", "stale")
 _LIES: Final = ("flip", "truncate", "break_off", "drip", "stall", "lose", "endless")
+_OMITS: Final = (
+    "omits logs",
+    "omits the last log",
+    "omits receipts",
+    "omits transactions",
+    "omits blocks",
+    "omits values",
+)
+_DRIPS: Final = ("rpc drips", "rpc drips headers", "ipfs drips", "ipfs drips headers")
+_LONG: Final = ("omit", "drip")  # long enough for several requests to run out of time
 _DROPPED: Final = {
     "openRound": "aggregator",
     "fixSeed": "aggregator",
@@ -156,7 +168,7 @@ _DROPPED: Final = {
 def catalogue() -> list[Cell]:
     """Return every fault at every boundary."""
     faults = [*_kills(), *_cuts(), *_rpc_faults(), *_ipfs_faults(), *_full_disks(), *_reorgs()]
-    return [*faults, *_at_random()]
+    return [*faults, *_at_random(), *_omissions(), *_drips()]
 
 
 def _kills() -> list[Cell]:
@@ -200,6 +212,30 @@ def _rpc_faults() -> list[Cell]:
         }.items()
         for point in points
         for detail in _RPC
+    ]
+
+
+def _omissions() -> list[Cell]:
+    return 2 * [
+        Cell("omit", who, who, point, detail)
+        for who, points in {
+            "participant": ("trained", "after commit", "committed", "before reveal", "revealed"),
+            "aggregator": ("opened", "screening", "after propose", "proposed", "finalized"),
+        }.items()
+        for point in points
+        for detail in _OMITS
+    ]
+
+
+def _drips() -> list[Cell]:
+    return 3 * [
+        Cell("drip", who, who, point, detail)
+        for who, points in {
+            "participant": ("fetching model", "trained", "committed", "pinned", "after reveal"),
+            "aggregator": ("opened", "screening", "averaging", "before propose", "proposed"),
+        }.items()
+        for point in points
+        for detail in _DRIPS
     ]
 
 
@@ -272,7 +308,7 @@ def _fault(cell: Cell, rng: random.Random, participants: int) -> Fault:
     target = {"participant": who, "aggregator": LEAD}.get(cell.who, cell.who)
     point = Point(by, cell.point, rng.choice((1, 2)))
     moment = Moment(round(rng.uniform(0.0, 4.0), 2))
-    seconds = round(rng.uniform(0.2, 2.0), 2)
+    seconds = round(rng.uniform(0.2, 2.0) + 3.0 * (cell.kind in _LONG), 2)
     return Fault(cell.kind, target, point if cell.point else moment, seconds, cell.detail)
 
 

@@ -99,14 +99,20 @@ class Strikes:
             case "cut":
                 for service in ("rpc", "ipfs") if fault.detail == "both" else (fault.detail,):
                     self._cut(fault, service)
-            case "rpc" | "lie":
-                line = self._stage.line(fault.target, "rpc" if fault.kind == "rpc" else "ipfs")
-                line.bend(fault.detail)
-                self.after(fault.seconds, line.mend)
+            case "rpc" | "omit" | "lie" | "drip":
+                self._bend(fault)
             case "full":
                 folder = self._stage.folder / fault.target
                 disk.fill(folder)
                 self.after(fault.seconds, lambda: disk.free(folder))
+
+    def _bend(self, fault: Fault) -> None:
+        service, how = "ipfs" if fault.kind == "lie" else "rpc", fault.detail
+        if fault.kind == "drip":
+            service, how = how.split(" ", 1)
+        line = self._stage.line(fault.target, service)
+        line.bend(how)
+        self.after(fault.seconds, line.mend)
 
     def _end(self, fault: Fault) -> None:
         processes = self._stage.processes

@@ -35,6 +35,8 @@ KINDS: Final = {
     "full": "disk full: {target}",
     "lie": "IPFS answers wrongly ({detail})",
     "rpc": "RPC: {detail}",
+    "omit": "RPC {detail}",
+    "drip": "a byte every 50 ms ({detail})",
     "reorg": "reorganisation drops {detail}",
 }
 _LIES: Final = {
@@ -46,6 +48,10 @@ _LIES: Final = {
     "stall": "silent",
     "lose": "not found",
     "stale": "goes back in time",
+    "rpc drips": "RPC",
+    "rpc drips headers": "RPC, headers",
+    "ipfs drips": "IPFS",
+    "ipfs drips headers": "IPFS, headers",
 }
 _SERVICES: Final = {"ipfs": "IPFS daemon", "chain": "chain", "standby": "aggregator"}
 

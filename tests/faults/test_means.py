@@ -1,16 +1,24 @@
 """The faults are what they say: a cable that loses packets, a disk that takes no byte more."""
 
 import errno
+import json
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from chain.deploy import deploy_token
+from devnet.accounts import dev_account
 from ethereum.rpc import connect
+from ethereum.transactions import Sender
+from ethereum.wallet import Wallet
 from protocol.errors import Unavailable
+from protocol.types import TokenUnits
 from tests.ethereum.anvil import shared_anvil
 from tests.faults import disk
 from tests.faults.hosts import Host, can_make_hosts
@@ -86,6 +94,47 @@ def test_an_rpc_that_goes_back_in_time_and_one_that_fails() -> None:
                 connect(line.url, timeout_s=1, patience_s=0.1)
         line.mend()
         assert w3.eth.block_number == now
+
+
+def test_an_rpc_that_leaves_out() -> None:
+    with RpcLine(shared_anvil(), "127.0.0.1", lambda *at: True) as line:
+        w3 = connect(line.url, timeout_s=1)
+        token = deploy_token(Sender(w3, Wallet.from_key(bytes(dev_account(0).key))), TokenUnits(9))
+        (log,) = w3.eth.get_logs({"fromBlock": "latest"})
+        hashed = log["transactionHash"].to_0x_hex()
+        supply = {"to": token.address, "data": "0x18160ddd"}
+        questions: list[tuple[str, str, list[Any], Any]] = [
+            ("logs", "eth_getLogs", [{"fromBlock": "latest"}], []),
+            ("the last log", "eth_getLogs", [{"fromBlock": "latest"}], []),
+            ("receipts", "eth_getTransactionReceipt", [hashed], None),
+            ("transactions", "eth_getTransactionByHash", [hashed], None),
+            ("blocks", "eth_getBlockByNumber", ["latest", False], None),
+            ("values", "eth_call", [supply, "latest"], "0x"),
+        ]
+        for left_out, method, parameters, instead in questions:
+            whole = _ask(line.url, method, *parameters)
+            line.bend(f"omits {left_out}")
+            assert _ask(line.url, method, *parameters) == instead != whole
+            assert _ask(line.url, "eth_chainId") == "0x7a69"
+            line.mend()
+            assert _ask(line.url, method, *parameters) == whole
+
+
+def _ask(url: str, method: str, *parameters: object) -> Any:
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    with urlopen(url, json.dumps(request).encode(), timeout=10) as answer:
+        return json.load(answer)["result"]
+
+
+@pytest.mark.parametrize("how", ["drips", "drips headers"])
+def test_an_rpc_that_drips_until_it_is_mended(how: str) -> None:
+    with RpcLine(shared_anvil(), "127.0.0.1", lambda *at: True) as line:
+        line.bend(how)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(_ask, line.url, "eth_chainId")
+            assert not wait([asked], timeout=0.5).done
+            line.mend()
+            assert asked.result(timeout=10) == "0x7a69"
 
 
 def test_the_table_counts_what_struck_and_what_broke() -> None:

@@ -15,11 +15,12 @@ _SCHEDULES = [make_schedule(seed) for seed in range(SEEDS)]
 
 
 def _short_form() -> set[int]:
-    """Return one seed for every kind of fault, so that `make test` sees all of them in a minute."""
+    """Return one seed for each of `_QUICK`: `make test` sees that the stage works."""
     alone = {s.faults[0].kind: s.seed for s in reversed(_SCHEDULES) if len(s.faults) == 1}
-    return set(alone.values())
+    return {alone[kind] for kind in _QUICK}
 
 
+_QUICK = ("kill", "cut", "omit")
 SHORT = _short_form()
 
 
@@ -45,12 +46,6 @@ def test_the_seeds_cover_the_catalogue() -> None:
     firsts = [schedule.faults[0] for schedule in _SCHEDULES]
     kinds = {(fault.kind, fault.detail) for fault in firsts}
     assert kinds == {(cell.kind, cell.detail) for cell in cells}
-
-
-def test_the_short_form_has_every_kind() -> None:
-    kinds = {fault.kind for seed in SHORT for fault in _SCHEDULES[seed].faults}
-    assert kinds == {cell.kind for cell in catalogue()}
-    assert len(SHORT) <= 10
 
 
 def test_the_parts_make_up_the_whole() -> None:
