@@ -11,11 +11,12 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NoReturn
 
 from ethereum.wallet import Wallet
 from node.follower import Follower, open_participant
@@ -30,6 +31,9 @@ from runtime.service import Service, alone
 _ANSWER_SECONDS: Final = 10.0
 _END_SECONDS: Final = 4.0  # below runtime.service.STOP_SECONDS, when this process is ended
 _NOT_LET_IN: Final = b"Exit Code: 305"  # Flower's SUPERNODE_CONNECTION_ERROR
+# A SuperLink waits for two heartbeats, each 30 s after the other (flwr 1.41), before it believes
+# that a SuperNode has gone.
+FORGOTTEN_S: Final = 75.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def run_supernode(
                 *("--port", str(free_port())),  # of its own processes: nobody else has to reach it
                 *("--node-config", f'participant="{file.resolve()}"'),
             ]
-            _run_flower(command, settings.state / "flower", link)
+            refusals = Refusals(link)
+            service.insist(lambda: _run_flower(command, settings.state / "flower", refusals))
 
 
 def check_key(key: Path) -> None:
@@ -137,7 +142,35 @@ def check_superlink(link: Link) -> None:
         ) from error
 
 
-def _run_flower(command: list[str], home: Path, link: Link) -> None:
+class Refusals:
+    """What to make of a SuperLink that does not let this SuperNode in.
+
+    Its answer is the same for a key that nobody registered, and for one whose SuperNode was killed
+    and still counts as online.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._since: float | None = None
+
+    def take(self) -> NoReturn:
+        """Raise Unavailable while it may have to forget a dead SuperNode, then Misconfigured."""
+        refused = f"the SuperLink at {self._link.superlink} does not let this SuperNode in"
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if now < self._since + FORGOTTEN_S:
+            raise Unavailable(
+                f"{refused}: one with this key that was killed counts for a minute, or the key is"
+                " not registered",
+                service="flower",
+            )
+        raise Misconfigured(
+            f"{refused}: has its operator run `flwr supernode register` with {self._link.key}.pub?"
+        )
+
+
+def _run_flower(command: list[str], home: Path, refusals: Refusals) -> None:
     """Run Flower's program to its end, with its output on stderr."""
     child = spawn_piped(command, home, flower_environment(home))
     assert child.stdout is not None
@@ -158,10 +191,7 @@ def _run_flower(command: list[str], home: Path, link: Link) -> None:
         # The last lines are still in the pipe, and say whether it was refused.
         seen.join(_END_SECONDS)
     if seen.was_refused:
-        raise Misconfigured(
-            f"the SuperLink at {link.superlink} does not let this SuperNode in: has its operator "
-            f"run `flwr supernode register` with {link.key}.pub?"
-        )
+        refusals.take()
     if code:
         raise CommonweightError(f"flower-supernode ended with exit code {code}")
 

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from chain.events import Finalized, Paid
 from commonweight.cli import main
+from node import supernode
 from runtime.processes import free_port
 from runtime.settings import write_location
 from tests.commonweight.network import Network
@@ -184,6 +185,29 @@ def test_a_round_over_tls_with_registered_supernodes(deployment: Deployment) -> 
     assert network.program.json("audit", "run", "--federation", str(network.place))["failed"] == 0
 
 
+@pytest.mark.slow
+def test_a_supernode_that_was_killed_comes_back(deployment: Deployment, stranger: Path) -> None:
+    shutil.copy(stranger / "supernode.key.pub", deployment.folder)
+    assert "registered" in deployment.run(deployment.register, deployment.folder)
+    first = deployment.start(deployment.supernode, stranger, "first.log")
+    await_line(first, stranger / "first.log", "Starting Flower SuperExec")
+    os.killpg(first.pid, signal.SIGKILL)  # as when the host loses power
+    subprocess.run(["pkill", "-9", "-f", str(stranger)], check=False)  # Flower's own groups
+    again = deployment.start(deployment.supernode, stranger, "again.log")
+    await_line(again, stranger / "again.log", "Starting Flower SuperExec")
+    told = (stranger / "again.log").read_text()
+    assert "one with this key that was killed counts for a minute" in told
+    assert again.poll() is None
+
+
+def await_line(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
+    deadline = time.monotonic() + 300
+    while words not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
 # ------------------------------------------------------------------ refusals
 
 
@@ -221,7 +245,10 @@ def change(folder: Path, **values: Any) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
-def test_a_supernode_that_nobody_registered(deployment: Deployment, stranger: Path) -> None:
+def test_a_supernode_that_nobody_registered(
+    deployment: Deployment, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supernode, "FORGOTTEN_S", 0.0)
     line = refuse(deployment, stranger)
     assert "does not let this SuperNode in: has its operator run `flwr supernode register`" in line
     assert "supernode.key.pub?" in line
