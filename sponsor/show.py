@@ -9,13 +9,14 @@ from rich.table import Table
 
 from chain.announcements import describe_announcements, read_announcements
 from chain.federation import Federation, connect_federation
-from chain.history import RoundHistory
+from chain.history import History, RoundHistory
 from chain.location import FederationLocation
 from chain.records import Terms
+from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.errors import Rejected, Unavailable
 from protocol.spec import Spec
-from protocol.types import Digest, format_tokens
+from protocol.types import Address, Digest, format_tokens
 from runtime.status import duration
 from storage.ipfs import ContentStore
 
@@ -51,6 +52,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
             }
             for account, seat in members.items()
         },
+        "unreachable": count_unreachable(history),
         "announced": describe_announcements(read_announcements(federation)),
         "rounds": [_round(federation, told) for told in history.rounds.values()],
     }
@@ -72,12 +74,33 @@ def print_federation(described: dict[str, Any]) -> None:
         places = ", ".join(made["places"]) or "no place that is understood"
         # Lines and not a table, which would cut addresses; a stranger's text, so no markup.
         console.print(f"announced    {made['role']} {account}: {places}", markup=False)
+    for account, count in described["unreachable"].items():
+        if count["rejected"]:
+            console.print(
+                f"check 1      aggregator {account} rejected {count['rejected']} of"
+                f" {count['revealed']} updates as not reachable in time"
+            )
     rounds = Table("round", "status", "committed", "revealed", "accepted", "paid", "model")
     for row in described["rounds"]:
         counts = [str(row[key]) for key in ("committed", "revealed", "accepted")]
         begins = [str(row["round"]), row["status"]]
         rounds.add_row(*begins, *counts, format_tokens(row["paid"]), row["model_cid"] or "")
     console.print(rounds)
+
+
+def count_unreachable(history: History) -> dict[Address, dict[str, int]]:
+    """Return how many updates each aggregator's standing proposals judged, and rejected by check 1.
+
+    That check alone says what nobody else can recompute: what one place had at one time.
+    """
+    counts: dict[Address, dict[str, int]] = {}
+    for told in history.rounds.values():
+        if told.proposed is not None:
+            count = counts.setdefault(told.proposed.aggregator, {"revealed": 0, "rejected": 0})
+            reasons = [verdict.reason for verdict in told.proposed.verdicts]
+            count["revealed"] += len(reasons)
+            count["rejected"] += reasons.count(Check.REACHABLE)
+    return counts
 
 
 def _in_words(described: dict[str, Any]) -> list[tuple[str, str]]:
