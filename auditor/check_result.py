@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from protocol.errors import CommonweightError, Unavailable
+from protocol.errors import CommonweightError, DiskFault, Unavailable
 from protocol.text import printable
 from protocol.types import RoundId
 from rounds.compare import WrongValue
@@ -31,8 +31,8 @@ class CheckResult:
     def refused(
         cls, section: str, round_id: RoundId | None, claim: str, error: CommonweightError
     ) -> "CheckResult":
-        """Return a check that ended in an error: unchecked if another try may pass, else failed."""
-        passed = None if isinstance(error, Unavailable) else False
+        """Return a check that ended in an error: failed, unless the error is no fault of theirs."""
+        passed = None if isinstance(error, Unavailable | DiskFault) else False
         return cls(section, round_id, claim, passed, str(error))
 
     @property

@@ -21,6 +21,7 @@ from contracts.enums import Status
 from protocol.errors import CommonweightError
 from protocol.types import Address
 from rounds.prune import prune
+from runtime.service import one_line
 from storage.blocks import Store
 
 _POLL_SECONDS: Final = 0.5
@@ -85,11 +86,13 @@ class Watcher:
 
     def look(self) -> None:
         """Do what is due now; a failure is reported and does not end the watch."""
-        # A watcher that gave up on a node that is down would miss the window once it is back.
+        # A watcher that gave up on a node that is down, or a disk that is full, would miss the
+        # window once it is back or has room.
         try:
             self._look()
-        except CommonweightError as error:
-            line = f"cannot judge now, trying again: {error}"
+        except (CommonweightError, OSError) as error:
+            reason = str(error) if isinstance(error, CommonweightError) else one_line(error)
+            line = f"cannot judge now, trying again: {reason}"
             self._report(line, _NUMBER.sub("#", line))
 
     def _look(self) -> None:

@@ -7,6 +7,7 @@ CommonweightError
 ├── Unavailable     try again, here or elsewhere
 │   └── WrongBytes  an answer came, but not the bytes its identifier names
 └── Misconfigured   the operator's to fix before anything else can work
+    └── DiskFault   this machine's disk is full or broken: it says nothing about anybody else
 """
 
 from typing import Literal
@@ -58,3 +59,7 @@ class WrongBytes(Unavailable):
 
 class Misconfigured(CommonweightError):
     """A setting, file or argument is wrong; the text says what was expected."""
+
+
+class DiskFault(Misconfigured):
+    """This machine's disk takes no more, or fails."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from profiling.recorder import current
 from protocol.checks import Check
 from protocol.encoding import BLOCK_BYTES, Kind, layer_bytes, layer_values, leaf_bytes
-from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
+from protocol.errors import DiskFault, Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.manifest import LayerEntry, Manifest
 from protocol.screening import check_manifest
 from protocol.spec import Spec
@@ -352,7 +352,7 @@ class _Arriving:
             if is_whole:
                 self._part.replace(self._path)
         except OSError as error:
-            raise Misconfigured(f"cannot write {self._path}: {error.strerror}") from None
+            raise DiskFault(f"cannot write {self._path}: {error.strerror}") from None
 
     def __enter__(self) -> Self:
         return self

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from auditor.watch import Watcher
 from contracts.enums import Status
 from protocol.cid import raw_cid
 from protocol.types import RoundId
 from storage.capacity import bytes_in
+from tests.faults import disk
 from tests.world import World
 
 ROUNDS = 8
@@ -58,3 +60,26 @@ def test_copies_of_old_updates_leave_the_store(world: World) -> None:
             world.store._unpin([raw_cid(manifest)])
     has = {number: any(map(world.store.has, each)) for number, each in manifests.items()}
     assert has == {1: False, 2: False, 3: True, 4: True}
+
+
+def test_a_watcher_on_a_full_disk_waits_for_room(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "watcher"
+    if not disk.mount(folder):
+        pytest.skip("needs root on Linux")
+    try:
+        world.commit_and_reveal(round_id := world.open_round())
+        world.aggregator.propose(round_id)
+        lines: list[str] = []
+        watcher = Watcher(world.client(world.auditor), world.store, folder, lines.append)
+        disk.fill(folder)
+        watcher.look()
+        # Nobody is accused of it.
+        assert not [line for line in lines if line.startswith("FAIL")]
+        assert lines[-1].startswith("cannot judge now, trying again: cannot write ")
+        assert lines[-1].endswith("No space left on device")
+        watcher._pending.again_at = 0.0  # type: ignore[union-attr]
+        disk.free(folder)
+        watcher.look()
+        assert "as the contract would have them" in lines[-1]
+    finally:
+        disk.unmount(folder)
