@@ -43,6 +43,7 @@ def run_aggregator(
         wallet = open_wallet()
         report(events.Starting(aggregator=wallet.address))
         aggregator = service.insist(lambda: open_aggregator(settings, wallet, report))
+        service.shortest_phase_s = aggregator.terms.windows.shortest_seconds
         aggregator.wait = service.pause
         service.keep(Leader(aggregator, settings, service).step)
 

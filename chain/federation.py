@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from web3 import Web3
 
@@ -83,6 +84,7 @@ class Federation(ContractClient):
         # Shared by all clients that `now` returns, so that each only reads new blocks.
         self.event_log = EventLog(w3, self.address, money.availability_deposit)
         self.token = Erc20(w3, money.token, sender)
+        self._known: dict[tuple[str, *tuple[object, ...]], Any] = {}  # of a pinned client
 
     def now(self) -> "Federation":
         """Return this client pinned to the newest mined block.
@@ -96,12 +98,26 @@ class Federation(ContractClient):
     def at(self, block: int) -> "Federation":
         """Return this client pinned to `block`; a full node has the state of about 128 blocks."""
         pinned = copy(self)
-        pinned.block = block
+        pinned.block, pinned._known = block, {}
         return pinned
 
     def pinned(self) -> "Federation":
         """Return this client if it is pinned to a block already, else `now`."""
         return self.now() if self.block is None else self
+
+    def _read_once(
+        self,
+        name: str,
+        *values: object,
+        kind: Callable[[Any], Any] = int,
+        block: int | None = None,
+    ) -> Any:
+        """Read as `_read_as` does; a pinned client asks once, since its block does not change."""
+        if self.block is None or block is not None:
+            return self._read_as(kind, name, *values, block=block)
+        if (name, *values) not in self._known:
+            self._known[name, *values] = self._read_as(kind, name, *values)
+        return self._known[name, *values]
 
     def next_time(self) -> UnixTime:
         """Return the time that the node expects of the next block, to compare deadlines with."""
@@ -139,7 +155,7 @@ class Federation(ContractClient):
 
     def round_count(self, block: int | None = None) -> RoundId:
         """Return the number of rounds opened, which is the newest round's number."""
-        return RoundId(self._read("roundCount", block=block))
+        return RoundId(self._read_once("roundCount", block=block))
 
     def last_finalized_round(self, block: int | None = None) -> RoundId:
         """Return the round whose model is the current one; 0 for the initial model."""
@@ -200,7 +216,8 @@ class Federation(ContractClient):
 
     def get_round(self, round_id: RoundId, block: int | None = None) -> Round:
         """Return the facts of a round; all zero when it was not opened."""
-        return self._read_as(Round.from_abi, "getRound", round_id, block=block)
+        facts: Round = self._read_once("getRound", round_id, kind=Round.from_abi, block=block)
+        return facts
 
     def get_submission(
         self, round_id: RoundId, participant: Address, block: int | None = None

@@ -72,6 +72,12 @@ class Windows:
     unbonding_seconds: int
     closes_at: UnixTime
 
+    @property
+    def shortest_seconds(self) -> int:
+        """The shortest time in which somebody must act: a phase, or to answer a leaf request."""
+        phases = (self.commit_seconds, self.reveal_seconds, self.propose_seconds)
+        return min(*phases, self.response_seconds or self.propose_seconds)
+
 
 @dataclass(frozen=True)
 class Rules:

@@ -55,6 +55,7 @@ def run_participant(
         report(events.Starting(participant=wallet.address))
         participant = service.insist(lambda: open_participant(settings, wallet, report))
         trainer = open_trainer(settings, participant.store, report)
+        service.shortest_phase_s = participant.federation.terms().windows.shortest_seconds
         evaluate = partial(report_loss, participant, trainer) if settings.evaluate else None
         service.keep(Follower(participant, settings, evaluate).step)
 

@@ -14,7 +14,7 @@ rank = 4                            # train only so many of the federation's ran
 fields = { question = "prompt", answer = "reply" }    # and context, if a row has one
 state = "state"                     # updates and salts: losing it in a round costs the penalty
 cache = "cache"                     # base models, converted once
-poll_seconds = 2.0                  # between two looks at the chain
+poll_seconds = 2.0                  # between two looks at the chain; more while nothing happens
 confirmations = 0                   # blocks on the commit phase's end before our update is shown
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
 withdraw_to = "0x…"                 # pay them to this address, not to the wallet

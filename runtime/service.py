@@ -16,6 +16,7 @@ import random
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,13 +25,15 @@ from typing import Final, TypeVar
 
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.text import printable
-from runtime.events import Report, Stopped, Waiting
+from runtime.events import Event, Report, Stopped, Waiting
 
 T = TypeVar("T")
 
 FIRST_BACK_OFF_S: Final = 1.0
 LONGEST_BACK_OFF_S: Final = 30.0  # a phase of minutes must not be slept through
 STOP_SECONDS: Final = 5.0
+_SHARE_OF_QUIET: Final = 1 / 30
+_SHARE_OF_PHASE: Final = 1 / 20
 _LOCK: Final = ".running"
 _VERSION: Final = "version"  # of the protocol that a state folder belongs to
 _NO_MEMORY: Final = re.compile(
@@ -46,7 +49,9 @@ class Stop(BaseException):
 class Service:
     """One role's loop; reports faults and the end.
 
-    `on_look` is called after each successful poll.
+    `on_look` is called after each successful poll. While nothing is reported the pauses grow, up to
+    a twentieth of `shortest_phase_s`, the shortest time in which the role must do something: who
+    provides an Ethereum node counts requests, and most of the time nothing happens.
     """
 
     def __init__(
@@ -55,11 +60,18 @@ class Service:
         poll_seconds: float = 2.0,
         on_look: Callable[[], None] = lambda: None,
     ) -> None:
-        self.report = report
         self.poll_seconds = poll_seconds
+        self.shortest_phase_s = 0.0  # unknown
         self.on_look = on_look
+        self._report = report
+        self._reported_at = time.monotonic()
         self._stopped = threading.Event()
         self._faults = 0
+
+    def report(self, event: Event) -> None:
+        """Report what the role did or saw; the next look is soon."""
+        self._reported_at = time.monotonic()
+        self._report(event)
 
     def stop(self) -> None:
         """Ask the loop to end at its next pause; may be called from any thread."""
@@ -68,7 +80,9 @@ class Service:
     def pause(self) -> None:
         """Wait until the next poll is due; raises Stop when asked to end."""
         self.on_look()
-        self._wait(self.poll_seconds)
+        quiet_s = time.monotonic() - self._reported_at
+        grown = min(quiet_s * _SHARE_OF_QUIET, self.shortest_phase_s * _SHARE_OF_PHASE)
+        self._wait(max(self.poll_seconds, grown))
 
     def keep(self, step: Callable[[], bool]) -> None:
         """Run `step` until it returns False, pausing after each run.
@@ -116,7 +130,7 @@ class Service:
             reason, service = str(error), error.service
         else:
             reason, service = one_line(error), None
-        self.report(Waiting(reason=reason, seconds=round(seconds, 1), service=service))
+        self._report(Waiting(reason=reason, seconds=round(seconds, 1), service=service))
         self._wait(seconds)
 
 

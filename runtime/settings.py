@@ -61,8 +61,9 @@ def _below(folder: Path, settings: M) -> M:
 class RoleSettings(Settings):
     """What every role with a wallet must know.
 
-    `poll_seconds` is the time between two looks at the chain, and `confirmations` how many blocks
-    deep the others' submissions must be before this role's own step builds on them.
+    `poll_seconds` is the time between two looks at the chain, longer while nothing happens
+    (runtime/service.py), and `confirmations` how many blocks deep the others' submissions must be
+    before this role's own step builds on them.
     """
 
     federation: Path

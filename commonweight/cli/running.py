@@ -92,7 +92,7 @@ def running_role(
     service = Service(report, settings.poll_seconds, on_look)
     with stopping_on_signals(service):
         try:
-            yield service, report
+            yield service, service.report
         except CommonweightError as error:
             report(Failed(reason=str(error)))
             sys.exit(1)

@@ -36,8 +36,8 @@ class Ledger:
     def follower(self, name: str, **settings: Any) -> Follower:
         """Return a participant's loop as after a restart."""
         participant = self.world.participant(name)
-        participant.report = self._report(name)
-        return Follower(participant, self._settings(**settings))
+        participant.report = self.reporter(name)
+        return Follower(participant, self.settings(**settings))
 
     def restart_leader(self, **settings: Any) -> Leader:
         world = self.world
@@ -45,7 +45,7 @@ class Ledger:
             world.client(world.aggregator_wallet),
             world.store,
             world.folder / "aggregator",
-            self._report("aggregator"),
+            self.reporter("aggregator"),
         )
         aggregator.wait = self.look
         given = AggregatorSettings(
@@ -67,13 +67,13 @@ class Ledger:
     def results(self, name: str) -> list[RoundResult]:
         return list(round_results(self.world.client(), self.world.address_of(name)))
 
-    def _report(self, who: str) -> Report:
+    def reporter(self, who: str) -> Report:
         return lambda event: self.reports.append(as_dict(event, who=who))
 
     def _service(self) -> Service:
-        return Service(self._report("service"), poll_seconds=0.01)
+        return Service(self.reporter("service"), poll_seconds=0.01)
 
-    def _settings(self, **changes: Any) -> ParticipantSettings:
+    def settings(self, **changes: Any) -> ParticipantSettings:
         fixed: dict[str, Any] = {"federation": "f", "keystore": "k", "data": "d", "model": "m"}
         return ParticipantSettings.model_validate({**fixed, **changes})
 
@@ -144,7 +144,7 @@ def test_a_stranger_joins_and_waits_for_its_round(ledger: Ledger, tmp_path: Path
     participant = Participant(
         world.client(wallet), world.store, SyntheticTrainer("dan", 5), tmp_path / "dan"
     )
-    dan = Follower(participant, ledger._settings())
+    dan = Follower(participant, ledger.settings())
     assert dan.step()
     assert standing_of(world.client(), wallet.address) is Standing.ACTIVE
     dan.step()

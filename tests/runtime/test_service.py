@@ -11,7 +11,7 @@ import pytest
 
 from protocol.errors import Misconfigured, Unavailable
 from runtime import service as module
-from runtime.events import Event, Waiting, ignore
+from runtime.events import Event, Stopped, Waiting, ignore
 from runtime.service import Service, Stop, alone, is_held
 
 Reported = list[Event]
@@ -90,6 +90,34 @@ def test_success_is_noted_at_each_look() -> None:
     assert len(looks) == 2
 
 
+def test_pauses_grow_while_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    waits: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    service = Service(ignore, poll_seconds=2.0)
+    monkeypatch.setattr(service, "_wait", waits.append)
+
+    def pauses(*quiet: float) -> list[float]:
+        nonlocal now
+        waits.clear()
+        service.report(Stopped())
+        reported = now
+        for seconds in quiet:
+            now = reported + seconds
+            service.pause()
+        return list(waits)
+
+    assert pauses(1, 10_000) == [2.0, 2.0]  # it is not known how long one may look away
+    service.shortest_phase_s = 900.0
+    assert pauses(30, 60, 90, 600, 1350, 100_000) == [2.0, 2.0, 3.0, 20.0, 45.0, 45.0]
+    # A fault is nothing that happens: who waits for a service does not ask it more often for it.
+    service.keep(failing(1, Unavailable("down")))
+    service.pause()
+    assert waits[-1] == 45.0
+    service.shortest_phase_s = 10.0  # never more often than the settings say
+    assert pauses(100_000) == [2.0]
+
+
 def test_one_process_a_wallet_and_a_state_folder(tmp_path: Path) -> None:
     keystore = tmp_path / "wallet.json"
     keystore.write_text("{}")
@@ -112,7 +140,7 @@ def test_one_process_a_wallet_and_a_state_folder(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, threading, time
-from runtime.events import Event, Waiting, ignore
+from runtime.events import Event, Stopped, Waiting, ignore
 from runtime.service import Service, stopping_on_signals
 service = Service(lambda event: print(event.phase, flush=True), poll_seconds=60)
 def step():
