@@ -64,6 +64,7 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
         lambda line: report(events.TransactionTrouble(reason=line)),
     )
     check_founded(settings.state, federation)
+    federation.keep_events(settings.state / federation.address)
     wei, reason = federation.sender.fee_limit()
     report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.propose_seconds

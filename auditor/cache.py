@@ -1,14 +1,14 @@
 """Results that an audit need not compute twice, kept on the auditor's own disk.
 
     FOLDER/31337-0x5FbDB2315678afecb367f032d93F642f64180aa3/
-      events-9f86d081884c7d65.json      the events up to a block, as one node reported them
+      events-9f86d081884c7d65.jsonl     the events up to a block, as one node reported them
       initial-model.json, round-0001.json, …     checks that passed
       files/                            layer files of rounds that are not done yet
 
 - A layer file from here is hashed like one that was just fetched.
 - A record begins with the SHA-256 of the rest and carries all that it depends on. If either does
   not match, the record is ignored and the work is done again.
-- The record of events counts only while the chain still has the block that it names.
+- Events (chain/event_index.py) count only while the chain still has the block up to which they go.
 
 The disk is trusted: whoever can write to it can forge a record. `--no-cache` reads none.
 """
@@ -34,8 +34,8 @@ import protocol
 import rounds
 import storage
 from auditor.check_result import CheckResult
-from chain.event_log import ReadUpTo, block_hash
-from chain.events import EVENT_TYPES, FederationEvent
+from chain.event_index import SETTLED_BLOCKS, EventIndex
+from chain.events import FederationEvent
 from chain.federation import Federation
 from chain.history import RoundHistory
 from chain.records import Model
@@ -43,10 +43,7 @@ from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from storage.files import locked, write_atomically
 
-CONFIRMATIONS: Final = 12
-"""Blocks on top of one that is not expected to be reorganised away; if it is, that is noticed."""
-
-_TYPES: Final = {each.__name__: each for each in EVENT_TYPES}
+CONFIRMATIONS: Final = SETTLED_BLOCKS
 
 
 class AuditCache:
@@ -85,48 +82,18 @@ class AuditCache:
 
     # ------------------------------------------------------------------ events
 
-    def known_events(self) -> tuple[list[FederationEvent], ReadUpTo] | None:
-        """Return the cached events and the block up to which they go; None without a record."""
-        record = self._read(self._events_path(), self._events_key())
-        if record is None:
-            return None
-        # Through JSON, where bytes are hex: Python values would be taken for raw bytes.
-        events = [
-            _TYPES[each.pop("event")].model_validate_json(json.dumps(each))
-            for each in record["events"]
-        ]
-        found = bytes.fromhex(record["block_hash"])
-        return events, ReadUpTo(record["to_block"], found, len(events))
-
-    def keep_events(self, events: Sequence[FederationEvent], to_block: int, to_hash: bytes) -> None:
-        """Cache the events that are deep enough; the contract's counts agree with all of them."""
-        w3, settled = self._federation.w3, to_block - self._confirmations
-        found = block_hash(w3, settled) if settled >= 0 else None
-        # Events of a block that is gone meanwhile may not belong to the block that is named here.
-        if found is None or block_hash(w3, to_block) != to_hash:
-            return
-        kept = [event for event in events if event.block_number <= settled]
-        self._write(
-            self._events_path(),
-            {
-                "key": self._events_key(),
-                "to_block": settled,
-                "block_hash": found.hex(),
-                "events": [_event_as_json(event) for event in kept],
-            },
+    @property
+    def index(self) -> EventIndex:
+        """The events up to a block, as the node of this audit reported them."""
+        key, node = json.dumps(self._key()), self._federation
+        return EventIndex(
+            self.folder,
+            node.w3,
+            node.address,
+            node.deployment_block,
+            key=key,
+            settled_blocks=self._confirmations,
         )
-
-    def _events_path(self) -> Path:
-        return self.folder / f"events-{_digest(str(self._federation.w3.provider))[:16]}.json"
-
-    def _events_key(self) -> dict[str, Any]:
-        # A block's hash does not prove its logs to us, so events from one node are not taken for
-        # those of another.
-        return {
-            **self._key(),
-            "node": str(self._federation.w3.provider),
-            "from_block": self._federation.deployment_block,
-        }
 
     # ------------------------------------------------------------------ checks
 

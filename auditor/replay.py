@@ -26,7 +26,8 @@ from auditor.rules import (
     report_refuted,
 )
 from auditor.tokens import Holdings, check_tokens, read_holdings
-from chain.event_log import MissingLogs, block_hash
+from chain.event_index import block_hash
+from chain.event_log import MissingLogs
 from chain.federation import Federation
 from chain.history import History, RoundHistory
 from chain.records import Model
@@ -81,7 +82,8 @@ class Audit:
         self.from_cache: set[RoundId] = set()
         self._downloads = Downloads(store)
         self._screened: dict[tuple[RoundId, Model], list[Screened]] = {}
-        if cache is not None and (known := cache.known_events()) is not None:
+        self._index = None if cache is None else cache.index
+        if self._index is not None and (known := self._index.load()) is not None:
             federation.event_log.begin_with(*known)
         self._look()
 
@@ -175,8 +177,8 @@ class Audit:
                 time.sleep(pause)
                 self._look()
             else:
-                if self.cache is not None:
-                    self.cache.keep_events(self.history.events, self.block, self.block_hash)
+                if self._index is not None:
+                    self._index.keep(self.history.events, self.block, self.block_hash)
                 return held
         raise AssertionError("the last try returns")
 

@@ -6,16 +6,15 @@ Comparing them with the contract's own counts at the same block reveals that.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from web3 import Web3
 
+from chain.event_index import EventIndex, ReadUpTo, block_hash
 from chain.events import FederationEvent, read_events
 from chain.history import History, RoundHistory
 from chain.records import Round
 from contracts.enums import Stage
-from ethereum.rpc import plain_errors
 from protocol.errors import Unavailable
 from protocol.types import Address, RoundId, TokenUnits, UnixTime
 
@@ -48,15 +47,6 @@ class Counts(Protocol):
         """Return the facts of a round."""
 
 
-@dataclass(frozen=True)
-class ReadUpTo:
-    """The first `count` events are those up to `block`."""
-
-    block: int
-    block_hash: bytes
-    count: int
-
-
 class EventLog:
     """The events of one federation from one node; thread-safe.
 
@@ -73,6 +63,7 @@ class EventLog:
         self._reads: list[ReadUpTo] = []
         self._complete: set[RoundId] = set()
         self._history: History | None = None
+        self._index: EventIndex | None = None
 
     @property
     def last_read(self) -> ReadUpTo | None:
@@ -87,6 +78,12 @@ class EventLog:
             # Only rounds that have ended: what an open one had then says nothing of now.
             ended = History.fold(events, self._deposit).rounds.values()
             self._complete = {told.round_id for told in ended if told.ended}
+
+    def use(self, index: EventIndex) -> None:
+        """Begin with the events of an index, and keep in it what is read from now on."""
+        if (known := index.load()) is not None:
+            self.begin_with(*known)
+        self._index = index
 
     def forget(self) -> None:
         """Forget all events, so that the next call reads them again from the deployment on."""
@@ -124,7 +121,12 @@ class EventLog:
             try:
                 check_complete(history, counts, block, self._complete)
             except MissingLogs:
-                raise  # the events are not kept: the same question may get a longer answer
+                # The events are not kept: the same question may get a longer answer. Neither are
+                # those of the index, which may be what lacks some.
+                if self._index is not None:
+                    self._index = None
+                    self._forget()
+                raise
             except Unavailable:
                 # Only the state is gone. The logs are good, and are compared with a later state.
                 self._keep(history.events, block, before)
@@ -132,6 +134,8 @@ class EventLog:
                 raise
             self._keep(history.events, block, before)
             self._history = history
+            if self._index is not None:
+                self._index.keep(history.events, block, before)
             self._complete |= {told.round_id for told in history.rounds.values() if told.ended}
             return history
 
@@ -158,15 +162,6 @@ class EventLog:
 
     def _forget(self) -> None:
         self._events, self._reads, self._complete, self._history = [], [], set(), None
-
-
-def block_hash(w3: Web3, block: int) -> bytes | None:
-    """Return the hash of a block; None when the node does not have it."""
-    try:
-        with plain_errors():
-            return bytes(w3.eth.get_block(block)["hash"])
-    except Unavailable:
-        return None
 
 
 def check_complete(

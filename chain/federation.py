@@ -22,6 +22,7 @@ from web3 import Web3
 
 from chain.authentic import IMPLEMENTATION, Founding, check_federation, find_founding
 from chain.contract import ContractClient
+from chain.event_index import EventIndex
 from chain.event_log import EventLog
 from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
 from chain.history import History
@@ -134,6 +135,11 @@ class Federation(ContractClient):
         """
         now = self.pinned()
         return now.event_log.up_to(now.head, now)
+
+    def keep_events(self, folder: Path) -> None:
+        """Begin with the events that were kept in `folder`, and keep there what is read now."""
+        index = EventIndex(folder, self.w3, self.address, self.deployment_block)
+        self.event_log.use(index)
 
     def founding(self) -> Founding:
         """Return where the federation was founded; Misconfigured by no factory of this version."""

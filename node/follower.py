@@ -72,6 +72,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
         settings, wallet, journal, lambda line: report(events.TransactionTrouble(reason=line))
     )
     check_founded(settings.state, federation)
+    federation.keep_events(settings.state / federation.address)
     wei, reason = federation.sender.fee_limit()
     report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.reveal_seconds

@@ -105,7 +105,7 @@ def test_another_node_is_asked_for_the_events_itself(
     played: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Audited(played, tmp_path)
-    records = list(tmp_path.rglob("events-*.json"))
+    records = list(tmp_path.rglob("events-*.jsonl"))
     client = played.client()
     client.w3.provider.place = "http://another.example"  # type: ignore[attr-defined]
     asked: list[object] = []
@@ -120,7 +120,7 @@ def test_another_node_is_asked_for_the_events_itself(
     finally:
         client.w3.provider.place = played.rpc_url  # type: ignore[attr-defined]
     assert asked == [(played.deployment_block, client.w3.eth.block_number)]
-    assert len(list(tmp_path.rglob("events-*.json"))) == len(records) + 1
+    assert len(list(tmp_path.rglob("events-*.jsonl"))) == len(records) + 1
 
 
 # ------------------------------------------------------------------------------ damaged on disk
@@ -133,7 +133,7 @@ def kept(played: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Audited(played, folder, confirmations=1000)
     with_records = tmp_path_factory.mktemp("records")
     Audited(played, with_records)
-    for record in with_records.rglob("*.json"):
+    for record in with_records.rglob("*.json*"):
         shutil.copy(record, folder / record.parent.name / record.name)
     return folder
 
@@ -143,7 +143,7 @@ def kept(played: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_damaged_record_is_made_again(
     which: int, place: int, amount: int, played: World, fresh: list[CheckResult], kept: Path
 ) -> None:
-    records = sorted(kept.rglob("*.json"))
+    records = sorted(kept.rglob("*.json*"))
     assert len(records) == 4  # events, the initial model, two rounds
     path = records[which % len(records)]
     before = path.read_bytes()
@@ -153,7 +153,9 @@ def test_a_damaged_record_is_made_again(
     damaged = {RoundId(1)} if path.name == "round-0001.json" else set()
     damaged |= {RoundId(2)} if path.name == "round-0002.json" else set()
     assert again.audit.from_cache == {1, 2} - damaged
-    assert path.read_bytes() == before
+    # Events are added after what is damaged.
+    assert path.read_bytes().endswith(before)
+    path.write_bytes(before)
 
 
 @QUICK

@@ -170,7 +170,7 @@ def test_missing_logs_are_not_kept(played: World, tmp_path: Path) -> None:
         command = ["audit", "run", played.address, *endpoints, *options]
         assert CliRunner().invoke(main, command).exit_code == 3
     assert list(tmp_path.rglob("round-*.json"))
-    assert not list(tmp_path.rglob("events-*.json"))
+    assert not list(tmp_path.rglob("events-*.jsonl"))
 
 
 # ------------------------------------------------------------------------------------ old state

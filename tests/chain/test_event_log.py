@@ -7,6 +7,7 @@ import pytest
 
 from chain import event_log as module
 from chain import events as ev
+from chain.event_index import block_hash
 from chain.event_log import MissingLogs, check_complete
 from chain.events import FederationEvent
 from chain.history import History
@@ -150,7 +151,7 @@ def test_a_chain_that_changes_while_it_is_read_is_no_history(
 ) -> None:
     client = stage.sponsor
     client.event_log.forget()
-    real: Callable[..., bytes | None] = module.block_hash
+    real: Callable[..., bytes | None] = block_hash
     answers = iter([b"\1" * 32])
 
     def changing(w3: object, block: int) -> bytes | None:
