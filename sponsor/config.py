@@ -58,6 +58,7 @@ class FieldsSection(Section):
     question: str | None = None
     context: str | None = None
     answer: str | None = None
+    messages: str | None = None
 
 
 class PartitionSection(Section):
@@ -86,6 +87,7 @@ class DataSection(Section):
     held_out: Path | None = None
     source: str | None = None
     fields: FieldsSection = FieldsSection()
+    encoding: str | None = None
     partition: PartitionSection = PartitionSection()
     held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0

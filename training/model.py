@@ -10,6 +10,7 @@ Use: `model = load_base(folder, spec.quantization)`, `tokenizer = load_tokenizer
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import bitsandbytes
 import torch
@@ -19,6 +20,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -28,6 +30,10 @@ from protocol.spec import Adapter, Quantization
 from training.adapter import reset_adapter
 from training.quiet import quiet
 from training.templates import Template
+
+# What a folder has, and no program that came with it: without the second, transformers asks on the
+# terminal whether to run one.
+_OFFLINE: Final = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_base(
@@ -49,7 +55,7 @@ def load_base(
                 dtype=_base_dtype(quantization),
                 quantization_config=_bitsandbytes_config(quantization),
                 device_map={"": device},  # whole: "auto" would spread it over several GPUs
-                local_files_only=True,
+                **_OFFLINE,
             )
         except (OSError, ValueError, KeyError) as error:
             raise Misconfigured(f"cannot load a model from {folder}: {_one_line(error)}") from error
@@ -72,7 +78,8 @@ def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedToken
     it has neither a padding nor an end-of-sequence token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_OFFLINE)
+        config = AutoConfig.from_pretrained(folder, **_OFFLINE)
     except (OSError, ValueError, KeyError) as error:
         raise Misconfigured(f"cannot load a tokenizer from {folder}: {_one_line(error)}") from error
     if template == "chat" and not tokenizer.chat_template:
@@ -80,8 +87,10 @@ def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedToken
             f"{folder} has no chat template: set template to vicuna or alpaca, or choose an "
             "instruction-tuned model"
         )
-    # Padding is masked everywhere, so that any token can stand in for it.
-    if tokenizer.pad_token is None:
+    # Padding is masked everywhere, so that any token can stand in for it. One that was added to the
+    # tokenizer alone has no row in the embedding.
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if tokenizer.pad_token is None or (rows is not None and tokenizer.pad_token_id >= rows):
         if tokenizer.eos_token is None:
             raise Misconfigured(
                 f"{folder} has a tokenizer without padding or end-of-sequence token"
@@ -96,8 +105,14 @@ def check_model(folder: Path, template: Template, sequence_length: int) -> None:
     Its tokenizer must be one that `load_tokenizer` accepts, and it must have enough positions.
     """
     load_tokenizer(folder, template)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    check_sequence_length(getattr(config, "max_position_embeddings", None), sequence_length)
+    config = AutoConfig.from_pretrained(folder, **_OFFLINE)
+    check_sequence_length(positions_of(config), sequence_length)
+
+
+def positions_of(config: PretrainedConfig) -> int | None:
+    """Return the largest number of tokens that a model was made for; None where it has no limit."""
+    # Architectures with relative positions, such as BLOOM's ALiBi, have no such number.
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_sequence_length(positions: int | None, sequence_length: int) -> None:
@@ -152,7 +167,7 @@ def empty_model(folder: Path) -> PreTrainedModel:
     """Return the model of a folder on torch's meta device: shapes only."""
     with quiet():
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, **_OFFLINE)
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config)
         except (OSError, ValueError, KeyError) as error:

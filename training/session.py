@@ -10,7 +10,13 @@ from transformers import PreTrainedTokenizerBase
 from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
-from training.adapter import Arrays, adapter_layers, rank_part, write_adapter
+from training.adapter import (
+    Arrays,
+    adapter_layers,
+    initial_array,
+    rank_part,
+    write_adapter,
+)
 from training.chat import answer, answers, base_answer
 from training.data import TokenizedExamples, tokenize
 from training.evaluate import Evaluation, held_out_loss
@@ -147,6 +153,18 @@ def open_session(spec: Spec, source: str, cache: Path) -> Session:
     """
     # As bytes, since a spec is not hashable and the cache below is keyed by its arguments.
     return _open_session(spec.to_bytes(), source, cache)
+
+
+def try_step(
+    spec: Spec, source: str, cache: Path, examples: Sequence[Example], rank: int | None = None
+) -> TrainingReport:
+    """Return the report of one step of training by `spec` from the initial adapter."""
+    session = open_session(spec, source, cache)
+    one = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": 1})})
+    seed = spec.training.seed
+    start = {layer.name: initial_array(layer.name, layer.shape, seed) for layer in spec.layers}
+    _, report = session.with_spec(one).train_arrays(start, examples, seed, rank=rank)
+    return report
 
 
 def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:

@@ -1,5 +1,6 @@
 """Files and documents that others wrote or editors damaged, mutated, before what reads them."""
 
+import gzip
 import json
 import random
 import shutil
@@ -160,13 +161,22 @@ def _own_files(folder: Path) -> dict[str, Document]:
 
 def _data_files(folder: Path) -> dict[str, Document]:
     rows = [{"question": "Why?", "answer": "So."}, {"instruction": "Do", "response": "Done"}]
+    turns = [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": [{"text": "So."}]},
+    ]
     texts = {
+        "chats.json": to_json(
+            {"data": [{"messages": turns}, {"prompt": turns, "completion": turns}]}
+        ),
         "rows.jsonl": b"".join(to_json(row) + b"\n" for row in rows),
         "rows.json": to_json(rows),
         "rows.csv": b'question,answer\r\n"Why,\n?",So.\r\nWho?,I\r\n',
+        "wide.csv": "sep=;\r\nQuestion;Answer\r\nWhy?;So.\r\n".encode("utf-16"),
+        "rows.jsonl.gz": gzip.compress(to_json(rows[0])),
         "rows.tsv": b"prompt\tcompletion\nWhy?\tSo.\n",
     }
     return {
-        name: Document(text, _in_file(folder / name, load), is_json=name == "rows.json")
+        name: Document(text, _in_file(folder / name, load), is_json=name.endswith(".json"))
         for name, text in texts.items()
     }
