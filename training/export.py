@@ -5,6 +5,7 @@ A folder holds adapter_config.json and adapter_model.safetensors, so that
 template for `load_adapter_folder`. Only merging and loading read the base model's weights.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -12,12 +13,13 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
 from protocol.spec import Adapter, Quantization, Spec
+from protocol.text import parse_json
 from training.adapter import all_layers, check_arrays, initial_array, write_adapter
 from training.folders import create_folder
 from training.memory import check_room_for_weights
@@ -29,6 +31,7 @@ from training.model import (
     lora_config,
 )
 from training.quiet import quiet
+from training.sources import HUB_NAME, ModelSource
 from training.templates import TEMPLATES, Template
 
 _TEMPLATE_FILE: Final = "template.txt"
@@ -91,7 +94,7 @@ def load_adapter_folder(
     """Return the model in float32 with the adapter of a peft folder, its tokenizer and template.
 
     The template is `chat` when the folder names none, as other programs' do. Raises Misconfigured
-    for anything but an adapter to this model.
+    for anything but an adapter to this model that has all of its layers.
     """
     file = folder / _TEMPLATE_FILE
     named = file.read_text().strip() if file.is_file() else "chat"
@@ -100,13 +103,38 @@ def load_adapter_folder(
         raise Misconfigured(f"{folder}: unknown template {named!r}")
     tokenizer = load_tokenizer(base, template)
     check_room_for_weights(base)
+    model = load_base(base, _PLAIN)
     try:
-        with quiet():
-            model = PeftModel.from_pretrained(load_base(base, _PLAIN), folder)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        with quiet(), warnings.catch_warnings():
+            # Missing layers are an error below; tied ones (modules_to_save) load as they are.
+            warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+            adapted = PeftModel.from_pretrained(model, folder)
+            names = load_peft_weights(str(folder), device="cpu").keys()
+            expected = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Misconfigured(f"{folder} is no peft adapter for this model: {reason}") from error
-    return model, tokenizer, template
+    # peft warns and goes on: the base model would answer in the adapter's name.
+    for name in sorted(names - expected):
+        raise Misconfigured(f"{folder} has a layer {name} that this model has no place for")
+    for name in sorted(expected - names):
+        raise Misconfigured(f"{folder} lacks layer {name}, which its configuration asks for")
+    return adapted, tokenizer, template
+
+
+def check_base_name(folder: Path, source: ModelSource) -> None:
+    """Raise Misconfigured when a peft folder names another model of the hub than `source` is."""
+    # Only names on the hub mean the same on every machine; a folder may hold any model.
+    try:
+        config = parse_json((folder / "adapter_config.json").read_bytes())
+    except (OSError, ValueError):  # said when it is loaded
+        return
+    named = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    are_hub_names = isinstance(named, str) and all(
+        HUB_NAME.fullmatch(each) and not Path(each).exists() for each in (named, source.name)
+    )
+    if are_hub_names and named != source.name:
+        raise Misconfigured(f"{folder} is an adapter to {named}, and --source is {source.name}")
 
 
 def save_merged(

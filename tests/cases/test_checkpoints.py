@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from commonweight.model.average import average_checkpoints
 from commonweight.model.checkpoint import read_checkpoint
 from protocol.errors import Misconfigured, Rejected
+from tests.cases.adapters import adapter, base
 from training.sources import ModelSource, resolve_source
 
 Arrays = dict[str, NDArray[Any]]
@@ -239,25 +240,6 @@ def test_a_value_that_is_no_number_names_its_tensor(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     return resolve_source("tiny-llama", tmp_path_factory.mktemp("cache"))
-
-
-def base(tiny: ModelSource) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32)
-
-
-def adapter(tiny: ModelSource, folder: Path, seed: int, **settings: Any) -> Path:
-    """Write a peft adapter with random values, as peft writes it."""
-    from peft import LoraConfig, get_peft_model
-
-    given = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **settings}
-    model = get_peft_model(base(tiny), LoraConfig(task_type="CAUSAL_LM", **given))
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(0, 0.1)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize(
