@@ -150,19 +150,13 @@ class ParticipantPreflight(Preflight):
         return f"one step on your data: loss {report.mean_loss:.3f}, {report.seconds:.1f} s"
 
     def _check_model(self) -> str:
-        from training.sources import describe_source, resolve_source  # an optional extra
+        # An optional extra.
+        from training.sources import check_identity, describe_source, resolve_source
 
         assert self.spec is not None
-        source = resolve_source(self.model, self.cache)
-        needs_chat = self.spec.template == "chat"
-        found, pinned = describe_source(source, needs_chat=needs_chat), self.spec.base_model
-        # One by one, so that the message names the part that differs.
-        for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
-            if getattr(found, part) != getattr(pinned, part):
-                raise Misconfigured(
-                    f"{self.model} is not {pinned.name}@{pinned.revision}: its {part} is"
-                    f" {getattr(found, part)[:16]}…, the spec says {getattr(pinned, part)[:16]}…"
-                )
+        source, pinned = resolve_source(self.model, self.cache), self.spec.base_model
+        found = describe_source(source, needs_chat=self.spec.template == "chat")
+        check_identity(found, pinned, self.model)
         return f"{pinned.name}@{pinned.revision}, byte for byte"
 
     def _check_memory(self) -> str:

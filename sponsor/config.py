@@ -6,7 +6,14 @@ configs/demo.toml explains every key. Paths in it are relative to the file itsel
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.encoding import FRACTION_BITS
@@ -252,6 +259,14 @@ class Config(Section):
     def weight_cap(self) -> int:
         """The largest weight of an update: the most examples that a round of training can read."""
         return self.training.steps * self.training.batch_size
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _all_linear_is_a_list(cls, adapter: object) -> object:
+        # As peft has it: one word in place of a list.
+        if isinstance(adapter, dict) and isinstance(adapter.get("targets"), str):
+            return {**adapter, "targets": [adapter["targets"]]}
+        return adapter
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:

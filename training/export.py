@@ -1,8 +1,9 @@
 """Adapter folders that plain peft loads, the layers of an adapter, and models with it merged in.
 
 A folder holds adapter_config.json and adapter_model.safetensors, so that
-`PeftModel.from_pretrained(base, folder)` loads it. `template.txt`, which peft ignores, names the
-template for `load_adapter_folder`. Only merging and loading read the base model's weights.
+`PeftModel.from_pretrained(base, folder)` loads it, and the tokenizer. peft ignores `template.txt`,
+which names the template for `load_adapter_folder`, and `base_model.json`, which has the digests of
+the base model for `check_base`. Only merging and loading read the base model's weights.
 """
 
 import warnings
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
-from protocol.spec import Adapter, Quantization, Spec
+from protocol.spec import Adapter, BaseModelIdentity, Quantization, Spec
 from protocol.text import parse_json
 from training.adapter import all_layers, check_arrays, initial_array, write_adapter
 from training.folders import create_folder
@@ -26,15 +27,18 @@ from training.memory import check_room_for_weights
 from training.model import (
     attach_lora,
     empty_adapted_model,
+    has_conv1d,
     load_base,
     load_tokenizer,
     lora_config,
 )
+from training.portable import copy_config, copy_tokenizer
 from training.quiet import quiet
-from training.sources import HUB_NAME, ModelSource
+from training.sources import HUB_NAME, ModelSource, check_identity, describe_source
 from training.templates import TEMPLATES, Template
 
 _TEMPLATE_FILE: Final = "template.txt"
+_BASE_FILE: Final = "base_model.json"
 _PLAIN: Final = Quantization(kind="none", double_quantization=False, compute_dtype="float32")
 
 
@@ -58,12 +62,16 @@ def save_adapter_folder(
     adapter: Adapter,
     seed: int,
     template: Template = "chat",
+    revision: str | None = None,
+    identity: BaseModelIdentity | None = None,
+    card: str | None = None,
 ) -> None:
     """Write `arrays` as a peft adapter folder, which is complete or absent afterwards.
 
-    `base` is the model's local folder, of which only the configuration is read, `base_name` its
-    name in adapter_config.json. Raises Misconfigured when the arrays do not fit the model, or when
-    `folder` exists.
+    `base` is the model's local folder, of which configuration and tokenizer are read, `base_name`
+    and `revision` its name in adapter_config.json, by which peft's AutoPeft classes find it. The
+    tokenizer is written beside, `identity` as base_model.json for `check_base`, and `card` as
+    README.md. Raises Misconfigured when the arrays do not fit the model, or when `folder` exists.
     """
     if folder.exists():
         raise Misconfigured(f"{folder} exists: choose another place for the adapter")
@@ -80,10 +88,17 @@ def save_adapter_folder(
     def fill(temporary: Path) -> None:
         config = lora_config(adapter)
         config.base_model_name_or_path = base_name
+        config.revision = revision
         config.inference_mode = True  # peft loads it frozen, as its own exports are
+        config.fan_in_fan_out = has_conv1d(base)
         config.save_pretrained(temporary)
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+        copy_tokenizer(base, temporary)
         (temporary / _TEMPLATE_FILE).write_text(f"{template}\n")
+        if identity is not None:
+            (temporary / _BASE_FILE).write_text(identity.model_dump_json(indent=2) + "\n")
+        if card is not None:
+            (temporary / "README.md").write_text(card)
 
     create_folder(folder, fill)
 
@@ -122,13 +137,20 @@ def load_adapter_folder(
     return adapted, tokenizer, template
 
 
-def check_base_name(folder: Path, source: ModelSource) -> None:
-    """Raise Misconfigured when a peft folder names another model of the hub than `source` is."""
-    # Only names on the hub mean the same on every machine; a folder may hold any model.
+def check_base(folder: Path, source: ModelSource, *, needs_chat: bool = True) -> None:
+    """Raise Misconfigured when a peft folder says that it was made for another model than `source`.
+
+    Ours say so by the base model's digests, those of other programs by its name on the hub.
+    """
     try:
+        if (folder / _BASE_FILE).is_file():
+            pinned = BaseModelIdentity.model_validate_json((folder / _BASE_FILE).read_bytes())
+            check_identity(describe_source(source, needs_chat=needs_chat), pinned, source.name)
+            return
         config = parse_json((folder / "adapter_config.json").read_bytes())
     except (OSError, ValueError):  # said when it is loaded
         return
+    # Only names on the hub mean the same on every machine; a folder may hold any model.
     named = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     are_hub_names = isinstance(named, str) and all(
         HUB_NAME.fullmatch(each) and not Path(each).exists() for each in (named, source.name)
@@ -144,11 +166,14 @@ def save_merged(
     base: Path,
     spec: Spec,
     precision: Literal["fp16", "fp32"],
+    card: str | None = None,
 ) -> None:
-    """Write the whole model of `spec` with `arrays` merged into its weights, and its tokenizer.
+    """Write the whole model of `spec` with `arrays` merged into its weights.
 
-    `folder` is complete or absent afterwards. Raises Misconfigured when it exists, when the arrays
-    do not fit, or when memory is short.
+    Configuration and tokenizer are those in the folder `base`, for transformers 4 and 5 (see
+    training/portable.py); `card` is written as README.md. `folder` is complete or absent
+    afterwards. Raises Misconfigured when it exists, when the arrays do not fit, or when memory is
+    short.
     """
     if folder.exists():
         raise Misconfigured(f"{folder} exists: choose another place for the model")
@@ -159,13 +184,16 @@ def save_merged(
     write_adapter(adapted, arrays)
     with quiet():
         merged = adapted.merge_and_unload()
-    merged = merged.to(torch.float16 if precision == "fp16" else torch.float32)
-    tokenizer = load_tokenizer(base, spec.template)
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    merged = merged.to(dtype)
 
     def fill(temporary: Path) -> None:
         with quiet():
             merged.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+        copy_config(base, temporary, str(dtype).removeprefix("torch."))
+        copy_tokenizer(base, temporary)
+        if card is not None:
+            (temporary / "README.md").write_text(card)
 
     create_folder(folder, fill)
 

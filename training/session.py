@@ -23,7 +23,7 @@ from training.evaluate import Evaluation, held_out_loss
 from training.examples import Example
 from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
-from training.sources import ModelSource, describe_source, resolve_source
+from training.sources import ModelSource, check_identity, describe_source, resolve_source
 from training.train import OnStep, Options, TrainingReport, train_from
 from training.update import Carried, IntegerLayers, Update, encode_update
 
@@ -171,14 +171,7 @@ def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
     """Return the base model found at `source`; raise Misconfigured unless the spec pins it."""
     found = resolve_source(source, cache)
     identity = describe_source(found, needs_chat=spec.template == "chat")
-    expected = spec.base_model
-    for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
-        if getattr(identity, part) != getattr(expected, part):
-            raise Misconfigured(
-                f"{source} is not the federation's base model {expected.name} "
-                f"{expected.revision}: {part} is {getattr(identity, part)}, "
-                f"the spec asks for {getattr(expected, part)}"
-            )
+    check_identity(identity, spec.base_model, source)
     return found
 
 

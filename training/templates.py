@@ -146,13 +146,25 @@ def _chat(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: bool
 ) -> str:
     try:
+        template = tokenizer.get_chat_template()
         text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, strftime_now=DATE.strftime, **options
+            messages, tokenize=False, chat_template=_dated(template), **options
         )
     except Exception as error:  # a template is a program of its author's, which may raise anything
         reason = " ".join(str(error).split())[:200]
         raise Misconfigured(f"this model's chat template cannot be used: {reason}") from error
     return text
+
+
+def _dated(template: str) -> str:
+    """Return a chat template in which `strftime_now` gives DATE."""
+    if "strftime_now" not in template:
+        return template
+    # A macro in front of it, since transformers passes no function to a template. The line break
+    # behind is removed, and the first line stays one.
+    steps = [f".replace('%{each}', '{DATE.strftime(f'%{each}')}')" for each in "aAbBdmyYHIMSpj"]
+    macro = "{% macro strftime_now(format) %}{{ format" + "".join(steps) + " }}{% endmacro %}"
+    return f"{macro}\n{template}"
 
 
 def _plain_answer(tokenizer: PreTrainedTokenizerBase, answer: str, template: Template) -> str:

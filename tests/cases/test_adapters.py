@@ -14,7 +14,7 @@ from commonweight.model.adapters import Place
 from commonweight.model.chat import open_chat
 from protocol.errors import Misconfigured
 from tests.cases.adapters import adapter, base
-from training.export import check_base_name, load_adapter_folder
+from training.export import check_base, load_adapter_folder
 from training.sources import ModelSource, resolve_source
 
 Tensors = dict[str, torch.Tensor]
@@ -104,7 +104,7 @@ def test_an_adapter_to_another_model_of_the_hub_is_refused(
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     source = ModelSource("owner/model", "c0ffee", tiny.folder, tiny.folder)
     if not is_refused:
-        check_base_name(tmp_path, source)
+        check_base(tmp_path, source)
         return
     with pytest.raises(Misconfigured, match=r"is an adapter to other/model, and"):
-        check_base_name(tmp_path, source)
+        check_base(tmp_path, source)
