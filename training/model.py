@@ -293,18 +293,28 @@ def has_conv1d(folder: Path) -> bool:
 
 
 def resolve_targets(folder: Path, adapter: Adapter) -> Adapter:
-    """Return the adapter with the names of all linear modules where its targets are ALL_LINEAR."""
+    """Return the adapter with the names of all linear modules where its targets are ALL_LINEAR.
+
+    Modules with fewer inputs or outputs than the rank, such as gates, are left out.
+    """
     if adapter.targets != ALL_LINEAR:
         return adapter
-    names = {name.rpartition(".")[2] for name in linear_modules(empty_model(folder))}
-    return adapter.model_copy(update={"targets": tuple(sorted(names))})
+    sizes = _sizes(empty_model(folder))
+    names = tuple(name for name in sorted(sizes) if sizes[name] >= adapter.rank)
+    return adapter.model_copy(update={"targets": names or ALL_LINEAR})
 
 
-def _check_targets(model: torch.nn.Module, adapter: Adapter) -> None:
+def _sizes(model: torch.nn.Module) -> dict[str, int]:
+    """Return the smallest number of inputs or outputs of the modules of each name."""
     sizes: dict[str, int] = {}
     for full_name, size in linear_modules(model).items():
         name = full_name.rpartition(".")[2]
         sizes[name] = min(*size, sizes.get(name, size[0]))
+    return sizes
+
+
+def _check_targets(model: torch.nn.Module, adapter: Adapter) -> None:
+    sizes = _sizes(model)
     # peft does not report a missing target as long as another one exists.
     missing = sorted(set(adapter.targets) - sizes.keys())
     if missing:

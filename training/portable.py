@@ -43,7 +43,18 @@ def copy_tokenizer(base: Path, target: Path) -> None:
     for name in (*TOKENIZER_FILES, "chat_template.jinja"):
         if (base / name).is_file():
             shutil.copyfile(base / name, target / name)
-    file = target / "tokenizer_config.json"
+    _name_old_class(target)
+
+
+def make_portable(folder: Path) -> None:
+    """Add the old names to a folder that transformers 5 wrote."""
+    file = folder / "config.json"
+    _write(file, with_old_names(json.loads(file.read_text(encoding="utf-8"))))
+    _name_old_class(folder)
+
+
+def _name_old_class(folder: Path) -> None:
+    file = folder / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if config.get("tokenizer_class") == _NEW_CLASS:
         kept = {key: value for key, value in config.items() if key not in _OF_ONE_LOAD}
