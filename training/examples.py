@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import isnan
@@ -267,7 +268,8 @@ def _turns(cells: _Cells, fields: Fields) -> list[Turn]:
     # 1. A conversation in one field.
     conversation = fields.messages
     if conversation is None and fields.question is None and fields.answer is None:
-        conversation = next((each for each in CONVERSATIONS if cells.has(each)), None)
+        given = (each for each in CONVERSATIONS if cells.get(each) is not None)
+        conversation = next(given, None)
     if conversation is not None:
         return _system(cells, "system") + cells.turns(conversation)
     # 2. Question and answer, each a conversation: only the answer is learnt.
@@ -279,8 +281,10 @@ def _turns(cells: _Cells, fields: Fields) -> list[Turn]:
         return system + before + cells.turns(answer)
     # 3. Question and answer as texts.
     asked = cells.text(question)
-    if found.context and cells.get(found.context):
-        asked += "\n\n" + cells.text(found.context)
+    if found.context:
+        # A row need not have one.
+        with suppress(Unusable):
+            asked += "\n\n" + cells.text(found.context)
     return [*system, Turn("user", asked), Turn("assistant", cells.text(answer))]
 
 
@@ -309,6 +313,8 @@ def _fields_of(cells: _Cells, wanted: Fields) -> Fields:
         return Fields("question", wanted.context, "answer")
     if cells.has("instruction"):
         return Fields("instruction", wanted.context, "response")
+    if any(map(cells.has, CONVERSATIONS)):
+        raise Unusable("no messages")
     names = ", ".join(map(str, islice(cells.row, _SHOWN_FIELDS))) or "none"
     raise Misconfigured(
         f"{cells.place}: expected fields question and answer, or messages, found {names}: "

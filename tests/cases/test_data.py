@@ -183,6 +183,8 @@ def test_one_data_set_in_every_form(tmp_path: Path, form: str) -> None:
             {"system_prompt": "Be brief.", "question": "Why?", "response": "So."},
             Example("Why?", "So.", "Be brief."),
         ),
+        ({"messages": None, "question": "Why?", "answer": "So."}, Example("Why?", "So.")),
+        ({"instruction": "Why?", "input": "\u00a0", "output": "So."}, Example("Why?", "So.")),
         ({"system": "digestive", "question": "Why?", "answer": "So."}, Example("Why?", "So.")),
         (
             {"system": "Be brief.", "conversations": chat("Why?", "So.", "from", "value")},
@@ -318,6 +320,7 @@ def test_a_field_may_be_long(tmp_path: Path, tokenizer: PreTrainedTokenizerBase)
         {"messages": [{"role": "user", "content": "Q?"}]},
         {"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": None}]},
         {"messages": []},
+        {"messages": [], "question": "Q?", "answer": "A."},
     ],
 )
 def test_rows_without_an_answer_are_dropped_and_counted(tmp_path: Path, missing: Row) -> None:
@@ -329,6 +332,13 @@ def test_rows_without_an_answer_are_dropped_and_counted(tmp_path: Path, missing:
     # Everybody must read the same from a held-out set: there it is a fault.
     with pytest.raises(Misconfigured, match=r"d\.jsonl, line 2: there is no answer"):
         read_examples(path)
+
+
+def test_a_row_without_its_conversation_is_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [{"messages": chat(*PAIRS[0])}, {"messages": None}, {"messages": chat(*PAIRS[1])}]
+    loaded = load(written(tmp_path, "d.jsonl", json_lines(rows)))
+    assert list(loaded.examples) == EXAMPLES[:2]
+    assert loaded.report.dropped == {"no messages": 1}
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,11 @@ def test_fields_encoding_and_ranks_are_tried_and_remembered(
     output = init(tmp_path, own)
     assert "1 examples in" in line_of(output, "data")
     assert "one step on your data: loss" in line_of(output, "training")
-    # Without any option everything is remembered, and what cannot be trained is missing.
-    assert "missing" not in init(tmp_path, {})
+    # Without any option, or with the empty ones that compose.participant.yml passes, everything is
+    # remembered; and what cannot be trained is missing.
+    empty = dict.fromkeys(("fields", "encoding", "validation", "rank"), "")
+    for options in ({}, empty):
+        assert "missing" not in init(tmp_path, options)
     assert 'question = "frage"' in file.read_text()
     assert "rank 99 is not one of 1 to" in line_of(init(tmp_path, {"rank": 99}, code=1), "training")
     init(tmp_path, {"rank": 1, "fields": "question=Frage, answer=Antwort"})
