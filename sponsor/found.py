@@ -261,4 +261,7 @@ def _settled(config: Config, spec: Spec, trial: Trial) -> Spec:
 def _held_out(config: Config) -> Path:
     if config.data.held_out is None:
         raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
+    # Everybody gets its bytes without its name, and reads them as JSON.
+    if config.data.held_out.suffix.lower() not in (".jsonl", ".json"):
+        raise Misconfigured(f"held-out set {config.data.held_out}: expected a .jsonl file")
     return config.data.held_out

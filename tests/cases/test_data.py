@@ -335,7 +335,11 @@ def test_rows_without_an_answer_are_dropped_and_counted(tmp_path: Path, missing:
 
 
 def test_a_row_without_its_conversation_is_dropped_and_counted(tmp_path: Path) -> None:
-    rows = [{"messages": chat(*PAIRS[0])}, {"messages": None}, {"messages": chat(*PAIRS[1])}]
+    rows: list[Row] = [
+        {"messages": chat(*PAIRS[0])},
+        {"messages": None},
+        {"messages": chat(*PAIRS[1])},
+    ]
     loaded = load(written(tmp_path, "d.jsonl", json_lines(rows)))
     assert list(loaded.examples) == EXAMPLES[:2]
     assert loaded.report.dropped == {"no messages": 1}

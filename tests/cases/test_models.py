@@ -10,7 +10,6 @@ import pytest
 import tomli_w
 import torch
 
-from chain.federation import connect_federation
 from chain.location import FederationLocation
 from devnet.accounts import dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
@@ -18,9 +17,9 @@ from ethereum.rpc import connect
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
-from protocol.spec import Spec
+from sponsor import found
+from sponsor.config import Config
 from sponsor.create import Order, create_federation
-from storage.ipfs import ContentStore
 from tests.cases import models
 from tests.commonweight.program import TINY
 from tests.ethereum.anvil import shared_anvil
@@ -69,18 +68,8 @@ class Sponsor:
         """The number of transactions sent so far."""
         return int(connect(self.rpc_url).eth.get_transaction_count(dev_account(0).address))
 
-    def create(self, folder: Path, source: object, changes: dict[str, Any]) -> FederationLocation:
-        """Create a federation by the tiny configuration with `changes` of its sections."""
-        config = tomllib.loads(TINY.read_text())
-        held_out = TINY.parent / config["data"]["held_out"]
-        config["data"] = {"held_out": str(held_out)}
-        config["model"]["source"] = str(source)
-        del config["encoding"], config["screening"]
-        config["training"] |= {"steps": 1, "sequence_length": 96}
-        for section, values in changes.items():
-            config[section] |= values
-        file = folder / "config.toml"
-        file.write_text(tomli_w.dumps(config))
+    def create(self, folder: Path, file: Path) -> None:
+        """Create a federation by the configuration in `file`."""
         order = Order(
             config=file,
             aggregators=[AGGREGATOR],
@@ -92,7 +81,21 @@ class Sponsor:
             dev=True,
         )
         create_federation(folder / "federation.json", order, lambda: SPONSOR, lambda line: None)
-        return FederationLocation.load(folder / "federation.json")
+
+
+def configuration(folder: Path, source: object, changes: dict[str, Any]) -> Path:
+    """Write the tiny configuration with `changes` of its sections; the trial has to fill it in."""
+    config = tomllib.loads(TINY.read_text())
+    held_out = TINY.parent / config["data"]["held_out"]
+    config["data"] = {"held_out": str(held_out)}
+    config["model"]["source"] = str(source)
+    del config["encoding"], config["screening"]
+    config["training"] |= {"steps": 1, "sequence_length": 96}
+    for section, values in changes.items():
+        config[section] |= values
+    file = folder / "config.toml"
+    file.write_text(tomli_w.dumps(config))
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +212,11 @@ REFUSED: dict[str, tuple[Make, dict[str, Any], str]] = {
         "module named x to",
     ),
     "the output layer": (unchanged, {"adapter": {"targets": ["lm_head"]}}, "module named lm_head"),
+    "a table held out": (
+        unchanged,
+        {"data": {"held_out": str(TINY)}},
+        r"held-out set .*tiny.toml: expected a \.jsonl file",
+    ),
     "too long": (unchanged, {"training": {"sequence_length": 1025}}, "more than the 1024"),
     "too short": (unchanged, {"training": {"sequence_length": 8}}, "no answer fits in a sequence"),
     "a rate that diverges": (
@@ -227,7 +235,7 @@ def test_a_federation_that_nobody_could_train_costs_nothing(
     make, changes, words = REFUSED[kind]
     source, before = make(tiny, tmp_path / "model"), sponsor.sent()
     with pytest.raises(Misconfigured, match=words) as caught:
-        sponsor.create(tmp_path, source, changes)
+        sponsor.create(tmp_path, configuration(tmp_path, source, changes))
     assert str(caught.value).isprintable()
     assert sponsor.sent() == before
     assert not (tmp_path / "federation.json").exists()
@@ -294,16 +302,27 @@ TRAINED: dict[str, tuple[Make, dict[str, Any]]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", TRAINED)
-def test_a_federation_of(tmp_path: Path, tiny: Path, sponsor: Sponsor, kind: str) -> None:
+def test_a_federation_of(tmp_path: Path, tiny: Path, kind: str) -> None:
     make, changes = TRAINED[kind]
-    rate = {"training": {"learning_rate": 0.02, "steps": 4}}
-    location = sponsor.create(tmp_path, make(tiny, tmp_path / "model"), {**rate, **changes})
-    digest = connect_federation(location).terms().identity.spec_digest
-    spec = Spec.parse(ContentStore(sponsor.ipfs_url).get_block(digest))
+    changes = {"training": {"learning_rate": 0.02, "steps": 4, "sequence_length": 96}, **changes}
+    file = configuration(tmp_path, make(tiny, tmp_path / "model"), changes)
+    plan = found.plan(Config.load(file), 3, tmp_path, tmp_path / "start")
+    assert plan.trial is not None
+    assert plan.trial.loss_after < plan.trial.loss_before
     if kind == "all linear":
         names = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
-        assert spec.adapter.targets == names
-        assert len(spec.layers) == 2 * 2 * len(names)
+        assert plan.spec.adapter.targets == names
+        assert len(plan.spec.layers) == 2 * 2 * len(names)
+
+
+def test_a_federation_that_can_be_trained_is_founded(
+    tmp_path: Path, tiny: Path, sponsor: Sponsor
+) -> None:
+    """What the refusals above are compared with."""
+    before = sponsor.sent()
+    sponsor.create(tmp_path, configuration(tmp_path, tiny, {"training": {"steps": 4}}))
+    assert sponsor.sent() > before
+    assert FederationLocation.load(tmp_path / "federation.json").chain_id > 0
 
 
 # ----------------------------------------------------------------- the same for everybody
