@@ -111,11 +111,7 @@ def load_adapter_folder(
     The template is `chat` when the folder names none, as other programs' do. Raises Misconfigured
     for anything but an adapter to this model that has all of its layers.
     """
-    file = folder / _TEMPLATE_FILE
-    named = file.read_text().strip() if file.is_file() else "chat"
-    template = next((each for each in TEMPLATES if each == named), None)
-    if template is None:
-        raise Misconfigured(f"{folder}: unknown template {named!r}")
+    template = _named_template(folder)
     tokenizer = load_tokenizer(base, template)
     check_room_for_weights(base)
     model = load_base(base, _PLAIN)
@@ -137,7 +133,16 @@ def load_adapter_folder(
     return adapted, tokenizer, template
 
 
-def check_base(folder: Path, source: ModelSource, *, needs_chat: bool = True) -> None:
+def _named_template(folder: Path) -> Template:
+    file = folder / _TEMPLATE_FILE
+    named = file.read_text().strip() if file.is_file() else "chat"
+    template = next((each for each in TEMPLATES if each == named), None)
+    if template is None:
+        raise Misconfigured(f"{folder}: unknown template {named!r}")
+    return template
+
+
+def check_base(folder: Path, source: ModelSource) -> None:
     """Raise Misconfigured when a peft folder says that it was made for another model than `source`.
 
     Ours say so by the base model's digests, those of other programs by its name on the hub.
@@ -145,6 +150,7 @@ def check_base(folder: Path, source: ModelSource, *, needs_chat: bool = True) ->
     try:
         if (folder / _BASE_FILE).is_file():
             pinned = BaseModelIdentity.model_validate_json((folder / _BASE_FILE).read_bytes())
+            needs_chat = _named_template(folder) == "chat"
             check_identity(describe_source(source, needs_chat=needs_chat), pinned, source.name)
             return
         config = parse_json((folder / "adapter_config.json").read_bytes())

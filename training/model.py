@@ -90,7 +90,7 @@ def load_tokenizer(folder: Path, template: Template = "chat") -> PreTrainedToken
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **_OFFLINE)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the tokenizers library raises nothing more special
         raise Misconfigured(f"cannot load a tokenizer from {folder}: {_one_line(error)}") from error
     if template == "chat" and not tokenizer.chat_template:
         raise Misconfigured(

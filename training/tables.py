@@ -1,7 +1,7 @@
 """Rows of a data set, from a file or the Hugging Face hub, one dictionary per row.
 
-cards.jsonl, cards.json  JSON objects: one per line, one after another, in a list, or in a list that
-                         is the only one of an object
+cards.jsonl, .ndjson,    JSON objects: one per line, one after another, in a list, or in a list that
+cards.json               is the only one of an object
 cards.csv, cards.tsv     the first line names the fields; .csv may also have semicolons, tabs or |
 cards.parquet            needs pyarrow, which comes with `datasets`
 cards.jsonl.gz           each of these packed by gzip
@@ -189,6 +189,7 @@ _READERS: Final[dict[str, Callable[[Path, BinaryIO, str | None], Rows]]] = {
     ".csv": partial(_separated, delimiter=None),
     ".tsv": partial(_separated, delimiter="\t"),
     ".parquet": _parquet,
+    ".ndjson": _json,
 }
 
 

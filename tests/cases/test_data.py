@@ -117,6 +117,7 @@ SAME: dict[str, tuple[str, bytes]] = {
     "wide": ("d.csv", table([{**{f"c{n}": "" for n in range(30)}, **row} for row in ROWS])),
     "input and output": ("d.jsonl", json_lines(named("input", "output"))),
     "prompt and completion": ("d.jsonl", json_lines(named("prompt", "completion"))),
+    "another name of lines": ("d.ndjson", json_lines(ROWS)),
     "packed": ("d.jsonl.gz", gzip.compress(json_lines(ROWS))),
     "packed table": ("d.CSV.GZ", gzip.compress(table(ROWS))),
     "a list in lines": ("d.jsonl", json.dumps(ROWS, indent=1).encode()),

@@ -28,7 +28,7 @@ from tests.training.conftest import lora, make_spec, quantization
 from training.model import load_base
 from training.portable import copy_config, copy_tokenizer, with_old_names
 from training.session import open_session
-from training.sources import ModelSource, resolve_source
+from training.sources import ModelSource, describe_source, resolve_source
 
 ROOT = Path(__file__).parents[2]
 IDS = torch.arange(30)[None]
@@ -196,6 +196,17 @@ def test_chat_refuses_the_export_beside_another_base(tmp_path: Path, tiny: Path)
     assert tuned != plain
     with pytest.raises(Misconfigured, match=r"tiny-llama is not the base model base@local: its we"):
         open_chat(str(tmp_path / "adapter"), Place(source="tiny-llama:9"))
+
+
+def test_chat_with_an_export_to_a_base_without_a_chat_template(tmp_path: Path, tiny: Path) -> None:
+    base = models.without_file(models.copied(tiny, tmp_path / "base"), "chat_template.jinja")
+    source = ModelSource("base", "local", base, base)
+    fields = make_spec(ModelSource("base", "local", tiny, tiny)).model_dump()
+    fields["base_model"] = describe_source(source, needs_chat=False).model_dump()
+    adapter = trained(Spec.model_validate({**fields, "template": "vicuna"}))
+    export(adapter, str(base), tmp_path / "adapter", None)
+    chat = open_chat(str(tmp_path / "adapter"), Place(source=str(base)))
+    assert len(chat.ask("Why?", 4)) == 2
 
 
 # --------------------------------------------------------- transformers 4, in its own environment

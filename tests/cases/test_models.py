@@ -181,6 +181,11 @@ REFUSED: dict[str, tuple[Make, dict[str, Any], str]] = {
         {},
         r"model\.safetensors cannot be read: ",
     ),
+    "a tokenizer that is none": (
+        changed(lambda each: models.configured(each, "tokenizer.json", model={"type": "Other"})),
+        {},
+        "cannot load a tokenizer from",
+    ),
     "quantised already": (
         changed(lambda each: models.configured(each, quantization_config=QUANTISED)),
         {},
