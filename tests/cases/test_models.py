@@ -29,7 +29,7 @@ from training.adapter import adapter_layers
 from training.chat import answer
 from training.data import tokenize
 from training.examples import Example
-from training.model import attach_lora, load_base, load_tokenizer
+from training.model import attach_lora, check_model, load_base, load_tokenizer
 from training.session import open_session
 from training.sources import ModelSource, resolve_source
 
@@ -382,6 +382,20 @@ def test_a_session_refuses_a_base_with_random_weights(tmp_path: Path, tiny: Path
     spec = make_spec(ModelSource("tiny", "local", folder, folder))
     with pytest.raises(Misconfigured, match=f"has no weight model.{Q}"):
         open_session(spec, str(folder), tmp_path)
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(
+    tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = models.configured(models.copied(tiny, tmp_path / "model"), **CODE)
+    ran = tmp_path / "ran"
+    (folder / "ours.py").write_text(f"open({str(ran)!r}, 'w')\nraise SystemExit\n")
+    with pytest.raises(Misconfigured):
+        check_model(folder, "chat", 96)
+    with pytest.raises(Misconfigured):
+        load_base(folder, quantization())
+    assert not ran.exists()
+    assert "[y/N]" not in capsys.readouterr().out
 
 
 def test_gpt2_trains_the_same_in_four_bits(tmp_path: Path, tiny: Path) -> None:
