@@ -6,9 +6,11 @@ Parsers here raise a one-line ValueError and nothing else, whatever the bytes ar
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, Final
+
+Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"  # editors on Windows write one
 _MOST_BRACKETS: Final = 1_000  # so deep at most without a closer look
@@ -18,13 +20,16 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
-def parse_json(raw: bytes | str) -> Any:
-    """Return a JSON value; ValueError also for one nested deeper than any document of ours."""
+def parse_json(raw: bytes | str, pairs: Pairs | None = None) -> Any:
+    """Return a JSON value; ValueError also for one nested deeper than any document of ours.
+
+    `pairs` makes an object of its names and values; None: a dictionary, the last of a name counts.
+    """
     data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _check_depth(data)
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs)
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
 

@@ -6,8 +6,8 @@ with one .safetensors file of another name. The format is that of safetensors' R
 package refuses is refused here; the package itself is not needed.
 """
 
-import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -241,8 +241,10 @@ def _read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
             # Before reading: the length of a file that is no checkpoint may be any number.
             if length > _MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {length:,} bytes")
-            header = json.loads(file.read(length), object_pairs_hook=_unique)
+            header = parse_json(file.read(length), _unique)
             available = os.fstat(file.fileno()).st_size - 8 - length
+        if not isinstance(header, dict):
+            raise ValueError("no JSON object at its beginning")
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = 0
         # In the order of their bytes: tensors must fill the file, without gap or overlap.
@@ -255,7 +257,7 @@ def _read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
             raise ValueError(f"{abs(available - end):,} bytes {where}")
     except OSError as error:
         raise Misconfigured(f"checkpoint {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise Misconfigured(f"{path} is not a safetensors file: {error}") from error
 
 
@@ -281,6 +283,6 @@ def _offsets(entry: Mapping[str, Any]) -> tuple[int, int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        doubled = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"{doubled} is named twice")
+        ((doubled, count),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{doubled} is named {'twice' if count == 2 else f'{count} times'}")
     return found

@@ -194,6 +194,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "doubled": (raw(b'{"a": %b, "a": %b}' % (ONE, ONE), bytes(4)), "a is named twice"),
     "wrong size": (raw({"a": {**entry(0, 4), "shape": [2]}}, bytes(4)), "a of shape"),
     "negative": (raw({"a": {**entry(0, 4), "shape": [-1]}}, bytes(4)), "a of shape"),
+    "endless": (
+        raw(b'{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}', bytes(4)),
+        "infinity",
+    ),
+    "no entry": (raw({"a": []}, b""), "is not a safetensors file"),
     "unknown type": (raw({"a": entry(0, 4, "F4")}, bytes(4)), "a is F4, expected F16"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "no object": (raw([], b""), "is not a safetensors file"),

@@ -14,6 +14,7 @@ import numpy as np
 from aggregator.settings import AggregatorSettings
 from chain.invitation import Invitation
 from chain.location import FederationLocation
+from commonweight.model.checkpoint import read_checkpoint
 from ethereum.nonces import Nonces
 from ethereum.wallet import Wallet, keystore_address, load_keystore, read_password
 from node.carried import CarriedFiles
@@ -176,7 +177,12 @@ def _data_files(folder: Path) -> dict[str, Document]:
         "rows.jsonl.gz": gzip.compress(to_json(rows[0])),
         "rows.tsv": b"prompt\tcompletion\nWhy?\tSo.\n",
     }
-    return {
+    entries = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    header = to_json(entries)
+    tensors = len(header).to_bytes(8, "little") + header + bytes(4)
+    checkpoint = _in_file(folder / "model.safetensors", read_checkpoint)
+    found = {"model.safetensors": Document(tensors, checkpoint, is_json=False)}
+    return found | {
         name: Document(text, _in_file(folder / name, load), is_json=name.endswith(".json"))
         for name, text in texts.items()
     }
