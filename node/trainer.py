@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from node.participant import TrainedUpdate
 from node.settings import FieldNames, ParticipantSettings
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from training.examples import Example, Loaded
     from training.session import Session
 
+MANY_CUT: Final = 10
+"""Who has more than one in so many examples cut is warned: they lack their ends."""
+
 
 def open_trainer(settings: ParticipantSettings, store: Store, report: Report) -> "LocalTrainer":
     """Return the trainer that a participant's settings describe."""
@@ -32,6 +35,7 @@ def open_trainer(settings: ParticipantSettings, store: Store, report: Report) ->
         settings.cache,
         report,
         fields=settings.fields,
+        encoding=settings.encoding,
         validation=settings.validation,
         rank=settings.rank,
         store=store,
@@ -55,6 +59,7 @@ class LocalTrainer:
         report: Report = ignore,
         *,
         fields: FieldNames | None = None,
+        encoding: str | None = None,
         validation: float = 0.0,
         rank: int | None = None,
         store: Store | None = None,
@@ -64,6 +69,7 @@ class LocalTrainer:
         self.cache = cache
         self.report = report
         self.fields = fields or FieldNames()
+        self.encoding = encoding
         self.validation = validation
         self.rank = rank
         self.store = store
@@ -141,7 +147,7 @@ class LocalTrainer:
         if self._loaded is None:
             held_out = read_held_out(spec, self.store) if self.store else []
             fields = Fields(**self.fields.model_dump())
-            self._loaded = load(self.data, fields, held_out=held_out)
+            self._loaded = load(self.data, fields, encoding=self.encoding, held_out=held_out)
         return self._loaded
 
     def _report_data(
@@ -153,6 +159,15 @@ class LocalTrainer:
     ) -> None:
         """Report what was read of the data, and what the sequence length cuts."""
         tokenized = session.measure(training)
+        if tokenized.truncated * MANY_CUT > len(training):
+            self.report(
+                events.DataCut(
+                    truncated=tokenized.truncated,
+                    left_out=tokenized.left_out,
+                    of=len(training),
+                    tokens=spec.training.sequence_length,
+                )
+            )
         self.report(
             events.DataRead(
                 **asdict(self._load(spec).report),

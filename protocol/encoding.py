@@ -40,11 +40,14 @@ def leaf_bytes(kind: Kind) -> int:
     return LEAF_VALUES * _TYPES[kind].itemsize
 
 
-def encode_values(values: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+def encode_values(
+    values: NDArray[np.floating[Any]], fraction_bits: int = FRACTION_BITS
+) -> NDArray[np.int32]:
     """Return round_half_even(values · 2^24) as int32, same shape (docs/protocol.md §2).
 
     Takes float16, float32 or float64. Raises Rejected(Check.RANGE) for NaN, infinity and any value
-    whose rounded integer lies outside ±(2^31 - 1); nothing is clipped.
+    whose rounded integer lies outside ±(2^31 - 1); nothing is clipped. Other `fraction_bits` than
+    24 are for values that belong to no federation.
     """
     if values.dtype.kind != "f" or values.dtype.itemsize > 8:
         raise Misconfigured(f"values are {values.dtype}, float16, float32 or float64 was expected")
@@ -54,14 +57,13 @@ def encode_values(values: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
         part = slice(start, start + _BLOCK)
         scaled = source[part].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled *= 2.0**FRACTION_BITS  # a power of two: exact in float64
+            scaled *= 2.0**fraction_bits  # a power of two: exact in float64
         np.rint(scaled, out=scaled)
         fits = np.abs(scaled) <= MAX_VALUE  # NaN compares false
         if not fits.all():
             at = start + int(np.argmin(fits))
-            raise Rejected(
-                Check.RANGE, f"value {at} is {source[at]}; it must be a number and |v| < 2^7"
-            )
+            bound = f"a number and |v| < 2^{31 - fraction_bits}"
+            raise Rejected(Check.RANGE, f"value {at} is {source[at]}; it must be {bound}")
         target[part] = scaled
     return encoded
 

@@ -4,25 +4,49 @@ Parsers here raise a one-line ValueError and nothing else, whatever the bytes ar
 """
 
 import json
+import re
 import tomllib
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, Final
+
+Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"  # editors on Windows write one
 _MOST_BRACKETS: Final = 1_000  # so deep at most without a closer look
 _MOST_DEPTH: Final = 100
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
-def parse_json(raw: bytes | str) -> Any:
-    """Return a JSON value; ValueError also for one nested deeper than any document of ours."""
+def parse_json(raw: bytes | str, pairs: Pairs | None = None) -> Any:
+    """Return a JSON value; ValueError also for one nested deeper than any document of ours.
+
+    `pairs` makes an object of its names and values; None: a dictionary, the last of a name counts.
+    """
     data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
     data = data.removeprefix(_BYTE_ORDER_MARK)
-    # Some libraries lift Python's limit of recursion so far that deep text would end the process.
-    if data.count(b"[") + data.count(b"{") > _MOST_BRACKETS and _depth(data) > _MOST_DEPTH:
-        raise ValueError(f"nested deeper than {_MOST_DEPTH} levels")
+    _check_depth(data)
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs)
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
+
+
+def parse_json_values(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield (number of its first line, value) of each of the JSON values that follow one another.
+
+    Raises ValueError as `parse_json` does, a JSONDecodeError where it knows the line.
+    """
+    _check_depth(text.encode("utf-8", "surrogatepass"))
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    while match := re.compile(r"\S").search(text, at):
+        line += text.count("\n", at, match.start())
+        value, stop = decoder.raw_decode(text, match.start())
+        yield line, value
+        line += text.count("\n", match.start(), stop)
+        at = stop
 
 
 def parse_toml(raw: bytes) -> dict[str, Any]:
@@ -45,13 +69,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _depth(data: bytes) -> int:
-    """Return the deepest nesting, counting brackets inside of strings as well."""
-    depth = deepest = 0
-    for byte in data:
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+def _check_depth(data: bytes) -> None:
+    """Raise ValueError for JSON that is nested too deeply to be parsed by recursion."""
+    # Some libraries lift Python's limit of recursion so far that deep text would end the process.
+    if data.count(b"[") + data.count(b"{") <= _MOST_BRACKETS:
+        return
+    # Strings do not count: among a thousand texts, some have an interval such as [0, 1).
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _MOST_DEPTH:
+        raise ValueError(f"nested deeper than {_MOST_DEPTH} levels")

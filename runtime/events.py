@@ -272,6 +272,20 @@ class DataRead(Event):
     validation: int
     truncated: int
     left_out: int
+    repaired: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCut(Event):
+    """Many examples are longer than the federation's sequence length: their answers lack an end."""
+
+    phase = "data cut"
+    level = logging.WARNING
+    style = "yellow"
+    truncated: int
+    left_out: int
+    of: int
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,15 +40,20 @@ class Answers:
 
 @dataclass
 class Finding:
-    """The result of one check: `text` says what was found, or what is missing."""
+    """The result of one check: `text` says what was found, or what is missing.
+
+    A warning is no fault, and should be read before going on.
+    """
 
     subject: str
     is_ok: bool = True
     text: str = ""
+    is_warning: bool = False
 
     def line(self) -> str:
         """Return the finding for a person."""
-        return f"{'ok     ' if self.is_ok else 'MISSING'}  {self.subject:<12} {self.text}"
+        mark = "MISSING" if not self.is_ok else "WARNING" if self.is_warning else "ok"
+        return f"{mark:<7}  {self.subject:<12} {self.text}"
 
 
 @contextmanager

@@ -6,7 +6,14 @@ configs/demo.toml explains every key. Paths in it are relative to the file itsel
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.encoding import FRACTION_BITS
@@ -58,6 +65,7 @@ class FieldsSection(Section):
     question: str | None = None
     context: str | None = None
     answer: str | None = None
+    messages: str | None = None
 
 
 class PartitionSection(Section):
@@ -86,6 +94,7 @@ class DataSection(Section):
     held_out: Path | None = None
     source: str | None = None
     fields: FieldsSection = FieldsSection()
+    encoding: str | None = None
     partition: PartitionSection = PartitionSection()
     held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -250,6 +259,14 @@ class Config(Section):
     def weight_cap(self) -> int:
         """The largest weight of an update: the most examples that a round of training can read."""
         return self.training.steps * self.training.batch_size
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _all_linear_is_a_list(cls, adapter: object) -> object:
+        # As peft has it: one word in place of a list.
+        if isinstance(adapter, dict) and isinstance(adapter.get("targets"), str):
+            return {**adapter, "targets": [adapter["targets"]]}
+        return adapter
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:

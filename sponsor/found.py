@@ -76,7 +76,7 @@ def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bo
     """
     # Here, because torch is an optional extra: an auditor's `federation show` needs this room too.
     from training.export import describe_layers, initial_adapter
-    from training.model import check_model
+    from training.model import check_model, resolve_targets
     from training.sources import describe_source, resolve_source
 
     # 1. The base model: a template or length that it cannot have is found before it is hashed.
@@ -88,11 +88,12 @@ def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bo
     for name in RECORDED_LIBRARIES:
         with suppress(PackageNotFoundError):
             libraries[name] = version(name)
-    layers = describe_layers(source.folder, config.adapter)
+    adapter = resolve_targets(source.folder, config.adapter)
+    layers = describe_layers(source.folder, adapter)
     spec = Spec(
         base_model=describe_source(source, needs_chat=template == "chat"),
         quantization=config.quantization,
-        adapter=config.adapter,
+        adapter=adapter,
         encoding=Encoding(
             grid_bits=config.encoding.grid_bits or 0, grid_every=config.encoding.grid_every
         ),
@@ -109,7 +110,7 @@ def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bo
         template=template,
     )
     # 3. The initial model, drawn from the seed: B is zero, so it changes no answer yet.
-    arrays = initial_adapter(source.folder, config.adapter, seed)
+    arrays = initial_adapter(source.folder, adapter, seed)
     model = LayerFolder(folder, "model")
     model.write(spec, [encode_values(arrays[layer.name]) for layer in spec.layers])
     # 4. What only a round of training can tell, unless the configuration says it.
@@ -260,4 +261,7 @@ def _settled(config: Config, spec: Spec, trial: Trial) -> Spec:
 def _held_out(config: Config) -> Path:
     if config.data.held_out is None:
         raise Misconfigured("the held-out set was not prepared: it is a share of data.source")
+    # Everybody gets its bytes without its name, and reads them as JSON.
+    if config.data.held_out.suffix.lower() not in (".jsonl", ".json"):
+        raise Misconfigured(f"held-out set {config.data.held_out}: expected a .jsonl file")
     return config.data.held_out

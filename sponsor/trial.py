@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.differences import choose_grid
-from protocol.errors import Misconfigured
+from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
+from runtime.service import one_line
 from storage.layers import LayerFolder
 from training.examples import Example, read_examples
 from training.seeded import shuffled_order
@@ -70,8 +71,8 @@ def run_trial(
     from training.session import close_session, open_session
 
     rows = _draw(read_examples(held_out), spec.training.seed)
-    session = open_session(spec, source, cache)
     try:
+        session = open_session(spec, source, cache)
         # 1. One round as a participant trains it.
         before = model.read(spec)
         loss_before = session.evaluate(before, rows).loss
@@ -84,6 +85,11 @@ def run_trial(
         update = encode_update(before, after, None, grid)
         # 3. Whether what others will get of it lowers the loss.
         loss_after = session.evaluate(update.applied_to(before), rows).loss
+    except (CommonweightError, OSError):
+        raise
+    except Exception as error:  # of whatever architecture: nobody else could train it either
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise Misconfigured(f"training this model failed with {reason}") from error
     finally:
         close_session()  # roles that run in this process load their own
     if not loss_after < loss_before:

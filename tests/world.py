@@ -9,7 +9,7 @@ the round. A test bends one fact and sees what happens.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -128,6 +128,8 @@ def as_dict(event: Event, **more: Any) -> dict[str, Any]:
 class World:
     """One federation; `terms` changes the contract's terms, `spec` what everybody agrees on.
 
+    The model that it begins with is `initial`, or zero.
+
     It lives on the anvil that all worlds of a process share, with `rpc_url` on a chain of its own
     that has the dev accounts, or with `chain="eth-tester"` on one in this process, without HTTP.
     """
@@ -138,6 +140,7 @@ class World:
         *,
         names: tuple[str, ...] = NAMES,
         spec: Spec | None = None,
+        initial: Sequence[NDArray[np.int32]] | None = None,
         ipfs_url: Callable[[str], str] = lambda url: url,
         rpc_url: str | None = None,
         chain: Literal["anvil", "eth-tester"] = "anvil",
@@ -146,6 +149,7 @@ class World:
         self.folder = folder
         self.names = names
         self.spec = spec or small_spec()
+        self._start = initial or [np.zeros(layer.shape, np.int32) for layer in self.spec.layers]
         self._ipfs_url = ipfs_url
         self._changes = terms
         self.chain = chain
@@ -294,9 +298,7 @@ class World:
         self.store.put_block(self.spec.to_bytes())
         self.store.put_block(b"held out")
         self.initial = LayerFolder(self.folder / "initial", "model")
-        self.initial.write(
-            self.spec, [np.zeros(layer.shape, np.int32) for layer in self.spec.layers]
-        )
+        self.initial.write(self.spec, self._start)
         root = self.initial.root(self.spec)
         subject = initial_subject(self.w3.eth.chain_id)
         manifest = pin(

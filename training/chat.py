@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from training.examples import Example
 from training.model import inference
 from training.quiet import quiet
-from training.templates import Template, prompt_text
+from training.templates import Template, encode, prompt_text
 
 
 def answer(
@@ -32,11 +33,11 @@ def answers(
 
     Padding changes the rounding, so that a near tie may differ from what `answer` returns.
     """
-    prompts = [prompt_text(tokenizer, question, template) for question in questions]
-    # Padded on the left, since generation continues each row at its right end. The prompts already
-    # contain the special tokens.
-    encoded = tokenizer(
-        prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+    asked = [Example(question, "") for question in questions]
+    ids = [encode(tokenizer, prompt_text(tokenizer, each, template)) for each in asked]
+    # Padded on the left, since generation continues each row at its right end.
+    encoded = tokenizer.pad(
+        {"input_ids": ids}, padding=True, padding_side="left", return_tensors="pt"
     ).to(model.device)
     with quiet(), inference(model):
         output = model.generate(

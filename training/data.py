@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
 from training.examples import Example
-from training.templates import Template, answer_text, prompt_text
+from training.model import check_sequence_length, positions_of
+from training.templates import Template, answer_text, encode, prompt_text
 
 IGNORED = -100  # the label that torch's cross entropy leaves out
 
@@ -54,11 +56,9 @@ def tokenize(
     rows = []
     truncated = 0
     for example in examples:
-        prompt = prompt_text(tokenizer, example.question, template)
-        answer = answer_text(tokenizer, example.question, example.answer, template)
         # In two pieces, so that no token straddles the border between prompt and answer.
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        prompt_ids = encode(tokenizer, prompt_text(tokenizer, example, template))
+        answer_ids = encode(tokenizer, answer_text(tokenizer, example, template))
         ids = (*prompt_ids, *answer_ids)
         truncated += len(ids) > sequence_length
         if len(prompt_ids) < sequence_length:
@@ -69,6 +69,33 @@ def tokenize(
             f"shorter questions ({len(examples)} examples)"
         )
     return TokenizedExamples(tuple(rows), truncated, len(examples) - len(rows))
+
+
+def tokenize_for(
+    model: PeftModel | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    sequence_length: int,
+    template: Template = "chat",
+) -> TokenizedExamples:
+    """Return `examples` as `tokenize` does; Misconfigured when `model` cannot read them."""
+    check_sequence_length(positions_of(model.config), sequence_length)
+    tokenized = tokenize(tokenizer, examples, sequence_length, template)
+    check_tokens(tokenizer, tokenized, len(model.get_input_embeddings().weight))
+    return tokenized
+
+
+def check_tokens(
+    tokenizer: PreTrainedTokenizerBase, tokenized: TokenizedExamples, vocabulary: int
+) -> None:
+    """Raise Misconfigured unless each token is one of the `vocabulary` that the model embeds."""
+    # A tokenizer may have more: tokens that were added without a place in the model.
+    highest = max(max(row.token_ids) for row in tokenized.rows)
+    if highest >= vocabulary:
+        raise Misconfigured(
+            f"the tokenizer gives token {highest} ({tokenizer.convert_ids_to_tokens(highest)!r}), "
+            f"and this model has {vocabulary} tokens: choose a model whose embedding has all"
+        )
 
 
 def collate(

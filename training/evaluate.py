@@ -8,9 +8,9 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training.data import IGNORED, collate, tokenize
+from training.data import IGNORED, collate, tokenize_for
 from training.examples import Example
-from training.model import check_sequence_length, inference
+from training.model import inference
 from training.quiet import quiet
 from training.templates import Template
 
@@ -36,9 +36,8 @@ def held_out_loss(
 
     `batch_size` costs memory and changes the result by rounding only.
     """
-    check_sequence_length(model.config.max_position_embeddings, sequence_length)
     # Rows of similar length share a batch: less padding to compute.
-    tokenized = tokenize(tokenizer, examples, sequence_length, template)
+    tokenized = tokenize_for(model, tokenizer, examples, sequence_length, template)
     rows = sorted(tokenized.rows, key=lambda row: len(row.token_ids))
     total, tokens = 0.0, 0
     with quiet(), inference(model):

@@ -26,6 +26,7 @@ def create_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     try:
         fill(temporary)
         temporary.chmod(0o755)  # mkdtemp makes it 0o700
+        _like_others(temporary)
         try:
             os.rename(temporary, target)
         except OSError:
@@ -34,3 +35,14 @@ def create_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _like_others(folder: Path) -> None:
+    """Give every file the mode that this process's files have; safetensors writes them 0o600."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)

@@ -20,6 +20,7 @@ from protocol.errors import Misconfigured
 from protocol.spec import BaseModelIdentity
 from training.folders import create_folder
 from training.identity import file_digest, files_digest
+from training.portable import make_portable
 
 DIGESTS_FILE = "gguf.json"
 CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
@@ -65,10 +66,11 @@ def convert_gguf(gguf: Path, cache: Path, notify: Callable[[str], None]) -> Path
             # 2. The tokenizer.
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             tokenizer.save_pretrained(folder)
+            make_portable(folder)  # peft finds the base of an exported adapter here
         # 3. The digests, so that later runs identify the model without parsing the file again.
         (folder / DIGESTS_FILE).write_text(json.dumps(_tokenizer_digests(gguf)), encoding="utf-8")
 
-    return create_folder(cache / f"gguf-{file_digest(gguf)}", fill)
+    return create_folder(cache / f"converted-{file_digest(gguf)}", fill)
 
 
 def gguf_identity(gguf: Path, converted: Path, name: str, revision: str) -> BaseModelIdentity:

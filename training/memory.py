@@ -24,7 +24,7 @@ import torch
 
 from protocol.errors import Misconfigured
 from protocol.spec import Adapter, Quantization, Spec, Training
-from training.model import empty_adapted_model, empty_model
+from training.model import empty_adapted_model, empty_model, linear_modules
 
 # Python, torch, transformers and their buffers, for callers that estimate before loading them:
 # 0.6 to 0.9 GiB were measured on a CPU.
@@ -90,12 +90,9 @@ def estimate_memory(
     stream = 4 if is_quantized else compute
 
     # 1. Values: those that train, those that are kept as they are, the largest matrix among them.
-    head = model.get_output_embeddings()  # left as it is by quantisation
-    linear = {
-        module.weight
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
+    base = model.get_base_model()
+    # All but the head, which quantisation leaves as it is.
+    linear = {base.get_submodule(name).weight for name in linear_modules(base)}
     packed = {"nf4": _NF4_BYTES[quantization.double_quantization], "int8": 1.0}.get(kind, compute)
     weights, trained, largest = 0.0, 0, 0
     for name, parameter in model.named_parameters():
@@ -152,8 +149,10 @@ class _Sizes:
 
     @classmethod
     def of(cls, config: Any, compute: int, stream: int, adapter: Adapter) -> "_Sizes":
-        # Some architectures' configurations leave out what follows from the rest.
-        hidden, heads = config.hidden_size, config.num_attention_heads
+        # Some architectures' configurations leave out what follows from the rest, and those without
+        # attention what it has.
+        config = config.get_text_config()
+        hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
         head = getattr(config, "head_dim", None) or hidden // heads
         return cls(
             hidden=hidden,

@@ -20,6 +20,8 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            # GPT-2's layers have their weights the other way round, and peft sees that by itself.
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
             yield
     finally:
         int8.setLevel(level)

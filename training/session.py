@@ -10,14 +10,20 @@ from transformers import PreTrainedTokenizerBase
 from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
-from training.adapter import Arrays, adapter_layers, rank_part, write_adapter
+from training.adapter import (
+    Arrays,
+    adapter_layers,
+    initial_array,
+    rank_part,
+    write_adapter,
+)
 from training.chat import answer, answers, base_answer
 from training.data import TokenizedExamples, tokenize
 from training.evaluate import Evaluation, held_out_loss
 from training.examples import Example
 from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
-from training.sources import ModelSource, describe_source, resolve_source
+from training.sources import ModelSource, check_identity, describe_source, resolve_source
 from training.train import OnStep, Options, TrainingReport, train_from
 from training.update import Carried, IntegerLayers, Update, encode_update
 
@@ -149,18 +155,23 @@ def open_session(spec: Spec, source: str, cache: Path) -> Session:
     return _open_session(spec.to_bytes(), source, cache)
 
 
+def try_step(
+    spec: Spec, source: str, cache: Path, examples: Sequence[Example], rank: int | None = None
+) -> TrainingReport:
+    """Return the report of one step of training by `spec` from the initial adapter."""
+    session = open_session(spec, source, cache)
+    one = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": 1})})
+    seed = spec.training.seed
+    start = {layer.name: initial_array(layer.name, layer.shape, seed) for layer in spec.layers}
+    _, report = session.with_spec(one).train_arrays(start, examples, seed, rank=rank)
+    return report
+
+
 def find_base(spec: Spec, source: str, cache: Path) -> ModelSource:
     """Return the base model found at `source`; raise Misconfigured unless the spec pins it."""
     found = resolve_source(source, cache)
     identity = describe_source(found, needs_chat=spec.template == "chat")
-    expected = spec.base_model
-    for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
-        if getattr(identity, part) != getattr(expected, part):
-            raise Misconfigured(
-                f"{source} is not the federation's base model {expected.name} "
-                f"{expected.revision}: {part} is {getattr(identity, part)}, "
-                f"the spec asks for {getattr(expected, part)}"
-            )
+    check_identity(identity, spec.base_model, source)
     return found
 
 

@@ -94,6 +94,16 @@ def describe_source(source: ModelSource, *, needs_chat: bool = True) -> BaseMode
     return folder_identity(source.origin, source.name, source.revision, needs_chat=needs_chat)
 
 
+def check_identity(found: BaseModelIdentity, pinned: BaseModelIdentity, source: str) -> None:
+    """Raise Misconfigured, naming what differs, unless two identities are of the same files."""
+    for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):
+        if getattr(found, part) != getattr(pinned, part):
+            raise Misconfigured(
+                f"{source} is not the base model {pinned.name}@{pinned.revision}: its {part} is "
+                f"{getattr(found, part)[:16]}…, expected {getattr(pinned, part)[:16]}…"
+            )
+
+
 def _from_hub(source: str, cache: Path, notify: Callable[[str], None]) -> ModelSource:
     name, _, revision = source.partition("@")
     if not revision:

@@ -1,25 +1,37 @@
 """Rows of a data set, from a file or the Hugging Face hub, one dictionary per row.
 
-cards.jsonl              one JSON object per line (also .json with a list of objects)
-cards.csv, cards.tsv     the first line names the fields
+cards.jsonl, .ndjson,    JSON objects: one per line, one after another, in a list, or in a list that
+cards.json               is the only one of an object
+cards.csv, cards.tsv     the first line names the fields; .csv may also have semicolons, tabs or |
 cards.parquet            needs pyarrow, which comes with `datasets`
+cards.jsonl.gz           each of these packed by gzip
 hub:OWNER/NAME           the split "train" of a data set on the hub; @REVISION pins it
 """
 
 import csv
+import gzip
 import json
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from protocol.errors import Misconfigured, Unavailable
-from protocol.text import parse_json
+from protocol.text import parse_json, parse_json_values
+from training.lines import read_lines
 
 HUB: Final = "hub:"
+CONVERSATIONS: Final = ("messages", "conversations")
+"""The fields that hold the turns of a conversation, as OpenAI and ShareGPT name them."""
 _INSTALL: Final = "run `pip install 'commonweight[train]'`"
+_LARGEST_FIELD: Final = 2**31 - 1  # csv's own limit of 131,072 characters is less than a report has
+_DELIMITERS: Final = ",;\t|"  # the first of those that give equally many fields
 Row = dict[str, Any]
+Rows = Iterator[tuple["Place", Row]]
 
 
 @dataclass(frozen=True)
@@ -34,65 +46,127 @@ class Place:
         return f"{self.source}, {self.unit} {self.number}"
 
 
-def read_rows(source: str | Path) -> Iterator[tuple[Place, Row]]:
+def read_rows(source: str | Path, encoding: str | None = None) -> Rows:
     """Yield (place, row) in the order of the source.
 
-    Raises Misconfigured at the first fault, naming its place, and Unavailable when the hub cannot
-    be reached.
+    `encoding` is that of a text file (training/lines.py). Raises Misconfigured at the first fault,
+    naming its place, and Unavailable when the hub cannot be reached.
     """
     if isinstance(source, str) and source.startswith(HUB):
         yield from _hub_rows(source.removeprefix(HUB))
         return
     path = Path(source)
-    reader = _READERS.get(path.suffix.lower())
+    is_packed = path.suffix.lower() == ".gz"
+    reader = _READERS.get(Path(path.stem if is_packed else path).suffix.lower())
     if reader is None:
-        raise Misconfigured(f"{path}: expected a file of {', '.join(_READERS)}, or hub:OWNER/NAME")
+        forms = ", ".join(_READERS)
+        raise Misconfigured(f"{path}: expected a file of {forms}, or hub:OWNER/NAME")
     try:
-        with path.open("rb") as file:
-            yield from reader(path, file)
+        with gzip.open(path, "rb") if is_packed else path.open("rb") as file:
+            yield from reader(path, cast(BinaryIO, file), encoding)
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise Misconfigured(f"cannot unpack {path}: it is cut or damaged") from error
 
 
-def _json_lines(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
-    # The file's own lines: str.splitlines would also break at U+2028, which JSON allows in a text.
-    for number, line in enumerate(file, start=1):
-        if line.strip():
+def _json(path: Path, file: BinaryIO, encoding: str | None) -> Rows:
+    lines = ((n, line) for n, line in read_lines(path, file, encoding) if line.strip())
+    number, line = next(lines, (0, ""))
+    try:
+        value = parse_json(line) if line else None
+    except ValueError:
+        value = None
+    # 1. The first line is an object: one is on each line. An object alone may be a wrapping.
+    if isinstance(value, dict) and (second := next(lines, None)):
+        yield Place(str(path), "line", number), value
+        for number, line in chain([second], lines):
             place = Place(str(path), "line", number)
             yield place, _object(_parsed(line, place), place)
-
-
-def _json_list(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
-    raw = file.read()
-    if not raw.lstrip().startswith(b"["):  # many data sets call their JSON lines .json
-        file.seek(0)
-        yield from _json_lines(path, file)
         return
-    for number, value in enumerate(_parsed(raw, Place(str(path), "line", 1)), start=1):
-        place = Place(str(path), "object", number)
-        yield place, _object(value, place)
+    # 2. Anything else: objects over several lines, in a list or not, so that all must be read.
+    file.seek(0)
+    text = "".join(line for _, line in read_lines(path, file, encoding))
+    values = list(_json_values(text, path))
+    for line_number, value in values:
+        rows = _unwrapped(value) if len(values) == 1 else value
+        if not isinstance(rows, list):
+            place = Place(str(path), "line", line_number)
+            yield place, _object(rows, place)
+            continue
+        for number, row in enumerate(rows, start=1):
+            place = Place(str(path), "object", number)
+            yield place, _object(row, place)
 
 
-def _separated(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[Place, Row]]:
+def _json_values(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    number = 1
     try:
-        text = file.read().decode("utf-8-sig")  # spreadsheets write a byte order mark
-    except UnicodeDecodeError as error:
-        raise Misconfigured(f"{path}: not UTF-8 text") from error
-    # Split at line feeds only, so that quoted line breaks of other kinds stay in their field.
-    lines = (line + "\n" for line in text.split("\n"))
-    table = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        for number, value in parse_json_values(text):
+            yield number, value
+    except json.JSONDecodeError as error:
+        raise Misconfigured(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    except ValueError as error:
+        raise Misconfigured(f"{path}, from line {number} on: {error}") from error
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the only value of a file, or the rows if it is an object around one list of them."""
+    if not isinstance(value, dict) or not value.keys().isdisjoint(CONVERSATIONS):
+        return value
+    lists = [each for each in value.values() if isinstance(each, list)]
+    tables = [each for each in lists if each and all(isinstance(row, dict) for row in each)]
+    return tables[0] if len(tables) == 1 else value
+
+
+def _separated(path: Path, file: BinaryIO, encoding: str | None, delimiter: str | None) -> Rows:
+    csv.field_size_limit(_LARGEST_FIELD)
+    # Lines end at line feeds only, so that quoted line breaks of other kinds stay in their field.
+    lines = read_lines(path, file, encoding)
+    number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
+    if first.startswith("sep=") and len(first.strip()) == 5:  # as Excel reads and writes it
+        delimiter = first[4]
+        number, first = next(lines, (0, ""))
+    delimiter = delimiter or _delimiter(first)
+    texts = chain([first], (line for _, line in lines))
+    table = csv.DictReader(texts, delimiter=delimiter, strict=True)
     try:
+        table.fieldnames = _names(table.fieldnames or [], path, number)
         for row in table:
-            place = Place(str(path), "line", table.line_num)
-            # DictReader's marks of a row that is too long (a key None) or too short (a value None).
-            if None in row or None in row.values():
-                raise Misconfigured(f"{place}: expected {len(table.fieldnames or [])} fields")
-            yield place, row
+            place = Place(str(path), "line", table.line_num + number - 1)
+            yield place, _cells(row, place)
     except csv.Error as error:
-        raise Misconfigured(f"{path}, line {table.line_num + 1}: {error}") from error
+        raise Misconfigured(f"{path}, line {table.line_num + number}: {error}") from error
 
 
-def _parquet(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
+def _delimiter(header: str) -> str:
+    def count(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=delimiter), []))
+        except csv.Error:  # named, with its line, when the table is read
+            return 0
+
+    return max(_DELIMITERS, key=count)
+
+
+def _names(header: Any, path: Path, number: int) -> list[str]:
+    names = [name.strip() for name in header]
+    doubled = [name for name, count in Counter(names).items() if name and count > 1]
+    if doubled:
+        raise Misconfigured(f"{path}, line {number}: two columns are called {doubled[0]}")
+    return names
+
+
+def _cells(row: dict[Any, Any], place: "Place") -> Row:
+    """Return a row as DictReader gives it, without the empty columns that spreadsheets append."""
+    surplus = row.pop(None, [])  # DictReader's mark of a row that is too long
+    row.pop("", None)
+    if any(cell.strip() for cell in surplus) or None in row.values():  # ... and too short
+        raise Misconfigured(f"{place}: expected {len(row)} fields")
+    return row
+
+
+def _parquet(path: Path, file: BinaryIO, encoding: str | None) -> Rows:
     # Imported here, like datasets below: both are optional, and other files are read without them.
     try:
         import pyarrow.parquet
@@ -109,16 +183,17 @@ def _parquet(path: Path, file: BinaryIO) -> Iterator[tuple[Place, Row]]:
         raise Misconfigured(f"{path}: not a Parquet file that can be read") from error
 
 
-_READERS: Final[dict[str, Callable[[Path, BinaryIO], Iterator[tuple[Place, Row]]]]] = {
-    ".jsonl": _json_lines,
-    ".json": _json_list,
-    ".csv": partial(_separated, delimiter=","),
+_READERS: Final[dict[str, Callable[[Path, BinaryIO, str | None], Rows]]] = {
+    ".jsonl": _json,
+    ".json": _json,
+    ".csv": partial(_separated, delimiter=None),
     ".tsv": partial(_separated, delimiter="\t"),
     ".parquet": _parquet,
+    ".ndjson": _json,
 }
 
 
-def _hub_rows(name: str) -> Iterator[tuple[Place, Row]]:
+def _hub_rows(name: str) -> Rows:
     try:
         import datasets
     except ImportError as error:
@@ -138,9 +213,9 @@ def _hub_rows(name: str) -> Iterator[tuple[Place, Row]]:
         yield Place(f"hub:{name}", "row", number), row
 
 
-def _parsed(raw: bytes, place: Place) -> Any:
+def _parsed(line: str, place: Place) -> Any:
     try:
-        return parse_json(raw)
+        return parse_json(line)
     except json.JSONDecodeError as error:
         raise Misconfigured(f"{place}: not JSON ({error.msg})") from error
     except ValueError as error:

@@ -33,10 +33,9 @@ from training.data import (
     TokenizedExample,
     TokenizedExamples,
     collate,
-    tokenize,
+    tokenize_for,
 )
 from training.examples import Example
-from training.model import check_sequence_length
 from training.quiet import quiet
 from training.seeded import shuffled_order
 from training.templates import Template
@@ -115,8 +114,7 @@ def train(
     started = time.perf_counter()
     options = options or Options()
     seed = settings.seed if seed is None else seed
-    check_sequence_length(model.config.max_position_embeddings, settings.sequence_length)
-    tokenized = tokenize(tokenizer, examples, settings.sequence_length, options.template)
+    tokenized = tokenize_for(model, tokenizer, examples, settings.sequence_length, options.template)
     rows = _rows_in_order(tokenized, settings, seed)
     pad = partial(collate, pad_token_id=tokenizer.pad_token_id, padding_side=settings.padding_side)
     with (

@@ -20,6 +20,7 @@ from commonweight.model.adapters import Place, federated_adapter
 from commonweight.model.average import average_checkpoints
 from commonweight.model.chat import open_chat
 from commonweight.model.export import export
+from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
 
 
@@ -47,18 +48,26 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.argument("checkpoints", nargs=-1, required=True, type=PATH)
 @click.option("--weights", help="One positive integer per checkpoint, as 3,1. Default: all 1.")
 @click.option("--output", required=True, type=PATH, help="Folder to write.")
+@click.option(
+    "--fraction-bits",
+    default=FRACTION_BITS,
+    show_default=True,
+    help="Fewer, where a value is 128 or more: each less doubles the largest value.",
+)
 @as_json
 @plain_failures
 def model_average(
     checkpoints: tuple[Path, ...],
     weights: str | None,
     output: Path,
+    fraction_bits: int,
     json_output: bool,
 ) -> None:
     """Average safetensors CHECKPOINTS exactly, without training, chain or loading a model.
 
-    A checkpoint is a file, or a folder with shards and their index. Writes layer files and
-    layers.json, and prints the tree root, the same on every machine.
+    A checkpoint is a file, or a folder as transformers or peft write it. Prints the tree root, the
+    same on every machine. Writes layer files and layers.json, and beside them the mean as a folder
+    that transformers or peft opens. Adapters must be of the same base model, rank, alpha and kind.
 
     \b
     Example: commonweight model average ann.safetensors bob.safetensors --weights 3,1 --output mean
@@ -68,7 +77,7 @@ def model_average(
         numbers = [int(n) for n in weights.split(",")] if weights else [1] * len(checkpoints)
     except ValueError:
         raise Misconfigured(f"weights {weights!r}: integers as 3,1 were expected") from None
-    result = average_checkpoints(checkpoints, numbers, output)
+    result = average_checkpoints(checkpoints, numbers, output, fraction_bits)
     if json_output:
         print_json(result)
     else:

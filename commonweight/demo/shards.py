@@ -36,7 +36,8 @@ def prepare_data(config: Config, folder: Path, seed: int) -> Config:
         held_out = read_examples(data.held_out)
         # Only to report problems now; each participant loads its own file again.
         for file in data.participants.values():
-            load(file, Fields(**data.fields.model_dump()), held_out=held_out)
+            fields = Fields(**data.fields.model_dump())
+            load(file, fields, encoding=data.encoding, held_out=held_out)
         return config
     files = {name: folder / f"{name}.jsonl" for name in data.names}
     target = data.held_out or folder / "held_out.jsonl"
@@ -47,7 +48,8 @@ def prepare_data(config: Config, folder: Path, seed: int) -> Config:
         "held_out_share": None,
         "held_out": target,
         "participants": files,
-        "fields": FieldsSection(),  # the files written here have the default names
+        "fields": FieldsSection(),  # the files written here have the default names, in UTF-8
+        "encoding": None,
     }
     return config.model_copy(update={"data": data.model_copy(update=shared)})
 
@@ -58,6 +60,7 @@ def _share_out(data: DataSection, seed: int, files: dict[str, Path], held_out: P
     loaded = load(
         data.source or "",
         Fields(**data.fields.model_dump()),
+        encoding=data.encoding,
         group_field=partition.field,
         group_until=partition.until,
     )

@@ -20,7 +20,7 @@ from protocol.encoding import decode_values
 from protocol.errors import Misconfigured
 from protocol.manifest import Manifest
 from protocol.spec import Spec
-from protocol.types import RoundId, parse_digest
+from protocol.types import Address, Digest, RoundId, parse_digest
 from runtime.home import federation_file, newest_run
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Published, Subject, fetch_model, fetch_update
@@ -67,12 +67,24 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an adapter comes from; `round` is the newest round that is in it, 0 for none."""
+
+    chain_id: int
+    federation: Address
+    round: int
+    root: Digest
+    manifest: Digest
+
+
+@dataclass(frozen=True)
 class FederatedAdapter:
     """A verified adapter as integers, with the spec that describes its layers."""
 
     spec: Spec
     layers: "IntegerLayers"
     name: str
+    origin: Origin
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the layers by name, each in its shape, decoded to float32."""
@@ -98,7 +110,8 @@ def fetch_global_model(
     with tempfile.TemporaryDirectory() as name:
         folder = LayerFolder(Path(name), "model")
         fetch_model(store, Published(spec, subject, model.root, model.manifest), folder)
-        return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}")
+        origin = Origin(location.chain_id, location.address, finished, model.root, model.manifest)
+        return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}", origin)
 
 
 def fetch_adapter(cid: str, store: ContentStore) -> FederatedAdapter:
@@ -120,7 +133,10 @@ def fetch_adapter(cid: str, store: ContentStore) -> FederatedAdapter:
         folder = LayerFolder(Path(name), "model")
         fetch_update(store, Published(spec, subject, manifest.root_digest, digest), folder)
         layers = folder.read(spec)
-    return FederatedAdapter(spec, layers, f"{manifest.kind} of round {manifest.round}")
+    origin = Origin(
+        manifest.chain_id, manifest.federation, manifest.round, manifest.root_digest, digest
+    )
+    return FederatedAdapter(spec, layers, f"{manifest.kind} of round {manifest.round}", origin)
 
 
 def federated_adapter(cid: str | None, place: Place) -> FederatedAdapter:

@@ -31,11 +31,12 @@ def open_chat(adapter: str | None, place: Place) -> Chat:
         return Chat(found.name, lambda asked, tokens: session.answer(found.layers, asked, tokens))
 
     from training.chat import answer, base_answer
-    from training.export import load_adapter_folder
+    from training.export import check_base, load_adapter_folder
     from training.sources import resolve_source
 
     # A peft folder names its base model by hub name; the copy on this machine is used instead.
     source = resolve_source(place.base_source(), cache_folder())
+    check_base(Path(adapter), source)
     model, tokenizer, template = load_adapter_folder(source.folder, Path(adapter))
 
     def ask(question: str, tokens: int) -> tuple[str, str]:

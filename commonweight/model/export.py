@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from commonweight.model.adapters import FederatedAdapter
+from commonweight.model.card import model_card
 from protocol.errors import Misconfigured
 from runtime.home import cache_folder
 
@@ -24,15 +25,24 @@ def export(adapter: FederatedAdapter, source: str, target: Path, merged: Precisi
         raise Misconfigured(f"{target} exists: choose another place")
     spec = adapter.spec
     base = find_base(spec, source, cache_folder())
+    # A name on the hub is found on every machine, anything else in its folder here.
+    is_hub = "/" in base.name
+    base_name = base.name if is_hub else str(base.folder.resolve())
+    card = model_card(adapter, base_name if is_hub else None, merged)
     if merged is not None:
-        save_merged(adapter.arrays(), target, base=base.folder, spec=spec, precision=merged)
+        save_merged(
+            adapter.arrays(), target, base=base.folder, spec=spec, precision=merged, card=card
+        )
         return
     save_adapter_folder(
         adapter.arrays(),
         target,
         base=base.folder,
-        base_name=spec.base_model.name,
+        base_name=base_name,
         adapter=spec.adapter,
         seed=spec.training.seed,
         template=spec.template,
+        revision=base.revision if is_hub else None,
+        identity=spec.base_model,
+        card=card,
     )

@@ -15,6 +15,7 @@ from chain.token import Erc20
 from commonweight.cli import main
 from devnet.accounts import dev_account
 from ethereum.wallet import Wallet
+from node.settings import ParticipantSettings
 from protocol.types import Address, TokenUnits
 from runtime.processes import free_port
 from runtime.settings import write_location
@@ -161,6 +162,55 @@ def special(value: Any, folder: Path, given: dict[str, Any], network: Network) -
     else:
         return value
     return path
+
+
+def test_fields_encoding_and_ranks_are_tried_and_remembered(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    data = tmp_path / "karten.csv"
+    data.write_bytes("Frage;Antwort\r\nWas misst 5 µm?;Wenig.\r\n".encode("cp1252"))
+    own = {**given, "data": data}
+    line = line_of(init(tmp_path, own, code=1), "data")
+    assert "line 2: not UTF-8 text" in line
+    own["encoding"] = "cp1252"
+    line = line_of(init(tmp_path, own, code=1), "data")
+    assert "found Frage, Antwort: name yours with fields = {" in line
+    # The advice, followed by hand: top of the settings.
+    file = tmp_path / "participant.toml"
+    advice = 'fields = { question = "frage", answer = "Antwort" }\n'
+    file.write_text(advice + file.read_text())
+    output = init(tmp_path, own)
+    assert "1 examples in" in line_of(output, "data")
+    assert "one step on your data: loss" in line_of(output, "training")
+    # Without any option, or with the empty ones that compose.participant.yml passes, everything is
+    # remembered; and what cannot be trained is missing.
+    empty = dict.fromkeys(("fields", "encoding", "validation", "rank"), "")
+    for options in ({}, empty):
+        assert "missing" not in init(tmp_path, options)
+    assert 'question = "frage"' in file.read_text()
+    assert "rank 99 is not one of 1 to" in line_of(init(tmp_path, {"rank": 99}, code=1), "training")
+    init(tmp_path, {"rank": 1, "fields": "question=Frage, answer=Antwort"})
+    settings = ParticipantSettings.load(file)
+    assert settings.rank == 1
+    assert settings.encoding == "cp1252"
+    assert settings.fields.model_dump(exclude_none=True) == {
+        "question": "Frage",
+        "answer": "Antwort",
+    }
+    error = run("participant", "init", "--folder", tmp_path, "--yes", "--fields", "x=y", code=1)
+    assert "fields.x: Extra inputs" in error
+
+
+def test_data_of_which_most_is_cut_are_a_warning(tmp_path: Path, given: dict[str, Any]) -> None:
+    data = tmp_path / "long.jsonl"
+    row = {"question": "Q?", "answer": "A" * 5_000}
+    data.write_text(f"{json.dumps(row)}\n" * 3)
+    output = init(tmp_path, {**given, "data": data})
+    line = line_of(output, "tokens")
+    assert line.startswith("WARNING")
+    assert "3 of 3 examples have more than" in line
+    data.write_text(json.dumps({**row, "answer": "A."}))
+    assert line_of(init(tmp_path, {}), "tokens").startswith("ok ")
 
 
 def test_one_fault_does_not_hide_the_next(tmp_path: Path, given: dict[str, Any]) -> None:

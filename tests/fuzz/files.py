@@ -1,5 +1,6 @@
 """Files and documents that others wrote or editors damaged, mutated, before what reads them."""
 
+import gzip
 import json
 import random
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 from aggregator.settings import AggregatorSettings
 from chain.invitation import Invitation
 from chain.location import FederationLocation
+from commonweight.model.checkpoint import read_checkpoint
 from ethereum.nonces import Nonces
 from ethereum.wallet import Wallet, keystore_address, load_keystore, read_password
 from node.carried import CarriedFiles
@@ -160,13 +162,27 @@ def _own_files(folder: Path) -> dict[str, Document]:
 
 def _data_files(folder: Path) -> dict[str, Document]:
     rows = [{"question": "Why?", "answer": "So."}, {"instruction": "Do", "response": "Done"}]
+    turns = [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": [{"text": "So."}]},
+    ]
     texts = {
+        "chats.json": to_json(
+            {"data": [{"messages": turns}, {"prompt": turns, "completion": turns}]}
+        ),
         "rows.jsonl": b"".join(to_json(row) + b"\n" for row in rows),
         "rows.json": to_json(rows),
         "rows.csv": b'question,answer\r\n"Why,\n?",So.\r\nWho?,I\r\n',
+        "wide.csv": "sep=;\r\nQuestion;Answer\r\nWhy?;So.\r\n".encode("utf-16"),
+        "rows.jsonl.gz": gzip.compress(to_json(rows[0])),
         "rows.tsv": b"prompt\tcompletion\nWhy?\tSo.\n",
     }
-    return {
-        name: Document(text, _in_file(folder / name, load), is_json=name == "rows.json")
+    entries = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    header = to_json(entries)
+    tensors = len(header).to_bytes(8, "little") + header + bytes(4)
+    checkpoint = _in_file(folder / "model.safetensors", read_checkpoint)
+    found = {"model.safetensors": Document(tensors, checkpoint, is_json=False)}
+    return found | {
+        name: Document(text, _in_file(folder / name, load), is_json=name.endswith(".json"))
         for name, text in texts.items()
     }

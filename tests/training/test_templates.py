@@ -15,20 +15,20 @@ from training.train import Options, train, train_from
 
 
 def test_vicuna(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert prompt_text(tokenizer, "Why {0}?", "vicuna") == (
+    assert prompt_text(tokenizer, Example("Why {0}?", ""), "vicuna") == (
         "A chat between a curious user and an artificial intelligence assistant. The assistant "
         "gives helpful, detailed, and polite answers to the user's questions. "
         "USER: Why {0}? ASSISTANT:"
     )
-    assert answer_text(tokenizer, "Why?", "So. ", "vicuna") == " So.<|im_end|>"
+    assert answer_text(tokenizer, Example("Why?", "So. "), "vicuna") == " So.<|im_end|>"
 
 
 def test_alpaca(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert prompt_text(tokenizer, "Why?", "alpaca") == (
+    assert prompt_text(tokenizer, Example("Why?", ""), "alpaca") == (
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n### Instruction:\nWhy?\n\n### Response:\n"
     )
-    assert answer_text(tokenizer, "Why?", "So.", "alpaca") == "So.<|im_end|>"
+    assert answer_text(tokenizer, Example("Why?", "So."), "alpaca") == "So.<|im_end|>"
 
 
 def test_a_tokenizer_that_begins_every_text_begins_ours(
@@ -42,7 +42,7 @@ def test_a_tokenizer_that_begins_every_text_begins_ours(
         return {"input_ids": ids if named.get("add_special_tokens") is False else [first, *ids]}
 
     monkeypatch.setattr(type(tokenizer), "__call__", with_beginning)
-    assert prompt_text(tokenizer, "Why?", "alpaca").startswith("<|im_start|>Below")
+    assert prompt_text(tokenizer, Example("Why?", ""), "alpaca").startswith("<|im_start|>Below")
     (row,) = tokenize(tokenizer, [Example("Why?", "So.")], 500, "alpaca").rows
     assert row.token_ids.count(first) == 1
 
