@@ -18,8 +18,9 @@ A standby follows every round. It proposes once the active aggregator is late or
 nothing; whether somebody committed or revealed is read from the chain afterwards.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -62,6 +63,7 @@ from storage.layers import (
     remove_unused,
 )
 from storage.proof import prove_store
+from storage.sources import reading_from
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
@@ -71,6 +73,8 @@ _POLL_SECONDS: Final = 0.25
 _NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
 _RESERVE: Final = 4  # the part of the propose phase that no download may use
 _TRIES_ALONE: Final = 3  # to get the only update of a round, where the own store works
+_SHOW_SECONDS: Final = 10.0  # to read manifests of broken updates again: their authors may stall
+_SERVE_AGAIN_SECONDS: Final = 30.0  # between two tries to put into the store what it lacks
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
@@ -93,7 +97,9 @@ class Aggregator:
         self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between polls
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
         self.keeps_all = True  # or only what can still be disputed or compared with
+        self.owns_store = False  # or it may be an author's too, and what is pinned stays
         self.update_seconds: float | None = None  # for each update to come; by default by its size
+        self.before_bond: Callable[[], None] = lambda: None  # raises where no bond should be posted
         self.terms = federation.terms()
         self.address = federation.sender.address
         learn_places(store, federation)
@@ -101,6 +107,10 @@ class Aggregator:
         require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
+        self._served = RoundId(0)  # the round of which the store has all that it should show
+        self._serve_at = -math.inf  # when to try that again
+        self._rejected: set[Digest] = set()  # manifests of what is still to be removed
+        self._old: set[Digest] = set()
 
     def keep_founding(self) -> None:
         """Put what the federation was founded with into the own store, and pin it.
@@ -159,8 +169,9 @@ class Aggregator:
             return opened.round_id
 
     def bond(self) -> None:
-        """Post the bond if it is missing."""
+        """Post the bond if it is missing; raises what `before_bond` does."""
         if self.bond_state() is AggregatorState.LISTED:
+            self.before_bond()
             self.federation.bond()
 
     def bond_state(self) -> AggregatorState:
@@ -258,7 +269,8 @@ class Aggregator:
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Average what was accepted. It is pinned before the chain names it, since from then on
         # anybody may request a leaf of it.
-        proposed = self._publish(context, model, [s for s in screened if s.verdict.is_accepted])
+        accepted = [s for s in screened if s.verdict.is_accepted]
+        proposed = self._publish(context, model, accepted, deadline)
         # 4. Propose. From here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
@@ -268,7 +280,7 @@ class Aggregator:
         )
         # 5. What has no deadline comes last: penalties, and keeping what was accepted.
         self._penalize(self.federation.history().round(round_id))
-        self._keep_accepted(context, [s for s in screened if s.verdict.is_accepted])
+        self._keep_revealed(context, screened)
         return screened
 
     def _budget(self, round_id: RoundId) -> Budget:
@@ -326,6 +338,8 @@ class Aggregator:
         if self._responder.is_due(round_id, now.head):
             context = self._context(now, round_id)
             self._responder.respond(context, self._held(context), now.head)
+        if self._served != round_id and time.monotonic() >= self._serve_at:
+            self._serve_late(self._context(now, round_id))
 
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
@@ -344,13 +358,13 @@ class Aggregator:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
 
     def _remove_unused(self, context: RoundContext) -> None:
-        """Remove the blocks of a round's rejected updates from the store: fetching left them there.
+        """Remove a settled round's rejected updates from the store, which the round had to show.
 
         Where not all is kept, also those of the round whose updates are compared no more. A
         manifest may list anybody's blocks: those of other accepted updates and of models stay.
         """
         accepted = {reveal.participant for reveal, _ in context.averaged}
-        gone = {r.manifest for r in context.reveals if r.participant not in accepted}
+        self._rejected |= {r.manifest for r in context.reveals if r.participant not in accepted}
         following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
         used = {context.model.manifest, self.terms.identity.initial_model_manifest}
         for place, finalized in enumerate(following.finalized_before()):
@@ -362,21 +376,21 @@ class Aggregator:
             if self.keeps_all or place < ROUNDS_COMPARED:
                 used |= manifests
             elif place == ROUNDS_COMPARED:
-                gone |= manifests
-        unused = []
-        for manifest in gone - used:
-            if self.store.has(manifest):
-                with suppress(Rejected):  # not a manifest: it lists nothing
-                    unused.append(Manifest.parse(self.store.get_block(manifest)))
-        if not unused:
-            return
-        kept = []
-        for digest in used:
-            with suppress(Rejected):  # a model's manifest may be no manifest
+                self._old |= manifests
+        # What is pinned is not ours to remove unless the store is: it may be an author's as well.
+        # Rejected updates were never pinned here; what they list may be, for something else.
+        for gone, also_pinned in ((self._rejected, False), (self._old, self.owns_store)):
+            if unused := list(self._stored_manifests(gone - used)):
+                kept = self._stored_manifests(used)
+                remove_unused(self.store, unused, kept, self.spec, also_pinned=also_pinned)
+            gone.clear()  # or else, after a failure, they are tried again with the next round's
+
+    def _stored_manifests(self, digests: Iterable[Digest]) -> Iterator[Manifest]:
+        """Yield those of these manifests that the own store has."""
+        for digest in digests:
+            with suppress(Rejected):  # not a manifest: it lists nothing
                 if self.store.has(digest):
-                    kept.append(Manifest.parse(self.store.get_block(digest)))
-        # What is pinned is not ours to remove: the daemon may be an author's as well.
-        remove_unused(self.store, unused, kept, self.spec, also_pinned=False)
+                    yield Manifest.parse(self.store.get_block(digest))
 
     def _hand_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or abandon it when there is none."""
@@ -414,9 +428,16 @@ class Aggregator:
         )
 
     def _publish(
-        self, context: RoundContext, before: LayerFolder, accepted: list[Screened]
+        self,
+        context: RoundContext,
+        before: LayerFolder,
+        accepted: list[Screened],
+        deadline: UnixTime,
     ) -> Model:
-        """Move the model and pin it; return the new one, or the old one if nothing was accepted."""
+        """Move the model and pin it; return the new one, or the old one if nothing was accepted.
+
+        Raises Unavailable when the store does not take it, but from `deadline` on.
+        """
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model
@@ -450,17 +471,70 @@ class Aggregator:
             with self.recorder.phase("hash", round_id) as span:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
-            return Model(root=root, manifest=pinning.finish(manifest))
+            try:
+                return Model(root=root, manifest=pinning.finish(manifest))
+            except Unavailable as error:
+                if self.federation.next_time() < deadline:
+                    raise
+                # Too late costs the bond. Whoever does not find the model computes it.
+                self.report(events.NotKept(round=round_id, reason=str(error)))
+                return Model(root=root, manifest=manifest.digest())
 
-    def _keep_accepted(self, context: RoundContext, accepted: list[Screened]) -> None:
-        """Pin the updates in the average: auditors read them long after their authors have gone."""
+    def _keep_revealed(self, context: RoundContext, screened: list[Screened]) -> None:
+        """Show what the verdicts are about, and pin what is in the average.
+
+        Auditors read that long after its authors have gone; the rest until the round is settled.
+        """
+        deadline = time.monotonic() + _SHOW_SECONDS
         try:
-            for each in accepted:
-                about, root = context.subject("update"), each.reveal.root
-                # The one that was revealed: canonical JSON of the same files.
-                pin(self.store, each.folder, build_manifest(each.folder, self.spec, about, root))
+            for each in sorted(screened, key=lambda one: not one.verdict.is_accepted):
+                if each.has_root:
+                    about, root = context.subject("update"), each.reveal.root
+                    # The one that was revealed: canonical JSON of the same files.
+                    manifest = build_manifest(each.folder, self.spec, about, root)
+                    pin(self.store, each.folder, manifest, pinned=each.verdict.is_accepted)
+                elif each.verdict.reason != Check.REACHABLE:
+                    self._show_broken(each, deadline)
         except Unavailable as error:
             self.report(events.NotKept(round=context.round_id, reason=str(error)))
+            return
+        self._served = context.round_id
+
+    def _show_broken(self, each: Screened, deadline: float) -> None:
+        """Store the manifest of an update that does not have its root, if it comes once more.
+
+        What is wrong with the update is in it, or in the files that it lists.
+        """
+        author = reading_from(self.store, each.reveal.participant)
+        try:
+            raw = author.get_block(each.reveal.manifest, deadline=deadline)
+        except (Unavailable, Rejected):
+            return
+        self.store.put_blocks([raw], pinned=False)
+        if each.verdict.reason == Check.ROOT:
+            pin(self.store, each.folder, Manifest.parse(raw), pinned=False)
+
+    def _serve_late(self, context: RoundContext) -> None:
+        """Put what we proposed, and why, into a store that was down when we did."""
+        self._serve_at = time.monotonic() + _SERVE_AGAIN_SECONDS
+        proposed = context.told.proposed
+        if proposed is None or proposed.aggregator != self.address:
+            return
+        about = context.subject("update")
+        shown = [
+            (context.update_folder(each.participant), about, each.root, each.manifest)
+            for each, _ in context.averaged
+        ]
+        if shown:  # else the model is the one of before
+            about = context.subject("model")
+            shown.append((context.new_model, about, proposed.root, proposed.manifest))
+        try:
+            for folder, subject, root, digest in shown:
+                if not self.store.has(digest):
+                    pin(self.store, folder, build_manifest(folder, self.spec, subject, root))
+        except (Unavailable, OSError):
+            return  # it was told when it failed at first
+        self._served = context.round_id
 
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root.

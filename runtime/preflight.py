@@ -18,10 +18,10 @@ from ethereum.rpc import connect, plain_errors
 from ethereum.wallet import Wallet, load_keystore
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
-from protocol.types import Address, format_tokens, parse_address
+from protocol.types import Address, Digest, format_tokens, parse_address, parse_digest
 from runtime.stores import StoreSettings
 from storage.ipfs import ContentStore
-from storage.proof import prove_store
+from storage.proof import prove_gateway, prove_store
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,28 @@ class Preflight:
                 read = answers.store.public or sources.address
                 finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"
             yield finding
+            if (reader := answers.store.reader()) is not None:
+                with looking("gateway") as finding:
+                    prove_gateway(reader, sources, self._founding_blocks())
+                    finding.text = f"{answers.store.public} shows what this store holds, no more"
+                yield finding
         with looking("announces") as finding:
-            places = ", ".join(place.line for place in answers.store.places)
-            finding.text = (
-                f"{places}: stands on chain for ever, beside this wallet"
-                if places
-                else "nothing: others need to know this store already"
-            )
+            finding.text = self._announces()
         yield finding
+
+    def _founding_blocks(self) -> list[Digest]:
+        """Return blocks that the sponsor has, and each aggregator."""
+        assert self.federation is not None
+        assert self.spec is not None
+        model = self.federation.terms().identity.initial_model_manifest
+        return [model, parse_digest(self.spec.evaluation_digest)]
+
+    def _announces(self) -> str:
+        """Return what will stand on chain; Misconfigured where that is not enough."""
+        places = ", ".join(place.line for place in self.answers.store.places)
+        if not places:
+            return "nothing: others need to know this store already"
+        return f"{places}: stands on chain for ever, beside this wallet"
 
 
 def check_gas(federation: Federation, account: Address, gas: int) -> str:

@@ -14,14 +14,14 @@ from ethereum.wallet import keystore_address
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.types import Address, Digest
-from protocol.whereabouts import Gateway, Peer
+from protocol.whereabouts import Gateway, Peer, Place
 from runtime.preflight import Finding, looking
 from runtime.settings import RoleSettings
+from storage.blocks import Store
 from storage.dial import DialRules
 from storage.gateway import GatewayStore
 from storage.ipfs import ContentStore
 from storage.proof import prove_store
-from storage.sources import Sources
 
 _TIMEOUT_S = 20.0
 
@@ -49,15 +49,11 @@ def check_store(settings: RoleSettings, address: Address | None) -> Iterator[Fin
     with looking("announced") as finding:
         finding.text = _announced(address, made)
     yield finding
-    block = _newest_block(federation, address)
+    block = newest_manifest(federation, address)
     for place in made.places if made is not None else ():
         with looking("gateway" if isinstance(place, Gateway) else "peer") as finding:
-            began = time.monotonic()
-            if isinstance(place, Gateway):
-                what = _ask_gateway(place, settings.store.rules, block)
-            else:
-                what = _ask_peer(place, settings.store.rules, sources)
-            finding.text = f"{place.line} {what}: {time.monotonic() - began:.2f} s"
+            what, seconds = ask_place(place, settings.store.rules, sources.own, block)
+            finding.text = f"{place.line} {what}: {seconds:.2f} s"
         yield finding
 
 
@@ -71,7 +67,7 @@ def _announced(address: Address, made: Announcement | None) -> str:
     return f"{len(made.places)} places in block {made.block:,}, as {made.role}"
 
 
-def _newest_block(federation: Federation, address: Address) -> Digest | None:
+def newest_manifest(federation: Federation, address: Address) -> Digest | None:
     """Return the manifest that an account revealed or proposed last; None without any."""
     newest = None
     for told in federation.history().rounds.values():
@@ -79,6 +75,21 @@ def _newest_block(federation: Federation, address: Address) -> Digest | None:
         proposed = [each.manifest for each in told.proposals if each.aggregator == address]
         newest = next(reversed([*revealed, *proposed]), newest)
     return newest
+
+
+def ask_place(
+    place: Place, rules: DialRules, own: Store | None, block: Digest | None
+) -> tuple[str, float]:
+    """Ask an announced place, for `block` too if that is known; return its answer and the seconds.
+
+    A peer is asked through `own`. Raises what a place that does not answer deserves.
+    """
+    began = time.monotonic()
+    if isinstance(place, Gateway):
+        what = _ask_gateway(place, rules, block)
+    else:
+        what = _ask_peer(place, rules, own)
+    return what, time.monotonic() - began
 
 
 def _ask_gateway(place: Gateway, rules: DialRules, block: Digest | None) -> str:
@@ -90,12 +101,12 @@ def _ask_gateway(place: Gateway, rules: DialRules, block: Digest | None) -> str:
     return "answers, and has the newest manifest"
 
 
-def _ask_peer(place: Peer, rules: DialRules, sources: Sources) -> str:
-    if not isinstance(sources.own, ContentStore):
+def _ask_peer(place: Peer, rules: DialRules, own: Store | None) -> str:
+    if not isinstance(own, ContentStore):
         raise Misconfigured("a peer is asked through a daemon, and this role has none")
     addresses = [place.line]
     if place.address is not None:
         found = rules.peer_addresses(place.address, _TIMEOUT_S)
         addresses = [f"{address}/p2p/{place.id}" for address in found]
-    sources.own.connect_peer(addresses)
+    own.connect_peer(addresses)
     return "is connected"
