@@ -15,9 +15,10 @@ from chain.announcements import Announcement, read_announcements
 from chain.development import is_development_chain
 from chain.federation import Federation
 from protocol.errors import CommonweightError, Misconfigured
-from protocol.types import Address, Digest, parse_digest
+from protocol.types import Address, Digest
 from protocol.whereabouts import Peer, Place
 from runtime import events
+from runtime.preflight import founding_blocks
 from runtime.store_check import ask_place, newest_manifest
 from runtime.stores import StoreSettings
 from storage.blocks import Store
@@ -49,8 +50,7 @@ def prove_announced(aggregator: Aggregator, settings: StoreSettings) -> None:
     if reader is None:
         return
     prove_store(aggregator.store, 1, reader)
-    identity = aggregator.terms.identity
-    elsewhere = [identity.initial_model_manifest, parse_digest(aggregator.spec.evaluation_digest)]
+    elsewhere = founding_blocks(aggregator.federation, aggregator.spec)
     prove_gateway(reader, aggregator.store, elsewhere)
 
 

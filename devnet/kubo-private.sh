@@ -2,7 +2,7 @@
 # Run by Kubo's image before each start: settings of a daemon in a private swarm. It knows the peers
 # that its role names and nobody else; devnet/kubo.py has the same for daemons without containers.
 set -e
-cp /etc/swarm.key "${IPFS_PATH:?}/swarm.key"
+cp "${SWARM_KEY:-/etc/swarm.key}" "${IPFS_PATH:?}/swarm.key"
 # A private swarm refuses whatever comes from the public network.
 ipfs config --json AutoConf.Enabled false
 ipfs config --json AutoTLS.Enabled false

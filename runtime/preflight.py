@@ -155,7 +155,7 @@ class Preflight:
             yield finding
 
         # 3. That the store takes an update and gives it back, and where the chain will say it is.
-        if self.spec is not None and sources is not None:
+        if self.federation is not None and self.spec is not None and sources is not None:
             with looking("store") as finding:
                 size = self.spec.total_bytes("update")
                 seconds = prove_store(sources, size, answers.store.reader())
@@ -164,19 +164,12 @@ class Preflight:
             yield finding
             if (reader := answers.store.reader()) is not None:
                 with looking("gateway") as finding:
-                    prove_gateway(reader, sources, self._founding_blocks())
+                    prove_gateway(reader, sources, founding_blocks(self.federation, self.spec))
                     finding.text = f"{answers.store.public} shows what this store holds, no more"
                 yield finding
         with looking("announces") as finding:
             finding.text = self._announces()
         yield finding
-
-    def _founding_blocks(self) -> list[Digest]:
-        """Return blocks that the sponsor has, and each aggregator."""
-        assert self.federation is not None
-        assert self.spec is not None
-        model = self.federation.terms().identity.initial_model_manifest
-        return [model, parse_digest(self.spec.evaluation_digest)]
 
     def _announces(self) -> str:
         """Return what will stand on chain; Misconfigured where that is not enough."""
@@ -184,6 +177,12 @@ class Preflight:
         if not places:
             return "nothing: others need to know this store already"
         return f"{places}: stands on chain for ever, beside this wallet"
+
+
+def founding_blocks(federation: Federation, spec: Spec) -> list[Digest]:
+    """Return blocks that the sponsor has, and each aggregator."""
+    model = federation.terms().identity.initial_model_manifest
+    return [model, parse_digest(spec.evaluation_digest)]
 
 
 def check_gas(federation: Federation, account: Address, gas: int) -> str:

@@ -15,13 +15,13 @@ from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.types import Address, Digest
 from protocol.whereabouts import Gateway, Peer, Place
-from runtime.preflight import Finding, looking
+from runtime.preflight import Finding, founding_blocks, looking
 from runtime.settings import RoleSettings
 from storage.blocks import Store
 from storage.dial import DialRules
 from storage.gateway import GatewayStore
 from storage.ipfs import ContentStore
-from storage.proof import prove_store
+from storage.proof import prove_gateway, prove_store
 
 _TIMEOUT_S = 20.0
 
@@ -36,6 +36,7 @@ def check_store(settings: RoleSettings, address: Address | None) -> Iterator[Fin
     announced = read_announcements(federation)
     sources = settings.store.open(location.ipfs_url, itself)
     sources.learn(announced, federation.round_count())
+    spec: Spec | None = None
     with looking("store") as finding:
         spec = Spec.parse(sources.get_block(federation.terms().identity.spec_digest))
         size = spec.total_bytes("update")
@@ -43,6 +44,11 @@ def check_store(settings: RoleSettings, address: Address | None) -> Iterator[Fin
         read = settings.store.public or sources.address
         finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"
     yield finding
+    if spec is not None and (reader := settings.store.reader()) is not None:
+        with looking("gateway") as finding:
+            prove_gateway(reader, sources, founding_blocks(federation, spec))
+            finding.text = f"{settings.store.public} shows what this store holds, no more"
+        yield finding
     if address is None:
         return
     made = next((each for each in announced if each.who == address), None)

@@ -65,10 +65,10 @@ def prove_gateway(gateway: GatewayStore, store: Store, elsewhere: Iterable[Diges
     say within 10 s that it lacks a block, and Misconfigured when it serves one of another's.
     """
     gateway.probe()
-    # 1. What nobody has, and so what a daemon that knows no peer yet would look for in vain.
-    line, wanted = gateway.gateway.line, [sha256(os.urandom(32))]
-    # 2. What another has. One is enough: each may be a long search.
-    wanted += [digest for digest in elsewhere if not store.has(digest)][:1]
+    # 1. What another has. One is enough: each may be a long search.
+    line, wanted = gateway.gateway.line, [each for each in elsewhere if not store.has(each)][:1]
+    # 2. What nobody has, and so what a daemon that knows no peer yet would look for in vain.
+    wanted.append(sha256(os.urandom(32)))
     for digest in wanted:
         try:
             gateway.get_block(digest, deadline=time.monotonic() + _AT_ONCE_S)
