@@ -18,15 +18,14 @@ A standby follows every round. It proposes once the active aggregator is late or
 nothing; whether somebody committed or revealed is read from the chain afterwards.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from aggregator.keeping import Keeper
 from aggregator.product_error import product_error
 from aggregator.responder import Held, Responder
 from chain.federation import Federation
@@ -44,7 +43,7 @@ from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.context import RoundContext
-from rounds.prune import ROUNDS_COMPARED, prune
+from rounds.prune import prune
 from rounds.rebuild import Fetcher, obtain_model, rebuild
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
@@ -59,11 +58,8 @@ from storage.layers import (
     build_manifest,
     fetch_model,
     fetch_update,
-    pin,
-    remove_unused,
 )
 from storage.proof import prove_store
-from storage.sources import reading_from
 
 Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
 
@@ -73,8 +69,6 @@ _POLL_SECONDS: Final = 0.25
 _NOT_YET: Final = frozenset({"AggregatorNotLate", "RoundStillOpen", "NoStandby"})
 _RESERVE: Final = 4  # the part of the propose phase that no download may use
 _TRIES_ALONE: Final = 3  # to get the only update of a round, where the own store works
-_SHOW_SECONDS: Final = 10.0  # to read manifests of broken updates again: their authors may stall
-_SERVE_AGAIN_SECONDS: Final = 30.0  # between two tries to put into the store what it lacks
 _ASK_AGAIN_SECONDS: Final = 5.0  # after an answer that changed nothing, before asking again
 
 
@@ -107,10 +101,7 @@ class Aggregator:
         require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
-        self._served = RoundId(0)  # the round of which the store has all that it should show
-        self._serve_at = -math.inf  # when to try that again
-        self._rejected: set[Digest] = set()  # manifests of what is still to be removed
-        self._old: set[Digest] = set()
+        self._keeper = Keeper(self.address, report)
 
     def keep_founding(self) -> None:
         """Put what the federation was founded with into the own store, and pin it.
@@ -280,7 +271,7 @@ class Aggregator:
         )
         # 5. What has no deadline comes last: penalties, and keeping what was accepted.
         self._penalize(self.federation.history().round(round_id))
-        self._keep_revealed(context, screened)
+        self._keeper.keep_revealed(context, screened)
         return screened
 
     def _budget(self, round_id: RoundId) -> Budget:
@@ -338,8 +329,8 @@ class Aggregator:
         if self._responder.is_due(round_id, now.head):
             context = self._context(now, round_id)
             self._responder.respond(context, self._held(context), now.head)
-        if self._served != round_id and time.monotonic() >= self._serve_at:
-            self._serve_late(self._context(now, round_id))
+        if self._keeper.is_due(round_id):
+            self._keeper.serve_late(self._context(now, round_id))
 
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
@@ -353,44 +344,10 @@ class Aggregator:
         self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
         # Last: nobody waits for it, and what fails here costs disk only.
         try:
-            self._remove_unused(self._context(self.federation.now(), round_id))
+            context = self._context(self.federation.now(), round_id)
+            self._keeper.remove_unused(context, keeps_all=self.keeps_all, owns=self.owns_store)
         except (Unavailable, Rejected) as error:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
-
-    def _remove_unused(self, context: RoundContext) -> None:
-        """Remove a settled round's rejected updates from the store, which the round had to show.
-
-        Where not all is kept, also those of the round whose updates are compared no more. A
-        manifest may list anybody's blocks: those of other accepted updates and of models stay.
-        """
-        accepted = {reveal.participant for reveal, _ in context.averaged}
-        self._rejected |= {r.manifest for r in context.reveals if r.participant not in accepted}
-        following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
-        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
-        for place, finalized in enumerate(following.finalized_before()):
-            manifests = {reveal.manifest for reveal, _ in finalized.averaged}
-            used |= {finalized.model.manifest}
-            if finalized.told.finalized is not None:
-                used.add(finalized.told.finalized.manifest)
-            # Those of earlier rounds went when these were compared last.
-            if self.keeps_all or place < ROUNDS_COMPARED:
-                used |= manifests
-            elif place == ROUNDS_COMPARED:
-                self._old |= manifests
-        # What is pinned is not ours to remove unless the store is: it may be an author's as well.
-        # Rejected updates were never pinned here; what they list may be, for something else.
-        for gone, also_pinned in ((self._rejected, False), (self._old, self.owns_store)):
-            if unused := list(self._stored_manifests(gone - used)):
-                kept = self._stored_manifests(used)
-                remove_unused(self.store, unused, kept, self.spec, also_pinned=also_pinned)
-            gone.clear()  # or else, after a failure, they are tried again with the next round's
-
-    def _stored_manifests(self, digests: Iterable[Digest]) -> Iterator[Manifest]:
-        """Yield those of these manifests that the own store has."""
-        for digest in digests:
-            with suppress(Rejected):  # not a manifest: it lists nothing
-                if self.store.has(digest):
-                    yield Manifest.parse(self.store.get_block(digest))
 
     def _hand_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or abandon it when there is none."""
@@ -479,62 +436,6 @@ class Aggregator:
                 # Too late costs the bond. Whoever does not find the model computes it.
                 self.report(events.NotKept(round=round_id, reason=str(error)))
                 return Model(root=root, manifest=manifest.digest())
-
-    def _keep_revealed(self, context: RoundContext, screened: list[Screened]) -> None:
-        """Show what the verdicts are about, and pin what is in the average.
-
-        Auditors read that long after its authors have gone; the rest until the round is settled.
-        """
-        deadline = time.monotonic() + _SHOW_SECONDS
-        try:
-            for each in sorted(screened, key=lambda one: not one.verdict.is_accepted):
-                if each.has_root:
-                    about, root = context.subject("update"), each.reveal.root
-                    # The one that was revealed: canonical JSON of the same files.
-                    manifest = build_manifest(each.folder, self.spec, about, root)
-                    pin(self.store, each.folder, manifest, pinned=each.verdict.is_accepted)
-                elif each.verdict.reason != Check.REACHABLE:
-                    self._show_broken(each, deadline)
-        except Unavailable as error:
-            self.report(events.NotKept(round=context.round_id, reason=str(error)))
-            return
-        self._served = context.round_id
-
-    def _show_broken(self, each: Screened, deadline: float) -> None:
-        """Store the manifest of an update that does not have its root, if it comes once more.
-
-        What is wrong with the update is in it, or in the files that it lists.
-        """
-        author = reading_from(self.store, each.reveal.participant)
-        try:
-            raw = author.get_block(each.reveal.manifest, deadline=deadline)
-        except (Unavailable, Rejected):
-            return
-        self.store.put_blocks([raw], pinned=False)
-        if each.verdict.reason == Check.ROOT:
-            pin(self.store, each.folder, Manifest.parse(raw), pinned=False)
-
-    def _serve_late(self, context: RoundContext) -> None:
-        """Put what we proposed, and why, into a store that was down when we did."""
-        self._serve_at = time.monotonic() + _SERVE_AGAIN_SECONDS
-        proposed = context.told.proposed
-        if proposed is None or proposed.aggregator != self.address:
-            return
-        about = context.subject("update")
-        shown = [
-            (context.update_folder(each.participant), about, each.root, each.manifest)
-            for each, _ in context.averaged
-        ]
-        if shown:  # else the model is the one of before
-            about = context.subject("model")
-            shown.append((context.new_model, about, proposed.root, proposed.manifest))
-        try:
-            for folder, subject, root, digest in shown:
-                if not self.store.has(digest):
-                    pin(self.store, folder, build_manifest(folder, self.spec, subject, root))
-        except (Unavailable, OSError):
-            return  # it was told when it failed at first
-        self._served = context.round_id
 
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root.

@@ -199,8 +199,12 @@ def test_what_the_lead_loses_after_its_proposal_is_read_from_authors_and_compute
     round_id = world.open_round()
     world.commit_and_reveal(round_id)
     world.aggregator.propose(round_id)
-    shutil.rmtree(scattered.folder("aggregator") / "a" / "ipfs")
+    shown = scattered.folder("aggregator") / "a" / "ipfs"
+    shutil.rmtree(shown)
+    world.aggregator.respond(round_id)  # in the challenge window it puts back what it proposed
+    assert len(list(shown.iterdir())) > len(world.names)
     assert world.settle(round_id) is Status.FINALIZED
+    shutil.rmtree(shown)
     assert [check.line() for check in scattered.audit() if check.failed] == []
     for participant in world.participants.values():  # who starts now has no model on disk
         shutil.rmtree(participant.state / world.address / "models", ignore_errors=True)
