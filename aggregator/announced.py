@@ -49,7 +49,7 @@ def prove_announced(aggregator: Aggregator, settings: StoreSettings) -> None:
     reader = settings.reader()
     if reader is None:
         return
-    prove_store(aggregator.store, 1, reader)
+    prove_store(aggregator.store, aggregator.spec.total_bytes("model"), reader)
     elsewhere = founding_blocks(aggregator.federation, aggregator.spec)
     prove_gateway(reader, aggregator.store, elsewhere)
 

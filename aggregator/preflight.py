@@ -17,6 +17,8 @@ PROPOSAL_GAS: Final = 1_500_000
 class AggregatorPreflight(Preflight):
     """What an aggregator needs; with `dev` no gateway, as on a development chain."""
 
+    uploads = "model"  # four times an update: a limit of uploads may lie between
+
     def __init__(self, answers: Answers, *, dev: bool = False) -> None:
         super().__init__(answers)
         self._dev = dev

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from chain.announcements import read_announcements
 from chain.federation import Federation
 from chain.location import FederationLocation
 from ethereum.rpc import connect, plain_errors
 from ethereum.wallet import Wallet, load_keystore
+from protocol.encoding import Kind
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
 from protocol.types import Address, Digest, format_tokens, parse_address, parse_digest
@@ -73,6 +75,9 @@ class Preflight:
 
     Each attribute stays None until its check has found it.
     """
+
+    uploads: ClassVar[Kind] = "update"
+    """What the role puts into its store."""
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
@@ -157,7 +162,7 @@ class Preflight:
         # 3. That the store takes an update and gives it back, and where the chain will say it is.
         if self.federation is not None and self.spec is not None and sources is not None:
             with looking("store") as finding:
-                size = self.spec.total_bytes("update")
+                size = self.spec.total_bytes(self.uploads)
                 seconds = prove_store(sources, size, answers.store.reader())
                 read = answers.store.public or sources.address
                 finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"

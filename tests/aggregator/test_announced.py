@@ -128,7 +128,9 @@ def test_the_bond_waits_for_a_gateway_that_shows_the_store(listed: Listed) -> No
     assert not listed.is_bonded()
     line = listed.stack.enter_context(web_server(own.parent)).line
     aggregator = listed.open(bucket=str(own), public=line)
-    assert f"ok       gateway      {line} shows what this store holds, no more" in listed.init()
+    output, size = listed.init(), aggregator.spec.total_bytes("model")
+    assert f"ok       gateway      {line} shows what this store holds, no more" in output
+    assert f"{size:,} bytes written and read back" in output  # as much as it will publish
     aggregator.bond()
     assert listed.is_bonded()
 
