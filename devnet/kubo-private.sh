@@ -12,7 +12,8 @@ ipfs config --json Ipns.DelegatedPublishers '[]'
 ipfs config --json Routing '{"Type": "none", "DelegatedRouters": []}'
 ipfs config --json Discovery.MDNS.Enabled false
 ipfs config --json Swarm.DisableNatPortMap true
-# A swarm key works over TCP alone.
+# A swarm key works over plain TCP alone.
+ipfs config --json Swarm.Transports.Network.Websocket false
 ipfs config --json Addresses.Swarm '["/ip4/0.0.0.0/tcp/4001"]'
 ipfs config Addresses.API /ip4/0.0.0.0/tcp/5001
 ipfs config --json Addresses.Gateway '[]'
