@@ -124,8 +124,10 @@ def test_a_daemon_replaced_by_another_is_found_at_its_new_place(
     strangers.start()
     strangers.learn("hub")
     assert strangers.reads("hub", "ann", 1) == content(200_001)
-    strangers.kubos["ann"].kill()
-    new = strangers.kubos["ann"] = Kubo(tmp_path / "ann-2")
+    old = strangers.kubos["ann"]
+    old.kill()
+    new = strangers.kubos["ann"] = old.successor(tmp_path / "ann-2")
+    assert new.peer.id != old.peer.id
     strangers.stack.enter_context(new)
     own = ContentStore(new.url, timeout_s=20)
     strangers.sources["ann"] = Sources(own, LOCAL, itself="ann")
