@@ -21,11 +21,11 @@ nothing; whether somebody committed or revealed is read from the chain afterward
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from aggregator.keeping import Keeper
 from aggregator.product_error import product_error
 from aggregator.responder import Held, Responder
 from chain.federation import Federation
@@ -43,7 +43,7 @@ from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.context import RoundContext
-from rounds.prune import ROUNDS_COMPARED, prune
+from rounds.prune import prune
 from rounds.rebuild import Fetcher, obtain_model, rebuild
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
@@ -58,8 +58,6 @@ from storage.layers import (
     build_manifest,
     fetch_model,
     fetch_update,
-    pin,
-    remove_unused,
 )
 from storage.proof import prove_store
 
@@ -93,7 +91,9 @@ class Aggregator:
         self.wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS)  # between polls
         self.confirmations = 0  # blocks mined on top of the last reveal before screening starts
         self.keeps_all = True  # or only what can still be disputed or compared with
+        self.owns_store = False  # or it may be an author's too, and what is pinned stays
         self.update_seconds: float | None = None  # for each update to come; by default by its size
+        self.before_bond: Callable[[], None] = lambda: None  # raises where no bond should be posted
         self.terms = federation.terms()
         self.address = federation.sender.address
         learn_places(store, federation)
@@ -101,6 +101,7 @@ class Aggregator:
         require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
+        self._keeper = Keeper(self.address, report)
 
     def keep_founding(self) -> None:
         """Put what the federation was founded with into the own store, and pin it.
@@ -159,8 +160,9 @@ class Aggregator:
             return opened.round_id
 
     def bond(self) -> None:
-        """Post the bond if it is missing."""
+        """Post the bond if it is missing; raises what `before_bond` does."""
         if self.bond_state() is AggregatorState.LISTED:
+            self.before_bond()
             self.federation.bond()
 
     def bond_state(self) -> AggregatorState:
@@ -258,7 +260,8 @@ class Aggregator:
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Average what was accepted. It is pinned before the chain names it, since from then on
         # anybody may request a leaf of it.
-        proposed = self._publish(context, model, [s for s in screened if s.verdict.is_accepted])
+        accepted = [s for s in screened if s.verdict.is_accepted]
+        proposed = self._publish(context, model, accepted, deadline)
         # 4. Propose. From here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
@@ -268,7 +271,7 @@ class Aggregator:
         )
         # 5. What has no deadline comes last: penalties, and keeping what was accepted.
         self._penalize(self.federation.history().round(round_id))
-        self._keep_accepted(context, [s for s in screened if s.verdict.is_accepted])
+        self._keeper.keep_revealed(context, screened)
         return screened
 
     def _budget(self, round_id: RoundId) -> Budget:
@@ -326,6 +329,8 @@ class Aggregator:
         if self._responder.is_due(round_id, now.head):
             context = self._context(now, round_id)
             self._responder.respond(context, self._held(context), now.head)
+        if self._keeper.is_due(round_id):
+            self._keeper.serve_late(self._context(now, round_id))
 
     def settle(self, round_id: RoundId) -> None:
         """Finalize a round whose challenge window has passed, with the verdicts as proposed."""
@@ -339,44 +344,10 @@ class Aggregator:
         self.report(events.Finalized(round=round_id, gas=receipt.gas_used))
         # Last: nobody waits for it, and what fails here costs disk only.
         try:
-            self._remove_unused(self._context(self.federation.now(), round_id))
+            context = self._context(self.federation.now(), round_id)
+            self._keeper.remove_unused(context, keeps_all=self.keeps_all, owns=self.owns_store)
         except (Unavailable, Rejected) as error:
             self.report(events.NotRemoved(round=round_id, reason=str(error)))
-
-    def _remove_unused(self, context: RoundContext) -> None:
-        """Remove the blocks of a round's rejected updates from the store: fetching left them there.
-
-        Where not all is kept, also those of the round whose updates are compared no more. A
-        manifest may list anybody's blocks: those of other accepted updates and of models stay.
-        """
-        accepted = {reveal.participant for reveal, _ in context.averaged}
-        gone = {r.manifest for r in context.reveals if r.participant not in accepted}
-        following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
-        used = {context.model.manifest, self.terms.identity.initial_model_manifest}
-        for place, finalized in enumerate(following.finalized_before()):
-            manifests = {reveal.manifest for reveal, _ in finalized.averaged}
-            used |= {finalized.model.manifest}
-            if finalized.told.finalized is not None:
-                used.add(finalized.told.finalized.manifest)
-            # Those of earlier rounds went when these were compared last.
-            if self.keeps_all or place < ROUNDS_COMPARED:
-                used |= manifests
-            elif place == ROUNDS_COMPARED:
-                gone |= manifests
-        unused = []
-        for manifest in gone - used:
-            if self.store.has(manifest):
-                with suppress(Rejected):  # not a manifest: it lists nothing
-                    unused.append(Manifest.parse(self.store.get_block(manifest)))
-        if not unused:
-            return
-        kept = []
-        for digest in used:
-            with suppress(Rejected):  # a model's manifest may be no manifest
-                if self.store.has(digest):
-                    kept.append(Manifest.parse(self.store.get_block(digest)))
-        # What is pinned is not ours to remove: the daemon may be an author's as well.
-        remove_unused(self.store, unused, kept, self.spec, also_pinned=False)
 
     def _hand_on(self, round_id: RoundId) -> None:
         """Hand an expired round to a bonded standby, or abandon it when there is none."""
@@ -414,9 +385,16 @@ class Aggregator:
         )
 
     def _publish(
-        self, context: RoundContext, before: LayerFolder, accepted: list[Screened]
+        self,
+        context: RoundContext,
+        before: LayerFolder,
+        accepted: list[Screened],
+        deadline: UnixTime,
     ) -> Model:
-        """Move the model and pin it; return the new one, or the old one if nothing was accepted."""
+        """Move the model and pin it; return the new one, or the old one if nothing was accepted.
+
+        Raises Unavailable when the store does not take it, but from `deadline` on.
+        """
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model
@@ -450,17 +428,14 @@ class Aggregator:
             with self.recorder.phase("hash", round_id) as span:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
-            return Model(root=root, manifest=pinning.finish(manifest))
-
-    def _keep_accepted(self, context: RoundContext, accepted: list[Screened]) -> None:
-        """Pin the updates in the average: auditors read them long after their authors have gone."""
-        try:
-            for each in accepted:
-                about, root = context.subject("update"), each.reveal.root
-                # The one that was revealed: canonical JSON of the same files.
-                pin(self.store, each.folder, build_manifest(each.folder, self.spec, about, root))
-        except Unavailable as error:
-            self.report(events.NotKept(round=context.round_id, reason=str(error)))
+            try:
+                return Model(root=root, manifest=pinning.finish(manifest))
+            except Unavailable as error:
+                if self.federation.next_time() < deadline:
+                    raise
+                # Too late costs the bond. Whoever does not find the model computes it.
+                self.report(events.NotKept(round=round_id, reason=str(error)))
+                return Model(root=root, manifest=manifest.digest())
 
     def _held(self, context: RoundContext) -> dict[Digest, Held]:
         """Return the model we proposed and the updates it averages, by root.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from aggregator.aggregator import Aggregator
+from aggregator.announced import PlaceChecks, prove_announced, require_gateway
 from aggregator.settings import AggregatorSettings
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
@@ -33,23 +34,28 @@ def run_aggregator(
     open_wallet: Callable[[], Wallet],
     service: Service,
     report: Report,
+    *,
+    dev: bool = False,
 ) -> None:
     """Play the federation's rounds until it is over, waiting for services that are unavailable.
 
-    Raises Misconfigured when the settings are wrong or another process uses the wallet.
+    With `dev` it bonds without a gateway, as on a development chain. Raises Misconfigured when the
+    settings are wrong or another process uses the wallet.
     """
     # Locked before the password is asked for: two processes with one wallet would clash.
     with alone(settings.state, settings.keystore):
         wallet = open_wallet()
         report(events.Starting(aggregator=wallet.address))
-        aggregator = service.insist(lambda: open_aggregator(settings, wallet, report))
+        aggregator = service.insist(lambda: open_aggregator(settings, wallet, report, dev=dev))
         service.shortest_phase_s = aggregator.terms.windows.shortest_seconds
         aggregator.wait = service.pause
         service.keep(Leader(aggregator, settings, service).step)
 
 
-def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report) -> Aggregator:
-    """Return the aggregator that the settings describe.
+def open_aggregator(
+    settings: AggregatorSettings, wallet: Wallet, report: Report, *, dev: bool = False
+) -> Aggregator:
+    """Return the aggregator that the settings describe; `dev` as for `run_aggregator`.
 
     Raises Misconfigured, or Unavailable when the chain or the content store does not answer.
     """
@@ -79,12 +85,16 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
     aggregator.confirmations = settings.confirmations
     aggregator.update_seconds = settings.update_seconds
     aggregator.keeps_all = settings.keep == "all"
+    aggregator.owns_store = settings.store.is_own
     # The list is fixed at deployment: waiting would not help.
     if aggregator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(
             f"{wallet.address} is not an aggregator of {aggregator.federation.address}: "
             "the sponsor lists them when the federation is created"
         )
+    if aggregator.bond_state() is AggregatorState.LISTED:
+        require_gateway(settings.store, federation.chain_id, dev=dev)
+    aggregator.before_bond = lambda: prove_announced(aggregator, settings.store)
     aggregator.keep_founding()
     return aggregator
 
@@ -99,6 +109,7 @@ class Leader:
         self.federation = aggregator.federation
         self.settings = settings
         self.service = service
+        self._checks = PlaceChecks(aggregator, settings.store)
         self._lack: events.Event | None = None  # as it was reported
 
     def step(self) -> bool:
@@ -115,6 +126,7 @@ class Leader:
         self.aggregator.bond()
         announce_places(self.federation, self.settings, self.aggregator.report)
         now = self.federation.now()
+        self._checks.look(now)
         newest = now.round_count()
         if not newest or now.get_round(newest).is_ended:
             self._free_seats(now)

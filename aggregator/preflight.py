@@ -3,18 +3,25 @@
 from collections.abc import Iterator
 from typing import Final
 
+from aggregator.announced import require_gateway
 from chain.federation import Federation
 from contracts.enums import AggregatorState
 from protocol.errors import Misconfigured
 from protocol.types import format_tokens
-from runtime.preflight import Finding, Preflight, check_gas, check_tokens, looking
+from runtime.preflight import Answers, Finding, Preflight, check_gas, check_tokens, looking
 
 PROPOSAL_GAS: Final = 1_500_000
 """An aggregator's first round: approve, bond, open, propose, finalize for some 50 updates."""
 
 
 class AggregatorPreflight(Preflight):
-    """What an aggregator needs."""
+    """What an aggregator needs; with `dev` no gateway, as on a development chain."""
+
+    uploads = "model"  # four times an update: a limit of uploads may lie between
+
+    def __init__(self, answers: Answers, *, dev: bool = False) -> None:
+        super().__init__(answers)
+        self._dev = dev
 
     def findings(self) -> Iterator[Finding]:
         """Yield the checks in the order in which faults are best put right."""
@@ -52,6 +59,11 @@ class AggregatorPreflight(Preflight):
             active, needed = federation.active_count(), federation.terms().seats.min_participants
             finding.text = f"{active} active, a round needs {needed}"
         yield finding
+
+    def _announces(self) -> str:
+        if self.location is not None:
+            require_gateway(self.answers.store, self.location.chain_id, dev=self._dev)
+        return super()._announces()
 
 
 def _check_escrow(federation: Federation) -> str:

@@ -16,13 +16,13 @@ max_fee_gwei = 1000.0               # the most to pay for a unit of gas; default
                                     # median base fee of the last 1,024 blocks, 10 to 1,000 gwei
 min_participants = 1                # open no round with fewer; the contract's own minimum holds too
 keep = "all"                        # disputable: drop updates of rounds that are long settled, here
-                                    # and unpinned ones from the store. Every model stays in it
+                                    # and from a store of its own. Every model stays in it
 update_seconds = 60.0               # for each update to come, all at once; default: 30 s and its
                                     # time at 128 KiB/s. What comes later is rejected (check 1)
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 
-[store]                             # where the blocks are, and where others read them: this and
-public = "https://ann.example"      # what else it can have is in runtime/stores.py
+[store]                             # where the blocks are, and where others read them: `public`,
+public = "https://ann.example"      # which a bond waits for, and more in runtime/stores.py
 """
 
 from pathlib import Path

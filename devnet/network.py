@@ -11,9 +11,10 @@ already there, so that preparing again, after a restart or a kill half-way, does
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from chain.federation import connect_federation
 from chain.location import FederationLocation
@@ -31,6 +32,7 @@ from storage.files import write_atomically
 from storage.ipfs import ContentStore
 
 Facts = dict[str, str | int | float | bool]
+Store = dict[str, Any]
 
 ROLES: Final = ("federation", "aggregator", "auditor")
 _OWN: Final[Facts] = {
@@ -39,20 +41,25 @@ _OWN: Final[Facts] = {
     "poll_seconds": 0.5,  # the chain is next door
 }
 _ANSWER_SECONDS: Final = 60.0
+_SWARM_PORT: Final = 4001  # Kubo's own
 
 Tell = Callable[[str], None]
 
 
-def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tell) -> Path:
+def prepare(
+    config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tell, own_ipfs: str = ""
+) -> Path:
     """Return the federation file of the network in `folder`, prepared as far as it is missing.
 
-    `tell` is called with a line for each step. Raises Unavailable when an endpoint does not answer,
-    and Misconfigured when a participant has the name of another role, or when the chain is not the
-    one of an earlier preparation.
+    `own_ipfs` is where each role's own daemon is, by its name, as in http://kubo-{name}:5001; a
+    role without one uses `ipfs_url`. `tell` is called with a line for each step. Raises Unavailable
+    when an endpoint does not answer, and Misconfigured when a participant has the name of another
+    role, or when the chain is not the one of an earlier preparation.
     """
     taken = sorted(set(ROLES) & set(config.data.participants))
     if taken:
         raise Misconfigured(f"data.participants: {taken[0]} is the name of another role")
+    store = ContentStore(ipfs_url)  # before its address is named: a password may stand in it
     _await("the chain", rpc_url, is_chain)
     _await("IPFS", ipfs_url, is_ipfs)
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
@@ -68,8 +75,11 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
             plan = found.plan(config, 0, cache, layers)
             tell("deploying the contract")
             factory = factory_in(file.parent, sponsor)
-            means = found.Means(sponsor, ContentStore(ipfs_url), rpc_url, factory)
+            means = found.Means(sponsor, store, rpc_url, factory)
             made = found.deploy(plan, means, [wallet.address])
+        if own_ipfs and (of_sponsor := _own_store(ipfs_url)):
+            places = "\n".join(of_sponsor["announce"])
+            connect_federation(made, sponsor.wallet).announce(places)
         write_location(file, made)
     location = FederationLocation.load(file)
     try:
@@ -87,7 +97,7 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
     if not settings.exists():
         roles.bond_aggregator(sponsor, location, wallet)
         known: Facts = {"federation": str(file), "min_participants": len(config.data.participants)}
-        write_toml(settings, {**known, **_OWN})
+        write_toml(settings, {**known, **_OWN, **_section(own_ipfs, "aggregator")})
 
     # 3. The auditor, with gas money for a challenge.
     auditor = roles.dev_wallet(folder / "auditor").address
@@ -97,7 +107,8 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
     # 4. Participants.
     for name, data in config.data.participants.items():
         home, source = folder / name, config.model.source
-        _add_participant(home, data, source, file, sponsor, location, tell)
+        section = _section(own_ipfs, name)
+        _add_participant(home, data, source, file, sponsor, location, section, tell)
     return file
 
 
@@ -108,6 +119,7 @@ def _add_participant(
     file: Path,
     sponsor: Sender,
     location: FederationLocation,
+    section: Mapping[str, Store],
     tell: Tell,
 ) -> None:
     wallet = roles.dev_wallet(home)
@@ -124,7 +136,21 @@ def _add_participant(
         "data": private.name,
         "model": model,
     }
-    write_toml(settings, {**known, **_OWN})
+    write_toml(settings, {**known, **_OWN, **section})
+
+
+def _section(own_ipfs: str, name: str) -> dict[str, Store]:
+    store = _own_store(own_ipfs.format(name=name))
+    return {"store": store} if store else {}
+
+
+def _own_store(url: str) -> Store:
+    """Return the section [store] of who has the daemon at `url`; empty when there is none."""
+    if not url or not is_ipfs(url):
+        return {}
+    host = urlsplit(url).hostname
+    peer = f"/dns4/{host}/tcp/{_SWARM_PORT}/p2p/{ContentStore(url).id()}"
+    return {"ipfs": url, "announce": [peer], "allow_private": True}
 
 
 def _await(name: str, url: str, answers: Callable[[str], bool]) -> None:

@@ -86,6 +86,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     )
     participant.withdraw_to = settings.withdraw_to
     participant.public = settings.store.reader()
+    participant.owns_store = settings.store.is_own
     return participant
 
 

@@ -15,8 +15,8 @@ trains a second update for a round, never commits twice and can always reveal.
 import secrets
 import traceback
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -30,10 +30,11 @@ from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_update_digest
 from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
-from rounds.prune import prune
+from rounds.prune import prune, rounds_on_disk, stale_rounds
 from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places
@@ -43,7 +44,7 @@ from runtime.service import one_line, ran_out_of_memory
 from storage.blocks import ReadableStore, Store
 from storage.digests import examine
 from storage.files import locked, read_json, write_json
-from storage.layers import LayerFolder, Subject, build_manifest, pin
+from storage.layers import LayerFolder, Subject, build_manifest, pin, remove_unused
 from storage.proof import prove_store
 from training.update import Carried
 
@@ -140,6 +141,7 @@ class Participant:
         self._failures: Counter[RoundId] = Counter()
         self._elsewhere: set[RoundId] = set()
         self.public: ReadableStore | None = None  # where others read the store; itself
+        self.owns_store = False  # or it may be others' too, and nothing is removed from it
         terms = federation.terms()
         learn_places(store, federation)
         self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
@@ -266,7 +268,7 @@ class Participant:
         now = self.federation.now()
         context = self.context(round_id, now)
         # Nothing of rounds long over can be demanded any more; before the model takes its room.
-        prune(context)
+        self._drop_old(context)
         model = self.fetch_model(context)
         source = last_used_round(now.history(), self.address, round_id)
         folder = self._update_folder(round_id)
@@ -297,6 +299,33 @@ class Participant:
         self.carried.prune(round_id, source)
         self.report(events.Trained(round=round_id, loss=trained.loss, examples=trained.examples))
         return prepared
+
+    def _drop_old(self, context: RoundContext) -> None:
+        """Remove the updates of rounds that no other needs, from the own store and from disk.
+
+        What an update that stays lists too (a layer that was not trained is zero) stays as well.
+        """
+        stale = stale_rounds(context)
+        if self.owns_store and stale:
+            kept = [number for number in rounds_on_disk(context) if number not in stale]
+            try:
+                remove_unused(
+                    self.store, self._manifests_of(stale), self._manifests_of(kept), self.spec
+                )
+            except Unavailable as error:
+                # The files stay too, since they say what there is to remove, until it works.
+                self.report(events.NotRemoved(round=context.round_id, reason=str(error)))
+                return
+        prune(context)
+
+    def _manifests_of(self, rounds: Iterable[RoundId]) -> Iterator[Manifest]:
+        """Yield the manifest of each round's update whose files are whole."""
+        for number in rounds:
+            folder = self._update_folder(number)
+            with suppress(Misconfigured, OSError):
+                if (prepared := self._load(number)) is not None:
+                    root = parse_digest(prepared.root)
+                    yield build_manifest(folder, self.spec, self._subject(number), root)
 
     def _read_carried(self, round_id: RoundId, source: RoundId | None) -> Carried | None:
         """Return what the update of round `source` left over; None, with a line, when lost."""

@@ -9,6 +9,7 @@ import re
 import shutil
 from itertools import islice
 
+from protocol.types import RoundId
 from rounds.context import RoundContext
 
 ROUNDS_COMPARED = 2  # finalized rounds whose updates check 12 compares with
@@ -16,14 +17,26 @@ _RECENT = 2
 _ROUND = re.compile(r"round-(\d{4,})")
 
 
+def rounds_on_disk(context: RoundContext) -> list[RoundId]:
+    """Return the rounds that have a folder, in ascending order."""
+    names = (_ROUND.fullmatch(folder.name) for folder in context.workspace.glob("round-*"))
+    return sorted(RoundId(int(found.group(1))) for found in names if found)
+
+
+def stale_rounds(context: RoundContext) -> list[RoundId]:
+    """Return the rounds on disk that neither `context` nor a later round needs."""
+    needed = {each.round_id for each in islice(context.finalized_before(), ROUNDS_COMPARED)}
+    return [
+        number
+        for number in rounds_on_disk(context)
+        if number < context.round_id - _RECENT and number not in needed
+    ]
+
+
 def prune(context: RoundContext) -> None:
     """Remove the files of rounds and models that neither `context` nor a later round needs."""
-    needed = {each.round_id for each in islice(context.finalized_before(), ROUNDS_COMPARED)}
-    for folder in context.workspace.glob("round-*"):
-        found = _ROUND.fullmatch(folder.name)
-        number = int(found.group(1)) if found else context.round_id
-        if number < context.round_id - _RECENT and number not in needed:
-            shutil.rmtree(folder, ignore_errors=True)
+    for number in stale_rounds(context):
+        shutil.rmtree(context.round_folder(number), ignore_errors=True)
     changed = context.last_change()
     models = {context.model} | ({changed.model} if changed else set())
     kept = {context.model_folder(model).path for model in models}

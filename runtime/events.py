@@ -149,6 +149,44 @@ class PlacesAnnounced(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceAnswers(Event):
+    """A place that a member announced was asked and answered, after so many seconds."""
+
+    phase = "announced place answers"
+    member: Address
+    place: str
+    seconds: float
+
+    def measure(self, metrics: "Metrics") -> None:
+        """Count the answer."""
+        metrics.places.labels("yes").inc()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceFails(Event):
+    """A place that a member announced does not answer here; its member may want to know."""
+
+    phase = "announced place fails"
+    level = logging.WARNING
+    member: Address
+    place: str
+    reason: str
+
+    def measure(self, metrics: "Metrics") -> None:
+        """Count the failure."""
+        metrics.places.labels("no").inc()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnGatewayFails(Event):
+    """The gateway that the role announces does not show its store, or shows more than that."""
+
+    phase = "own gateway fails"
+    level = logging.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Withdrew(Event):
     """The credit was withdrawn."""
 
@@ -659,7 +697,7 @@ class Finalized(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class NotRemoved(Event):
-    """The blocks of rejected updates stay in the store: it did not remove them."""
+    """Blocks that nobody needs any more stay in the store for now: it did not remove them."""
 
     phase = "not removed"
     round: RoundId

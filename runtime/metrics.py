@@ -32,6 +32,9 @@ class Metrics:
         self.credited = self._gauge("credited_token_units", "Credited by rounds so far.")
         self.withdrawn = self._counter("withdrawn_token_units", "Withdrawn by this process.")
         self.faults = self._counter("faults", "Failures that were waited out.", "source")
+        self.places = self._counter(
+            "announced_places", "Places that members announced, as they were asked.", "answers"
+        )
         self._looked = self._gauge(
             "last_success_timestamp_seconds", "When the chain was last read without a fault."
         )

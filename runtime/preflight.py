@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from chain.announcements import read_announcements
 from chain.federation import Federation
 from chain.location import FederationLocation
 from ethereum.rpc import connect, plain_errors
 from ethereum.wallet import Wallet, load_keystore
+from protocol.encoding import Kind
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.spec import Spec
-from protocol.types import Address, format_tokens, parse_address
+from protocol.types import Address, Digest, format_tokens, parse_address, parse_digest
 from runtime.stores import StoreSettings
 from storage.ipfs import ContentStore
-from storage.proof import prove_store
+from storage.proof import prove_gateway, prove_store
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Preflight:
 
     Each attribute stays None until its check has found it.
     """
+
+    uploads: ClassVar[Kind] = "update"
+    """What the role puts into its store."""
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
@@ -160,21 +165,34 @@ class Preflight:
             yield finding
 
         # 3. That the store takes an update and gives it back, and where the chain will say it is.
-        if self.spec is not None and sources is not None:
+        if self.federation is not None and self.spec is not None and sources is not None:
             with looking("store") as finding:
-                size = self.spec.total_bytes("update")
+                size = self.spec.total_bytes(self.uploads)
                 seconds = prove_store(sources, size, answers.store.reader())
                 read = answers.store.public or sources.address
                 finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"
             yield finding
+            if (reader := answers.store.reader()) is not None:
+                with looking("gateway") as finding:
+                    prove_gateway(reader, sources, founding_blocks(self.federation, self.spec))
+                    finding.text = f"{answers.store.public} shows what this store holds, no more"
+                yield finding
         with looking("announces") as finding:
-            places = ", ".join(place.line for place in answers.store.places)
-            finding.text = (
-                f"{places}: stands on chain for ever, beside this wallet"
-                if places
-                else "nothing: others need to know this store already"
-            )
+            finding.text = self._announces()
         yield finding
+
+    def _announces(self) -> str:
+        """Return what will stand on chain; Misconfigured where that is not enough."""
+        places = ", ".join(place.line for place in self.answers.store.places)
+        if not places:
+            return "nothing: others need to know this store already"
+        return f"{places}: stands on chain for ever, beside this wallet"
+
+
+def founding_blocks(federation: Federation, spec: Spec) -> list[Digest]:
+    """Return blocks that the sponsor has, and each aggregator."""
+    model = federation.terms().identity.initial_model_manifest
+    return [model, parse_digest(spec.evaluation_digest)]
 
 
 def check_gas(federation: Federation, account: Address, gas: int) -> str:

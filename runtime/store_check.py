@@ -14,14 +14,14 @@ from ethereum.wallet import keystore_address
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.types import Address, Digest
-from protocol.whereabouts import Gateway, Peer
-from runtime.preflight import Finding, looking
+from protocol.whereabouts import Gateway, Peer, Place
+from runtime.preflight import Finding, founding_blocks, looking
 from runtime.settings import RoleSettings
+from storage.blocks import Store
 from storage.dial import DialRules
 from storage.gateway import GatewayStore
 from storage.ipfs import ContentStore
-from storage.proof import prove_store
-from storage.sources import Sources
+from storage.proof import prove_gateway, prove_store
 
 _TIMEOUT_S = 20.0
 
@@ -36,6 +36,7 @@ def check_store(settings: RoleSettings, address: Address | None) -> Iterator[Fin
     announced = read_announcements(federation)
     sources = settings.store.open(location.ipfs_url, itself)
     sources.learn(announced, federation.round_count())
+    spec: Spec | None = None
     with looking("store") as finding:
         spec = Spec.parse(sources.get_block(federation.terms().identity.spec_digest))
         size = spec.total_bytes("update")
@@ -43,21 +44,22 @@ def check_store(settings: RoleSettings, address: Address | None) -> Iterator[Fin
         read = settings.store.public or sources.address
         finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"
     yield finding
+    if spec is not None and (reader := settings.store.reader()) is not None:
+        with looking("gateway") as finding:
+            prove_gateway(reader, sources, founding_blocks(federation, spec))
+            finding.text = f"{settings.store.public} shows what this store holds, no more"
+        yield finding
     if address is None:
         return
     made = next((each for each in announced if each.who == address), None)
     with looking("announced") as finding:
         finding.text = _announced(address, made)
     yield finding
-    block = _newest_block(federation, address)
+    block = newest_manifest(federation, address)
     for place in made.places if made is not None else ():
         with looking("gateway" if isinstance(place, Gateway) else "peer") as finding:
-            began = time.monotonic()
-            if isinstance(place, Gateway):
-                what = _ask_gateway(place, settings.store.rules, block)
-            else:
-                what = _ask_peer(place, settings.store.rules, sources)
-            finding.text = f"{place.line} {what}: {time.monotonic() - began:.2f} s"
+            what, seconds = ask_place(place, settings.store.rules, sources.own, block)
+            finding.text = f"{place.line} {what}: {seconds:.2f} s"
         yield finding
 
 
@@ -71,7 +73,7 @@ def _announced(address: Address, made: Announcement | None) -> str:
     return f"{len(made.places)} places in block {made.block:,}, as {made.role}"
 
 
-def _newest_block(federation: Federation, address: Address) -> Digest | None:
+def newest_manifest(federation: Federation, address: Address) -> Digest | None:
     """Return the manifest that an account revealed or proposed last; None without any."""
     newest = None
     for told in federation.history().rounds.values():
@@ -79,6 +81,21 @@ def _newest_block(federation: Federation, address: Address) -> Digest | None:
         proposed = [each.manifest for each in told.proposals if each.aggregator == address]
         newest = next(reversed([*revealed, *proposed]), newest)
     return newest
+
+
+def ask_place(
+    place: Place, rules: DialRules, own: Store | None, block: Digest | None
+) -> tuple[str, float]:
+    """Ask an announced place, for `block` too if that is known; return its answer and the seconds.
+
+    A peer is asked through `own`. Raises what a place that does not answer deserves.
+    """
+    began = time.monotonic()
+    if isinstance(place, Gateway):
+        what = _ask_gateway(place, rules, block)
+    else:
+        what = _ask_peer(place, rules, own)
+    return what, time.monotonic() - began
 
 
 def _ask_gateway(place: Gateway, rules: DialRules, block: Digest | None) -> str:
@@ -90,12 +107,12 @@ def _ask_gateway(place: Gateway, rules: DialRules, block: Digest | None) -> str:
     return "answers, and has the newest manifest"
 
 
-def _ask_peer(place: Peer, rules: DialRules, sources: Sources) -> str:
-    if not isinstance(sources.own, ContentStore):
+def _ask_peer(place: Peer, rules: DialRules, own: Store | None) -> str:
+    if not isinstance(own, ContentStore):
         raise Misconfigured("a peer is asked through a daemon, and this role has none")
     addresses = [place.line]
     if place.address is not None:
         found = rules.peer_addresses(place.address, _TIMEOUT_S)
         addresses = [f"{address}/p2p/{place.id}" for address in found]
-    sources.own.connect_peer(addresses)
+    own.connect_peer(addresses)
     return "is connected"

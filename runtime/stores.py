@@ -2,7 +2,8 @@
 
 The section [store] of its settings; all of it is optional:
 
-ipfs = "http://127.0.0.1:5001"      # an IPFS daemon's RPC; by default that of federation.json
+ipfs = "http://127.0.0.1:5001"      # this role's IPFS daemon, by its RPC; by default that of
+                                    # federation.json, which may be everybody's
 bucket = "s3://BUCKET/PREFIX"       # or a bucket in its place, or a folder that a web server shows;
                                     # credentials as AWS's own tools take them (AWS_ACCESS_KEY_ID…)
 public = "https://ann.example"      # where others read the bucket or folder, or the gateway before
@@ -21,11 +22,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 
 from protocol.errors import Misconfigured
 from protocol.whereabouts import Gateway, Place, parse_place, write_whereabouts
-from storage.blocks import ReadableStore, Store
+from storage.blocks import Store
 from storage.bucket import BucketStore
 from storage.dial import DialRules
 from storage.gateway import GatewayStore
 from storage.ipfs import ContentStore
+from storage.rpc import ApiAddress
 from storage.sources import Sources
 
 
@@ -40,6 +42,13 @@ def _check_gateway(line: str) -> str:
     if not isinstance(parse_place(_check_place(line)), Gateway):
         raise ValueError(f"{line!r} is no web address: expected https://HOST/PATH")
     return line
+
+
+def _check_api(address: str) -> str:
+    try:
+        return ApiAddress.parse(address).url
+    except Misconfigured as error:
+        raise ValueError(str(error)) from None
 
 
 def _url_or_path(value: Any) -> Any:
@@ -57,6 +66,7 @@ def _check_proxy(url: str) -> str:
 
 
 ProxyUrl = Annotated[str, AfterValidator(_check_proxy)]
+ApiUrl = Annotated[str, AfterValidator(_check_api)]
 PlaceLine = Annotated[str, AfterValidator(_check_place)]
 GatewayLine = Annotated[str, AfterValidator(_check_gateway)]
 BucketAddress = Annotated[Path | str, BeforeValidator(_url_or_path)]
@@ -67,7 +77,7 @@ class StoreSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ipfs: str | None = None
+    ipfs: ApiUrl | None = None
     bucket: BucketAddress | None = None
     public: GatewayLine | None = None
     announce: tuple[PlaceLine, ...] = ()
@@ -93,6 +103,14 @@ class StoreSettings(BaseModel):
         return [parse_place(line) for line in dict.fromkeys(lines)]
 
     @property
+    def is_own(self) -> bool:
+        """Whether the store is this role's alone, from which it may remove what it put there.
+
+        The daemon in federation.json may be everybody's.
+        """
+        return self.ipfs is not None or self.bucket is not None
+
+    @property
     def rules(self) -> DialRules:
         """What may be dialled of what others announce."""
         proxy = None
@@ -106,7 +124,7 @@ class StoreSettings(BaseModel):
         """The text to announce; empty for nothing."""
         return write_whereabouts(self.places)
 
-    def reader(self) -> ReadableStore | None:
+    def reader(self) -> GatewayStore | None:
         """Return where others read the own store; None where the settings name nothing."""
         if self.public is None:
             return None

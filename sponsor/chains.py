@@ -5,9 +5,6 @@ A federation draws participants from Ethereum's block hashes and `prevrandao` (d
 
 from typing import Final
 
-DEVELOPMENT_CHAINS: Final = frozenset({1337, 31337})
-"""The ids of geth's, Hardhat's and Foundry's development chains."""
-
 # https://docs.arbitrum.io/build-decentralized-apps/arbitrum-vs-ethereum/block-numbers-and-time
 _ARBITRUM: Final = {
     42161: "Arbitrum One",
@@ -30,11 +27,6 @@ _OP_STACK: Final = {
     7777777: "Zora",
     11155420: "OP Sepolia",
 }
-
-
-def is_development_chain(chain_id: int) -> bool:
-    """Whether nothing of value is on a chain with this id."""
-    return chain_id in DEVELOPMENT_CHAINS
 
 
 def describe_misfits(chain_id: int) -> list[str]:

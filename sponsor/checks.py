@@ -6,8 +6,9 @@ where tokens are worth something the sponsor must say that it knows what it does
 
 from typing import Final
 
+from chain.development import is_development_chain
 from protocol.errors import Misconfigured
-from sponsor.chains import describe_misfits, is_development_chain
+from sponsor.chains import describe_misfits
 from sponsor.config import WindowsSection
 
 SHORTEST_CHALLENGE_SECONDS: Final = 3_600

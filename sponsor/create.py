@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chain.deploy import deploy_factory
+from chain.development import is_development_chain
 from chain.factory import Factory, known_factory
 from chain.federation import connect_federation
 from chain.location import FederationLocation
@@ -20,7 +21,6 @@ from protocol.types import Address, format_tokens, read_address
 from runtime.home import cache_folder
 from runtime.settings import write_location
 from sponsor import found
-from sponsor.chains import is_development_chain
 from sponsor.checks import check_chain, check_windows
 from sponsor.config import Config
 from storage.ipfs import ContentStore

@@ -56,10 +56,11 @@ class Store(ReadableStore, Protocol):
     def put_block(self, data: bytes) -> Digest:
         """Store and pin one block; return its SHA-256. Raises like `put_blocks`."""
 
-    def put_blocks(self, blocks: Iterable[bytes]) -> list[Digest]:
+    def put_blocks(self, blocks: Iterable[bytes], *, pinned: bool = True) -> list[Digest]:
         """Store and pin each of `blocks`; return their SHA-256, from which their CIDs follow.
 
-        Raises Misconfigured for a block of more than `MAX_BLOCK_BYTES`.
+        What is not `pinned` may go when the store tidies up. Raises Misconfigured for a block of
+        more than `MAX_BLOCK_BYTES`.
         """
 
     def has(self, digest: Digest) -> bool:
@@ -68,7 +69,7 @@ class Store(ReadableStore, Protocol):
     def remove_blocks(self, digests: Collection[Digest], *, also_pinned: bool = True) -> None:
         """Unpin these blocks and remove them; those that are not there need nothing.
 
-        Without `also_pinned` all that is pinned stays.
+        Without `also_pinned` all that is pinned stays, in a store that has pins.
         """
 
 

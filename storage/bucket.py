@@ -5,16 +5,20 @@
 
 The key of a block is `ipfs/CID` below the bucket's prefix, so that the bucket's public address, or
 a plain web server before the folder, is a gateway (docs/protocol.md §12). Credentials come from
-where the provider's own tools take them: AWS_ACCESS_KEY_ID and its siblings, or the machine's role.
+where the provider's own tools take them: AWS_ACCESS_KEY_ID and its siblings, the file that
+AWS_SHARED_CREDENTIALS_FILE names, or the machine's role.
 """
 
+import configparser
 import math
+import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from profiling.traffic import TRAFFIC
 from protocol.canonical import sha256 as compute_sha256
@@ -32,6 +36,7 @@ _SCHEMES: Final = ("s3", "gs", "az")
 _AT_ONCE: Final = 8
 _BATCH_BLOCKS: Final = 16
 _PIECE_BYTES: Final = 262_144
+_EVERYWHERE: Final = "*,0.0.0.0/0,::/0"  # names, and addresses, which the star does not cover
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -64,7 +69,11 @@ class BucketStore:
             "connect_timeout": timedelta(seconds=min(timeout_s, 10)),
             "allow_http": allow_http,
         }
-        if proxy is not None:
+        if proxy is None:
+            # Left alone, the client takes one from the environment, as no other store here does.
+            # It has no switch for that, but a proxy that nothing is sent through is one.
+            client["proxy_url"], client["proxy_excludes"] = "http://unused.invalid", _EVERYWHERE
+        else:
             client["proxy_url"] = proxy
         self._objects = _open(address, client)
 
@@ -77,8 +86,8 @@ class BucketStore:
         """Store one block; return its SHA-256."""
         return self.put_blocks([data])[0]
 
-    def put_blocks(self, blocks: Iterable[bytes]) -> list[Digest]:
-        """Store each of `blocks`, eight at once; return their SHA-256."""
+    def put_blocks(self, blocks: Iterable[bytes], *, pinned: bool = True) -> list[Digest]:
+        """Store each of `blocks`, eight at once; return their SHA-256. There are no pins."""
         # What readers ask a gateway for at first. Each time: a bucket may have a rule that deletes
         # what is old, and a folder an owner who tidies up.
         self._put(EMPTY_CID, b"")
@@ -111,9 +120,8 @@ class BucketStore:
         return True
 
     def remove_blocks(self, digests: Collection[Digest], *, also_pinned: bool = True) -> None:
-        """Delete these blocks; without `also_pinned` nothing, since only what is kept is put."""
-        if also_pinned:
-            self._all_at_once(self._remove, list(dict.fromkeys(digests)))
+        """Delete these blocks: nobody else's are here, and there are no pins."""
+        self._all_at_once(self._remove, list(dict.fromkeys(digests)))
 
     def _put_one(self, block: bytes) -> Digest:
         digest = compute_sha256(block)
@@ -161,7 +169,11 @@ def _open(address: str, client: "ClientConfig") -> Any:
     scheme, separator, _ = address.partition("://")
     try:
         if separator and scheme in _SCHEMES:
-            return from_url(address, client_options=client, retry_config={"max_retries": 2})
+            options: Any = {"client_options": client, "retry_config": {"max_retries": 2}}
+            if scheme == "s3":
+                _check_endpoint()
+                options |= _shared_credentials()
+            return from_url(address, **options)
         if not separator and Path(address).is_absolute():
             return LocalStore(address, mkdir=True)
     except (BaseError, OSError, ValueError) as error:
@@ -170,3 +182,35 @@ def _open(address: str, client: "ClientConfig") -> Any:
     raise Misconfigured(
         f"bucket {address!r}: expected s3://BUCKET/PREFIX, gs://…, az://… or a folder"
     )
+
+
+def _check_endpoint() -> None:
+    """Raise Misconfigured for an endpoint in the environment that the client would panic at."""
+    for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        url = urlsplit(os.environ.get(name, "http://unset"))
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise Misconfigured(f"{name} in the environment: expected https://HOST, or no variable")
+
+
+def _shared_credentials() -> dict[str, str]:
+    """Return what AWS's shared credentials file has, where the environment names one.
+
+    Unlike an environment, such a file can be mounted into a container as a secret. The client does
+    not read it by itself. Raises Misconfigured for a file that is none.
+    """
+    file, profile = os.environ.get("AWS_SHARED_CREDENTIALS_FILE"), os.environ.get("AWS_PROFILE")
+    if not file or "AWS_ACCESS_KEY_ID" in os.environ:
+        return {}
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(Path(file).read_text())
+        section = parser[profile or "default"]
+        found = {"access_key_id": section["aws_access_key_id"]}
+        found["secret_access_key"] = section["aws_secret_access_key"]
+    except (OSError, ValueError, KeyError, configparser.Error) as error:
+        # Of a parser's error the kind alone: its text repeats the file's lines.
+        why = str(error) if isinstance(error, OSError | KeyError) else type(error).__name__
+        raise Misconfigured(f"AWS_SHARED_CREDENTIALS_FILE {file}: {shorten(why)}") from None
+    if token := section.get("aws_session_token"):
+        found["session_token"] = token
+    return found

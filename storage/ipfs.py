@@ -101,7 +101,7 @@ class ContentStore:
         """Store and pin one block; return its SHA-256. Raises like `put_blocks`."""
         return self.put_blocks([data])[0]
 
-    def put_blocks(self, blocks: Iterable[bytes]) -> list[Digest]:
+    def put_blocks(self, blocks: Iterable[bytes], *, pinned: bool = True) -> list[Digest]:
         """Store and pin each of `blocks`; return their SHA-256, from which their CIDs follow.
 
         Many blocks go in one request; at most 16 MiB of them are in memory at a time. Raises
@@ -112,7 +112,10 @@ class ContentStore:
         for batch in batches(blocks, _BATCH_BLOCKS):
             named = [(compute_sha256(block), block) for block in batch]
             digests += [digest for digest, _ in named]
-            self._keep(dict(named))
+            if pinned:
+                self._keep(dict(named))
+            else:
+                self._send(dict(named))
         return digests
 
     def get_block(

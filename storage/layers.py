@@ -196,10 +196,10 @@ def build_manifest(
 
 
 class Pinning:
-    """Pins layer files while later layers are still being written."""
+    """Pins layer files while later layers are still being written; or only stores them."""
 
-    def __init__(self, store: Store, folder: LayerFolder) -> None:
-        self._store, self._folder = store, folder
+    def __init__(self, store: Store, folder: LayerFolder, *, pinned: bool = True) -> None:
+        self._store, self._folder, self._is_pinned = store, folder, pinned
         self._waiting: deque[int] = deque()
         self._digests: dict[int, list[Digest]] = {}
         self._jobs: list[Future[None]] = []
@@ -233,7 +233,7 @@ class Pinning:
             if tuple(self._digests[index]) != entry.digests:
                 raise WrongBytes(f"layer {entry.name} is not what its manifest lists")
         # Last, so that a manifest in the store means that its files are there.
-        return self._store.put_block(manifest.to_bytes())
+        return self._store.put_blocks([manifest.to_bytes()], pinned=self._is_pinned)[0]
 
     def _put_waiting(self) -> None:
         """Put all files that wait by now: small ones that came in the meantime share a request."""
@@ -246,18 +246,19 @@ class Pinning:
                     put.append((index, len(block)))
                     yield block
 
-        for digest, (index, size) in zip(self._store.put_blocks(blocks()), put, strict=True):
+        digests = self._store.put_blocks(blocks(), pinned=self._is_pinned)
+        for digest, (index, size) in zip(digests, put, strict=True):
             self._digests[index].append(digest)
             with self._span.layer(index) as meter:
                 meter.add(sent=size)
 
 
-def pin(store: Store, folder: LayerFolder, manifest: Manifest) -> Digest:
-    """Pin every layer file and the manifest; return the manifest's digest.
+def pin(store: Store, folder: LayerFolder, manifest: Manifest, *, pinned: bool = True) -> Digest:
+    """Pin every layer file and the manifest, or only store them; return the manifest's digest.
 
     Raises WrongBytes when a file no longer matches the manifest.
     """
-    with Pinning(store, folder) as pinning:
+    with Pinning(store, folder, pinned=pinned) as pinning:
         return pinning.finish(manifest)
 
 

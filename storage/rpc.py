@@ -61,13 +61,23 @@ class ApiAddress(NamedTuple):
                 rest = url.path.rstrip("/") + url.query + url.fragment + (url.username or "")
                 scheme, host, port = url.scheme, url.hostname or "", url.port or default
         if scheme not in ("http", "https") or not host or not 0 < port < 65_536 or rest:
-            # Without a password, which may stand in it.
-            shown = re.sub(r"//[^/]*@", "//…@", text)
             raise Misconfigured(
-                f"{shown!r} is not the address of an IPFS API: http://127.0.0.1:5001 or "
-                "/ip4/127.0.0.1/tcp/5001 was expected, without user, password and path"
+                f"{_without_secrets(text)!r} is not the address of an IPFS API: "
+                "http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001 was expected, without user, "
+                "password and path"
             )
         return cls(scheme, host, port)
+
+
+def _without_secrets(text: str) -> str:
+    """Return what may be printed of an address: passwords, keys and tokens may stand in it."""
+    scheme, separator, rest = text.partition("://")
+    # Whatever stands before an @ may be a password, which may hold any character.
+    if any(letter in text for letter in "@?#"):
+        return f"{scheme}://…" if separator else "…"
+    # Providers put keys into paths.
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}/…" if path else text
 
 
 @dataclass(frozen=True)

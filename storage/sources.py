@@ -117,9 +117,9 @@ class Sources:
         """Store one block in the role's own store."""
         return self._writable().put_block(data)
 
-    def put_blocks(self, blocks: Iterable[bytes]) -> list[Digest]:
+    def put_blocks(self, blocks: Iterable[bytes], *, pinned: bool = True) -> list[Digest]:
         """Store blocks in the role's own store."""
-        return self._writable().put_blocks(blocks)
+        return self._writable().put_blocks(blocks, pinned=pinned)
 
     def has(self, digest: Digest) -> bool:
         """Whether the role's own store has a block."""

@@ -21,6 +21,10 @@ config_option = click.option(
     help="The aggregator's settings.",
 )
 
+dev_option = click.option(
+    "--dev", is_flag=True, help="Do without a gateway, as on a development chain."
+)
+
 
 @click.group()
 def aggregator() -> None:
@@ -29,13 +33,15 @@ def aggregator() -> None:
 
 @aggregator.command("run")
 @config_option
+@dev_option
 @running_options
 @plain_failures
-def run(config: Path, running: Running) -> None:
+def run(config: Path, dev: bool, running: Running) -> None:
     """Open rounds, screen, average, propose and settle, until the federation is over.
 
     Driven by the contract's deadlines alone. If it is killed, the same command resumes where it
-    was; SIGTERM ends it within seconds and with exit code 0.
+    was; SIGTERM ends it within seconds and with exit code 0. It bonds once the gateway that it
+    announces shows its store.
 
     \b
     Example: commonweight aggregator run --config aggregator.toml
@@ -43,13 +49,14 @@ def run(config: Path, running: Running) -> None:
     settings = AggregatorSettings.load(config)
     opener = wallet_opener(settings.keystore, settings.password_file)
     with running_role(running, "aggregator", settings) as role:
-        run_aggregator(settings, opener, *role)
+        run_aggregator(settings, opener, *role, dev=dev)
 
 
 @aggregator.command("init")
 @setup_options
+@dev_option
 @plain_failures
-def init(folder: Path, yes: bool, **given: Any) -> None:
+def init(folder: Path, yes: bool, dev: bool, **given: Any) -> None:
     """Check everything that aggregating needs, and write aggregator.toml.
 
     Prints one line per check. Exits 1 when anything is missing; put it right and run this again.
@@ -60,7 +67,7 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
     """
     setup = Setup(folder, "aggregator", given, ask=not yes)
     answers = setup.answers()
-    preflight = AggregatorPreflight(answers)
+    preflight = AggregatorPreflight(answers, dev=dev)
     missing = report_findings(preflight.findings())
     # Written even when something is missing, so that the next attempt asks for nothing twice; but
     # not without a contract, since federation.json would name nothing.

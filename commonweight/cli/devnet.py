@@ -163,10 +163,15 @@ def devnet_serve(
 @click.option("--folder", type=PATH, required=True, help="Holds a folder for each role.")
 @click.option("--rpc", "rpc_url", default=DEFAULT_RPC, show_default=True, help="A devnet's chain.")
 @click.option("--ipfs", "ipfs_url", default=DEFAULT_IPFS, show_default=True, help="IPFS RPC.")
+@click.option(
+    "--own-ipfs",
+    default="",
+    help="IPFS RPC of each role's own daemon, with {name} for the role's; else --ipfs.",
+)
 @as_json
 @plain_failures
 def devnet_prepare(
-    config: Path, folder: Path, rpc_url: str, ipfs_url: str, json_output: bool
+    config: Path, folder: Path, rpc_url: str, ipfs_url: str, own_ipfs: str, json_output: bool
 ) -> None:
     """Make the wallets and the federation of a network of containers, and join it.
 
@@ -184,6 +189,7 @@ def devnet_prepare(
         rpc_url,
         ipfs_url,
         lambda line: click.echo(line, err=True),
+        own_ipfs,
     )
     location = FederationLocation.load(file)
     if json_output:

@@ -17,6 +17,7 @@ from runtime.preflight import Answers, Finding
 from runtime.settings import check_settings, write_location, write_toml
 from runtime.stores import StoreSettings
 from storage.files import write_atomically
+from storage.rpc import ApiAddress
 
 
 def setup_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -27,6 +28,8 @@ def setup_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--password-file", type=PATH, help="Default: asked for, now and by `run`."),
         click.option("--rpc", "rpc_url", help="Ethereum JSON-RPC endpoint."),
         click.option("--ipfs", "ipfs_url", help="IPFS RPC endpoint."),
+        click.option("--bucket", help="In its place: s3://…, gs://…, az://… or a folder."),
+        click.option("--public", help="Where others read the store: https://HOST/PATH."),
         click.option("--address", help="The federation's contract."),
         click.option("--chain-id", type=int, help="Refuse an endpoint that serves another chain."),
         click.option("--from-block", type=int, help="The contract's block. Default: looked for."),
@@ -119,7 +122,8 @@ class Setup:
         keystore = self.path("keystore", "Keystore file", "wallet.json")
         password: str | None = None
         rpc_url = self.text("rpc_url", "Ethereum RPC URL", DEFAULT_RPC)
-        ipfs_url = self.text("ipfs_url", "IPFS RPC URL", DEFAULT_IPFS)
+        # Refused before it is written: a password in it would stand in federation.json.
+        ipfs_url = ApiAddress.parse(self.text("ipfs_url", "IPFS RPC URL", DEFAULT_IPFS)).url
         address = self.text("address", "Address of the federation's contract")
         if self.password_file is not None:
             password = new_password(self.password_file)
@@ -137,8 +141,16 @@ class Setup:
         )
 
     def _store(self) -> StoreSettings:
-        """Return the section [store], which is written by hand."""
-        return check_settings(StoreSettings, self._before.get("store", {}), self.file)
+        """Return the section [store]: what was given of it, the rest as written by hand."""
+        section = dict(self._before.get("store", {}))
+        if bucket := self._given.get("bucket"):
+            section.pop("ipfs", None)
+            section["bucket"] = bucket if "://" in bucket else self.relative(Path(bucket))
+        if public := self._given.get("public"):
+            section["public"] = public
+        if section:
+            self._before["store"] = section  # to be written
+        return check_settings(StoreSettings, section, self.file)
 
     def write(self, answers: Answers, location: FederationLocation, **own: Any) -> None:
         """Write the settings and federation.json; settings made by hand are kept."""

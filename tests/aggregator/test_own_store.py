@@ -6,12 +6,15 @@ is time to recover, and a proposal is never late for it.
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contracts.enums import Status
 from protocol.checks import Check
+from protocol.errors import Unavailable
 from rounds.rebuild import obtain_model
 from storage.ipfs import ContentStore
 from tests.storage.lying_proxy import LyingProxy
@@ -32,6 +35,7 @@ def says(text: str, *commands: str) -> Fault:
 DISK_FULL = says(
     "write /data/blocks/.temp/batch-1: no space left on device", "block/put", "block/get"
 )
+WRITES_FAIL = says("write /data/blocks/x: no space left on device", "block/put", "pin/add")
 OFFLINE = says("block was not found locally (offline): ipld: could not find it", "block/get")
 FORBIDDEN = says("403 - Forbidden, the RPC needs an authorization")
 
@@ -111,6 +115,41 @@ def test_a_store_that_stays_down_does_not_cost_the_proposal(stage: Stage) -> Non
     # With half of the phase left.
     assert deadline - world.client().next_time() > left // 4
     assert world.told(stage.round_id).proposed is not None
+
+
+def test_a_model_that_the_store_does_not_take_waits_until_it_does(stage: Stage) -> None:
+    stage.fault = WRITES_FAIL
+    with pytest.raises(Unavailable, match="no space left"):
+        stage.world.aggregator.propose(stage.round_id)
+    assert stage.world.told(stage.round_id).proposed is None
+    stage.fault = lambda command: None
+    stage.world.aggregator.propose(stage.round_id)  # as the loop does after a pause
+    assert stage.world.rejections() == {}
+    assert stage.world.store.has(stage.world.proposal(stage.round_id).manifest)
+
+
+def test_a_model_that_the_store_never_takes_does_not_cost_the_bond(stage: Stage) -> None:
+    """Near the deadline it is proposed regardless: whoever does not find it computes it."""
+    world = stage.world
+    stage.fault = WRITES_FAIL
+    window = world.client().terms().windows.propose_seconds
+    world.aggregator.wait = lambda: world.travel(window // 8)
+    while world.told(stage.round_id).proposed is None:
+        with suppress(Unavailable):  # as the loop does, which pauses meanwhile
+            world.aggregator.propose(stage.round_id)
+        world.travel(window // 8)
+    proposed = world.proposal(stage.round_id)
+    assert world.rejections() == {}
+    assert len(stage.said("accepted")) >= 3
+    assert stage.said("not kept")
+    assert not world.store.has(proposed.manifest)
+    assert [check.line() for check in world.audit() if check.failed] == []
+    # The store comes back, and shows it after all.
+    stage.fault = lambda command: None
+    world.aggregator.respond(stage.round_id)
+    assert world.store.has(proposed.manifest)
+    assert world.settle(stage.round_id) is Status.FINALIZED
+    assert world.play() is Status.FINALIZED
 
 
 def test_one_author_who_withholds_is_rejected_at_once(stage: Stage) -> None:

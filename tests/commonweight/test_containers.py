@@ -85,7 +85,7 @@ def test_no_secret_stands_in_an_environment_or_on_a_command_line(service: dict[s
 def test_both_profiles_give_the_roles_the_same_names_and_ports(profile: str) -> None:
     names: dict[str, str] = {}
     for key, service in in_profile(profile).items():
-        if "profiles" not in service:
+        if "profiles" not in service or "ports" not in service:
             continue
         networks = service["networks"]
         aliases = networks["federation"]["aliases"] if isinstance(networks, dict) else [key]
@@ -127,6 +127,35 @@ def test_private_data_has_no_way_out_to_the_internet() -> None:
     assert compose["networks"]["federation"] == {"internal": True}
     for name in Config.load(ROOT / "configs" / "compose.toml").data.participants:
         assert compose["services"][name]["networks"] == ["federation"]
+
+
+def test_each_role_has_a_kubo_of_its_own_in_a_private_swarm() -> None:
+    compose = load("docker-compose.yml")
+    kubos = {n: s for n, s in compose["services"].items() if s["image"].startswith("ipfs/kubo:")}
+    own = {"aggregator", *Config.load(ROOT / "configs" / "compose.toml").data.participants}
+    assert set(kubos) == {"kubo", *(f"kubo-{name}" for name in own)}
+    for name, kubo in kubos.items():
+        assert kubo["profiles"] == ["full"]
+        assert "federation" in kubo["networks"]  # where roles resolve what was announced
+        assert kubo["environment"]["LIBP2P_FORCE_PNET"] == "1"
+        assert {each["source"] for each in kubo["configs"]} == {"kubo-settings", "swarm-key"}
+        assert "--offline" not in kubo["command"]
+        assert kubo["volumes"] == [f"{name}:/data/ipfs"]
+    # The set-up asks each of them for its peer ID, and writes it into its role's settings.
+    setup = compose["services"]["setup"]
+    assert setup["command"][-2:] == ["--own-ipfs", "http://kubo-{name}:5001"]
+    for place in compose["configs"].values():
+        assert (ROOT / place["file"]).is_file()
+
+
+def test_a_bucket_takes_the_place_of_a_daemon() -> None:
+    compose = load("compose.participant.yml")
+    command = compose["services"]["init"]["command"]
+    assert {"--ipfs=${IPFS_URL:-}", "--bucket=${BUCKET:-}", "--public=${PUBLIC:-}"} <= set(command)
+    for service in compose["services"].values():
+        file = service["environment"]["AWS_SHARED_CREDENTIALS_FILE"]
+        assert file == "${AWS_CREDENTIALS:+/run/secrets/bucket}"
+        assert "bucket" in service["secrets"]
 
 
 def test_the_configuration_names_the_participants_that_have_services() -> None:

@@ -99,6 +99,16 @@ def test_who_lacks_nothing_can_start(
     assert "not running" in run("participant", "status", "--config", tmp_path / "participant.toml")
 
 
+def test_a_password_in_an_address_is_neither_written_nor_repeated(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    address = "https://ann:verysecret@ipfs.example/prefix"
+    output = init(tmp_path, {**given, "ipfs": address}, code=1)
+    assert "without user, password and path" in output.splitlines()[-1]
+    assert "verysecret" not in output
+    assert not any("verysecret" in file.read_text() for file in tmp_path.iterdir())
+
+
 def test_answers_and_settings_by_hand_are_remembered(tmp_path: Path, given: dict[str, Any]) -> None:
     init(tmp_path, given)
     file = tmp_path / "participant.toml"

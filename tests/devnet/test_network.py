@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 from web3 import Web3
 
+from aggregator.settings import AggregatorSettings
 from chain.federation import connect_federation
 from chain.location import FederationLocation
 from commonweight.cli.devnet import devnet_prepare
 from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.network import prepare
 from ethereum.wallet import load_keystore
+from node.settings import ParticipantSettings
 from protocol.errors import Misconfigured
 from runtime import healthcheck
 from runtime.processes import free_port
 from sponsor.config import Config
+from storage.ipfs import ContentStore
 from tests.commonweight.program import ROOT, TINY
 from tests.ethereum.anvil import running_anvil
 
@@ -82,6 +85,21 @@ def test_a_prepared_network_is_private_and_prepared_once(tmp_path: Path) -> None
         file.write_text(location.model_dump_json())
         with pytest.raises(Misconfigured, match="remove its volumes"):
             prepare(config, folder, rpc, ipfs, heard.append)
+
+
+def test_a_role_with_a_daemon_of_its_own_says_on_chain_where_that_is(tmp_path: Path) -> None:
+    config, folder = Config.load(TINY), tmp_path / "network"
+    with running_anvil() as rpc, DevIpfsDaemon(tmp_path / "blocks") as daemon:
+        own = daemon.url.replace("127.0.0.1", "localhost")  # a container's name, there
+        file = prepare(config, folder, rpc, own, lambda line: None, own)
+        place = f"/dns4/localhost/tcp/4001/p2p/{ContentStore(daemon.url).id()}"
+        federation = connect_federation(FederationLocation.load(file))
+        assert federation.history().announced[federation.sponsor()].whereabouts == place
+    files = [folder / name / "participant.toml" for name in config.data.participants]
+    stores = [ParticipantSettings.load(file).store for file in files]
+    stores.append(AggregatorSettings.load(folder / "aggregator" / "aggregator.toml").store)
+    for store in stores:
+        assert (store.ipfs, store.whereabouts, store.allow_private) == (own, place, True)
 
 
 def test_a_participant_is_not_named_like_a_role(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ _ANSWER_S: Final = 30.0
 class Kubo(Daemon):
     """A daemon with a repository in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
-        self._port, self._swarm_port = free_port(), free_port()
+        self._port, self._swarm_port = port or free_port(), free_port()
         super().__init__(kubo(folder, self._port, swarm_port=self._swarm_port), is_ipfs)
         self.peer = peer_of(folder, self._swarm_port)
 
@@ -38,17 +38,33 @@ class Kubo(Daemon):
         peers = [other.peer for other in others]
         kubo(self.folder, self._port, swarm_port=self._swarm_port, peers=peers)
 
-    def open_gateway(self) -> str:
-        """Serve at a gateway what it has, and fetch nothing for it; it must not run.
+    def successor(self, folder: Path) -> "Kubo":
+        """Return another daemon at the same RPC, with another peer ID, address and repository."""
+        return Kubo(folder, self._port)
 
-        Returns the gateway's URL.
+    def open_gateway(self, *, fetches: bool = False) -> str:
+        """Serve what it has at a gateway as docs/stores.md sets it up; it must not run.
+
+        Returns the gateway's URL. With `fetches` it is as Kubo has it by default.
         """
-        port, file = free_port(), self.folder / "kubo" / "config"
-        config = json.loads(file.read_text())
-        config["Addresses"]["Gateway"] = f"/ip4/127.0.0.1/tcp/{port}"
-        config["Gateway"]["NoFetch"] = True
-        file.write_text(json.dumps(config))
+        port = free_port()
+        with self._configuring() as config:
+            config["Addresses"]["Gateway"] = f"/ip4/127.0.0.1/tcp/{port}"
+            config["Gateway"] |= {"NoFetch": not fetches, "DeserializedResponses": fetches}
         return f"http://127.0.0.1:{port}"
+
+    def limit_connections(self, most: int) -> None:
+        """Let it drop what goes beyond `most`, within seconds; it must not run."""
+        with self._configuring() as config:
+            limits = {"Type": "basic", "LowWater": 1, "HighWater": most, "GracePeriod": "1s"}
+            config["Swarm"]["ConnMgr"] = limits
+
+    @contextmanager
+    def _configuring(self) -> Iterator[Any]:
+        file = self.folder / "kubo" / "config"
+        config = json.loads(file.read_text())
+        yield config
+        file.write_text(json.dumps(config))
 
     def peers(self) -> set[str]:
         """Return the IDs of whom it is connected to now."""

@@ -1,6 +1,5 @@
 """Kubos that know nobody, without routing and bootstrap nodes, find each other by the chain."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,14 +39,6 @@ class Strangers:
             name: Sources(ContentStore(kubo.url, timeout_s=20), LOCAL, itself=name)
             for name, kubo in self.kubos.items()
         }
-
-    def limit_connections(self, name: str, most: int) -> None:
-        """Let a daemon that does not run yet drop what goes beyond `most`, within seconds."""
-        file = self.kubos[name].folder / "kubo" / "config"
-        config = json.loads(file.read_text())
-        limits = {"Type": "basic", "LowWater": 1, "HighWater": most, "GracePeriod": "1s"}
-        config["Swarm"]["ConnMgr"] = limits
-        file.write_text(json.dumps(config))
 
     def place(self, name: str, *, has_address: bool) -> Peer:
         peer = self.kubos[name].peer
@@ -96,7 +87,7 @@ def test_all_find_the_hub_and_the_hub_all(strangers: Strangers) -> None:
 
 
 def test_links_outlive_a_hub_that_keeps_few(strangers: Strangers) -> None:
-    strangers.limit_connections("hub", 2)
+    strangers.kubos["hub"].limit_connections(2)
     strangers.start()
     strangers.learn("hub")
     others = [strangers.kubos[name] for name in NAMES[1:]]
@@ -133,8 +124,10 @@ def test_a_daemon_replaced_by_another_is_found_at_its_new_place(
     strangers.start()
     strangers.learn("hub")
     assert strangers.reads("hub", "ann", 1) == content(200_001)
-    strangers.kubos["ann"].kill()
-    new = strangers.kubos["ann"] = Kubo(tmp_path / "ann-2")
+    old = strangers.kubos["ann"]
+    old.kill()
+    new = strangers.kubos["ann"] = old.successor(tmp_path / "ann-2")
+    assert new.peer.id != old.peer.id
     strangers.stack.enter_context(new)
     own = ContentStore(new.url, timeout_s=20)
     strangers.sources["ann"] = Sources(own, LOCAL, itself="ann")

@@ -725,8 +725,8 @@ def play_with_manifest(
     write_json(round_folder(world, name, round_id) / "prepared.json", prepared)
     world.ask("commit", round_id)
     for index in range(len(world.spec.layers)):
-        world.store.put_blocks(folder.blocks(index))
-    world.store.put_block(raw)
+        liar.store.put_blocks(folder.blocks(index))
+    liar.store.put_block(raw)
     liar.federation.reveal(
         round_id,
         root=parse_digest(prepared["root"]),

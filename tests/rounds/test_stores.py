@@ -10,13 +10,16 @@ import pytest
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from contracts.enums import Status
+from node.participant import Participant
 from protocol.canonical import sha256
 from protocol.cid import raw_cid
 from protocol.errors import Unavailable
 from protocol.types import RoundId
 from rounds.whereabouts import learn_places
+from runtime.processes import free_port
 from storage.bucket import BucketStore
 from storage.dial import DialRules
+from storage.ipfs import ContentStore
 from storage.sources import Sources
 from tests.storage.test_bucket import web_server
 from tests.storage.web_server import Lie, WebServer
@@ -57,6 +60,16 @@ class Scattered:
         if line is None:
             line = self.stack.enter_context(web_server(self.folder(name))).line
         self.world.client(wallet).announce(line)
+
+    def block(self, name: str) -> None:
+        """Let a store take nothing any more, and have nothing."""
+        folder = self.folder(name) / "a" / "ipfs"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.write_text("in the way")
+
+    def unblock(self, name: str) -> None:
+        """Mend a store."""
+        (self.folder(name) / "a" / "ipfs").unlink()
 
     def audit(self) -> list[CheckResult]:
         """Audit from the chain and over HTTP alone."""
@@ -122,16 +135,109 @@ def test_a_seat_that_announces_lies_costs_no_honest_author_anything(
 
 def test_a_participant_whose_store_takes_nothing_does_not_commit(scattered: Scattered) -> None:
     world = scattered.world
-    blocked = scattered.folder("ann") / "a" / "ipfs"
-    shutil.rmtree(blocked, ignore_errors=True)
-    blocked.write_text("in the way")
+    scattered.block("ann")
     round_id = world.open_round()
     with pytest.raises(Unavailable, match=str(scattered.folder("ann"))):
         world.participants["ann"].commit(round_id)
     assert world.told(round_id).committed == []
     # Put right in time, nothing is lost.
-    blocked.unlink()
+    scattered.unblock("ann")
     world.ask("commit", round_id)
     world.ask("reveal", round_id)
     assert world.settle(round_id) is Status.FINALIZED
     assert world.rejections() == {}
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_a_store_that_fails_between_commitment_and_reveal(
+    scattered: Scattered, is_mended: bool
+) -> None:
+    """Mended before the reveal's deadline nothing is lost; after it the penalty, and no more."""
+    world = scattered.world
+    round_id = world.open_round()
+    world.ask("commit", round_id)
+    stake = world.client().get_participant(world.address_of("ann")).stake
+    scattered.block("ann")
+    with pytest.raises(Unavailable, match=str(scattered.folder("ann"))):
+        world.participants["ann"].reveal(round_id)
+    if is_mended:
+        scattered.unblock("ann")
+        world.participants["ann"].reveal(round_id)
+    for name in ("bob", "cem"):
+        world.participants[name].reveal(round_id)
+    if not is_mended:
+        windows = world.client().terms().windows
+        world.travel(windows.commit_seconds + windows.reveal_seconds)
+    assert world.settle(round_id) is Status.FINALIZED
+    assert world.rejections() == {}
+    told, terms = world.told(round_id), world.client().terms().money
+    paid = {name for name in world.names if told.paid_to(world.address_of(name))}
+    assert paid == ({"ann", "bob", "cem"} if is_mended else {"bob", "cem"})
+    lost = stake - world.client().get_participant(world.address_of("ann")).stake
+    assert lost == (0 if is_mended else terms.missed_reveal_penalty)
+
+
+def test_an_author_who_is_gone_after_the_reveal_loses_the_pay_and_no_stake(
+    scattered: Scattered,
+) -> None:
+    world = scattered.world
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    shutil.rmtree(scattered.folder("ann"))
+    stake = world.client().get_participant(world.address_of("ann")).stake
+    assert world.settle(round_id) is Status.FINALIZED
+    assert {name: check for name, (check, _) in world.rejections().items()} == {"ann": 1}
+    assert world.client().get_participant(world.address_of("ann")).stake == stake
+    told = world.told(round_id)
+    assert all(told.paid_to(world.address_of(name)) for name in ("bob", "cem"))
+
+
+def test_what_the_lead_loses_after_its_proposal_is_read_from_authors_and_computed(
+    scattered: Scattered,
+) -> None:
+    world = scattered.world
+    round_id = world.open_round()
+    world.commit_and_reveal(round_id)
+    world.aggregator.propose(round_id)
+    shown = scattered.folder("aggregator") / "a" / "ipfs"
+    shutil.rmtree(shown)
+    world.aggregator.respond(round_id)  # in the challenge window it puts back what it proposed
+    assert len(list(shown.iterdir())) > len(world.names)
+    assert world.settle(round_id) is Status.FINALIZED
+    shutil.rmtree(shown)
+    assert [check.line() for check in scattered.audit() if check.failed] == []
+    for participant in world.participants.values():  # who starts now has no model on disk
+        shutil.rmtree(participant.state / world.address / "models", ignore_errors=True)
+    assert world.play() is Status.FINALIZED
+    assert world.rejections() == {}
+    assert all(world.told(RoundId(2)).paid_to(world.address_of(name)) for name in world.names)
+
+
+def test_an_auditor_whose_own_store_is_down_reads_what_was_announced(scattered: Scattered) -> None:
+    world = scattered.world
+    assert world.play() is Status.FINALIZED
+    down = ContentStore(f"http://127.0.0.1:{free_port()}", timeout_s=1)
+    found = list(
+        Audit(world.client(), Sources(down, LOCAL, timeout_s=2), world.folder / "first").run()
+    )
+    assert [check.line() for check in found if check.passed is not True] == []
+    # Nobody's store answers: nothing was shown to be false.
+    found = list(Audit(world.client(), down, world.folder / "second").run())
+    assert [check.line() for check in found if check.failed] == []
+    assert any(check.unchecked for check in found)
+
+
+def test_nobody_starts_before_the_founding_can_be_read(scattered: Scattered) -> None:
+    world = scattered.world
+    shown = dict(scattered.sponsor.blocks)
+    scattered.sponsor.blocks.clear()
+    before = world.participants["ann"]
+    for store in (before.store, world.aggregator.store):
+        with pytest.raises(Unavailable):
+            Participant(before.federation, store, before.trainer, before.state)
+    scattered.sponsor.blocks.update(shown)
+    learn_places(before.store, world.client())  # another round would begin anew as well
+    world.participants["ann"] = Participant(
+        before.federation, scattered.store("ann"), before.trainer, before.state
+    )
+    assert world.play() is Status.FINALIZED

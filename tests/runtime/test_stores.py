@@ -67,6 +67,10 @@ def test_a_proxy_is_for_gateways_and_bucket(tmp_path: Path) -> None:
         (('proxy = "http://ann:secret@p:3128"',), "proxy: .*expected http://HOST:PORT"),
         (('proxy = "p:3128"',), "proxy: .*expected http://HOST:PORT"),
         (('gateway = "https://h"',), "gateway: Extra inputs"),
+        (
+            ('ipfs = "https://ann:secret@h/prefix"',),
+            "store.ipfs: .*without user, password and path",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from chain.development import is_development_chain
 from protocol.errors import Misconfigured
-from sponsor.chains import describe_misfits, is_development_chain
+from sponsor.chains import describe_misfits
 from sponsor.checks import check_chain, check_windows
 from sponsor.config import WindowsSection
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,7 @@ def test_an_update_goes_when_no_manifest_names_it(
     fetched = LayerFolder(tmp_path / "fetched", "update")
     fetch_layers(gateway, first, spec, fetched)
     assert fetched.root(spec) == first.root_digest
-    remove_unused(store, [first], [second], spec, also_pinned=False)
-    assert store.has(first.digest())  # what was put stays until it is not needed any more
-    remove_unused(store, [first], [second], spec)
+    remove_unused(store, [first], [second], spec, also_pinned=False)  # there are no pins
     assert not store.has(first.digest())
     fetch_layers(gateway, second, spec, LayerFolder(tmp_path / "second", "update"))
 
@@ -160,4 +158,116 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(Misconfigured, match=r"pip install 'commonweight\[bucket\]'"):
+        BucketStore("s3://bucket")
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    """Takes every object, as an S3 server or as a proxy before one, and says what it was asked."""
+
+    server: "_Recording"
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.path)
+        self.server.signed.append(self.headers.get("Authorization", ""))
+        self.send_response(200)
+        for name, value in {"ETag": '"1"', "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Recording(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Recorder)
+        self.asked: list[str] = []
+        self.signed: list[str] = []
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Recording]:
+    """What stands at the endpoint, which credentials of the environment reach."""
+    with _Recording() as endpoint:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "of-the-environment")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{endpoint.server_address[1]}")
+        yield endpoint
+        endpoint.shutdown()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_is_what_the_settings_name_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, s3: _Recording, host: str
+) -> None:
+    """Reads and writes of all stores go the same way, whatever the environment says."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{s3.server_address[1]}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with _Recording() as proxy:
+        url = f"http://127.0.0.1:{proxy.server_address[1]}"
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, url)
+        BucketStore("s3://bucket/p", timeout_s=5, allow_http=True).put_block(b"one")
+        assert (len(s3.asked), len(proxy.asked)) == (2, 0)
+        BucketStore("s3://bucket/p", timeout_s=5, allow_http=True, proxy=url).put_block(b"one")
+        assert (len(s3.asked), len(proxy.asked)) == (2, 2)
+        proxy.shutdown()
+
+
+def test_credentials_come_from_the_file_that_aws_tools_read(
+    monkeypatch: pytest.MonkeyPatch, s3: _Recording, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(
+        "[default]\naws_access_key_id = FIRST\naws_secret_access_key = a%b\n"
+        "[other]\naws_access_key_id = SECOND\naws_secret_access_key = c\naws_session_token = t\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+
+    def put() -> None:
+        BucketStore("s3://b/p", timeout_s=5, allow_http=True).put_block(b"one")
+
+    put()
+    assert "Credential=of-the-environment/" in s3.signed[-1]
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    put()
+    assert "Credential=FIRST/" in s3.signed[-1]
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    put()
+    assert "Credential=SECOND/" in s3.signed[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("aws_access_key_id = verysecret\n", "MissingSectionHeaderError"),
+        ("[default]\naws_access_key_id = verysecret\n", "aws_secret_access_key"),
+        ("[another]\n", "default"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_has_no_credentials_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, s3: _Recording, tmp_path: Path, text: str | None, words: str
+) -> None:
+    file = tmp_path / "credentials"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(Misconfigured, match=f"AWS_SHARED_CREDENTIALS_FILE .*{words}") as caught:
+        BucketStore("s3://bucket")
+    assert "verysecret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["", "minio:9000", "https://"])
+def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(Misconfigured, match="AWS_ENDPOINT_URL in the environment: expected"):
         BucketStore("s3://bucket")

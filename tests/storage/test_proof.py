@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 
 from devnet.ipfs.daemon import DevIpfsDaemon
-from protocol.errors import Unavailable
+from protocol.canonical import sha256
+from protocol.cid import raw_cid
+from protocol.errors import Misconfigured, Unavailable
 from storage.blocks import MAX_BLOCK_BYTES
 from storage.bucket import BucketStore
 from storage.dial import DialRules
 from storage.gateway import GatewayStore
 from storage.ipfs import ContentStore
-from storage.proof import prove_store
+from storage.proof import prove_gateway, prove_store
 from tests.storage.lying_proxy import LyingProxy
 from tests.storage.test_bucket import web_server
-from tests.storage.web_server import WebServer
+from tests.storage.web_server import Lie, WebServer
 
 SIZE = 2 * MAX_BLOCK_BYTES + 5
 
@@ -77,3 +79,38 @@ def test_a_store_that_loses_what_it_took_does_not_pass(
     monkeypatch.setattr(store, "_keep", lambda blocks: None)
     with pytest.raises(Unavailable, match="has lost what it took"):
         prove_store(store, 2_000)
+
+
+LOCAL = DialRules(allow_private=True)
+OTHERS = sha256(b"another's")
+
+
+def test_a_gateway_of_what_the_store_holds(public: tuple[BucketStore, GatewayStore]) -> None:
+    store, gateway = public
+    prove_store(store, 1)  # puts what a gateway is asked for at first
+    prove_gateway(gateway, store, [OTHERS])
+
+
+def test_a_gateway_that_serves_what_others_hold(daemon: DevIpfsDaemon) -> None:
+    store = ContentStore(daemon.url)
+    with WebServer({raw_cid(OTHERS): b"another's"}) as server:
+        gateway = GatewayStore(server.gateway, LOCAL)
+        prove_gateway(gateway, store)  # it has nothing that nobody has
+        with pytest.raises(Misconfigured, match=r"anybody could fetch.*NoFetch = true") as caught:
+            prove_gateway(gateway, store, [OTHERS])
+        assert str(caught.value).startswith(server.gateway.line)
+        store.put_block(b"another's")
+        prove_gateway(gateway, store, [OTHERS])
+
+
+@pytest.mark.parametrize("lie", ["stall", "refuse"])
+def test_a_gateway_that_looks_for_what_nobody_has(
+    daemon: DevIpfsDaemon, monkeypatch: pytest.MonkeyPatch, lie: Lie
+) -> None:
+    monkeypatch.setattr("storage.proof._AT_ONCE_S", 0.5)
+    store = ContentStore(daemon.url)
+    with WebServer({}) as server:
+        gateway = GatewayStore(server.gateway, LOCAL)
+        monkeypatch.setattr(gateway, "probe", lambda: setattr(server, "lie", lie))
+        with pytest.raises(Unavailable, match=r"should say so\. Does it look for it elsewhere"):
+            prove_gateway(gateway, store)
