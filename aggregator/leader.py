@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from aggregator.aggregator import Aggregator
+from aggregator.evaluator import open_evaluator
 from aggregator.settings import AggregatorSettings
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
@@ -17,7 +18,7 @@ from contracts.enums import AggregatorState, Status
 from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
-from protocol.errors import Misconfigured
+from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId
 from runtime import events
 from runtime.announcing import announce_places
@@ -84,7 +85,29 @@ def open_aggregator(settings: AggregatorSettings, wallet: Wallet, report: Report
             "the sponsor lists them when the federation is created"
         )
     aggregator.keep_founding()
+    if aggregator.spec.scoring == "heldOut":
+        _prepare_scoring(aggregator, settings)
     return aggregator
+
+
+def _prepare_scoring(aggregator: Aggregator, settings: AggregatorSettings) -> None:
+    """Load the base model and try it, before a bond depends on it.
+
+    Who is bonded already must go on without: a round that is not proposed costs the bond.
+    """
+    try:
+        if settings.model is None:
+            raise Misconfigured(
+                "this federation pays by measured help: set `model` to where the base model is"
+            )
+        aggregator.evaluate_with(
+            open_evaluator(aggregator.spec, aggregator.store, settings.model, settings.cache)
+        )
+    except CommonweightError as error:
+        if aggregator.bond_state() is not AggregatorState.BONDED:
+            raise
+        newest = aggregator.federation.round_count()
+        aggregator.report(events.NotScored(round=newest, reason=str(error)))
 
 
 class Leader:

@@ -1,20 +1,27 @@
 """Preflight checks of an aggregator: its place in the sponsor's list, gas, bond."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from chain.federation import Federation
 from contracts.enums import AggregatorState
 from protocol.errors import Misconfigured
+from protocol.spec import Spec
 from protocol.types import format_tokens
-from runtime.preflight import Finding, Preflight, check_gas, check_tokens, looking
+from runtime.preflight import Answers, Finding, Preflight, check_gas, check_tokens, looking
 
 PROPOSAL_GAS: Final = 1_500_000
 """An aggregator's first round: approve, bond, open, propose, finalize for some 50 updates."""
 
 
 class AggregatorPreflight(Preflight):
-    """What an aggregator needs."""
+    """What an aggregator needs; the base model found at `model` where help is measured."""
+
+    def __init__(self, answers: Answers, model: str | None, cache: Path) -> None:
+        super().__init__(answers)
+        self.model = model
+        self.cache = cache
 
     def findings(self) -> Iterator[Finding]:
         """Yield the checks in the order in which faults are best put right."""
@@ -44,6 +51,10 @@ class AggregatorPreflight(Preflight):
                 bond = federation.terms().money.aggregator_bond
                 finding.text = check_tokens(federation, address, bond, "the bond is")
         yield finding
+        if self.spec is not None and self.spec.scoring == "heldOut":
+            with looking("model") as finding:
+                finding.text = self._check_model(self.spec)
+            yield finding
         # Both are the sponsor's and the participants' to put right, and no round opens without.
         with looking("escrow") as finding:
             finding.text = _check_escrow(federation)
@@ -52,6 +63,19 @@ class AggregatorPreflight(Preflight):
             active, needed = federation.active_count(), federation.terms().seats.min_participants
             finding.text = f"{active} active, a round needs {needed}"
         yield finding
+
+    def _check_model(self, spec: Spec) -> str:
+        """Return which base model help is measured with; Misconfigured when it is not the spec's.
+
+        It is not loaded: `run` does that, and takes the time of an evaluation before it bonds.
+        """
+        if self.model is None:
+            raise Misconfigured("updates are scored by the held-out loss: give --model")
+        # Here, because torch is an optional extra.
+        from training.session import find_base
+
+        find_base(spec, self.model, self.cache)
+        return f"{spec.base_model.name}, to score updates with"
 
 
 def _check_escrow(federation: Federation) -> str:

@@ -87,7 +87,7 @@ def prepare(config: Config, folder: Path, rpc_url: str, ipfs_url: str, tell: Tel
     if not settings.exists():
         roles.bond_aggregator(sponsor, location, wallet)
         known: Facts = {"federation": str(file), "min_participants": len(config.data.participants)}
-        write_toml(settings, {**known, **_OWN})
+        write_toml(settings, {**known, **roles.evaluating(config), **_OWN})
 
     # 3. The auditor, with gas money for a challenge.
     auditor = roles.dev_wallet(folder / "auditor").address

@@ -67,6 +67,11 @@ class Setup:
             fail(f"{question}: give --{name.replace('_', '-')}")
         return default
 
+    def remembered(self, name: str) -> str | None:
+        """Return a setting as it was written before."""
+        known = self._before.get(name)
+        return None if known is None else str(known)
+
     def path(self, name: str, question: str, default: str | None = None) -> Path:
         """Return a path; one on the command line is relative to the current folder.
 
