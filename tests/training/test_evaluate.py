@@ -31,15 +31,31 @@ def test_loss_is_the_mean_over_answer_tokens(
     assert evaluation.perplexity == pytest.approx(math.exp(total / tokens), rel=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 100])
+@pytest.mark.parametrize("batch_tokens", [1, 200, 10**6])
 def test_batches_change_the_loss_by_rounding_only(
-    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int
 ) -> None:
     model = build_model("nf4")
     expected = held_out_loss(model, tokenizer, EXAMPLES, 128)
-    found = held_out_loss(model, tokenizer, EXAMPLES[::-1], 128, batch_size)
+    found = held_out_loss(model, tokenizer, EXAMPLES[::-1], 128, batch_tokens)
     assert found.tokens == expected.tokens
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_the_head_computes_at_answers_alone_and_is_left_as_it_was(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model()
+    positions: list[int] = []
+    head = model.get_output_embeddings()
+    hook = head.register_forward_hook(
+        lambda module, given, logits: positions.append(logits.shape[:-1].numel())
+    )
+    evaluation = held_out_loss(model, tokenizer, EXAMPLES, 128, batch_tokens=200)
+    hook.remove()
+    assert sum(positions) == evaluation.tokens
+    assert len(positions) > 1
+    assert not head._forward_pre_hooks
 
 
 def test_dropout_is_off_and_the_model_left_as_it_was(
