@@ -18,13 +18,13 @@ from contracts.enums import AggregatorState, Status
 from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
-from protocol.errors import CommonweightError, Misconfigured
+from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime import events
 from runtime.announcing import announce_places
 from runtime.events import Report
 from runtime.founded import check_founded
-from runtime.service import Service, alone
+from runtime.service import Service, alone, one_line
 
 _PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
 
@@ -103,11 +103,11 @@ def _prepare_scoring(aggregator: Aggregator, settings: AggregatorSettings) -> No
         aggregator.evaluate_with(
             open_evaluator(aggregator.spec, aggregator.store, settings.model, settings.cache)
         )
-    except CommonweightError as error:
+    except Exception as error:  # of whatever library loads and evaluates a model
         if aggregator.bond_state() is not AggregatorState.BONDED:
             raise
         newest = aggregator.federation.round_count()
-        aggregator.report(events.NotScored(round=newest, reason=str(error)))
+        aggregator.report(events.NotScored(round=newest, reason=one_line(error)))
 
 
 class Leader:
