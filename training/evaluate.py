@@ -1,5 +1,10 @@
-"""The held-out loss of a model, by which a federation's progress is measured."""
+"""The held-out loss of a model, by which a federation's progress is measured.
 
+Three things keep it fast: what all rows begin with, a chat template's system prompt above all, is
+computed once; rows of like length share a batch; and the head computes at answers alone.
+"""
+
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +14,7 @@ from typing import Final
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from training.data import IGNORED, TokenizedExample, collate, tokenize
 from training.examples import Example
@@ -43,14 +48,42 @@ def held_out_loss(
     `batch_tokens` costs memory and changes the result by rounding only.
     """
     check_sequence_length(model.config.max_position_embeddings, sequence_length)
-    tokenized = tokenize(tokenizer, examples, sequence_length, template)
+    rows = tokenize(tokenizer, examples, sequence_length, template).rows
     total, tokens = 0.0, 0
     with quiet(), inference(model):
-        for rows in _batches(tokenized.rows, batch_tokens):
-            loss, counted = _batch_loss(model, rows, tokenizer.pad_token_id)
+        prefix = _shared_prefix(rows)
+        cache = _compute_prefix(model, prefix)
+        first = len(prefix) if cache is not None else 0
+        for batch in _batches(rows, batch_tokens):
+            loss, counted = _batch_loss(model, batch, tokenizer.pad_token_id, first, cache)
             total += loss
             tokens += counted
     return Evaluation(total / tokens, math.exp(min(total / tokens, 700.0)), tokens)
+
+
+def _shared_prefix(rows: Sequence[TokenizedExample]) -> tuple[int, ...]:
+    """Return the tokens that all rows begin with, at most up to what predicts an answer."""
+    longest = min(row.prompt_tokens for row in rows) - 1
+    first, *others = (row.token_ids[: max(longest, 0)] for row in rows)
+    for place, token in enumerate(first):
+        if any(other[place] != token for other in others):
+            return first[:place]
+    return first
+
+
+def _compute_prefix(
+    model: PeftModel | PreTrainedModel, prefix: Sequence[int]
+) -> DynamicCache | None:
+    """Return the keys and values of a prefix; None where there is none to share."""
+    if not prefix:
+        return None
+    ids = torch.tensor([prefix], device=model.device)
+    chosen = torch.zeros_like(ids, dtype=torch.bool)
+    chosen[0, -1] = True  # the head must compute something
+    with _head_only_at(model, chosen):
+        cache = model(input_ids=ids, use_cache=True).past_key_values
+    # Other kinds of models keep other states, which cannot be repeated for a batch.
+    return cache if type(cache) is DynamicCache else None
 
 
 def _batches(
@@ -68,27 +101,39 @@ def _batches(
 
 
 def _batch_loss(
-    model: PeftModel | PreTrainedModel, rows: Sequence[TokenizedExample], pad_token_id: int
+    model: PeftModel | PreTrainedModel,
+    rows: Sequence[TokenizedExample],
+    pad_token_id: int,
+    first: int,
+    cache: DynamicCache | None,
 ) -> tuple[float, int]:
-    """Return the sum of the losses of a batch's answer tokens, and how many these are."""
+    """Return the sum of the losses of a batch's answer tokens, and how many these are.
+
+    The first `first` columns are in `cache`, as those of one row.
+    """
     batch = collate(rows, pad_token_id)
-    # Column t is predicted by the hidden state of column t - 1. The labels are those of the last
-    # columns only; all before these are prompt.
-    labels = batch["labels"][:, 1:]
-    counted = labels != IGNORED
-    predicts = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
-    predicts[:, -1 - labels.shape[1] : -1] = counted
-    with _head_only_at(model, predicts.to(model.device)):
+    # Column t is predicted by the hidden state of column t - 1, so the last one is not needed. The
+    # labels are those of the last columns only; all before these are prompt.
+    labels = torch.full_like(batch["input_ids"], IGNORED)
+    labels[:, -batch["logits_to_keep"] :] = batch["labels"]
+    answers = labels[:, first + 1 :]
+    counted = answers != IGNORED
+    past = None
+    if cache is not None:
+        past = copy.deepcopy(cache)  # a forward pass adds to it
+        past.batch_repeat_interleave(len(rows))
+    with _head_only_at(model, counted.to(model.device)):
         # Without the labels: with them the model would compute a mean per batch itself, and
         # batches differ in their number of answer tokens.
         logits = model(
-            input_ids=batch["input_ids"].to(model.device),
-            attention_mask=batch["attention_mask"].to(model.device),
-            use_cache=False,
+            input_ids=batch["input_ids"][:, first:-1].to(model.device),
+            attention_mask=batch["attention_mask"][:, :-1].to(model.device),
+            past_key_values=past,
+            use_cache=past is not None,
         ).logits[0]
-    answers = labels[counted].to(model.device)
     # In float32 whatever the model computes in: bfloat16 has 8 bits of precision.
-    return float(cross_entropy(logits.float(), answers, reduction="sum")), int(counted.sum())
+    right = answers[counted].to(model.device)
+    return float(cross_entropy(logits.float(), right, reduction="sum")), int(counted.sum())
 
 
 @contextmanager
