@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.manifest import Losses, LossWithout
 from protocol.scoring import MILLION, Score, compute_scores, to_millionths
 from protocol.spec import Spec
-from protocol.types import Address, BasisPoints, Digest
+from protocol.types import Address, BasisPoints, Digest, RoundId
 from protocol.verdict import compute_weight
 from rounds.average import Repeated, average_layers, average_without, write_sums
 from rounds.context import RoundContext
@@ -100,6 +100,16 @@ class HeldOut:
         return {}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """An update to measure: whose it is, its files, its weight, and what stays in its place."""
+
+    participant: Address
+    folder: LayerFolder
+    weight: int
+    repeated: Repeated = field(default_factory=Repeated)
+
+
 def measure(
     context: RoundContext,
     before: LayerFolder,
@@ -114,29 +124,51 @@ def measure(
     passed checks 1 to 12. Raises as `HeldOut.loss`, and Unavailable when older updates are missing
     that the new part of an update is measured against.
     """
-    spec, round_id = context.spec, context.round_id
     order = sorted(updates, key=lambda each: int(each, 16))
-    folders = [updates[who] for who in order]
     examples = {reveal.participant: reveal.examples for reveal in context.reveals}
     cap = context.terms.seats.weight_cap
-    weights = [compute_weight(examples[who], cap) for who in order]
-    repeated = _repeated(context, folders, fetcher)
-    context.folder.mkdir(parents=True, exist_ok=True)
+    repeated = _repeated(context, [updates[who] for who in order], fetcher)
+    measured = [
+        Measured(who, updates[who], compute_weight(examples[who], cap), part)
+        for who, part in zip(order, repeated, strict=True)
+    ]
+    start = before, context.model.root
+    return measure_losses(
+        context.spec, context.round_id, start, measured, held_out, context.folder, give_up_at
+    )
+
+
+def measure_losses(
+    spec: Spec,
+    round_id: RoundId,
+    before: tuple[LayerFolder, Digest],
+    updates: Sequence[Measured],
+    held_out: HeldOut,
+    workspace: Path,
+    give_up_at: float = math.inf,
+) -> Losses:
+    """Return the losses of `before`, a model with its root, of the average, and without each.
+
+    `updates` are in ascending order of participant. Raises as `HeldOut.loss`.
+    """
+    folders, weights = [each.folder for each in updates], [each.weight for each in updates]
+    workspace.mkdir(parents=True, exist_ok=True)
     # Of its own: an evaluation that was given up may still read another's.
-    with tempfile.TemporaryDirectory(dir=context.folder, prefix="score-") as scratch:
+    with tempfile.TemporaryDirectory(dir=workspace, prefix="score-") as scratch:
         model, sums = (LayerFolder(Path(scratch) / name, "model") for name in ("model", "sums"))
         # 1. Before the round, and with everybody in it.
-        loss_before = held_out.loss(before, context.model.root, give_up_at)
-        root = average_layers(spec, before, folders, weights, model, round_id)
+        loss_before = held_out.loss(*before, give_up_at)
+        root = average_layers(spec, before[0], folders, weights, model, round_id)
         average = held_out.loss(model, root, give_up_at)
         # 2. Without each in turn, its place taken.
         write_sums(spec, folders, weights, sums)
         without = []
-        for who, folder, weight, part in zip(order, folders, weights, repeated, strict=True):
-            pair = weight, sum(weights)
-            root = average_without(spec, before, sums, folder, pair, model, round_id, part)
+        for each in updates:
+            pair = each.weight, sum(weights)
+            place = spec, before[0], sums, each.folder, pair, model, round_id, each.repeated
+            root = average_without(*place)
             loss = held_out.loss(model, root, give_up_at)
-            without.append(LossWithout(participant=who, loss=loss))
+            without.append(LossWithout(participant=each.participant, loss=loss))
     return Losses(before=loss_before, average=average, without=tuple(without))
 
 

@@ -219,7 +219,7 @@ class RulesSection(Section):
     privacy: Literal["clear"] = "clear"
     scoring: Literal["equal", "heldOut"] = "equal"
     score_gain: Literal["whole", "new"] = "whole"
-    loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.001
+    loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
 
     @model_validator(mode="before")
     @classmethod

@@ -28,17 +28,26 @@ from training.update import Carried
 Floats = NDArray[np.float64]
 
 TOLERANCE: Final = 50
-_SPREAD: Final = 0.3  # of the optimum's values
-_OWN: Final = 0.1  # how far a participant's own optimum is from it
-_RATE: Final = 0.3  # of the way that an honest update goes
+_SPREAD: Final = 3.0  # of the optimum's values
+_OWN: Final = 1.0  # how far a participant's own optimum is from it
+_RATE: Final = 0.03  # of the way that an honest update goes: a federation learns for many rounds
 _NOISE: Final = 0.08  # of the values that change nothing
 _BASE_LOSS: Final = 2.0
+_STEPS: Final = 10  # of an honest round
 
 
 def scored_spec(gain: str = "whole", **changes: Any) -> Spec:
     """Return the small world's spec, scored by the loss on a held-out set."""
-    rules = {"gain": gain, "tolerance": TOLERANCE}
-    return small_spec(scoring="heldOut", held_out=rules, **changes)
+    plain = small_spec()
+    training = plain.training.model_copy(update={"steps": _STEPS}).model_dump()
+    fields: dict[str, Any] = {
+        "scoring": "heldOut",
+        "held_out": {"gain": gain, "tolerance": TOLERANCE},
+        "training": training,
+        # A tenth of an honest update's, as `federation create` sets it.
+        "screening": {"min_norm": 140, "max_update_norm": 100.0},
+    }
+    return small_spec(**{**fields, **changes})
 
 
 def scored_world(folder: Path, *names: str, spec: Spec | None = None, **terms: Any) -> World:
@@ -95,10 +104,10 @@ class Bowl:
 
 
 class Learner:
-    """An honest participant: `data` names its own examples, `rate` is how far a round takes it."""
+    """A participant with examples of its own, named by `data`; an honest one has the pace 1."""
 
-    def __init__(self, data: str, examples: int = 25, rate: float = _RATE) -> None:
-        self.data, self.examples, self.rate = data, examples, rate
+    def __init__(self, data: str, examples: int = 25, pace: float = 1.0) -> None:
+        self.data, self.examples, self.pace = data, examples, pace
 
     def goal(self, spec: Spec) -> list[Floats]:
         """Return this participant's own optimum."""
@@ -110,12 +119,13 @@ class Learner:
     def steps(self, spec: Spec, model: LayerFolder, round_id: RoundId) -> list[NDArray[np.int8]]:
         """Return what it sends, in steps of the round's grid."""
         scale = 2.0 ** spec.encoding.grid_in(round_id)
+        rate = _RATE * self.pace * spec.training.steps / _STEPS
         made = []
         for layer, old, best in zip(
             spec.layers, real_values(spec, model), self.goal(spec), strict=True
         ):
             noise = drawn(f"{self.data}/{round_id}/{layer.name}", layer.shape, _NOISE)
-            moved = np.where(counted(layer.shape), self.rate * (best - old), noise)
+            moved = np.where(counted(layer.shape), rate * (best - old), noise)
             made.append(np.clip(np.rint(moved * scale), -127, 127).astype(np.int8))
         return made
 
@@ -130,3 +140,12 @@ class Learner:
         """Write what it sends to `update`."""
         update.write(spec, self.steps(spec, model, round_id))
         return TrainedUpdate(examples=self.examples, loss=1.0)
+
+
+class Shuffled(Learner):
+    """Trains on questions with the answers of others: towards an optimum of nothing."""
+
+    def goal(self, spec: Spec) -> list[Floats]:
+        """Return its own optimum, the values of each layer in another order."""
+        rng = np.random.default_rng(5)
+        return [rng.permuted(each.ravel()).reshape(each.shape) for each in super().goal(spec)]

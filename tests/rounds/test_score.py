@@ -107,7 +107,7 @@ def naive_losses(world: World, context: RoundContext) -> list[int]:
 @pytest.mark.parametrize("gain", ["whole", "new"])
 def test_losses_and_scores_are_those_of_plain_integers(gain: str, tmp_path: Path) -> None:
     with scored_world(tmp_path, *NAMES, spec=scored_spec(gain)) as world:
-        world.participants["cem"].trainer = Learner("cem", rate=0.1)
+        world.participants["cem"].trainer = Learner("cem", pace=1 / 3)
         for number in (1, 2):
             assert world.play() is Status.FINALIZED
             losses = losses_of(world, RoundId(number))
@@ -142,7 +142,7 @@ def test_a_single_update_is_measured_against_the_model_before(tmp_path: Path) ->
 
 
 def test_what_does_harm_is_left_out_of_the_average_and_unpaid(world: World) -> None:
-    world.participants["cem"].trainer = Backwards("cem", rate=0.45)
+    world.participants["cem"].trainer = Backwards("cem", pace=1.5)
     assert world.play() is Status.FINALIZED
     check, reason = world.rejections()["cem"]
     assert check == Check.HARM
@@ -174,8 +174,8 @@ def test_nobody_is_paid_where_the_average_does_not_help(world: World) -> None:
 
 
 def test_a_participant_is_told_why_it_was_paid_what_it_was(world: World) -> None:
-    world.participants["bob"].trainer = Learner("bob", rate=0.1)
-    world.participants["cem"].trainer = Backwards("cem", rate=0.1)
+    world.participants["bob"].trainer = Learner("bob", pace=1 / 3)
+    world.participants["cem"].trainer = Backwards("cem", pace=1 / 3)
     assert world.play() is Status.FINALIZED
     told = {}
     for name in NAMES:
