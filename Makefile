@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-fuzz test-contracts \
   test-mutants lint \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-storage bench-vram compose-check clean
+  bench-incentives bench-storage bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -182,6 +182,11 @@ bench-storage: setup
 # What one byte a value costs beside float32. DATA is a folder with stories260k/.
 bench-differences: setup
 	$(BIN)/python -m benchmarks.differences $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
+# What each cheat of tests/attacks earns beside four honest participants, and what it does to the loss.
+# SEEDS plays so many seeds; what was trained and evaluated is kept, an interrupted run goes on.
+bench-incentives: setup
+	$(BIN)/python -m benchmarks.incentives $(if $(SEEDS),--seeds $$(seq 0 $$(($(SEEDS)-1)))) $(if $(QUICK),--quick)
 
 # GPU memory of FlowerTune's models: estimated, and measured where there is a GPU.
 bench-vram: setup

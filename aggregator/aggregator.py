@@ -5,8 +5,8 @@ continues where the chain stands, and a standby can take over at any point:
 
     next_round   return the open round or open one; a standby waits, or becomes active
     fix_seed     draw who is asked, in a block after the opening; anybody may
-    propose      once no further reveal is possible, screen every revealed update, move the model by
-                 the mean of the accepted ones and publish it
+    propose      once no further reveal is possible, screen every revealed update, score those that
+                 pass, move the model by the mean of the accepted ones and publish it
     respond      during the challenge window, answer leaf requests about our proposal
     settle       finalize the round after the challenge window, and drop what was not accepted
     play         run a whole round, asking participants to act through `ask`
@@ -28,6 +28,7 @@ from typing import Final, Literal
 from aggregator.keeping import Keeper
 from aggregator.product_error import product_error
 from aggregator.responder import Held, Responder
+from aggregator.scorer import SCORING_PART, check_pace, score
 from chain.federation import Federation
 from chain.history import RoundHistory
 from chain.phases import await_end, fix_seed
@@ -37,7 +38,7 @@ from contracts.reverts import Reverted
 from profiling.recorder import Recorder
 from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected, Unavailable
-from protocol.manifest import Manifest
+from protocol.manifest import Losses, Manifest
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
@@ -45,6 +46,7 @@ from rounds.budget import Budget
 from rounds.context import RoundContext
 from rounds.prune import prune
 from rounds.rebuild import Fetcher, obtain_model, rebuild
+from rounds.score import Evaluate, HeldOut
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places
@@ -94,6 +96,7 @@ class Aggregator:
         self.owns_store = False  # or it may be an author's too, and what is pinned stays
         self.update_seconds: float | None = None  # for each update to come; by default by its size
         self.before_bond: Callable[[], None] = lambda: None  # raises where no bond should be posted
+        self.held_out: HeldOut | None = None  # what scores are measured with; see `evaluate_with`
         self.terms = federation.terms()
         self.address = federation.sender.address
         learn_places(store, federation)
@@ -102,6 +105,19 @@ class Aggregator:
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
         self._responder = Responder(federation, self.spec, report)
         self._keeper = Keeper(self.address, report)
+
+    def evaluate_with(self, evaluate: Evaluate) -> None:
+        """Measure help with `evaluate`, which is tried on the current model at once.
+
+        Raises Misconfigured when this machine is too slow for a full round, and Unavailable when
+        the model cannot be had or evaluated.
+        """
+        now = self.federation.now()
+        context = self._context(now, RoundId(now.round_count() + 1))
+        held_out = HeldOut(self.spec, evaluate, context.workspace / "losses.json")
+        self.held_out = held_out
+        held_out.try_out(obtain_model(context), context.model.root)
+        check_pace(held_out, self.terms.seats.round_seats, self.terms.windows.propose_seconds)
 
     def keep_founding(self) -> None:
         """Put what the federation was founded with into the own store, and pin it.
@@ -255,33 +271,58 @@ class Aggregator:
         with self.recorder.phase("fetch model", round_id):
             model = obtain_model(context, Fetcher(self._budget(round_id)))
         with self.recorder.phase("verify", round_id):
-            screened = self._screen(context, deadline)
+            screened = self._screen(context, self._screen_until(round_id))
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
             self.report(events.NotCompared(round=round_id, reason=missing))
-        # 3. Average what was accepted. It is pinned before the chain names it, since from then on
+        # 3. Measure what each of them helps, where the federation pays by that.
+        with self.recorder.phase("score", round_id):
+            screened, losses = score(
+                context,
+                model,
+                screened,
+                self.held_out,
+                Fetcher(self._budget(round_id)),
+                self._seconds_left(round_id) - self.terms.windows.propose_seconds / _RESERVE,
+                self.report,
+            )
+        # 4. Average what was accepted. It is pinned before the chain names it, since from then on
         # anybody may request a leaf of it.
         accepted = [s for s in screened if s.verdict.is_accepted]
-        proposed = self._publish(context, model, accepted, deadline)
-        # 4. Propose. From here on the bond vouches for the model and for every verdict.
+        proposed = self._publish(context, model, accepted, losses, deadline)
+        # 5. Propose. From here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
         with self.recorder.phase("propose", round_id):
             receipt = self.federation.propose(round_id, proposed.root, proposed.manifest, verdicts)
         self.report(
             events.Proposed(round=round_id, gas=receipt.gas_used, model_root=proposed.root.hex())
         )
-        # 5. What has no deadline comes last: penalties, and keeping what was accepted.
+        # 6. What has no deadline comes last: penalties, and keeping what was accepted.
         self._penalize(self.federation.history().round(round_id))
         self._keeper.keep_revealed(context, screened)
         return screened
 
+    def _seconds_left(self, round_id: RoundId) -> int:
+        deadline = self.federation.get_round(round_id).propose_deadline
+        return max(deadline - self.federation.next_time(), 0)
+
+    def _reserve(self) -> float:
+        """Return the seconds at the end of the propose phase that no download may use."""
+        # A quarter of the phase is for the average, pins and a proposal that is slow to be mined,
+        # and half of it for evaluations where the federation pays by measured help.
+        evaluating = 0.0 if self.spec.scoring == "equal" else 1 / SCORING_PART
+        return self.terms.windows.propose_seconds * (1 / _RESERVE + evaluating)
+
     def _budget(self, round_id: RoundId) -> Budget:
         """Return how long others may keep us waiting before the proposal."""
-        deadline = self.federation.get_round(round_id).propose_deadline
-        left = max(deadline - self.federation.next_time(), 0)
-        # A quarter of the phase is for the average, pins and a proposal that is slow to be mined.
+        left, reserve = self._seconds_left(round_id), self._reserve()
         # Who begins late shares what is left: nobody is rejected unheard.
-        reserve = self.terms.windows.propose_seconds / _RESERVE
-        return Budget.of(self.spec, max(left - reserve, left / 2), self.update_seconds)
+        shared = left / 2 if self.spec.scoring == "equal" else left / 4
+        return Budget.of(self.spec, max(left - reserve, shared), self.update_seconds)
+
+    def _screen_until(self, round_id: RoundId) -> UnixTime:
+        """Return from when on what is unreachable is rejected, whatever our own store does."""
+        seconds = max(self.terms.windows.propose_seconds // 2, int(self._reserve()))
+        return UnixTime(self.federation.get_round(round_id).propose_deadline - seconds)
 
     def _screen(self, context: RoundContext, deadline: UnixTime) -> list[Screened]:
         """Decide on every reveal; while our own store is at fault, nobody is rejected for it.
@@ -389,11 +430,13 @@ class Aggregator:
         context: RoundContext,
         before: LayerFolder,
         accepted: list[Screened],
+        losses: Losses | None,
         deadline: UnixTime,
     ) -> Model:
         """Move the model and pin it; return the new one, or the old one if nothing was accepted.
 
-        Raises Unavailable when the store does not take it, but from `deadline` on.
+        Its manifest lists the losses that the scores follow from. Raises Unavailable when the store
+        does not take it, but from `deadline` on.
         """
         if not accepted:
             return context.model
@@ -428,6 +471,7 @@ class Aggregator:
             with self.recorder.phase("hash", round_id) as span:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
+                manifest = manifest.model_copy(update={"losses": losses})
             try:
                 return Model(root=root, manifest=pinning.finish(manifest))
             except Unavailable as error:

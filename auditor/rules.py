@@ -128,7 +128,8 @@ def _compare(round_id: RoundId, claim: str, verdict: Verdict, mine: Screened) ->
         detail = f"check 12 cannot compare it with {missing}{others}"
         return CheckResult("§6", round_id, claim, None, detail)
     # 3. Everything else follows from bytes and chain alone.
-    detail = f"root {mine.reveal.root.hex()}" if found.is_accepted else mine.reason
+    detail = f"root {mine.reveal.root.hex()}" if found.is_accepted else ""
+    detail = ": ".join(filter(None, (detail, mine.reason)))
     if found != verdict:
         detail = f"it should have been {_said(found)}. {detail}"
     return CheckResult("§6", round_id, claim, found == verdict, detail)

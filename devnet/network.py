@@ -97,7 +97,9 @@ def prepare(
     if not settings.exists():
         roles.bond_aggregator(sponsor, location, wallet)
         known: Facts = {"federation": str(file), "min_participants": len(config.data.participants)}
-        write_toml(settings, {**known, **_OWN, **_section(own_ipfs, "aggregator")})
+        evaluating = roles.evaluating(config)
+        own = _section(own_ipfs, "aggregator")
+        write_toml(settings, {**known, **evaluating, **_OWN, **own})
 
     # 3. The auditor, with gas money for a challenge.
     auditor = roles.dev_wallet(folder / "auditor").address

@@ -19,7 +19,6 @@ from ethereum.rpc import connect
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet, load_keystore
 from protocol.types import Address, TokenUnits
-from rounds.average import Mode
 from runtime.settings import write_toml
 from sponsor.config import Config
 from storage.files import write_atomically
@@ -52,20 +51,32 @@ def give(sponsor: Sender, federation: Federation, to: Address, tokens: TokenUnit
 
 
 def add_aggregator(
-    folder: Path, federation_file: Path, progress: Path, wait_for: Path, mode: Mode = "layerwise"
+    folder: Path,
+    federation_file: Path,
+    progress: Path,
+    wait_for: Path,
+    config: Config,
+    cache: Path,
 ) -> Wallet:
     """Write an aggregator's settings to `folder` and return its wallet."""
     wallet = dev_wallet(folder)
-    settings = {
+    settings: dict[str, object] = {
         "federation": str(federation_file),
         "keystore": "wallet.json",
         "password_file": "wallet.password",
         "progress": str(progress),
         "wait_for": str(wait_for),
-        "mode": mode,
+        "mode": config.aggregation.mode,
+        **evaluating(config),
+        "cache": str(cache),
     }
     write_toml(folder / "aggregator.toml", settings)
     return wallet
+
+
+def evaluating(config: Config) -> dict[str, object]:
+    """Return the settings that an aggregator needs to measure help, none where it does not."""
+    return {} if config.rules.scoring == "equal" else {"model": config.model.source}
 
 
 def bond_aggregator(sponsor: Sender, location: FederationLocation, wallet: Wallet) -> None:

@@ -13,6 +13,7 @@ from chain.events import Evicted, Penalized
 from chain.federation import Federation
 from chain.history import History, RoundHistory
 from chain.records import Terms
+from contracts.enums import Scoring
 from protocol.checks import Check
 from protocol.types import Address, RoundId, TokenUnits
 
@@ -31,6 +32,7 @@ CHECK_MEANINGS: Final = {
     Check.DUPLICATE: "the update is a copy of one that was committed earlier",
     Check.WEAK: "the update is shorter than any training makes it",
     Check.SIMILAR: "the update is nearly another one, or the model's last movement",
+    Check.HARM: "the held-out loss is higher with the update, by more than it may be",
 }
 """The checks of docs/protocol.md §6, one phrase each."""
 
@@ -150,11 +152,18 @@ def _result(  # noqa: C901 - one case per outcome
     verdict, paid = told.verdict_on(address), told.paid_to(address)
     if verdict is not None and not verdict.is_accepted:
         return result(Outcome.REJECTED, describe_rejection(verdict.reason))
+    is_measured = terms.rules.scoring is Scoring.HELD_OUT
+    if is_measured and verdict is not None and not verdict.score:
+        reason = "accepted, but not paid: the held-out loss is no lower with the update, or after"
+        return result(Outcome.UNPAID, f"{reason} the round")
     if not paid:
         return result(Outcome.UNPAID, "accepted, but the price rounds down to nothing")
-    # The price is posted: it depends on the examples alone, whoever else took part.
+    # The price is posted: it depends on the examples, and on help where that is measured, whoever
+    # else took part.
     weight, cap = verdict.weight if verdict else 0, terms.seats.weight_cap
     reason = f"accepted and paid for {weight} of {cap} examples" if verdict else "accepted and paid"
+    if is_measured and verdict is not None:
+        reason += f", {verdict.score / 100:.2f}% by how much the update lowers the held-out loss"
     return result(Outcome.PAID, reason, paid=paid)
 
 

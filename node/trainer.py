@@ -1,7 +1,6 @@
 """Trains on a participant's private data and evaluates on the federation's held-out set."""
 
 import hashlib
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -191,9 +190,6 @@ class LocalTrainer:
 
 def read_held_out(spec: Spec, store: Store) -> "list[Example]":
     """Return the federation's public held-out examples: the block whose digest the spec pins."""
-    from training.examples import read_examples
+    from training.examples import parse_examples
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "held_out.jsonl"
-        path.write_bytes(store.get_block(parse_digest(spec.evaluation_digest)))
-        return read_examples(path)
+    return parse_examples(store.get_block(parse_digest(spec.evaluation_digest)))

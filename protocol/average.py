@@ -84,18 +84,69 @@ def move_plain(
     total = sum(weights)
     for start in range(0, target.size, _BLOCK):
         part = slice(start, start + _BLOCK)
-        sums = np.zeros(target[part].size, np.int32)  # 128 · W <= 2^31 - 128
-        for source, weight in zip(sources, weights, strict=True):
-            term = source[part].astype(np.int32)
-            term *= weight
-            sums += term
-        np.clip(sums, -MAX_STEPS * total, MAX_STEPS * total, out=sums)
-        moved = sums.astype(np.int64)
-        moved <<= shift + 1
-        moved += total
-        moved //= 2 * total  # numpy's // rounds down, also below zero
-        moved += before[part]
-        target[part] = np.clip(moved, -MAX_VALUE, MAX_VALUE, out=moved)
+        sums = _weighted_sum([source[part] for source in sources], weights)
+        target[part] = _moved(before[part], sums, total, shift)
+
+
+def sum_into(
+    target: NDArray[np.int32], updates: Sequence[NDArray[np.int8]], weights: Sequence[int]
+) -> None:
+    """Write S = Σ w·d to `target`, a contiguous int32 array in either byte order.
+
+    With W below 2^24 it cannot overflow. Raises Misconfigured as `move_into` does.
+    """
+    _check_weights(weights)
+    _check_arrays([target], 4, target.shape)
+    _check_arrays(updates, 1, target.shape)
+    _check_count(updates, weights)
+    flat, sources = target.reshape(-1), [np.ravel(update) for update in updates]
+    for start in range(0, flat.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        flat[part] = _weighted_sum([source[part] for source in sources], weights)
+
+
+def move_without_into(
+    target: NDArray[np.int32],
+    before: NDArray[np.int32],
+    sums: NDArray[np.int32],
+    update: NDArray[np.integer[Any]],
+    weights: tuple[int, int],
+    grid: int,
+) -> None:
+    """Write what `move_into` gives with zeros in the place of one update, and W unchanged.
+
+    `sums` is S over all updates (`sum_into`), and `weights` are that of `update` and W. `update`
+    may also be what of it is to be taken away, as whole steps within ±254 (docs/protocol.md §9).
+    """
+    weight, total = weights
+    flat, old, every, one = target.reshape(-1), np.ravel(before), np.ravel(sums), np.ravel(update)
+    for start in range(0, flat.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        left = every[part] - one[part].astype(np.int64) * weight
+        flat[part] = _moved(old[part], left, total, FRACTION_BITS - grid)
+
+
+def _weighted_sum(sources: Sequence[NDArray[np.int8]], weights: Sequence[int]) -> NDArray[np.int32]:
+    """Return Σ w·d of one-dimensional arrays."""
+    sums = np.zeros(sources[0].size, np.int32)  # 128 · W <= 2^31 - 128
+    for source, weight in zip(sources, weights, strict=True):
+        term = source.astype(np.int32)
+        term *= weight
+        sums += term
+    return sums
+
+
+def _moved(
+    before: NDArray[np.int32], sums: NDArray[np.integer[Any]], total: int, shift: int
+) -> NDArray[np.int64]:
+    """Return the model after a round from S; all of it fits 64 bits, see above."""
+    moved: NDArray[np.int64] = np.clip(sums, -MAX_STEPS * total, MAX_STEPS * total).astype(np.int64)
+    moved <<= shift + 1
+    moved += total
+    moved //= 2 * total  # numpy's // rounds down, also below zero
+    moved += before
+    np.clip(moved, -MAX_VALUE, MAX_VALUE, out=moved)
+    return moved
 
 
 def weighted_mean(layers: Sequence[NDArray[np.int32]], weights: Sequence[int]) -> NDArray[np.int32]:

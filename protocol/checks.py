@@ -21,3 +21,4 @@ class Check(IntEnum):
     DUPLICATE = 10
     WEAK = 11
     SIMILAR = 12
+    HARM = 13

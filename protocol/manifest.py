@@ -5,9 +5,10 @@ proves it.
 Golden vectors: tests/vectors/manifest.json.
 """
 
-from typing import Annotated, Literal, Self
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from protocol.canonical import (
     ChecksumAddress,
@@ -22,7 +23,11 @@ from protocol.canonical import (
 from protocol.checks import Check
 from protocol.encoding import Kind
 from protocol.errors import Misconfigured, Rejected
+from protocol.scoring import HIGHEST_LOSS
 from protocol.types import Digest, parse_digest
+
+Loss = Annotated[int, Field(ge=0, le=HIGHEST_LOSS)]
+"""A held-out loss in millionths of a nat per answer token."""
 
 
 class LayerEntry(Part):
@@ -38,9 +43,39 @@ class LayerEntry(Part):
         return tuple(parse_digest(block) for block in self.blocks)
 
 
-class Manifest(Document):
-    """An update or a model of a federation's round: digests in hex, layers in the spec's order."""
+class LossWithout(Part):
+    """The loss of a round's average with one participant's update taken out of it."""
 
+    participant: ChecksumAddress
+    loss: Loss
+
+
+class Losses(Part):
+    """The losses that a round's scores follow from (docs/protocol.md §9).
+
+    `average` is that of all updates that passed checks 1 to 12, and `without` has one entry for
+    each, in ascending order of participant.
+    """
+
+    before: Loss
+    average: Loss
+    without: Annotated[tuple[LossWithout, ...], Field(min_length=1, max_length=64, strict=False)]
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        for first, second in pairwise(each.participant for each in self.without):
+            if int(first, 16) >= int(second, 16):
+                raise ValueError(f"losses must be in order of participant: {second} after {first}")
+        return self
+
+
+class Manifest(Document):
+    """An update or a model of a federation's round: digests in hex, layers in the spec's order.
+
+    A model whose round was paid by measured help has the `losses` that the scores follow from.
+    """
+
+    OPTIONAL: ClassVar = frozenset({"losses"})
     version: Literal[2] = 2
     chain_id: PositiveCount
     federation: ChecksumAddress
@@ -49,6 +84,13 @@ class Manifest(Document):
     spec: HexDigest
     root: HexDigest
     layers: Annotated[tuple[LayerEntry, ...], Field(strict=False)]
+    losses: Losses | None = None
+
+    @model_validator(mode="after")
+    def _only_models_have_losses(self) -> Self:
+        if self.losses is not None and self.kind != "model":
+            raise ValueError("an update has no losses: they belong to the manifest of a model")
+        return self
 
     @property
     def root_digest(self) -> Digest:

@@ -14,6 +14,7 @@ from protocol.canonical import Count, Document, HexDigest, Name, Part, PositiveC
 from protocol.differences import MAX_GRID
 from protocol.encoding import BLOCK_BYTES, LEAF_VALUES, Kind, leaf_bytes, padded_bytes
 from protocol.errors import Misconfigured
+from protocol.scoring import MILLION
 from protocol.tree import tree_depth, zero_root
 from protocol.types import Digest
 
@@ -121,10 +122,19 @@ class Screening(Part):
     """In the model's units; None: no limit."""
 
 
+class HeldOutScoring(Part):
+    """How help is measured under `scoring = heldOut` (docs/protocol.md §9)."""
+
+    gain: Literal["whole", "new"]
+    """Of the whole update, or of what it adds to the accepted updates of the two rounds before."""
+    tolerance: Annotated[int, Field(ge=0, le=MILLION)]
+    """How far a loss may differ from an auditor's, in millionths of a nat per answer token."""
+
+
 class Spec(Document):
     """Everything a federation fixes before its first round, and the sizes that follow from it."""
 
-    OPTIONAL: ClassVar = frozenset({"template"})
+    OPTIONAL: ClassVar = frozenset({"template", "held_out"})
 
     version: Literal[2] = 2
     base_model: BaseModelIdentity
@@ -135,7 +145,8 @@ class Spec(Document):
     training: Training
     evaluation_digest: HexDigest
     screening: Screening
-    scoring: Literal["equal"] = "equal"
+    scoring: Literal["equal", "heldOut"] = "equal"
+    held_out: HeldOutScoring | None = None
     privacy: Literal["clear"] = "clear"
     libraries: dict[str, str]
     template: Literal["chat", "vicuna", "alpaca"] = "chat"
@@ -148,6 +159,12 @@ class Spec(Document):
                 raise ValueError(f"layers must be sorted by name: {second.name} after {first.name}")
         if self.leaf_count >= 2**32:  # the contract counts leaves in 32 bits
             raise ValueError(f"layers have {self.leaf_count:,} leaves, fewer than 2^32 are allowed")
+        return self
+
+    @model_validator(mode="after")
+    def _says_how_help_is_measured(self) -> Self:
+        if (self.scoring == "heldOut") != (self.held_out is not None):
+            raise ValueError("held_out belongs to a spec with scoring heldOut, and to no other")
         return self
 
     @classmethod

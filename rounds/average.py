@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.recorder import current
-from protocol.average import mean_into, move_into, move_model
+from protocol.average import mean_into, move_into, move_model, move_without_into, sum_into
 from protocol.encoding import LEAF_VALUES, leaf_bytes, value_type
 from protocol.errors import Misconfigured
+from protocol.projection import project
 from protocol.spec import Spec
 from protocol.tree import Subtree, TreeBuilder, full_subtrees
 from protocol.types import Digest, RoundId
@@ -264,6 +265,73 @@ def average_layers(
     layout, write = Layout.of(spec), _writer(Layout.of(spec), target)
     slabs = stream_moved(spec, before, updates, weights, round_id, write, threads)
     return _finish(layout, slabs, on_layer)
+
+
+def write_sums(
+    spec: Spec,
+    updates: Sequence[LayerFolder],
+    weights: Sequence[int],
+    target: LayerFolder,
+    threads: int = 2,
+) -> None:
+    """Write S = Σ w·d of every value to `target`, as int32 like a model's: it is none."""
+
+    def add(result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+        sum_into(result, values, weights)
+
+    layout = Layout.of(spec)
+    sources = [Stored(update) for update in updates]
+    for _ in _stream(layout, sources, add, _writer(layout, target), threads):
+        pass
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What an update repeats, as older updates and the model's last movement times `coefficients`.
+
+    These are in that order; `movement` is the models before and after it.
+    """
+
+    updates: Sequence[LayerFolder] = ()
+    movement: tuple[LayerFolder, LayerFolder] | None = None
+    coefficients: Sequence[float] = ()
+
+
+_NOTHING: Final = Repeated()
+
+
+def average_without(
+    spec: Spec,
+    before: LayerFolder,
+    sums: LayerFolder,
+    update: LayerFolder,
+    weights: tuple[int, int],
+    target: LayerFolder,
+    round_id: RoundId,
+    repeated: Repeated = _NOTHING,
+    threads: int = 2,
+) -> Digest:
+    """Write the average of a round with one update's place taken; return its tree root.
+
+    `sums` is what `write_sums` made of all updates, `weights` are that of `update` and W, which
+    stays. In its place is the part of it that is `repeated`, by default zeros. However many
+    updates the round has, this reads one of them.
+    """
+    grid = spec.encoding.grid_in(round_id)
+
+    def move(result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+        old, every, own, *rest = values
+        vectors: list[NDArray[Any]] = list(rest[: len(repeated.updates)])
+        if repeated.movement is not None:
+            vectors.append(rest[-1].astype(np.int64) - rest[-2])
+        taken = own.astype(np.int16) - project(vectors, repeated.coefficients, own.size)
+        move_without_into(result, old, every, taken, weights, grid)
+
+    layout = Layout.of(spec)
+    folders = [before, sums, update, *repeated.updates, *(repeated.movement or ())]
+    sources = [Stored(folder) for folder in folders]
+    written = _stream(layout, sources, move, _writer(layout, target), threads)
+    return _finish(layout, written, lambda index: None)
 
 
 def write_mean(

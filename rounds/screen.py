@@ -74,7 +74,7 @@ def screen(
     # All at once, and what came before the round along with them: however many peers are silent,
     # together they take the time of one.
     with ThreadPoolExecutor(len(reveals) + 1) as pool:
-        fetching = pool.submit(_fetch_older, context, fetcher)
+        fetching = pool.submit(fetch_older, context, fetcher)
         # 1. to 9. and 11. What concerns one update alone.
         decisions = list(pool.map(lambda each: _decide(context, fetcher, span, each), reveals))
         older = fetching.result()
@@ -115,7 +115,7 @@ def _decide(context: RoundContext, fetcher: Fetcher, span: Span, reveal: Reveal)
 
 
 @dataclass(frozen=True)
-class _Older:
+class Older:
     """What check 12 compares with from before a round, and what of it is missing, in lines."""
 
     names: list[str]
@@ -124,18 +124,19 @@ class _Older:
     missing: list[str]
 
 
-def _fetch_older(context: RoundContext, fetcher: Fetcher) -> _Older:
+def fetch_older(context: RoundContext, fetcher: Fetcher) -> Older:
+    """Fetch what check 12 compares with: kept files first, and all that can be had."""
     names, updates, missing = _earlier_updates(context, fetcher)
     movement = None
     try:
         movement = _last_movement(context, fetcher)
     except (Unavailable, Rejected) as error:
         missing.append(f"the last movement of the model: {error}")
-    return _Older(names, updates, movement, missing)
+    return Older(names, updates, movement, missing)
 
 
 def _compare(
-    context: RoundContext, before: _Older, decisions: Sequence[Screened], proposed: Reasons
+    context: RoundContext, before: Older, decisions: Sequence[Screened], proposed: Reasons
 ) -> Iterator[Screened]:
     """Yield the decisions, given in the order of the commitments, after check 12."""
     sound = [decision for decision in decisions if decision.is_sound]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.encoding import value_type
+from protocol.projection import solve_coefficients
 from protocol.similarity import (
     movement_products,
     movement_squares,
@@ -96,6 +97,45 @@ def compare_updates(
         for i, product in enumerate(total.movement)
     ]
     return Similarities(among, before, moved)
+
+
+def project_updates(
+    spec: Spec,
+    updates: Sequence[LayerFolder],
+    earlier: Sequence[LayerFolder],
+    movement: Movement | None,
+) -> list[list[float]]:
+    """Return the coefficients of each update's projection on the earlier ones and the movement.
+
+    In the order of `earlier`, with that of the movement last when there is one (docs/protocol.md
+    §9). Every layer file must have the size that the spec gives it.
+    """
+    size = len(earlier) + (movement is not None)
+    gram = [[0] * size for _ in range(size)]
+    mixed = [[0] * size for _ in updates]
+    for at in _blocks(spec):
+        mine = [_read(each, *at) for each in updates]
+        older = [_read(each, *at) for each in earlier]
+        if older:
+            _add(gram, products(older))
+            _add(mixed, products(mine, older))
+        if movement is not None:
+            new, old = (_read(m, *at) for m in (movement.after, movement.before))
+            moved = new.astype(np.int64) - old
+            for row, product in zip(mixed, movement_products(mine, moved), strict=True):
+                row[-1] += product
+            for k, product in enumerate(movement_products(older, moved)):
+                gram[k][-1] += product
+                gram[-1][k] += product
+            gram[-1][-1] += movement_squares(moved)
+    return solve_coefficients(gram, mixed)
+
+
+def _add(total: list[list[int]], part: list[list[int]]) -> None:
+    """Add a matrix to the upper left of another."""
+    for row, more in zip(total, part, strict=False):
+        for k, value in enumerate(more):
+            row[k] += value
 
 
 def _blocks(spec: Spec) -> Iterator[tuple[int, int, int]]:

@@ -3,13 +3,22 @@
 The contract has only the spec's digest, and its own copies of what it computes with.
 """
 
+from typing import Final, Literal
+
 from chain.records import Terms
+from contracts.enums import Scoring
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 
+SCORING_NAMES: Final[dict[Scoring, Literal["equal", "heldOut"]]] = {
+    Scoring.EQUAL: "equal",
+    Scoring.HELD_OUT: "heldOut",
+}
+"""What the spec and the configuration call the contract's ways of scoring."""
+
 
 def disagreements(terms: Terms, spec: Spec) -> list[str]:
-    """Return one line for each size, grid or root that the contract has otherwise than the spec."""
+    """Return one line for each term that the contract has otherwise than the spec."""
     identity, encoding = terms.identity, spec.encoding
     pairs = {
         "leaves": (identity.leaf_count, spec.leaf_count),
@@ -17,6 +26,7 @@ def disagreements(terms: Terms, spec: Spec) -> list[str]:
         "grid": (identity.grid_bits, encoding.grid_bits),
         "rounds per bit of the grid": (identity.grid_every, encoding.grid_every),
         "zero root": (identity.zero_root.hex(), spec.zero_root.hex()),
+        "scoring": (SCORING_NAMES[terms.rules.scoring], spec.scoring),
     }
     return [
         f"{name}: {found} in the contract, {expected} by the spec"

@@ -616,6 +616,37 @@ class NotCompared(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scoring(Event):
+    """The help of the updates that passed is being measured."""
+
+    phase = "scoring"
+    round: RoundId
+    updates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Event):
+    """What an update earns, in basis points of its price, and why."""
+
+    phase = "scored"
+    round: RoundId
+    participant: Address
+    score: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotScored(Event):
+    """No help could be measured, so that every accepted update earns its full price."""
+
+    phase = "not scored"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Averaging(Event):
     """The accepted updates are being averaged."""
 

@@ -9,7 +9,7 @@ from typing import Final
 from chain.development import is_development_chain
 from protocol.errors import Misconfigured
 from sponsor.chains import describe_misfits
-from sponsor.config import WindowsSection
+from sponsor.config import Config, WindowsSection
 
 SHORTEST_CHALLENGE_SECONDS: Final = 3_600
 """An auditor needs the time to fetch every update and recompute the model."""
@@ -35,6 +35,23 @@ def check_windows(windows: WindowsSection) -> None:
         )
     if faults:
         raise Misconfigured(f"{'; '.join(faults)}: give --dev for a federation to try things on")
+
+
+def check_evaluations(config: Config, seconds: float) -> None:
+    """Raise Misconfigured when scoring a full round takes more than half of its propose phase.
+
+    `seconds` is what the loss of one model on the whole held-out set takes.
+    """
+    if config.rules.scoring == "equal":
+        return
+    seats, phase = config.seats.round_seats, config.windows.propose_seconds
+    needed = (seats + 1) * seconds
+    if needed > phase / 2:
+        raise Misconfigured(
+            f"scoring heldOut takes {seats + 1} evaluations of the held-out set of {seconds:.1f} s"
+            f" each, {needed:,.0f} s, and half of propose_seconds is {phase / 2:,.0f} s: a smaller"
+            " held-out set, fewer round_seats or a longer phase"
+        )
 
 
 def check_chain(chain_id: int, *, understood: bool) -> list[str]:

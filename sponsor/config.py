@@ -4,7 +4,7 @@ configs/demo.toml explains every key. Paths in it are relative to the file itsel
 """
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,7 +18,8 @@ from pydantic import (
 from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
-from protocol.spec import Adapter, Quantization, RoundSchedule
+from protocol.scoring import to_millionths
+from protocol.spec import Adapter, HeldOutScoring, Quantization, RoundSchedule
 from protocol.text import parse_toml
 from protocol.types import TOKEN_DECIMALS, TokenUnits
 
@@ -219,10 +220,34 @@ class WindowsSection(Section):
 
 
 class RulesSection(Section):
-    """How updates are published and paid for (docs/protocol.md §5)."""
+    """How updates are published and paid for (docs/protocol.md §5 and §9).
+
+    `score_gain` and `loss_tolerance`, in nats, have an effect with `scoring` heldOut only.
+    """
 
     privacy: Literal["clear"] = "clear"
-    scoring: Literal["equal"] = "equal"
+    scoring: Literal["equal", "heldOut"] = "equal"
+    score_gain: Literal["whole", "new"] = "whole"
+    loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_private_or_paid_by_help(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            asked = given.get("privacy"), given.get("scoring")
+            if asked == ("masked", "heldOut"):
+                raise ValueError(
+                    "privacy masked and scoring heldOut exclude each other: what an update helps"
+                    " is measured on the update itself, which a mask hides"
+                )
+        return given
+
+    @property
+    def held_out(self) -> HeldOutScoring | None:
+        """How help is measured; None where it is not."""
+        if self.scoring == "equal":
+            return None
+        return HeldOutScoring(gain=self.score_gain, tolerance=to_millionths(self.loss_tolerance))
 
 
 class AggregationSection(Section):

@@ -21,7 +21,7 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from chain.records import Identity, Money, Rules, Seats, Terms, Windows
 from chain.token import Erc20
-from contracts.enums import Privacy, Scoring
+from contracts.enums import Privacy
 from ethereum.rpc import public_url
 from ethereum.transactions import Sender
 from protocol.canonical import sha256
@@ -29,10 +29,14 @@ from protocol.encoding import encode_values
 from protocol.errors import Misconfigured
 from protocol.spec import Encoding, Layer, Screening, Spec, Training
 from protocol.types import TOKEN_DECIMALS, Address, Digest, TokenUnits, UnixTime
+from rounds.terms import SCORING_NAMES
+from sponsor.checks import check_evaluations
 from sponsor.config import Config, token_units
 from sponsor.trial import Trial, run_trial
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+
+_SCORING: Final = {name: scoring for scoring, name in SCORING_NAMES.items()}
 
 # Written into the spec for whoever wants to repeat a training; nothing checks them.
 RECORDED_LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "flwr")
@@ -105,6 +109,7 @@ def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bo
             max_update_norm=config.screening.max_update_norm,
         ),
         scoring=config.rules.scoring,
+        held_out=config.rules.held_out,
         privacy=config.rules.privacy,
         libraries=libraries,
         template=template,
@@ -125,6 +130,7 @@ def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bo
             rounds=config.seats.rounds,
             grid_bits=config.encoding.grid_bits,
         )
+        check_evaluations(config, trial.evaluation_seconds)
         spec = _settled(config, spec, trial)
     return Plan(config, spec, InitialModel(model, model.root(spec)), trial)
 
@@ -246,7 +252,7 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
             unbonding_seconds=windows.unbonding_seconds,
             closes_at=UnixTime(int(time.time()) + windows.open_days * 86_400),
         ),
-        Rules(Privacy[config.rules.privacy.upper()], Scoring[config.rules.scoring.upper()]),
+        Rules(Privacy[config.rules.privacy.upper()], _SCORING[config.rules.scoring]),
     )
 
 

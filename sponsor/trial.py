@@ -7,6 +7,7 @@ moves the model: the grid of the updates and the least norm of one (docs/protoco
 docs/decisions/0014-grid-and-least-norm.md).
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -39,7 +40,8 @@ class Trial:
     Losses are means over the answer tokens of the rows that were trained on, in nats:
     `loss_after` is that of the model that the encoded update makes. `rms` is the root mean square
     of the differences in the model's units; `clipped_share` and `relative_error` are those of the
-    encoded update (`training.update.Update`).
+    encoded update (`training.update.Update`). `evaluation_seconds` is the time that the loss on
+    the whole public set takes here.
     """
 
     grid_bits: int
@@ -49,6 +51,7 @@ class Trial:
     rms: float
     clipped_share: float
     relative_error: float
+    evaluation_seconds: float
 
 
 def run_trial(
@@ -70,7 +73,8 @@ def run_trial(
     # Here, because torch is an optional extra: looking at a federation needs this room too.
     from training.session import close_session, open_session
 
-    rows = _draw(read_examples(held_out), spec.training.seed)
+    public = read_examples(held_out)
+    rows = _draw(public, spec.training.seed)
     try:
         session = open_session(spec, source, cache)
         # 1. One round as a participant trains it.
@@ -84,7 +88,9 @@ def run_trial(
         grid = choose_grid(differences) if grid_bits is None else grid_bits
         update = encode_update(before, after, None, grid)
         # 3. Whether what others will get of it lowers the loss.
+        began = time.monotonic()
         loss_after = session.evaluate(update.applied_to(before), rows).loss
+        seconds = (time.monotonic() - began) * len(public) / len(rows)
     except (CommonweightError, OSError):
         raise
     except Exception as error:  # of whatever architecture: nobody else could train it either
@@ -105,6 +111,7 @@ def run_trial(
         rms=_root_mean_square(differences),
         clipped_share=update.clipped_share,
         relative_error=update.relative_error,
+        evaluation_seconds=seconds,
     )
 
 

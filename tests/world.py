@@ -36,6 +36,7 @@ from node.participant import Participant, TrainedUpdate
 from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
+from rounds.score import Evaluate
 from runtime.events import Event
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
@@ -132,6 +133,7 @@ class World:
 
     It lives on the anvil that all worlds of a process share, with `rpc_url` on a chain of its own
     that has the dev accounts, or with `chain="eth-tester"` on one in this process, without HTTP.
+    Aggregator and auditor measure help with `evaluate`.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class World:
         ipfs_url: Callable[[str], str] = lambda url: url,
         rpc_url: str | None = None,
         chain: Literal["anvil", "eth-tester"] = "anvil",
+        evaluate: Evaluate | None = None,
         **terms: Any,
     ) -> None:
         self.folder = folder
@@ -152,6 +155,7 @@ class World:
         self._start = initial or [np.zeros(layer.shape, np.int32) for layer in self.spec.layers]
         self._ipfs_url = ipfs_url
         self._changes = terms
+        self.evaluate = evaluate
         self.chain = chain
         self.rpc_url = rpc_url or ("" if chain == "eth-tester" else shared_anvil())
         self.daemon = DevIpfsDaemon(folder / "ipfs")
@@ -215,6 +219,8 @@ class World:
             self.folder / "aggregator",
             lambda event: self.reports.append(as_dict(event)),
         )
+        if self.evaluate is not None:
+            self.aggregator.evaluate_with(self.evaluate)
         return self.aggregator
 
     def address_of(self, name: str) -> Address:
@@ -290,7 +296,8 @@ class World:
     def audit(self) -> list[CheckResult]:
         """Audit from the chain and IPFS alone."""
         folder = self.folder / f"audit-{len(list(self.folder.glob('audit-*')))}"
-        return list(Audit(self.client(), ContentStore(self.daemon.url), folder).run())
+        store = ContentStore(self.daemon.url)
+        return list(Audit(self.client(), store, folder, evaluate=self.evaluate).run())
 
     # ------------------------------------------------------------------- setup
 

@@ -6,6 +6,7 @@ loading it.
 
 import hashlib
 import re
+import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,6 +110,14 @@ def read_examples(path: Path) -> list[Example]:
     if not examples:
         raise Misconfigured(f"{path} is empty: expected one JSON object per line")
     return examples
+
+
+def parse_examples(raw: bytes) -> list[Example]:
+    """Return the examples of the bytes of a .jsonl file; as `read_examples`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "held_out.jsonl"
+        path.write_bytes(raw)
+        return read_examples(path)
 
 
 def load(

@@ -55,8 +55,9 @@ def run(config: Path, dev: bool, running: Running) -> None:
 @aggregator.command("init")
 @setup_options
 @dev_option
+@click.option("--model", help="The base model, where updates are scored by the held-out loss.")
 @plain_failures
-def init(folder: Path, yes: bool, dev: bool, **given: Any) -> None:
+def init(folder: Path, yes: bool, dev: bool, model: str | None, **given: Any) -> None:
     """Check everything that aggregating needs, and write aggregator.toml.
 
     Prints one line per check. Exits 1 when anything is missing; put it right and run this again.
@@ -67,12 +68,13 @@ def init(folder: Path, yes: bool, dev: bool, **given: Any) -> None:
     """
     setup = Setup(folder, "aggregator", given, ask=not yes)
     answers = setup.answers()
-    preflight = AggregatorPreflight(answers, dev=dev)
+    found = model or setup.remembered("model")
+    preflight = AggregatorPreflight(answers, found, setup.folder / "cache", dev=dev)
     missing = report_findings(preflight.findings())
     # Written even when something is missing, so that the next attempt asks for nothing twice; but
     # not without a contract, since federation.json would name nothing.
     if preflight.location is not None:
-        setup.write(answers, preflight.location)
+        setup.write(answers, preflight.location, **({} if found is None else {"model": found}))
     written = None if preflight.location is None else setup.file
     conclude(missing, written, f"commonweight aggregator run --config {setup.file}")
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from aggregator.evaluator import open_evaluator
 from auditor.cache import CONFIRMATIONS, AuditCache
 from auditor.check_result import CheckResult
 from auditor.disputes import challenge_open
@@ -40,8 +41,11 @@ from commonweight.cli.options import (
 from ethereum.rpc import connect
 from ethereum.wallet import Wallet
 from protocol.errors import Unavailable
+from protocol.spec import Spec
 from protocol.types import RoundId, read_address
-from runtime.home import audit_cache_folder, federation_file
+from rounds.score import Evaluate
+from rounds.whereabouts import learn_places
+from runtime.home import audit_cache_folder, cache_folder, federation_file
 from storage.blocks import Store
 from storage.dial import DialRules
 from storage.files import write_atomically
@@ -137,8 +141,12 @@ def audit() -> None:
 @click.option("--report", type=PATH, help="Write an HTML page to this file.")
 @click.option("--challenge", is_flag=True, help="Prove what can be proved to the contract.")
 @click.option(
+    "--model",
+    help="Where the base model is: losses behind scores are evaluated again. Default: not.",
+)
+@click.option(
     "--cache",
-    "cache_folder",
+    "kept_in",
     type=PATH,
     help="Where to keep what need not be done twice. Default: in COMMONWEIGHT_HOME.",
 )
@@ -158,7 +166,8 @@ def audit_run(
     rounds: tuple[int, ...],
     report: Path | None,
     challenge: bool,
-    cache_folder: Path | None,
+    model: str | None,
+    kept_in: Path | None,
     no_cache: bool,
     confirmations: int,
     keystore: Path | None,
@@ -192,13 +201,14 @@ def audit_run(
     asked = frozenset(map(RoundId, rounds)) or None
     try:
         client, store = target.open(wallet)
+        evaluate = None if model is None else _open_evaluator(client, store, model)
         cache = None
         if not no_cache:
-            cache = AuditCache(cache_folder or audit_cache_folder(), client, confirmations)
+            cache = AuditCache(kept_in or audit_cache_folder(), client, confirmations)
         with _layer_files(cache) as folder:
             # With --json stdout holds one object and nothing else.
             auditing, checks = _run_to_the_end(
-                lambda: Audit(client, store, folder, cache),
+                lambda: Audit(client, store, folder, cache, evaluate),
                 asked,
                 lambda line: click.echo(line, err=json_output),
             )
@@ -208,7 +218,7 @@ def audit_run(
                 checks,
                 rounds=asked,
                 made_at=datetime.now(UTC),
-                command=_repeat_command(client, store, asked),
+                command=_repeat_command(client, store, asked, model),
                 version=__version__,
                 challenges=settled,
             )
@@ -292,7 +302,16 @@ def _run_to_the_end(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _repeat_command(client: Federation, store: Store, rounds: Collection[int] | None) -> str:
+def _open_evaluator(client: Federation, store: Store, model: str) -> Evaluate:
+    """Return what evaluates models, with the base model found at `model`; it is loaded now."""
+    learn_places(store, client)
+    spec = Spec.parse(store.get_block(client.terms().identity.spec_digest))
+    return open_evaluator(spec, store, model, cache_folder())
+
+
+def _repeat_command(
+    client: Federation, store: Store, rounds: Collection[int] | None, model: str | None
+) -> str:
     """Return the command that repeats an audit, for a page that may be published."""
     # The provider's own name leaves out the path of the endpoint, which is often a key.
     node = str(client.w3.provider).removeprefix("RPC connection ")
@@ -301,6 +320,7 @@ def _repeat_command(client: Federation, store: Store, rounds: Collection[int] | 
         words += ["--from-block", str(client.deployment_block)]
     for number in sorted(rounds or ()):
         words += ["--round", str(number)]
+    words += [] if model is None else ["--model", model]
     return shlex.join([*words, "--no-cache"])
 
 

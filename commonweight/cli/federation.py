@@ -27,6 +27,8 @@ from protocol.types import format_tokens, read_address
 from protocol.whereabouts import parse_place, write_whereabouts
 from runtime.home import federation_file
 from sponsor import manage
+from sponsor.attacks import assess
+from sponsor.config import Config
 from sponsor.create import Order, create_federation
 from sponsor.show import describe_federation, print_federation
 from storage.files import write_atomically
@@ -104,6 +106,26 @@ def federation_show(federation: Path | None, json_output: bool) -> None:
         print_json(described)
     else:
         print_federation(described)
+
+
+@federation.command("check")
+@click.argument("config", type=PATH)
+@as_json
+@plain_failures
+def federation_check(config: Path, json_output: bool) -> None:
+    """Say which attacks would pay at the terms of CONFIG, with figures in tokens.
+
+    Nothing is started and no chain is asked: docs/incentives.md says how to choose the terms.
+
+    \b
+    Example: commonweight federation check configs/scored.toml
+    """
+    attacks = list(assess(Config.load(config)))
+    if json_output:
+        print_json([attack.as_json() for attack in attacks])
+        return
+    for attack in attacks:
+        click.echo(attack.line())
 
 
 @federation.command("create")

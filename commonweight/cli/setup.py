@@ -74,6 +74,11 @@ class Setup:
         """Return an answer that nobody must give; None when it was not."""
         return self._given.get(name) or self._before.get(name)
 
+    def remembered(self, name: str) -> str | None:
+        """Return a setting as it was written before."""
+        known = self._before.get(name)
+        return None if known is None else str(known)
+
     def path(self, name: str, question: str, default: str | None = None) -> Path:
         """Return a path; one on the command line is relative to the current folder.
 

@@ -61,11 +61,15 @@ def collect(location: FederationLocation, run: Path, seed: int) -> dict[str, Any
     }
 
 
-def start_audit(location: FederationLocation) -> subprocess.Popen[str]:
-    """Start an audit in its own process, given the address and the endpoints alone."""
+def start_audit(location: FederationLocation, model: str | None) -> subprocess.Popen[str]:
+    """Start an audit in its own process, given the address and the endpoints alone.
+
+    And where the base model is, if there are losses to check.
+    """
     # As a stranger would run it: nothing in this process, and no cache, can vouch for the result.
     command = [sys.executable, "-P", "-m", "commonweight", "audit", "run", location.address]
     command += ["--rpc", location.rpc_url, "--ipfs", location.ipfs_url, "--no-cache", "--json"]
+    command += [] if model is None else ["--model", model]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
@@ -148,6 +152,7 @@ def _round(
         "model_cid": raw_cid(told.finalized.manifest),
         "loss": losses.get(told.round_id),
         "accepted": [v.participant for v in verdicts if v.is_accepted],
+        "scores": {v.participant: v.score for v in verdicts if v.is_accepted},
         "rejected": {v.participant: v.reason for v in verdicts if not v.is_accepted},
         "gas": sum(receipt["gasUsed"] for receipt in receipts),
         "seconds": seconds,

@@ -94,7 +94,8 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
             run / "federation.json",
             progress,
             run / _READY,
-            config.aggregation.mode,
+            config,
+            cache_folder(),
         )
         participants, processes = len(config.data.names), config.simulation.processes
         flower = _FlowerRun(
@@ -106,7 +107,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
         flower.look_after(_Follower(progress, on_line).follow)
         simulation.terminate()
-        return _conclude(location, run, options.seed, report)
+        return _conclude(location, config, run, options.seed, report)
 
 
 def _check_endpoints(options: Options) -> None:
@@ -126,11 +127,14 @@ def _build(config: Config, seed: int, run: Path, report: Report) -> found.Plan |
     return found.plan(config, seed, cache_folder(), run / "model")
 
 
-def _conclude(location: FederationLocation, run: Path, seed: int, report: Report) -> dict[str, Any]:
+def _conclude(
+    location: FederationLocation, config: Config, run: Path, seed: int, report: Report
+) -> dict[str, Any]:
     """Audit the run, write its result and the plot, and return the result."""
     report(events.Auditing())
     # Started first: it takes seconds of its own, in which the result is collected.
-    audit = results.start_audit(location)
+    scored = config.rules.scoring == "heldOut"
+    audit = results.start_audit(location, config.model.source if scored else None)
     result = results.collect(location, run, seed)
     results.plot(result, run / "loss.png")
     result["audit"] = results.finish_audit(audit, run)

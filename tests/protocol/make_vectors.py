@@ -24,6 +24,10 @@ KINDS = ("update", "model")
 Vectors = dict[str, Any]
 
 
+def as_number(address: str) -> int:
+    return int(address, 16)
+
+
 def hexed(data: bytes) -> str:
     return "0x" + data.hex()
 
@@ -402,6 +406,8 @@ def spec_options() -> Vectors:
         {**base, "screening": {"min_norm": 1, "max_update_norm": 10}},
         {**base, "screening": {"min_norm": 1, "max_update_norm": 0.3}},
         {**base, "training": {**base["training"], "over_rounds": over_rounds}},
+        {**base, "scoring": "heldOut", "held_out": {"gain": "whole", "tolerance": 100}},
+        {**base, "scoring": "heldOut", "held_out": {"gain": "new", "tolerance": 0}},
         {
             **base,
             "template": "alpaca",
@@ -421,6 +427,7 @@ def spec_options() -> Vectors:
         {**base, "training": {**base["training"], "proximal_mu": 0}},
         {**base, "training": {**base["training"], "padding_side": "right"}},
         {**base, "training": {**base["training"], "gradient_checkpointing": False}},
+        {**base, "held_out": None},
     ]
     accepted = []
     for document in chosen:
@@ -486,8 +493,35 @@ def manifest() -> Vectors:
         ),
         "a layer without blocks": raw.replace(b'"blocks":', b'"parts":', 1),
     }
+    losses: Vectors = {
+        "before": 2_375_100,
+        "average": 2_318_400,
+        "without": [
+            {"participant": who, "loss": 2_320_000 + 1_000 * number}
+            for number, who in enumerate(sorted(map(reference.address, range(4)), key=as_number))
+        ],
+    }
+    scored = {**manifest_document("model"), "losses": losses}
+    rows: list[Vectors] = losses["without"]
+    bent |= {
+        "an update with losses": reference.canonical({**document, "losses": losses}),
+        "losses spelled out as none": reference.canonical({**scored, "losses": None}),
+        "losses of nobody": reference.canonical({**scored, "losses": {**losses, "without": []}}),
+        "losses in another order": reference.canonical(
+            {**scored, "losses": {**losses, "without": rows[::-1]}}
+        ),
+        "a loss twice": reference.canonical(
+            {**scored, "losses": {**losses, "without": [rows[0], *rows]}}
+        ),
+        "a loss beyond all": reference.canonical(
+            {**scored, "losses": {**losses, "before": 1e9 + 1}}
+        ),
+        "a loss that is a fraction": reference.canonical(
+            {**scored, "losses": {**losses, "average": 0.5}}
+        ),
+    }
     cases = []
-    for each in (document, manifest_document("model")):
+    for each in (document, manifest_document("model"), scored):
         data = reference.canonical(each)
         cases.append(
             {
@@ -691,6 +725,101 @@ def payouts() -> Vectors:
     return {"case_count": len(cases), "cases": cases}
 
 
+def scores() -> Vectors:
+    rng = random.Random(17)
+    far = 10**9
+    inputs: list[tuple[int, int, list[int]]] = [
+        # One update alone: without it the model stays as it was.
+        (2_500_000, 2_400_000, [2_500_000]),
+        (2_400_000, 2_500_000, [2_400_000]),
+        # Honest updates of a real round; then with noise and a flipped sign beside them.
+        (2_375_100, 2_318_400, [2_321_500, 2_336_300, 2_333_300, 2_325_100]),
+        (2_375_100, 2_330_000, [2_333_000, 2_349_000, 2_340_000, 2_330_200, 2_290_000]),
+        # Nobody gains; then harm has no measure.
+        (2_375_100, 2_318_400, [2_318_400, 2_318_399, 1_000_000]),
+        # The average does not lower the loss: nothing is paid, and harm is still left out.
+        (2_300_000, 2_300_000, [2_310_000, 2_301_000, 2_200_000]),
+        (2_300_000, 2_400_000, [2_450_000, 2_399_000]),
+        # At the reference gain itself, and one millionth beyond it, in both directions.
+        (100, 10, [20, 20, 0, 10]),
+        (100, 20, [30, 30, 10, 9]),
+        (100, 20, [29, 31, 10, 21]),
+        # Many of next to no gain do not move the reference.
+        (1_000_000, 500_000, [500_001] * 60 + [600_000] * 4),
+        # Losses that are no numbers.
+        (2_000_000, far, [2_000_000, far]),
+        (far, 2_000_000, [far, 2_000_001]),
+        (0, 0, [0]),
+    ]
+    inputs += [
+        (
+            2_400_000,
+            2_390_000,
+            [2_390_000 + rng.randint(-9_000, 9_000) for _ in range(rng.randint(1, 64))],
+        )
+        for _ in range(6)
+    ]
+    cases = []
+    for before, average_loss, without in inputs:
+        earned, harm = reference.scores(before, average_loss, without)
+        cases.append(
+            {
+                "before": before,
+                "average": average_loss,
+                "without": without,
+                "scores": earned,
+                "harm": harm,
+            }
+        )
+    losses = [0.0, 2.5, 2.3184005, 2.3184015, 5e-7, 1.5e-6, 1e-9, -0.1, 999.9999996, 1e300]
+    losses += [math.inf, math.nan, 2.3751, 1 / 3]
+    return {
+        "float64": bits(losses),
+        "millionths": [reference.millionths(loss) for loss in losses],
+        "case_count": len(cases),
+        "cases": cases,
+    }
+
+
+def projections() -> Vectors:
+    """The last vector of some cases is a movement of the model, in quanta."""
+    rng = random.Random(23)
+
+    def drawn(most: int) -> list[int]:
+        return [rng.randint(-most, most) for _ in range(12)]
+
+    a, b, c = drawn(127), drawn(127), drawn(60)
+    movement = [x * 2**10 + y * 2**11 for x, y in zip(a, b, strict=True)]
+    noisy = [x + rng.randint(-20, 20) for x in c]
+    inputs: list[tuple[list[list[int]], list[int]]] = [
+        ([a], a),
+        ([a], [-x for x in a]),
+        ([a], [0] * 12),
+        ([[0] * 12], a),
+        ([a, a, b], c),  # the second is spanned by the first
+        ([a, b, [x + y for x, y in zip(a, b, strict=True)]], c),
+        ([a, b, movement], c),  # so is the movement
+        ([a, movement], b),
+        ([a, b, c], noisy),
+        ([a, b, c, movement], [127 if x > 0 else -127 for x in c]),
+        ([[1] + [0] * 11], [127] * 12),
+        ([[x * 2**24 for x in a]], b),
+        ([drawn(127) for _ in range(9)], drawn(127)),
+    ]
+    cases = []
+    for older, update in inputs:
+        found = reference.coefficients(older, update)
+        cases.append(
+            {
+                "older": older,
+                "update": update,
+                "coefficients_float64": bits(found),
+                "repeated": reference.repeated_part(older, found),
+            }
+        )
+    return {"cases": cases}
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -706,6 +835,8 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "similarity.json": similarity,
     "verdicts.json": verdicts,
     "payouts.json": payouts,
+    "scores.json": scores,
+    "projections.json": projections,
 }
 
 

@@ -261,6 +261,68 @@ def address(seed: int) -> str:
 # §9
 
 
+def move_without(
+    before: list[int], updates: list[list[int]], weights: list[int], grid: int, out: int
+) -> list[int]:
+    """The model after a round in which update number `out` is zero everywhere."""
+    zero = [[0] * len(before) if k == out else update for k, update in enumerate(updates)]
+    return move(before, zero, weights, grid)
+
+
+def millionths(loss: float) -> int:
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        return 10**9
+    return max(0, min(10**9, round(Fraction(loss) * 10**6)))  # Python rounds half to even
+
+
+def scores(before: int, average: int, without: list[int]) -> tuple[list[int], list[bool]]:
+    """The score of each update, and whether it does harm."""
+    gains = [loss - average for loss in without]
+    good = [gain for gain in gains if gain > 0]
+    if not good:
+        return [0] * len(gains), [False] * len(gains)
+    reference_gain = Fraction(sum(gain**2 for gain in good), sum(good))
+    earned = [
+        int(10_000 * min(Fraction(1), gain / reference_gain)) if gain > 0 else 0 for gain in gains
+    ]
+    harm = [gain < -reference_gain for gain in gains]
+    return (earned if average < before else [0] * len(gains)), harm
+
+
+def coefficients(older: list[list[int]], update: list[int]) -> list[float]:
+    """Least squares by Gram and Schmidt, in fractions; what is spanned already gets 0."""
+    basis: list[tuple[list[Fraction], list[Fraction]]] = []  # directions, and what they are made of
+    for k, vector in enumerate(older):
+        left = [Fraction(x) for x in vector]
+        made = [Fraction(int(k == n)) for n in range(len(older))]
+        for direction, parts in basis:
+            share = _dot(left, direction) / _dot(direction, direction)
+            left = [x - share * y for x, y in zip(left, direction, strict=True)]
+            made = [x - share * y for x, y in zip(made, parts, strict=True)]
+        if any(left):
+            basis.append((left, made))
+    total = [Fraction(0)] * len(older)
+    for direction, parts in basis:
+        share = _dot([Fraction(x) for x in update], direction) / _dot(direction, direction)
+        total = [x + share * y for x, y in zip(total, parts, strict=True)]
+    return [float(x) for x in total]
+
+
+def _dot(a: list[Fraction], b: list[Fraction]) -> Fraction:
+    return sum((x * y for x, y in zip(a, b, strict=True)), Fraction(0))
+
+
+def repeated_part(older: list[list[int]], factors: list[float]) -> list[int]:
+    """Of every value, in float64, which Python's floats are; added in order."""
+    parts = []
+    for column in zip(*older, strict=True):
+        total = 0.0
+        for value, factor in zip(column, factors, strict=True):
+            total += value * factor
+        parts.append(held(round(total), 127))
+    return parts
+
+
 def payouts(update_reward: int, weight_cap: int, rows: list[Row]) -> dict[str, int]:
     return {
         who: update_reward * weight * score // (weight_cap * 10_000)

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import average
-from protocol.average import MAX_TOTAL_WEIGHT, most_moved, move_into, move_model, weighted_mean
+from protocol.average import (
+    MAX_TOTAL_WEIGHT,
+    most_moved,
+    move_into,
+    move_model,
+    move_without_into,
+    sum_into,
+    weighted_mean,
+)
 from protocol.differences import decode_differences
 from protocol.encoding import decode_values, encode_values, layer_bytes
 from protocol.errors import Misconfigured
@@ -54,6 +62,18 @@ def test_a_round_is_the_references_in_any_order(
     shuffled = bytes_of([updates[i] for i in order])
     again = move_model(model, shuffled, [weights[i] for i in order], grid)
     assert again.tolist() == expected
+
+
+@given(rounds(), st.sampled_from(["<i4", ">i4"]))
+def test_an_updates_place_is_taken_by_zero_and_the_weight_stays(
+    given_: tuple[list[int], list[list[int]], list[int], int], stored: str
+) -> None:
+    before, updates, weights, grid = given_
+    model, sums, after = (np.array(before, stored) for _ in range(3))
+    sum_into(sums, bytes_of(updates), weights)
+    for index, (update, weight) in enumerate(zip(bytes_of(updates), weights, strict=True)):
+        move_without_into(after, model, sums, update, (weight, sum(weights)), grid)
+        assert after.tolist() == reference.move_without(before, updates, weights, grid, index)
 
 
 @given(rounds())

@@ -23,6 +23,8 @@ from protocol.encoding import Kind, encode_values, layer_bytes, layer_values, va
 from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Manifest
 from protocol.payout import compute_fee, compute_payouts
+from protocol.projection import project, solve_coefficients
+from protocol.scoring import compute_scores, to_millionths
 from protocol.screening import squared_norm_limit
 from protocol.similarity import (
     movement_products,
@@ -324,6 +326,26 @@ def test_payouts() -> None:
         assert weight == case["revealed_weight"]
         fee = compute_fee(TokenUnits(int(case["aggregator_fee"])), verdicts, weight)
         assert fee == int(case["fee"])
+
+
+def test_scores() -> None:
+    vectors = load("scores.json")
+    measured = floats(vectors["float64"]).tolist()
+    assert [to_millionths(loss) for loss in measured] == vectors["millionths"]
+    for case in vectors["cases"]:
+        found = compute_scores(case["before"], case["average"], case["without"])
+        assert [score.value for score in found] == case["scores"]
+        assert [score.is_harm for score in found] == case["harm"]
+
+
+def test_projections() -> None:
+    for case in load("projections.json")["cases"]:
+        older, update = case["older"], case["update"]
+        gram = [[reference.product(u, v) for v in older] for u in older]
+        (found,) = solve_coefficients(gram, [[reference.product(update, u) for u in older]])
+        assert hexed(np.array(found)) == case["coefficients_float64"]
+        arrays = [np.array(vector, np.int64) for vector in older]
+        assert project(arrays, found, len(update)).tolist() == case["repeated"]
 
 
 def test_cids_of_another_implementation() -> None:

@@ -1,14 +1,17 @@
 """What a sponsor is told, and what is refused, before money goes into a federation."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from chain.development import is_development_chain
 from protocol.errors import Misconfigured
 from sponsor.chains import describe_misfits
-from sponsor.checks import check_chain, check_windows
-from sponsor.config import WindowsSection
+from sponsor.checks import check_chain, check_evaluations, check_windows
+from sponsor.config import Config, RulesSection, WindowsSection
+from tests.terms import configured
 
 SOUND: dict[str, Any] = {
     "commit_seconds": 3_600,
@@ -91,3 +94,31 @@ def test_what_a_chain_lacks_is_named(chain_id: int, words: str) -> None:
 def test_chains_like_ethereum_lack_nothing() -> None:
     for chain_id in (1, 11155111, 100, 137):
         assert describe_misfits(chain_id) == []
+
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
+
+
+def test_scoring_that_takes_more_than_half_of_the_propose_phase_is_refused() -> None:
+    # Eight seats in 900 s: nine evaluations of 50 s.
+    config = configured(Config.load(DEMO), scoring="heldOut")
+    check_evaluations(config, 50.0)
+    with pytest.raises(Misconfigured, match=r"9 evaluations .* of 50.1 s each, 451 s, and half of"):
+        check_evaluations(config, 50.1)
+    check_evaluations(configured(config, scoring="equal"), 1e6)
+
+
+def test_masks_and_measured_help_exclude_each_other() -> None:
+    asked = {"privacy": "masked", "scoring": "heldOut"}
+    with pytest.raises(ValidationError, match="exclude each other: what an update helps") as caught:
+        RulesSection.model_validate(asked)
+    assert len(caught.value.errors()) == 1
+
+
+def test_how_help_is_measured_is_part_of_the_spec_only_where_it_is() -> None:
+    rules = RulesSection.model_validate(
+        {"scoring": "heldOut", "score_gain": "new", "loss_tolerance": 0.0005}
+    )
+    assert rules.held_out is not None
+    assert rules.held_out.model_dump() == {"gain": "new", "tolerance": 500}
+    assert RulesSection().held_out is None

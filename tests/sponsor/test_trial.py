@@ -57,6 +57,7 @@ def test_the_grid_is_the_finest_that_fits_and_the_loss_falls(
     trained, _ = session.train_arrays(session.decode(before), rows, 3)
     after = [trained[layer.name] for layer in spec.layers]
     differences = [exact_difference(old, new) for old, new in zip(before, after, strict=True)]
+    assert trial.evaluation_seconds > 0
     values = np.concatenate([layer.ravel() for layer in differences])
     assert trial.grid_bits == choose_grid(differences)
     assert trial.rms == pytest.approx(float(np.sqrt(np.mean(values**2))))

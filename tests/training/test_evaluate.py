@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
 from tests.training.conftest import EXAMPLES, BuildModel, settings
+from training import evaluate as module
 from training.adapter import read_adapter, write_adapter
 from training.chat import answer, base_answer
 from training.data import tokenize
@@ -31,15 +32,64 @@ def test_loss_is_the_mean_over_answer_tokens(
     assert evaluation.perplexity == pytest.approx(math.exp(total / tokens), rel=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 100])
+@pytest.mark.parametrize("batch_tokens", [1, 200, 10**6])
 def test_batches_change_the_loss_by_rounding_only(
-    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int
 ) -> None:
     model = build_model("nf4")
     expected = held_out_loss(model, tokenizer, EXAMPLES, 128)
-    found = held_out_loss(model, tokenizer, EXAMPLES[::-1], 128, batch_size)
+    found = held_out_loss(model, tokenizer, EXAMPLES[::-1], 128, batch_tokens)
     assert found.tokens == expected.tokens
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_the_head_computes_at_answers_alone_and_is_left_as_it_was(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = build_model()
+    positions: list[int] = []
+    head = model.get_output_embeddings()
+    hook = head.register_forward_hook(
+        lambda module, given, logits: positions.append(logits.shape[:-1].numel())
+    )
+    evaluation = held_out_loss(model, tokenizer, EXAMPLES, 128, batch_tokens=200)
+    hook.remove()
+    # One position beside the answers: that of what all rows begin with.
+    assert sum(positions) == evaluation.tokens + 1
+    assert len(positions) > 2
+    assert not head._forward_pre_hooks
+
+
+def test_what_all_rows_begin_with_is_computed_once(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = tokenize(tokenizer, EXAMPLES, 128).rows
+    prefix = module._shared_prefix(rows)
+    assert 0 < len(prefix) < min(row.prompt_tokens for row in rows)
+    assert {row.token_ids[: len(prefix)] for row in rows} == {prefix}
+    assert len({row.token_ids[: len(prefix) + 1] for row in rows}) > 1
+    # Of one row all but what predicts its answer is shared.
+    assert module._shared_prefix(rows[:1]) == rows[0].token_ids[: rows[0].prompt_tokens - 1]
+    model = build_model("nf4")
+    columns: list[int] = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, given: columns.append(given[0].numel())
+    )
+    held_out_loss(model, tokenizer, EXAMPLES, 128, batch_tokens=1)
+    hook.remove()
+    lengths = [len(row.token_ids) - len(prefix) - 1 for row in rows]
+    assert sorted(columns) == sorted([len(prefix), *lengths])
+
+
+def test_a_model_whose_states_cannot_be_repeated_computes_it_in_every_row(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_model()
+    shared = held_out_loss(model, tokenizer, EXAMPLES, 128)
+    monkeypatch.setattr(module, "_compute_prefix", lambda model, prefix: None)
+    each = held_out_loss(model, tokenizer, EXAMPLES, 128)
+    assert each.loss == pytest.approx(shared.loss, rel=1e-5)
+    assert each.tokens == shared.tokens
 
 
 def test_dropout_is_off_and_the_model_left_as_it_was(
