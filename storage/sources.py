@@ -114,11 +114,16 @@ class Sources:
         return "none" if self.own is None else self.own.address
 
     def put_block(self, data: bytes) -> Digest:
-        """Store one block in the role's own store."""
-        return self._writable().put_block(data)
+        """Store one block in the role's own store; as `put_blocks`."""
+        return self.put_blocks([data])[0]
 
     def put_blocks(self, blocks: Iterable[bytes], *, pinned: bool = True) -> list[Digest]:
-        """Store blocks in the role's own store."""
+        """Store blocks in the role's own store, which is told of the peers meanwhile.
+
+        Others look for them soon. A daemon that was restarted, or took the place of another, knows
+        nobody; and it may have another ID than was announced, so that nobody finds it.
+        """
+        self._keep_peers(at_once=True)
         return self._writable().put_blocks(blocks, pinned=pinned)
 
     def has(self, digest: Digest) -> bool:

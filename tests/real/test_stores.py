@@ -132,6 +132,49 @@ def test_daemons_that_know_nobody_find_each_other_from_the_chain(strangers: Stra
     assert strangers.audit(strangers.kubos[AUDITOR].url)["failed"] == 0
 
 
+class Troubled(Strangers):
+    """Strangers whose hub keeps two connections at most."""
+
+    def _start_kubos(self, stack: ExitStack) -> dict[str, Kubo]:
+        kubos = super()._start_kubos(stack)
+        hub = kubos[AGGREGATOR]
+        hub.stop()
+        hub.limit_connections(2)
+        hub.start()
+        return kubos
+
+    def replace(self, name: str) -> None:
+        """Put another daemon into the place of one: what that had is gone."""
+        self.kubos[name].kill()
+        new = self.kubos[name].successor(self.folder / "kubo" / f"{name}-2")
+        self.kubos[name] = self._cleanup.enter_context(new)
+
+
+def test_daemons_that_fail_while_roles_run_cost_nobody_anything(tmp_path: Path) -> None:
+    """Restarted and replaced between commitment and reveal; nothing is done by hand."""
+    with Troubled(tmp_path, rounds=4, confirmations=0) as network:
+        network.start(AGGREGATOR, *PARTICIPANTS)
+        network.await_phase("ann", "committed", round=1)
+        network.kubos["ann"].stop()
+        network.kubos["ann"].start()
+        network.await_phase("bob", "committed", round=2)
+        network.replace("bob")
+        network.await_phase("cem", "committed", round=3)
+        network.kubos[AGGREGATOR].stop()
+        network.kubos[AGGREGATOR].start()
+        last = RoundId(network.rounds)
+        network.until(lambda: network.status(last).is_ended, "the last round does not end")
+        assert network.unpaid() == []
+        assert not [
+            each
+            for each in read_log(network.log(AGGREGATOR))
+            if each["phase"] in ("rejected", "penalized")
+        ]
+        for kubo in network.kubos.values():
+            kubo.collect_garbage()
+        assert network.audit(network.kubos[AUDITOR].url)["failed"] == 0
+
+
 def test_a_bucket_a_folder_and_an_auditor_with_nothing_but_http(tmp_path: Path) -> None:
     with EachItsOwn(tmp_path, rounds=ROUNDS, confirmations=0) as network:
         network.play()
