@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from profiling.recorder import current
-from protocol.errors import CommonweightError, Misconfigured
+from protocol.errors import Misconfigured
 from protocol.manifest import Losses
 from protocol.types import RoundId
 from rounds.context import RoundContext
@@ -21,6 +21,7 @@ from rounds.score import HeldOut, OutOfTime, apply_scores, measure
 from rounds.screen import Screened
 from runtime import events
 from runtime.events import Report
+from runtime.service import one_line
 from storage.layers import LayerFolder
 
 T = TypeVar("T")
@@ -50,11 +51,12 @@ def score(
     try:
         if held_out is None:
             raise Misconfigured("there is no base model to evaluate with: set `model`")
+        before_round = held_out.evaluations
         made = _started(lambda: measure(context, before, updates, held_out, give_up_at, fetcher))
         losses = _awaited(made, seconds)
-        current().note(evaluations=held_out.evaluations)
-    except CommonweightError as error:
-        report(events.NotScored(round=round_id, reason=str(error)))
+        current().note(evaluations=held_out.evaluations - before_round)
+    except Exception as error:  # also a full disk: what ends here must not end the round
+        report(events.NotScored(round=round_id, reason=one_line(error)))
         return list(decisions), None
     scored = apply_scores(decisions, losses)
     for each in scored:

@@ -80,7 +80,7 @@ def check_losses(
     round_id, tolerance = context.round_id, context.spec.held_out.tolerance
     claim = f"the losses behind the scores are those of their models, to {_nats(tolerance)}"
     if held_out is None:
-        detail = "give --model to evaluate the base model"
+        detail = "no base model here to evaluate with: `audit run --model` names one"
         return CheckResult("§9", round_id, claim, None, detail)
     folders = {s.reveal.participant: s.folder for s in ours if s.has_root}
     measured = [each.participant for each in losses.without]

@@ -48,7 +48,7 @@ def evaluating_with(patch: pytest.MonkeyPatch, evaluate: Evaluate) -> None:
     patch.setattr(module, "open_evaluator", lambda *what: evaluate)
 
 
-def broken(model: object) -> float:
+def broken(*what: object) -> float:
     raise RuntimeError("no kernel image\nis available")
 
 
@@ -65,9 +65,14 @@ def test_without_a_base_model_it_does_not_bond(world: World) -> None:
     assert world.aggregator.bond_state() is AggregatorState.LISTED
 
 
-def test_bonded_it_goes_on_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["loading", "evaluating"])
+def test_bonded_it_goes_on_and_says_so(
+    at: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the library raises: a round that is not proposed would cost the bond."""
-    evaluating_with(monkeypatch, broken)
+    monkeypatch.setattr(
+        module, "open_evaluator", broken if at == "loading" else lambda *what: broken
+    )
     with pytest.raises(Exception, match="no kernel image"):
         opened(world, [])
     world.aggregator.bond()

@@ -173,7 +173,7 @@ def test_without_a_base_model_the_scores_are_checked_and_their_losses_not(world:
     lines = list(Audit(world.client(), store, world.folder / "audit").run())
     (doubt,) = [line for line in lines if not line.passed]
     assert doubt.unchecked
-    assert "could not check: give --model" in doubt.line()
+    assert "could not check: no base model here" in doubt.line()
 
 
 # ------------------------------------------------------------- what the contract settles

@@ -1,5 +1,6 @@
 """Help is measured exactly as docs/protocol.md §9 says, and no proposal is late because of it."""
 
+import json
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from protocol.manifest import Losses, Manifest
 from protocol.scoring import HIGHEST_LOSS, to_millionths
 from protocol.spec import Spec
 from protocol.types import Digest, RoundId
+from rounds import score as score_module
 from rounds.budget import UNLIMITED
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher, obtain_model
@@ -221,6 +223,9 @@ def test_a_round_takes_one_evaluation_more_than_it_has_updates(world: World) -> 
     assert bowl.calls == 1 + 4
     assert world.play() is Status.FINALIZED
     assert bowl.calls == 1 + 4 + 4
+    lines = (world.folder / "aggregator" / "profile.jsonl").read_text().splitlines()
+    phases = [json.loads(line) for line in lines if '"score"' in line]
+    assert [(each["round"], each["evaluations"]) for each in phases] == [(1, 4), (2, 4)]
 
 
 def test_an_aggregator_that_was_killed_evaluates_only_what_is_left(world: World) -> None:
@@ -269,6 +274,19 @@ def raising(model: LayerFolder) -> float:
 
 def missing(model: LayerFolder) -> float:
     raise Misconfigured("the base model is gone")
+
+
+def test_a_disk_that_is_full_while_measuring_stops_no_proposal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*what: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(score_module, "write_sums", full)
+    assert world.play() is Status.FINALIZED
+    (told,) = [r for r in world.reports if r["phase"] == "not scored"]
+    assert "No space left" in told["reason"]
+    assert credits(world) == dict.fromkeys(NAMES, PRICE)
 
 
 @pytest.mark.parametrize(
