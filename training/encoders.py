@@ -59,9 +59,15 @@ def load_classifier(
         with quiet(), without_load_report(), torch.random.fork_rng():
             torch.manual_seed(seed)
             model = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=LABELS, local_files_only=True, dtype=torch.float32
+                folder,
+                num_labels=LABELS,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Misconfigured(f"cannot load an encoder from {folder}: {reason}") from error
