@@ -54,6 +54,7 @@ from runtime import events
 from runtime.events import Report, ignore
 from storage.blocks import Store
 from storage.capacity import bytes_in, check_disk, check_memory
+from storage.files import write_atomically
 from storage.layers import (
     LayerFolder,
     Pinning,
@@ -472,6 +473,8 @@ class Aggregator:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
                 manifest = manifest.model_copy(update={"losses": losses})
+                # Should the store lose it, it cannot be made again of the model's files alone.
+                write_atomically(context.proposed_manifest, manifest.to_bytes())
             try:
                 return Model(root=root, manifest=pinning.finish(manifest))
             except Unavailable as error:

@@ -71,19 +71,17 @@ class Keeper:
         proposed = context.told.proposed
         if proposed is None or proposed.aggregator != self._address:
             return
-        about = context.subject("update")
-        shown = [
-            (context.update_folder(each.participant), about, each.root, each.manifest)
-            for each, _ in context.averaged
-        ]
-        if shown:  # else the model is the one of before
-            about = context.subject("model")
-            shown.append((context.new_model, about, proposed.root, proposed.manifest))
+        spec, about = context.spec, context.subject("update")
         try:
-            for folder, subject, root, digest in shown:
-                if not context.store.has(digest):
-                    pin(context.store, folder, build_manifest(folder, context.spec, subject, root))
-        except (Unavailable, OSError):
+            for each, _ in context.averaged:
+                if not context.store.has(each.manifest):
+                    folder = context.update_folder(each.participant)
+                    pin(context.store, folder, build_manifest(folder, spec, about, each.root))
+            # Where nothing was accepted the model is the one of before.
+            if context.averaged and not context.store.has(proposed.manifest):
+                raw = context.proposed_manifest.read_bytes()
+                pin(context.store, context.new_model, Manifest.parse(raw))
+        except (Unavailable, Rejected, OSError):
             return  # it was told when it failed at first
         self._served = context.round_id
 

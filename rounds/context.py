@@ -123,6 +123,11 @@ class RoundContext:
         # Not among the global models: it is one only once the round is finalized.
         return LayerFolder(self.folder / "model", "model")
 
+    @property
+    def proposed_manifest(self) -> Path:
+        """Where the manifest of the model that we proposed is kept."""
+        return self.folder / "manifest.json"
+
     def update_folder(self, participant: Address) -> LayerFolder:
         """The folder of a revealed update that was fetched."""
         return LayerFolder(self.folder / "updates" / participant, "update")

@@ -17,6 +17,7 @@ from protocol.types import Digest, RoundId
 from storage.bucket import BucketStore
 from tests.rounds.test_round import Weak, play_with_manifest
 from tests.rounds.test_stores import Scattered
+from tests.scored import scored_world
 from tests.world import SyntheticTrainer, World, as_dict
 
 
@@ -168,3 +169,16 @@ def test_where_not_all_is_kept_updates_go_when_they_are_compared_no_more(
     finalized = world.told(RoundId(1)).finalized
     assert finalized is not None
     assert own.is_whole(finalized.manifest)  # every model stays
+
+
+def test_a_scored_model_that_the_store_lost_comes_back_with_its_losses(tmp_path: Path) -> None:
+    with scored_world(tmp_path, "ann", "bob", "cem", challenge_seconds=600) as world:
+        round_id = world.open_round()
+        world.commit_and_reveal(round_id)
+        world.aggregator.propose(round_id)
+        proposed = world.proposal(round_id).manifest
+        world.withhold(proposed)
+        assert not world.store.has(proposed)
+        world.restart_aggregator().respond(round_id)
+        assert world.store.has(proposed)
+        assert Manifest.parse(world.store.get_block(proposed)).losses is not None
