@@ -87,9 +87,9 @@ build/newest/.ready: pyproject.toml constraints.txt contracts/node_modules/.read
 	$(or $(NEWEST),$(NO_PYTHON)) $(SET_UP) build/newest $(PROJECT)
 	touch $@
 
-# What takes minutes.
+# What takes minutes; ONLY names files.
 test-slow: setup
-	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults $(ONLY)
 
 # Everything that can break, at every boundary; build/faults.jsonl keeps what was survived, and once it
 # has every schedule, the table of docs/reliability.md is written.

@@ -126,7 +126,7 @@ def test_a_disk_that_takes_nothing_costs_time_only(stage: Stage, tmp_path: Path)
     assert client.now().history().events == stage.sponsor.read_events()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(how=st.sampled_from(["cut", "change", "double", "drop"]), at=st.integers(0, 1 << 30))
 def test_damage_is_passed_over(stage: Stage, tmp_path: Path, how: str, at: int) -> None:
     """Cut off, overwritten or doubled lines: fewer events or none, and never another one."""

@@ -11,6 +11,8 @@ from tests.commonweight.program import TINY, Program
 
 PRICE = 250 * 10**18
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:

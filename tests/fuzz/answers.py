@@ -130,20 +130,18 @@ def _readings(w3: Web3, world: World) -> dict[str, Callable[[], object]]:
     ann, lead, told = world.wallets["ann"], world.aggregator_wallet, world.told(ONE)
     block, created = world.deployment_block, world.client().created_at()
     client = Federation(w3, world.address, ann, deployment_block=block)
-    now, call = client.now(), Call(ann.address, b"", 0)
+    head, call = client.now().head, Call(ann.address, b"", 0)
     pool = Pool(w3, ann, client.chain_id, Nonces(), 10**12)
     flight = Flight(call, 21_000, 0, pool.going_fees(), 10**12)
     flight.hashes.append(told.opened.transaction_hash)
     factory = Factory(w3, client.founding().factory)
     quick = SendingLimits(receipt_seconds=0, displaced_seconds=0)
 
-    def history() -> None:
-        now.event_log = EventLog(w3, world.address, client.terms().money.availability_deposit)
-        now.history()
-
-    def ended() -> None:
-        now.event_log = EventLog(w3, world.address, client.terms().money.availability_deposit)
-        has_ended(now, ONE, Status.COMMIT, 1)
+    def now() -> Federation:
+        """Return a client that knows nothing of that block yet."""
+        pinned = client.at(head)
+        pinned.event_log = EventLog(w3, world.address, client.terms().money.availability_deposit)
+        return pinned
 
     return {
         "terms": lambda: Federation(w3, world.address),
@@ -152,18 +150,18 @@ def _readings(w3: Web3, world: World) -> dict[str, Callable[[], object]]:
         "factory": lambda: check_factory(w3, factory.address),
         "founding": lambda: find_founding(w3, world.address, created, block),
         "events": lambda: read_events(w3, world.address, block),
-        "history": history,
-        "phase": ended,
+        "history": lambda: now().history(),
+        "phase": lambda: has_ended(now(), ONE, Status.COMMIT, 1),
         "time": client.next_time,
-        "round": lambda: now.get_round(ONE),
-        "status": lambda: (now.status(ONE), now.status(ONE, now.head)),
-        "submission": lambda: now.get_submission(ONE, ann.address),
-        "participant": lambda: now.get_participant(ann.address),
-        "aggregators": lambda: (now.aggregators(), now.aggregator_state(lead.address)),
-        "model": now.current_model,
-        "request": lambda: now.leaf_request(Digest(bytes(32)), 0),
-        "token": lambda: (now.token.decimals(), now.token.symbol()),
-        "over": lambda: (now.is_over(), now.escrow()),
+        "round": lambda: now().get_round(ONE),
+        "status": lambda: (now().status(ONE), now().status(ONE, head)),
+        "submission": lambda: now().get_submission(ONE, ann.address),
+        "participant": lambda: now().get_participant(ann.address),
+        "aggregators": lambda: (now().aggregators(), now().aggregator_state(lead.address)),
+        "model": lambda: now().current_model(),
+        "request": lambda: now().leaf_request(Digest(bytes(32)), 0),
+        "token": lambda: (now().token.decimals(), now().token.symbol()),
+        "over": lambda: (now().is_over(), now().escrow()),
         "fees": pool.going_fees,
         "nonces": lambda: (pool.mined(), pool.pending()),
         "pool": lambda: (pool.knows(flight), pool.find_holder(0), pool.estimate_gas(call)),
