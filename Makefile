@@ -7,6 +7,7 @@
 #   DATA          where the data sets of bench-medical, bench-glue and bench-differences lie; else COMMONWEIGHT_DATA
 #   QUICK         1: benchmarks in minutes, to see that they work
 #   PART          what `make test-faults` plays: 3/10 is the third tenth; AGAIN=1 plays survived faults too
+#   ONLY          the files that `make test-slow` plays
 #   COMPOSE BUILD what `make compose-check` uses in place of Docker
 # A pyenv shim is on the PATH whether or not it leads anywhere: try, do not look.
 IS_RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -87,7 +88,7 @@ build/newest/.ready: pyproject.toml constraints.txt contracts/node_modules/.read
 	$(or $(NEWEST),$(NO_PYTHON)) $(SET_UP) build/newest $(PROJECT)
 	touch $@
 
-# What takes minutes; ONLY names files.
+# What takes minutes.
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --ignore=tests/faults $(ONLY)
 
