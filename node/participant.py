@@ -37,7 +37,7 @@ from rounds.context import RoundContext
 from rounds.prune import prune, rounds_on_disk, stale_rounds
 from rounds.rebuild import obtain_model
 from rounds.terms import require_agreement
-from rounds.whereabouts import learn_places
+from rounds.whereabouts import learn_places, meet_peers
 from runtime import events
 from runtime.events import Report, ignore
 from runtime.service import one_line, ran_out_of_memory
@@ -201,6 +201,7 @@ class Participant:
                 manifest = build_manifest(folder, self.spec, self._subject(round_id), root)
             # 2. Pin before the reveal. An update whose bytes are not there is rejected (check 1),
             # and no aggregator waits for them once the chain shows the reveal.
+            meet_peers(self.store)
             with self.recorder.phase("pin", round_id):
                 pinned = pin(self.store, folder, manifest)
             if pinned != manifest_digest:

@@ -96,7 +96,7 @@ class Sources:
         has_changed = others != self._announcers
         self._announcers, self._lines = others, {**known, **lines}
         self._current = list(lines.values())
-        self._keep_peers(at_once=has_changed)
+        self.keep_peers(at_once=has_changed)
 
     def of(self, author: str) -> ReadableStore:
         """Return where blocks of an author's update are read: from nobody else who trains."""
@@ -114,16 +114,11 @@ class Sources:
         return "none" if self.own is None else self.own.address
 
     def put_block(self, data: bytes) -> Digest:
-        """Store one block in the role's own store; as `put_blocks`."""
-        return self.put_blocks([data])[0]
+        """Store one block in the role's own store."""
+        return self._writable().put_block(data)
 
     def put_blocks(self, blocks: Iterable[bytes], *, pinned: bool = True) -> list[Digest]:
-        """Store blocks in the role's own store, which is told of the peers meanwhile.
-
-        Others look for them soon. A daemon that was restarted, or took the place of another, knows
-        nobody; and it may have another ID than was announced, so that nobody finds it.
-        """
-        self._keep_peers(at_once=True)
+        """Store blocks in the role's own store."""
         return self._writable().put_blocks(blocks, pinned=pinned)
 
     def has(self, digest: Digest) -> bool:
@@ -143,11 +138,8 @@ class Sources:
             return [*own, *usable]
         return [*own, *(line for line in usable if line.author in wanted)]
 
-    def keep_peers(self) -> None:
-        """Remind the own store of the peers, unless that was done just now."""
-        self._keep_peers(at_once=False)
-
-    def _keep_peers(self, *, at_once: bool) -> None:
+    def keep_peers(self, *, at_once: bool = False) -> None:
+        """Remind the own store of the peers, beside the work; else not if that was done lately."""
         now = time.monotonic()
         is_due = at_once or now >= self._peered_at + _PEERING_AGAIN_S
         if is_due and isinstance(self.own, PeeringStore):
