@@ -34,6 +34,7 @@ LONGEST_BACK_OFF_S: Final = 30.0  # a phase of minutes must not be slept through
 STOP_SECONDS: Final = 5.0
 _SHARE_OF_QUIET: Final = 1 / 30
 _SHARE_OF_PHASE: Final = 1 / 20
+_LONGEST_PAUSE_S: Final = 120.0  # however long the phases are: people wait for their stake, too
 _LOCK: Final = ".running"
 _VERSION: Final = "version"  # of the protocol that a state folder belongs to
 _NO_MEMORY: Final = re.compile(
@@ -50,8 +51,8 @@ class Service:
     """One role's loop; reports faults and the end.
 
     `on_look` is called after each successful poll. While nothing is reported the pauses grow, up to
-    a twentieth of `shortest_phase_s`, the shortest time in which the role must do something: who
-    provides an Ethereum node counts requests, and most of the time nothing happens.
+    two minutes and a twentieth of `shortest_phase_s`, the shortest time in which the role must act:
+    who provides an Ethereum node counts requests, and most of the time nothing happens.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class Service:
         """Wait until the next poll is due; raises Stop when asked to end."""
         self.on_look()
         quiet_s = time.monotonic() - self._reported_at
-        grown = min(quiet_s * _SHARE_OF_QUIET, self.shortest_phase_s * _SHARE_OF_PHASE)
-        self._wait(max(self.poll_seconds, grown))
+        longest = min(self.shortest_phase_s * _SHARE_OF_PHASE, _LONGEST_PAUSE_S)
+        self._wait(max(self.poll_seconds, min(quiet_s * _SHARE_OF_QUIET, longest)))
 
     def keep(self, step: Callable[[], bool]) -> None:
         """Run `step` until it returns False, pausing after each run.

@@ -9,6 +9,7 @@ of their own wrap an honest trainer.
 
 import json
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -68,7 +69,7 @@ class Seen:
         return [np.clip(np.rint(each), -MAX_STEPS, MAX_STEPS).astype(np.int8) for each in moved]
 
 
-class Cheat:
+class Cheat(ABC):
     """Sends what `steps` makes up, and claims `examples`."""
 
     examples = _MORE_THAN_ANY_CAP
@@ -76,9 +77,9 @@ class Cheat:
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
 
+    @abstractmethod
     def steps(self, spec: Spec, round_id: RoundId) -> Steps | None:
         """Return what is sent; None where there is nothing to make it of yet."""
-        raise NotImplementedError
 
     def train(
         self,

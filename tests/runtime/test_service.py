@@ -114,6 +114,8 @@ def test_pauses_grow_while_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> N
     service.keep(failing(1, Unavailable("down")))
     service.pause()
     assert waits[-1] == 45.0
+    service.shortest_phase_s = 86_400.0  # a day's phase
+    assert pauses(100_000) == [120.0]
     service.shortest_phase_s = 10.0  # never more often than the settings say
     assert pauses(100_000) == [2.0]
 
