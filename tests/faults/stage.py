@@ -228,6 +228,8 @@ class Stage:
         raise Stuck(f"not over after {_MOST_LOOKS} looks")
 
     def _is_done(self) -> bool:
+        if self.strikes.is_dropping():  # it brings back those who have gone home
+            return False
         if not all(map(self.processes.is_up, [*_SERVICES, *self.schedule.roles])):
             return False
         if any(self.processes.exit_code(name) is None for name in self.schedule.roles):

@@ -36,9 +36,15 @@ class Strikes:
         self._stage = stage
         self._pending = list(stage.schedule.faults)
         self._drops: dict[tuple[str, str], tuple[Fault, Any]] = {}
+        self._late_drops = 0
         self._lock = threading.RLock()
         self._timers: list[threading.Timer] = []
         self._is_closed = False
+
+    def is_dropping(self) -> bool:
+        """Whether a transaction that a role saw mined is still to be dropped."""
+        with self._lock:
+            return self._late_drops > 0
 
     def close(self) -> None:
         """Strike no more."""
@@ -162,7 +168,16 @@ class Strikes:
         if fault.seconds < 1.0:  # before the role goes on
             self._drop(fault, mark)
         else:
-            self.after(fault.seconds - 1.0, lambda: self._drop(fault, mark))
+            with self._lock:
+                self._late_drops += 1
+            self.after(fault.seconds - 1.0, lambda: self._drop_late(fault, mark))
+
+    def _drop_late(self, fault: Fault, mark: Any) -> None:
+        try:
+            self._drop(fault, mark)
+        finally:
+            with self._lock:
+                self._late_drops -= 1
 
     def _drop(self, fault: Fault, mark: Any) -> None:
         with self._lock:
