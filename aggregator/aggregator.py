@@ -19,7 +19,7 @@ nothing; whether somebody committed or revealed is read from the chain afterward
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,7 @@ class Aggregator:
         self.owns_store = False  # or it may be an author's too, and what is pinned stays
         self.update_seconds: float | None = None  # for each update to come; by default by its size
         self.before_bond: Callable[[], None] = lambda: None  # raises where no bond should be posted
-        self.held_out: HeldOut | None = None  # what scores are measured with; see `evaluate_with`
+        self.held_out: HeldOut | None = None  # what scores are measured with; see `score_with`
         self.terms = federation.terms()
         self.address = federation.sender.address
         learn_places(store, federation)
@@ -107,16 +107,20 @@ class Aggregator:
         self._responder = Responder(federation, self.spec, report)
         self._keeper = Keeper(self.address, report)
 
-    def evaluate_with(self, evaluate: Evaluate) -> None:
+    def score_with(self, evaluate: Evaluate) -> HeldOut:
+        """Measure help with `evaluate` from now on."""
+        file = self.workspace / self.federation.address / "losses.json"
+        self.held_out = HeldOut(self.spec, evaluate, file)
+        return self.held_out
+
+    def try_evaluator(self, evaluate: Evaluate) -> None:
         """Measure help with `evaluate`, which is tried on the current model at once.
 
         Raises Misconfigured when this machine is too slow for a full round, and Unavailable when
         the model cannot be had or evaluated.
         """
-        now = self.federation.now()
+        now, held_out = self.federation.now(), self.score_with(evaluate)
         context = self._context(now, RoundId(now.round_count() + 1))
-        held_out = HeldOut(self.spec, evaluate, context.workspace / "losses.json")
-        self.held_out = held_out
         held_out.try_out(obtain_model(context), context.model.root)
         check_pace(held_out, self.terms.seats.round_seats, self.terms.windows.propose_seconds)
 
@@ -276,16 +280,9 @@ class Aggregator:
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Measure what each of them helps, where the federation pays by that.
-        with self.recorder.phase("score", round_id):
-            screened, losses = score(
-                context,
-                model,
-                screened,
-                self.held_out,
-                Fetcher(self._budget(round_id)),
-                self._seconds_left(round_id) - self.terms.windows.propose_seconds / _RESERVE,
-                self.report,
-            )
+        losses = None
+        if self.spec.scoring == "heldOut":
+            screened, losses = self._score(context, model, screened)
         # 4. Average what was accepted. It is pinned before the chain names it, since from then on
         # anybody may request a leaf of it.
         accepted = [s for s in screened if s.verdict.is_accepted]
@@ -301,6 +298,16 @@ class Aggregator:
         self._penalize(self.federation.history().round(round_id))
         self._keeper.keep_revealed(context, screened)
         return screened
+
+    def _score(
+        self, context: RoundContext, before: LayerFolder, screened: Sequence[Screened]
+    ) -> tuple[list[Screened], Losses | None]:
+        """Return the decisions with scores, and the losses behind these, within the phase."""
+        round_id = context.round_id
+        fetcher = Fetcher(self._budget(round_id))
+        seconds = self._seconds_left(round_id) - self.terms.windows.propose_seconds / _RESERVE
+        with self.recorder.phase("score", round_id):
+            return score(context, before, screened, self.held_out, fetcher, seconds, self.report)
 
     def _seconds_left(self, round_id: RoundId) -> int:
         deadline = self.federation.get_round(round_id).propose_deadline
@@ -371,7 +378,7 @@ class Aggregator:
         if self._responder.is_due(round_id, now.head):
             context = self._context(now, round_id)
             self._responder.respond(context, self._held(context), now.head)
-        if self._keeper.is_due(round_id):
+        if self._keeper.is_due():
             self._keeper.serve_late(self._context(now, round_id))
 
     def settle(self, round_id: RoundId) -> None:
@@ -473,8 +480,10 @@ class Aggregator:
                 span.add(read=self.spec.total_bytes("model"))
                 manifest = build_manifest(target, self.spec, context.subject("model"), root)
                 manifest = manifest.model_copy(update={"losses": losses})
-                # Should the store lose it, it cannot be made again of the model's files alone.
-                write_atomically(context.proposed_manifest, manifest.to_bytes())
+                # Should the store lose it, it cannot be made again of the model's files alone. But
+                # that is no reason to be late.
+                with suppress(OSError):
+                    write_atomically(context.proposed_manifest, manifest.to_bytes())
             try:
                 return Model(root=root, manifest=pinning.finish(manifest))
             except Unavailable as error:

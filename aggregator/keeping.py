@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Final
 
 from chain.history import RoundHistory
-from protocol.checks import Check
+from protocol.checks import ACCEPTED, Check
 from protocol.errors import Rejected, Unavailable
 from protocol.manifest import Manifest
+from protocol.reveal import Reveal
 from protocol.types import Address, Digest, RoundId
 from rounds.context import RoundContext
 from rounds.prune import ROUNDS_COMPARED
@@ -26,6 +27,8 @@ from storage.blocks import Store
 from storage.layers import build_manifest, pin, remove_unused
 from storage.sources import reading_from
 
+# What did harm is not in the average, but in every loss that says so.
+_COUNTED: Final = (ACCEPTED, Check.HARM)
 _SHOW_SECONDS: Final = 10.0  # to read manifests of broken updates again: their authors may stall
 _SERVE_AGAIN_SECONDS: Final = 30.0  # between two tries to put into the store what it lacks
 
@@ -35,17 +38,16 @@ class Keeper:
 
     def __init__(self, address: Address, report: Report) -> None:
         self._address, self._report = address, report
-        self._served = RoundId(0)  # the round of which the store has all that it should show
-        self._serve_at = -math.inf  # when to try that again
+        self._serve_at = -math.inf  # when to look at the store again
         self._rejected: set[Digest] = set()  # manifests of what is still to be removed
         self._old: set[Digest] = set()
 
-    def is_due(self, round_id: RoundId) -> bool:
-        """Whether the store may lack something of a round, and was not tried just now."""
-        return self._served != round_id and time.monotonic() >= self._serve_at
+    def is_due(self) -> bool:
+        """Whether the store may lack something again since it was looked at."""
+        return time.monotonic() >= self._serve_at
 
     def keep_revealed(self, context: RoundContext, screened: list[Screened]) -> None:
-        """Show what the verdicts are about, and pin what is in the average.
+        """Show what the verdicts are about, and pin what the model and the losses follow from.
 
         Auditors read that long after its authors have gone; the rest until the round is settled.
         """
@@ -56,7 +58,8 @@ class Keeper:
                     about, root = context.subject("update"), each.reveal.root
                     # The one that was revealed: canonical JSON of the same files.
                     manifest = build_manifest(each.folder, context.spec, about, root)
-                    pin(context.store, each.folder, manifest, pinned=each.verdict.is_accepted)
+                    is_counted = each.verdict.reason in _COUNTED
+                    pin(context.store, each.folder, manifest, pinned=is_counted)
                 elif each.verdict.reason != Check.REACHABLE:
                     _show_broken(context, each, deadline)
         except Unavailable as error:
@@ -73,17 +76,17 @@ class Keeper:
             return
         spec, about = context.spec, context.subject("update")
         try:
-            for each, _ in context.averaged:
+            for each in _counted(context):
                 if not context.store.has(each.manifest):
                     folder = context.update_folder(each.participant)
                     pin(context.store, folder, build_manifest(folder, spec, about, each.root))
             # Where nothing was accepted the model is the one of before.
             if context.averaged and not context.store.has(proposed.manifest):
-                raw = context.proposed_manifest.read_bytes()
-                pin(context.store, context.new_model, Manifest.parse(raw))
-        except (Unavailable, Rejected, OSError):
-            return  # it was told when it failed at first
-        self._served = context.round_id
+                manifest = Manifest.parse(context.proposed_manifest.read_bytes())
+                if manifest.digest() == proposed.manifest:
+                    pin(context.store, context.new_model, manifest)
+        except (Unavailable, Rejected, OSError) as error:
+            self._report(events.NotKept(round=context.round_id, reason=str(error)))
 
     def remove_unused(self, context: RoundContext, *, keeps_all: bool, owns: bool) -> None:
         """Remove a settled round's rejected updates from the store, which the round had to show.
@@ -91,12 +94,12 @@ class Keeper:
         Where not all is kept, also those of the round whose updates are compared no more. A
         manifest may list anybody's blocks: those of other accepted updates and of models stay.
         """
-        accepted = {reveal.participant for reveal, _ in context.averaged}
-        self._rejected |= {r.manifest for r in context.reveals if r.participant not in accepted}
+        counted = {each.manifest for each in _counted(context)}
+        self._rejected |= {each.manifest for each in context.reveals} - counted
         following = replace(context, told=RoundHistory(RoundId(context.round_id + 1)))
         used = {context.model.manifest, context.terms.identity.initial_model_manifest}
         for place, finalized in enumerate(following.finalized_before()):
-            manifests = {reveal.manifest for reveal, _ in finalized.averaged}
+            manifests = {each.manifest for each in _counted(finalized)}
             used |= {finalized.model.manifest}
             if finalized.told.finalized is not None:
                 used.add(finalized.told.finalized.manifest)
@@ -112,6 +115,11 @@ class Keeper:
                 kept = _stored_manifests(context.store, used)
                 remove_unused(context.store, unused, kept, context.spec, also_pinned=also_pinned)
             gone.clear()  # or else, after a failure, they are tried again with the next round's
+
+
+def _counted(context: RoundContext) -> list[Reveal]:
+    """Return the reveals that a proposal's model, or the losses behind its scores, follow from."""
+    return [reveal for verdict, reveal in context.judged if verdict.reason in _COUNTED]
 
 
 def _show_broken(context: RoundContext, each: Screened, deadline: float) -> None:

@@ -6,6 +6,7 @@ again after a fault.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final, Literal
 
 from aggregator.aggregator import Aggregator
@@ -21,11 +22,12 @@ from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
+from rounds.score import Evaluate
 from runtime import events
 from runtime.announcing import announce_places
 from runtime.events import Report
 from runtime.founded import check_founded
-from runtime.service import Service, alone, one_line
+from runtime.service import Service, alone
 
 _PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
 
@@ -86,7 +88,7 @@ def open_aggregator(
     aggregator.confirmations = settings.confirmations
     aggregator.update_seconds = settings.update_seconds
     aggregator.keeps_all = settings.keep == "all"
-    aggregator.owns_store = settings.store.is_own
+    aggregator.owns_store = settings.store.is_own(location.ipfs_url)
     # The list is fixed at deployment: waiting would not help.
     if aggregator.bond_state() is AggregatorState.UNLISTED:
         raise Misconfigured(
@@ -105,21 +107,22 @@ def open_aggregator(
 def _prepare_scoring(aggregator: Aggregator, settings: AggregatorSettings) -> None:
     """Load the base model and try it, before a bond depends on it.
 
-    Who is bonded already must go on without: a round that is not proposed costs the bond.
+    Who is bonded already loads it in the time that a round has for scoring, and again in the next
+    round if that fails: here whatever is slow could make a proposal late, which costs the bond.
     """
-    try:
+
+    @cache
+    def opened() -> Evaluate:
         if settings.model is None:
             raise Misconfigured(
                 "this federation pays by measured help: set `model` to where the base model is"
             )
-        aggregator.evaluate_with(
-            open_evaluator(aggregator.spec, aggregator.store, settings.model, settings.cache)
-        )
-    except Exception as error:  # of whatever library loads and evaluates a model
-        if aggregator.bond_state() is not AggregatorState.BONDED:
-            raise
-        newest = aggregator.federation.round_count()
-        aggregator.report(events.NotScored(round=newest, reason=one_line(error)))
+        return open_evaluator(aggregator.spec, aggregator.store, settings.model, settings.cache)
+
+    if aggregator.bond_state() is AggregatorState.BONDED:
+        aggregator.score_with(lambda model: opened()(model))
+    else:
+        aggregator.try_evaluator(opened())
 
 
 class Leader:

@@ -44,7 +44,7 @@ def score(
     After `seconds`, or when nothing can be evaluated, they come back as they are, without losses.
     """
     updates = {s.reveal.participant: s.folder for s in decisions if s.verdict.is_accepted}
-    if context.spec.scoring == "equal" or not updates:
+    if not updates:
         return list(decisions), None
     round_id, give_up_at = context.round_id, time.monotonic() + seconds
     report(events.Scoring(round=round_id, updates=len(updates)))

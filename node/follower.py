@@ -86,7 +86,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     )
     participant.withdraw_to = settings.withdraw_to
     participant.public = settings.store.reader()
-    participant.owns_store = settings.store.is_own
+    participant.owns_store = settings.store.is_own(location.ipfs_url)
     return participant
 
 

@@ -25,12 +25,12 @@ BUDGET_BYTES: Final = 200_000 * 2**20
 
 PHASE_ORDER: Final = (
     *("fetch model", "train", "encode", "verify", "verify: fetch", "verify: screen"),
-    *("verify: compare", "average", "hash", "prove store", "commit", "pin", "reveal"),
+    *("verify: compare", "score", "average", "hash", "prove store", "commit", "pin", "reveal"),
     *("propose", "evaluate"),
 )
 
 # Phases whose time has little to do with the bytes of an adapter: a rate would mislead.
-_COMPUTING: Final = frozenset({"train", "evaluate"})
+_COMPUTING: Final = frozenset({"train", "evaluate", "score"})
 
 # A role's state folder, the folder of its settings, a demo's run, and a folder of roles.
 _PLACES: Final = ("", "state", "aggregator/state", "participants/*/state", "*/state", "*")

@@ -102,13 +102,12 @@ class StoreSettings(BaseModel):
         lines = [*([self.public] if self.public else []), *self.announce]
         return [parse_place(line) for line in dict.fromkeys(lines)]
 
-    @property
-    def is_own(self) -> bool:
+    def is_own(self, shared_url: str) -> bool:
         """Whether the store is this role's alone, from which it may remove what it put there.
 
-        The daemon in federation.json may be everybody's.
+        The daemon in federation.json, at `shared_url`, may be everybody's.
         """
-        return self.ipfs is not None or self.bucket is not None
+        return self.bucket is not None or self.ipfs not in (None, shared_url)
 
     @property
     def rules(self) -> DialRules:

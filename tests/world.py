@@ -220,7 +220,7 @@ class World:
             lambda event: self.reports.append(as_dict(event)),
         )
         if self.evaluate is not None:
-            self.aggregator.evaluate_with(self.evaluate)
+            self.aggregator.try_evaluator(self.evaluate)
         return self.aggregator
 
     def address_of(self, name: str) -> Address:

@@ -14,7 +14,7 @@ from tests.world import World
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A federation on anvil, its standby bonded; who withholds something does not put it back."""
-    monkeypatch.setattr(Keeper, "is_due", lambda self, round_id: False)
+    monkeypatch.setattr(Keeper, "is_due", lambda self: False)
     with World(tmp_path, **TERMS) as world:
         world.stand_by()
         yield world

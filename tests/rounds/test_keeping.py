@@ -10,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from contracts.enums import Status
+from protocol.checks import Check
 from protocol.cid import raw_cid
 from protocol.errors import Unavailable
 from protocol.manifest import Manifest
 from protocol.types import Digest, RoundId
 from storage.bucket import BucketStore
 from tests.rounds.test_round import Weak, play_with_manifest
+from tests.rounds.test_score import Backwards
 from tests.rounds.test_stores import Scattered
 from tests.scored import scored_world
 from tests.world import SyntheticTrainer, World, as_dict
@@ -177,8 +179,19 @@ def test_a_scored_model_that_the_store_lost_comes_back_with_its_losses(tmp_path:
         world.commit_and_reveal(round_id)
         world.aggregator.propose(round_id)
         proposed = world.proposal(round_id).manifest
+        world.aggregator.respond(round_id)  # nothing is missing yet
         world.withhold(proposed)
         assert not world.store.has(proposed)
         world.restart_aggregator().respond(round_id)
         assert world.store.has(proposed)
         assert Manifest.parse(world.store.get_block(proposed)).losses is not None
+
+
+def test_what_did_harm_is_kept_since_losses_follow_from_it(tmp_path: Path) -> None:
+    with scored_world(tmp_path, "ann", "bob", "cem") as world, ExitStack() as stack:
+        scattered = Scattered(world, stack)
+        own = Kept(scattered, "aggregator")
+        world.participants["cem"].trainer = Backwards("cem", pace=1.5)
+        assert world.play() is Status.FINALIZED
+        assert world.rejections()["cem"][0] == Check.HARM
+        assert own.is_whole(manifest_of(world, "cem", 1))

@@ -241,7 +241,7 @@ def test_an_aggregator_that_was_killed_evaluates_only_what_is_left(world: World)
             raise Killed
         return bowl(model)
 
-    world.aggregator.evaluate_with(until_the_third)
+    world.aggregator.try_evaluator(until_the_third)
     with pytest.raises(Killed):
         world.aggregator.propose(round_id)
     world.evaluate = again = Bowl(world.spec)
@@ -353,7 +353,7 @@ def test_a_machine_that_is_too_slow_says_so_before_it_bonds(world: World) -> Non
 
 def test_an_aggregator_tries_its_evaluator_at_once_whatever_is_known(world: World) -> None:
     with pytest.raises(Unavailable, match="CUDA out of memory"):
-        world.aggregator.evaluate_with(raising)
+        world.aggregator.try_evaluator(raising)
 
 
 def test_a_spec_of_other_scoring_than_the_contracts_is_refused(tmp_path: Path) -> None:
