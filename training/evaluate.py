@@ -80,9 +80,13 @@ def _compute_prefix(
     chosen = torch.zeros_like(ids, dtype=torch.bool)
     chosen[0, -1] = True  # the head must compute something
     with _head_only_at(model, chosen):
-        cache = model(input_ids=ids, use_cache=True).past_key_values
-    # Other kinds of models keep other states, which cannot be repeated for a batch.
-    return cache if type(cache) is DynamicCache else None
+        cache = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
+    # Other kinds of models keep other states, of some layers or all: they cannot be repeated for a
+    # batch.
+    if cache is None or type(cache) is not DynamicCache:
+        return None
+    can_repeat = all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers)
+    return cache if can_repeat else None
 
 
 def _batches(

@@ -1,8 +1,9 @@
 import math
+from typing import Any, Final
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured
 from tests.training.conftest import EXAMPLES, BuildModel, settings
@@ -12,6 +13,17 @@ from training.chat import answer, base_answer
 from training.data import tokenize
 from training.evaluate import held_out_loss
 from training.train import train
+
+_FEW_LAYERS: Final[dict[str, dict[str, Any]]] = {
+    "mamba": {"num_hidden_layers": 2, "state_size": 8},
+    "lfm2": {
+        "num_hidden_layers": 3,
+        "layer_types": ["conv", "full_attention", "conv"],
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+    },
+}
 
 
 def test_loss_is_the_mean_over_answer_tokens(
@@ -135,3 +147,25 @@ def test_answers_with_and_without_the_adapter(
     assert base_answer(model, tokenizer, question, max_new_tokens=12) == untrained
     assert answer(model, tokenizer, question, max_new_tokens=12) == trained
     assert model.training
+
+
+@pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+def test_a_model_whose_state_is_no_attention_is_evaluated_alike(
+    tokenizer: PreTrainedTokenizerBase, kind: str
+) -> None:
+    """What rows begin with cannot be computed once for these: their state is not repeated."""
+    sizes = {"hidden_size": 32, "vocab_size": len(tokenizer)}
+    config = AutoConfig.for_model(kind, **sizes, **_FEW_LAYERS[kind])
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    total, tokens = 0.0, 0
+    for row in tokenize(tokenizer, EXAMPLES, 128).rows:
+        with torch.no_grad():
+            logits = model(torch.tensor([row.token_ids])).logits[0]
+        chances = torch.log_softmax(logits[row.prompt_tokens - 1 : -1], dim=-1)
+        answers = torch.tensor(row.token_ids[row.prompt_tokens :])
+        total -= float(chances.gather(1, answers[:, None]).sum())
+        tokens += len(answers)
+    evaluation = held_out_loss(model, tokenizer, EXAMPLES, 128, batch_tokens=200)
+    assert evaluation.tokens == tokens
+    assert evaluation.loss == pytest.approx(total / tokens, rel=1e-4)
