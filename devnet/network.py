@@ -142,6 +142,8 @@ def _add_participant(
 
 
 def _section(own_ipfs: str, name: str) -> dict[str, Store]:
+    if own_ipfs and "{name}" not in own_ipfs:
+        raise Misconfigured(f"{own_ipfs} is one daemon: {{name}} in it stands for each role's own")
     store = _own_store(own_ipfs.format(name=name))
     return {"store": store} if store else {}
 

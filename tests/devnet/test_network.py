@@ -1,11 +1,13 @@
 """The devnet in the foreground, and the network of containers that is prepared on it."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from web3 import Web3
@@ -87,19 +89,50 @@ def test_a_prepared_network_is_private_and_prepared_once(tmp_path: Path) -> None
             prepare(config, folder, rpc, ipfs, heard.append)
 
 
-def test_a_role_with_a_daemon_of_its_own_says_on_chain_where_that_is(tmp_path: Path) -> None:
+@pytest.fixture
+def container_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolve a container's name, ipfs-ann and such, to this machine."""
+    resolve = socket.getaddrinfo
+
+    def here(host: str, *rest: Any, **more: Any) -> Any:
+        return resolve("127.0.0.1" if str(host).startswith("ipfs-") else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+
+
+def test_a_role_with_a_daemon_of_its_own_says_on_chain_where_that_is(
+    tmp_path: Path, container_names: None
+) -> None:
     config, folder = Config.load(TINY), tmp_path / "network"
     with running_anvil() as rpc, DevIpfsDaemon(tmp_path / "blocks") as daemon:
-        own = daemon.url.replace("127.0.0.1", "localhost")  # a container's name, there
-        file = prepare(config, folder, rpc, own, lambda line: None, own)
-        place = f"/dns4/localhost/tcp/4001/p2p/{ContentStore(daemon.url).id()}"
+        own = daemon.url.replace("127.0.0.1", "ipfs-{name}")
+        shared = daemon.url
+        file = prepare(config, folder, rpc, shared, lambda line: None, own)
+        peer = ContentStore(daemon.url).id()
         federation = connect_federation(FederationLocation.load(file))
-        assert federation.history().announced[federation.sponsor()].whereabouts == place
-    files = [folder / name / "participant.toml" for name in config.data.participants]
-    stores = [ParticipantSettings.load(file).store for file in files]
-    stores.append(AggregatorSettings.load(folder / "aggregator" / "aggregator.toml").store)
-    for store in stores:
-        assert (store.ipfs, store.whereabouts, store.allow_private) == (own, place, True)
+        sponsors = federation.history().announced[federation.sponsor()]
+        assert sponsors.whereabouts.endswith(f"/p2p/{peer}")
+    settings: dict[str, Any] = {
+        name: ParticipantSettings.load(folder / name / "participant.toml")
+        for name in config.data.participants
+    }
+    settings["aggregator"] = AggregatorSettings.load(folder / "aggregator" / "aggregator.toml")
+    for name, each in settings.items():
+        store = each.store
+        assert store.ipfs == own.format(name=name)
+        assert store.whereabouts == f"/dns4/ipfs-{name}/tcp/4001/p2p/{peer}"
+        assert store.allow_private
+        assert store.is_own(shared)
+
+
+def test_one_daemon_is_nobodys_own(tmp_path: Path) -> None:
+    own = "http://ipfs:5001"
+    with (
+        running_anvil() as rpc,
+        DevIpfsDaemon(tmp_path / "blocks") as daemon,
+        pytest.raises(Misconfigured, match="each role's own"),
+    ):
+        prepare(Config.load(TINY), tmp_path, rpc, daemon.url, lambda line: None, own)
 
 
 def test_a_participant_is_not_named_like_a_role(tmp_path: Path) -> None:
