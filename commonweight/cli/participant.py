@@ -129,6 +129,7 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
     # As in `aggregator init`: written although something is missing, unless that is the contract.
     if preflight.location is not None:
         own: dict[str, Any] = {"name": name, "data": setup.relative(data), "model": model}
+        own |= dict.fromkeys(Choices.model_fields)  # what was chosen before, unless it still is
         own |= choices.model_dump(exclude_defaults=True, exclude_none=True)
         if invitation is not None:
             own["invitation"] = setup.relative(invitation)
@@ -142,6 +143,8 @@ def _choices(setup: Setup) -> Choices:
     found = {name: setup.optional(name) for name in Choices.model_fields}
     if isinstance(found["fields"], str):
         pairs = [pair.partition("=") for pair in found["fields"].split(",")]
+        if any(not equals for _, equals, _ in pairs):
+            fail(f"--fields was expected as PART=FIELD,…, not {found['fields']}")
         found["fields"] = {part.strip(): field.strip() for part, _, field in pairs}
     known = {name: value for name, value in found.items() if value}
     return check_settings(Choices, known, setup.file)

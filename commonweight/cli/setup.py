@@ -158,7 +158,10 @@ class Setup:
         return check_settings(StoreSettings, section, self.file)
 
     def write(self, answers: Answers, location: FederationLocation, **own: Any) -> None:
-        """Write the settings and federation.json; settings made by hand are kept."""
+        """Write the settings and federation.json; settings made by hand are kept.
+
+        None takes a setting away.
+        """
         # The settings name federation.json, so it comes first: a crash leaves no dangling name.
         write_location(self.folder / "federation.json", location)
         settings = {
@@ -170,7 +173,8 @@ class Setup:
         # Only its name: the password itself never enters the settings.
         if self.password_file is not None:
             settings["password_file"] = self.relative(self.password_file)
-        write_toml(self.file, settings)
+        known = {name: value for name, value in settings.items() if value is not None}
+        write_toml(self.file, known)
 
     def relative(self, path: Path | str) -> str:
         """Return a path as the settings name it: relative when it lies in their folder."""

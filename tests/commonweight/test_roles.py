@@ -209,6 +209,13 @@ def test_fields_encoding_and_ranks_are_tried_and_remembered(
     }
     error = run("participant", "init", "--folder", tmp_path, "--yes", "--fields", "x=y", code=1)
     assert "fields.x: Extra inputs" in error
+    error = run("participant", "init", "--folder", tmp_path, "--yes", "--fields", "Frage", code=1)
+    assert error.splitlines()[-1].endswith("--fields was expected as PART=FIELD,…, not Frage")
+    # What is chosen as it would be anyway is chosen no more.
+    for share, code in ((0.5, 1), (0, 0)):
+        init(tmp_path, {"validation": share}, code=code)  # half of one example is none
+        assert ParticipantSettings.load(file).validation == share
+    assert "validation" not in file.read_text()
 
 
 def test_data_of_which_most_is_cut_are_a_warning(tmp_path: Path, given: dict[str, Any]) -> None:
