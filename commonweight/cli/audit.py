@@ -320,7 +320,8 @@ def _repeat_command(
         words += ["--from-block", str(client.deployment_block)]
     for number in sorted(rounds or ()):
         words += ["--round", str(number)]
-    words += [] if model is None else ["--model", model]
+    # Where this machine has the base model is nobody else's business.
+    words += [] if model is None else ["--model", "MODEL"]
     return shlex.join([*words, "--no-cache"])
 
 
