@@ -4,6 +4,7 @@ Flower starts a process for each message: a wrong chain or keystore would show o
 the middle of a round.
 """
 
+import math
 import os
 import signal
 import socket
@@ -151,14 +152,15 @@ class Refusals:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._since: float | None = None
+        self._since = self._last = -math.inf
 
     def take(self) -> NoReturn:
         """Raise Unavailable while it may have to forget a dead SuperNode, then Misconfigured."""
         refused = f"the SuperLink at {self._link.superlink} does not let this SuperNode in"
         now = time.monotonic()
-        if self._since is None:
+        if now >= self._last + FORGOTTEN_S:  # it was let in meanwhile
             self._since = now
+        self._last = now
         if now < self._since + FORGOTTEN_S:
             raise Unavailable(
                 f"{refused}: one with this key that was killed counts for a minute, or the key is"

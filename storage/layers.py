@@ -246,6 +246,8 @@ class Pinning:
                     put.append((index, len(block)))
                     yield block
 
+        if not self._waiting:
+            return  # they went with an earlier request
         digests = self._store.put_blocks(blocks(), pinned=self._is_pinned)
         for digest, (index, size) in zip(digests, put, strict=True):
             self._digests[index].append(digest)
