@@ -18,6 +18,7 @@ A standby follows every round. It proposes once the active aggregator is late or
 nothing; whether somebody committed or revealed is read from the chain afterwards.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -46,7 +47,7 @@ from rounds.budget import Budget
 from rounds.context import RoundContext
 from rounds.prune import prune
 from rounds.rebuild import Fetcher, obtain_model, rebuild
-from rounds.score import Evaluate, HeldOut
+from rounds.score import SCRATCH, Evaluate, HeldOut
 from rounds.screen import Screened, screen
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places
@@ -109,7 +110,10 @@ class Aggregator:
 
     def score_with(self, evaluate: Evaluate) -> HeldOut:
         """Measure help with `evaluate` from now on."""
-        file = self.workspace / self.federation.address / "losses.json"
+        folder = self.workspace / self.federation.address
+        for left in folder.glob(f"round-*/{SCRATCH}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        file = folder / "losses.json"
         self.held_out = HeldOut(self.spec, evaluate, file)
         return self.held_out
 

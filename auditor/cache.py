@@ -3,6 +3,7 @@
     FOLDER/31337-0x5FbDB2315678afecb367f032d93F642f64180aa3/
       events-9f86d081884c7d65.jsonl     the events up to a block, as one node reported them
       initial-model.json, round-0001.json, …     checks that passed
+      round-0001-evaluated.json, …      the same where losses were evaluated
       files/                            layer files of rounds that are not done yet
 
 - A layer file from here is hashed like one that was just fetched.
@@ -16,11 +17,12 @@ The disk is trusted: whoever can write to it can forge a record. `--no-cache` re
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -47,13 +49,21 @@ CONFIRMATIONS: Final = SETTLED_BLOCKS
 
 
 class AuditCache:
-    """The cache of one federation, below `folder`, which federations may share."""
+    """The cache of one federation, below `folder`, which federations may share.
+
+    `evaluator` is a digest of what evaluates models in this audit, None where nothing does.
+    """
 
     def __init__(
-        self, folder: Path, federation: Federation, confirmations: int = CONFIRMATIONS
+        self,
+        folder: Path,
+        federation: Federation,
+        confirmations: int = CONFIRMATIONS,
+        evaluator: str | None = None,
     ) -> None:
         self._federation = federation
         self._confirmations = confirmations
+        self._evaluator = evaluator
         self._chain_id = federation.chain_id
         self.folder = folder / f"{self._chain_id}-{federation.address}"
 
@@ -105,9 +115,9 @@ class AuditCache:
     def write_round(
         self, history: RoundHistory, before: Model, checks: Sequence[CheckResult]
     ) -> None:
-        """Cache the checks of a finalized round, all of which passed."""
+        """Cache the checks of a finalized round, none of which need be made again."""
         assert history.finalized is not None
-        assert all(check.passed for check in checks)
+        assert all(check.is_final for check in checks)
         record = {
             "key": self._round_key(history, before),
             "checks": [asdict(check) for check in checks],
@@ -132,7 +142,8 @@ class AuditCache:
         return {**self._key(), "model": [model.root.hex(), model.manifest.hex()]}
 
     def _round_path(self, round_id: RoundId) -> Path:
-        return self.folder / f"round-{round_id:04d}.json"
+        evaluated = "" if self._evaluator is None else "-evaluated"
+        return self.folder / f"round-{round_id:04d}{evaluated}.json"
 
     def _round_key(self, history: RoundHistory, before: Model) -> dict[str, Any]:
         """Return all that the checks of a round depend on."""
@@ -141,6 +152,7 @@ class AuditCache:
         finalized = history.finalized
         return {
             **self._key(),
+            "evaluator": self._evaluator,
             "round": history.round_id,
             "finalized_in": finalized.block_hash.hex() if finalized else None,
             "events": _digest(json.dumps(told)),
@@ -181,9 +193,15 @@ class AuditCache:
 @cache
 def software_digest() -> str:
     """Return the SHA-256 of all code that an audit's result depends on."""
+    packages = auditor, chain, contracts, ethereum, profiling, protocol, rounds, storage
+    return code_digest(packages, f"{platform.python_version()} {np.__version__}")
+
+
+def code_digest(packages: Iterable[ModuleType], versions: str) -> str:
+    """Return the SHA-256 of all code of some packages, and of the versions it was used with."""
     # Not the version number, which a fault corrected in a working copy would not change.
-    hasher = hashlib.sha256(f"{platform.python_version()} {np.__version__}".encode())
-    for package in (auditor, chain, contracts, ethereum, profiling, protocol, rounds, storage):
+    hasher = hashlib.sha256(versions.encode())
+    for package in packages:
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             hasher.update(f"{package.__name__}/{path.relative_to(root)}\0".encode())

@@ -17,6 +17,7 @@ class CheckResult:
     not be checked because bytes are missing or the node failed, or where `seen_differently`: a
     statement about another place and time, which is found otherwise here. `detail` says what was
     recomputed, is wrong or is missing; `wrong_value` is the first wrong value of a proposed model.
+    An unchecked claim is `lasting` where another look of the same auditor would not change that.
     """
 
     section: str
@@ -26,6 +27,7 @@ class CheckResult:
     detail: str
     wrong_value: WrongValue | None = None
     seen_differently: bool = False
+    lasting: bool = False
 
     @classmethod
     def refused(
@@ -34,6 +36,11 @@ class CheckResult:
         """Return a check that ended in an error: failed, unless the error is no fault of theirs."""
         passed = None if isinstance(error, Unavailable | DiskFault) else False
         return cls(section, round_id, claim, passed, str(error))
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the claim need not be looked at again: it is true, or will stay unchecked."""
+        return self.passed is True or self.lasting
 
     @property
     def failed(self) -> bool:

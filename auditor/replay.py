@@ -264,7 +264,7 @@ class Audit:
         """Cache the result of a round that cannot change any more, and drop the round's files."""
         finalized = context.told.finalized
         screened = self._screened.get((context.round_id, context.model), [])
-        if finalized is None or not all(check.passed for check in checks):
+        if finalized is None or not all(check.is_final for check in checks):
             return
         # Checked again next time: whether an update was unavailable depends on when one looks
         # (docs/protocol.md §6).

@@ -61,7 +61,8 @@ def judge_scores(
     is_harmless = not any(v.reason == Check.HARM for v in verdicts)
     if paid_in_full and is_harmless:
         detail = "the aggregator measured nothing, and gave everybody the full score"
-        check = CheckResult("§9", round_id, _CLAIM, None, detail, seen_differently=True)
+        unknown = CheckResult("§9", round_id, _CLAIM, None, detail, seen_differently=True)
+        check = replace(unknown, lasting=True)
     else:
         check = CheckResult("§9", round_id, _CLAIM, False, "it lists none")
     return Judged(_as_proposed(ours, verdicts), None, check)
@@ -81,7 +82,7 @@ def check_losses(
     claim = f"the losses behind the scores are those of their models, to {_nats(tolerance)}"
     if held_out is None:
         detail = "no base model here to evaluate with: `audit run --model` names one"
-        return CheckResult("§9", round_id, claim, None, detail)
+        return CheckResult("§9", round_id, claim, None, detail, lasting=True)
     folders = {s.reveal.participant: s.folder for s in ours if s.has_root}
     measured = [each.participant for each in losses.without]
     missing = [who for who in measured if who not in folders]

@@ -32,6 +32,9 @@ from rounds.similar import project_updates
 from storage.files import read_json, write_json
 from storage.layers import LayerFolder
 
+SCRATCH: Final = "score-"
+"""What the names of folders begin with in which models are averaged to be measured."""
+
 Evaluate = Callable[[LayerFolder], float]
 """Returns the loss of a model on the held-out set, in nats per answer token."""
 
@@ -154,7 +157,7 @@ def measure_losses(
     folders, weights = [each.folder for each in updates], [each.weight for each in updates]
     workspace.mkdir(parents=True, exist_ok=True)
     # Of its own: an evaluation that was given up may still read another's.
-    with tempfile.TemporaryDirectory(dir=workspace, prefix="score-") as scratch:
+    with tempfile.TemporaryDirectory(dir=workspace, prefix=SCRATCH) as scratch:
         model, sums = (LayerFolder(Path(scratch) / name, "model") for name in ("model", "sums"))
         # 1. Before the round, and with everybody in it.
         loss_before = held_out.loss(*before, give_up_at)

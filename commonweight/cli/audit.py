@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 import click
 
+import aggregator
+import training
 from aggregator.evaluator import open_evaluator
-from auditor.cache import CONFIRMATIONS, AuditCache
+from auditor.cache import CONFIRMATIONS, AuditCache, code_digest
 from auditor.check_result import CheckResult
 from auditor.disputes import challenge_open
 from auditor.findings import Findings, collect
@@ -54,6 +57,7 @@ from storage.sources import Sources
 
 # Apart from 1, so that a script can tell "try again" from "somebody cheated".
 _UNCHECKED: Final = 3
+_EVALUATING: Final = ("torch", "transformers", "peft", "bitsandbytes")
 _ATTEMPTS: Final = 3  # an audit begins again when a reorganisation undid what it had read
 
 
@@ -204,7 +208,9 @@ def audit_run(
         evaluate = None if model is None else _open_evaluator(client, store, model)
         cache = None
         if not no_cache:
-            cache = AuditCache(kept_in or audit_cache_folder(), client, confirmations)
+            evaluator = None if evaluate is None else _evaluator_digest()
+            kept_in = kept_in or audit_cache_folder()
+            cache = AuditCache(kept_in, client, confirmations, evaluator)
         with _layer_files(cache) as folder:
             # With --json stdout holds one object and nothing else.
             auditing, checks = _run_to_the_end(
@@ -307,6 +313,12 @@ def _open_evaluator(client: Federation, store: Store, model: str) -> Evaluate:
     learn_places(store, client)
     spec = Spec.parse(store.get_block(client.terms().identity.spec_digest))
     return open_evaluator(spec, store, model, cache_folder())
+
+
+def _evaluator_digest() -> str:
+    """Return a digest of all software that a loss depends on, but the base model in the spec."""
+    versions = [f"{name} {version(name)}" for name in _EVALUATING]
+    return code_digest((aggregator, training), " ".join(versions))
 
 
 def _repeat_command(

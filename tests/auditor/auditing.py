@@ -9,6 +9,7 @@ from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from protocol.cid import raw_cid
 from protocol.types import Digest, RoundId
+from rounds.score import Evaluate
 from storage.ipfs import ContentStore
 from tests.world import World
 
@@ -54,12 +55,15 @@ class Audited:
         confirmations: int = 0,
         url: str | None = None,
         rounds: set[RoundId] | None = None,
+        evaluate: Evaluate | None = None,
+        evaluator: str | None = None,
     ) -> None:
         client = world.client()
         self.store = TellingStore(url or world.daemon.url)
-        self.cache = AuditCache(folder, client, confirmations)
+        self.cache = AuditCache(folder, client, confirmations, evaluator)
         with self.cache.held():
-            self.audit = Audit(client, self.store, self.cache.files, self.cache)
+            files = self.cache.files
+            self.audit = Audit(client, self.store, files, self.cache, evaluate)
             self.lines: list[CheckResult] = list(self.audit.run(rounds))
 
     @property

@@ -29,6 +29,7 @@ from storage.ipfs import ContentStore
 from tests.auditor.auditing import Audited, TellingStore, layer_files
 from tests.chain.stage import ask
 from tests.disputes.lies import off_by_one
+from tests.scored import Bowl, scored_world
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import SyntheticTrainer, World
 
@@ -191,6 +192,40 @@ def test_a_cache_that_cannot_be_written_is_one_line(played: World, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match="Not a directory"):
         Audited(played, tmp_path / "file")
+
+
+# ------------------------------------------------------------------------ rounds paid by scores
+
+
+def test_a_scored_round_is_kept_for_audits_that_evaluate_as_this_one_does(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    with scored_world(tmp_path / "world", "ann", "bob", "cem") as world:
+        assert world.play() is Status.FINALIZED
+        bowl = Bowl(world.spec)
+        plain = [Audited(world, folder) for _ in range(2)]
+        measured = [Audited(world, folder, evaluate=bowl, evaluator="bowl") for _ in range(2)]
+        assert [each.audit.from_cache for each in plain + measured] == [set(), {1}, set(), {1}]
+        assert bowl.calls == 5  # before, the average and without each: once
+        # Neither takes the place of the other, and another evaluator has its own losses.
+        assert Audited(world, folder).lines == plain[0].lines
+        assert Audited(world, folder, evaluate=bowl, evaluator="other").audit.from_cache == set()
+    (doubt,) = plain[1].failed
+    assert (doubt.section, doubt.passed) == ("§9", None)
+    assert "`audit run --model`" in doubt.detail
+    assert not measured[1].failed
+
+
+def test_a_round_in_which_nothing_was_measured_is_kept_too(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    with scored_world(tmp_path / "world", "ann", "bob", "cem") as world:
+        world.evaluate = None
+        world.restart_aggregator()
+        assert world.play() is Status.FINALIZED
+        first, second = (Audited(world, folder) for _ in range(2))
+    assert (first.audit.from_cache, second.audit.from_cache) == (set(), {1})
+    (doubt,) = second.failed
+    assert doubt.seen_differently
+    assert second.lines == first.lines
 
 
 # -------------------------------------------------------------------------- what is never kept

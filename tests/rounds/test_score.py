@@ -341,6 +341,16 @@ def test_downloads_leave_the_time_for_evaluations(world: World, tmp_path: Path) 
             assert deadline - each.aggregator._screen_until(round_id) == max(kept, 300)
 
 
+def test_what_a_killed_aggregator_left_is_removed(world: World) -> None:
+    folder = world.folder / "aggregator" / world.address / "round-0001"
+    left = folder / "score-killed" / "model" / "00000.layer"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"a model's layer")
+    world.restart_aggregator()
+    assert folder.exists()
+    assert not (folder / "score-killed").exists()
+
+
 def test_a_machine_that_is_too_slow_says_so_before_it_bonds(world: World) -> None:
     held_out = HeldOut(world.spec, Bowl(world.spec))
     held_out.slowest = 17.0
