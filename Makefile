@@ -41,8 +41,8 @@ FORGE := node_modules/.bin/forge
 # peft before it begins: two thirds of the processor time of a short demo.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-fuzz test-contracts \
-  test-mutants lint \
+.PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
+  test-contracts test-mutants lint \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
   bench-incentives bench-storage bench-vram compose-check clean
 
@@ -74,14 +74,18 @@ contracts/node_modules/.ready: contracts/package.json contracts/package-lock.jso
 demo: setup
 	$(BIN)/commonweight demo --config $(CONFIG)
 
-# Everything that the project claims and that does not take minutes alone.
+# What the project claims, as far as it can be seen in a few minutes.
 test: setup
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --ignore tests/contracts
+	$(BIN)/python -m pytest -m "not slow and not long" $(PARALLEL) --ignore tests/contracts
+
+# Whole disputes, every cheat, demos on each kind of chain, full disks, set-ups of all kinds.
+test-long: setup
+	$(BIN)/python -m pytest -m "long and not slow" $(PARALLEL)
 
 # Part of it on the newest Python, in an environment of its own.
 test-newest: build/newest/.ready
 	build/newest/bin/python --version
-	build/newest/bin/python -m pytest -m "not slow" $(PARALLEL) $(TESTS_ON_NEWEST)
+	build/newest/bin/python -m pytest -m "not slow and not long" $(PARALLEL) $(TESTS_ON_NEWEST)
 
 build/newest/.ready: pyproject.toml constraints.txt contracts/node_modules/.ready
 	@mkdir -p build

@@ -36,6 +36,8 @@ from tests.attacks.cheats import (
 from tests.scored import Bowl, Learner, Shuffled, scored_spec, scored_world
 from tests.world import World
 
+pytestmark = pytest.mark.long
+
 HONEST = ("ann", "bob", "cem", "dee")
 MOST = 0.05  # of an honest participant's pay
 

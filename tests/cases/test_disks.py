@@ -13,6 +13,8 @@ from storage.capacity import bytes_in
 from tests.faults import disk
 from tests.world import World
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 8
 
 

@@ -11,6 +11,8 @@ from chain.location import FederationLocation
 from node.results import Outcome, round_results
 from tests.commonweight.program import TINY, Program
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(
     scope="module",

@@ -42,6 +42,8 @@ from tests.disputes.lies import (
 )
 from tests.world import World
 
+pytestmark = pytest.mark.long
+
 LEAVES = 18
 HIDDEN: dict[str, Any] = {"Pinning": Withholding}
 

@@ -19,6 +19,8 @@ from tests.disputes.lies import auditing, propose
 from tests.rounds.test_average import drawn, write
 from tests.world import World, small_spec
 
+pytestmark = pytest.mark.long
+
 FAULTS = 1_000
 ROUND = RoundId(1)
 WEIGHTS = [3, 500, 12]

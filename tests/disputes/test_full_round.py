@@ -19,6 +19,8 @@ from tests.disputes.lies import (
 )
 from tests.world import TOKEN, World
 
+pytestmark = pytest.mark.long
+
 MAX_ROUND_SEATS = 64
 FULL: dict[str, Any] = {
     "max_participants": MAX_ROUND_SEATS,

@@ -25,6 +25,8 @@ from tests.disputes.lies import (
 )
 from tests.world import World
 
+pytestmark = pytest.mark.long
+
 
 def some_quick(lies: Iterable[str], *quick: str) -> list[Any]:
     """Return all lies, the others marked slow: test_lies.py has each without a process."""

@@ -13,6 +13,8 @@ import pytest
 
 from scripts.setup_environment import Failed, pip_settings, uv_environment
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "setup_environment.py"
 # An environment that uv made has no pip; the Python under it makes one that has.

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 AVX512_BF16 = Path(__file__).parent / "avx512_bf16"
 ABOUT_KERNELS = "Failed to load CPU gemm_4bit_forward"
 TRAIN_AND_WARN = """
