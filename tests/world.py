@@ -184,6 +184,8 @@ class World:
         aggregator = Aggregator(
             self.client(self.standby_wallet), self.store, self.folder / "standby"
         )
+        if self.evaluate is not None:
+            aggregator.try_evaluator(self.evaluate)
         aggregator.bond()
         return aggregator
 

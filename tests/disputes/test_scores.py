@@ -19,7 +19,7 @@ from protocol.types import BasisPoints, RoundId
 from rounds.score import apply_scores
 from rounds.screen import Screened
 from storage.ipfs import ContentStore
-from tests.disputes.lies import TERMS, judged
+from tests.disputes.lies import TERMS, WINDOW, judged
 from tests.rounds.test_rebuild import Garbage, NothingThere
 from tests.scored import TOLERANCE, scored_world
 from tests.world import World
@@ -209,3 +209,11 @@ def test_weights_and_reasons_of_the_chain_cost_the_bond(
         assert "was refuted" in line
         state = world.client().aggregator_state(standing.aggregator)
         assert state is AggregatorState.SLASHED
+        # The standby measures the round itself.
+        standby = world.stand_by()
+        standby.propose(round_id)
+        assert any(each.score > 0 for each in world.proposal(round_id).verdicts)
+        world.travel(WINDOW)
+        standby.settle(round_id)
+        assert world.client().status(round_id) is Status.FINALIZED
+        assert all(line.passed for line in world.audit() if line.section == "§9")
