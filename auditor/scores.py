@@ -13,7 +13,7 @@ from protocol.types import Address
 from protocol.verdict import FULL_SCORE, Verdict
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher
-from rounds.score import HeldOut, apply_scores, measure
+from rounds.score import HeldOut, apply_scores, format_nats, measure
 from rounds.screen import Screened
 from storage.layers import LayerFolder
 
@@ -79,7 +79,7 @@ def check_losses(
     """Check the losses that a proposal lists by evaluating the same models here."""
     assert context.spec.held_out is not None
     round_id, tolerance = context.round_id, context.spec.held_out.tolerance
-    claim = f"the losses behind the scores are those of their models, to {_nats(tolerance)}"
+    claim = f"the losses behind the scores are those of their models, to {format_nats(tolerance)}"
     if held_out is None:
         detail = "no base model here to evaluate with: `audit run --model` names one"
         return CheckResult("§9", round_id, claim, None, detail, lasting=True)
@@ -144,11 +144,7 @@ def _differing(losses: Losses, found: Losses, tolerance: int) -> list[str]:
         ),
     ]
     return [
-        f"the loss {name} is said to be {_nats(said)}, here it is {_nats(mine)}"
+        f"the loss {name} is said to be {format_nats(said)}, here it is {format_nats(mine)}"
         for name, said, mine in pairs
         if abs(said - mine) > tolerance
     ]
-
-
-def _nats(millionths: int) -> str:
-    return f"{millionths / 10**6:.6f}"

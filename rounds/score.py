@@ -223,22 +223,23 @@ def _scored(decision: Screened, losses: Losses, score: Score) -> Screened:
 
 def explain(score: Score, losses: Losses) -> str:
     """Return in one sentence why an update is paid what it is."""
-    with_it, without = _nats(losses.average), _nats(losses.average + score.gain)
+    with_it, without = format_nats(losses.average), format_nats(losses.average + score.gain)
     pair = f"the held-out loss is {with_it} with the update and {without} without it"
-    full = _nats(score.full_gain or 0)
+    full = format_nats(score.full_gain or 0)
     if score.is_harm:
-        return f"{pair}: it raises the loss by {_nats(-score.gain)}, more than {full} is harm"
+        return f"{pair}: it raises the loss by {format_nats(-score.gain)}, more than {full} is harm"
     if not score.is_lower:
-        both = f"{_nats(losses.before)} before and {with_it} after"
+        both = f"{format_nats(losses.before)} before and {with_it} after"
         return f"the round does not lower the held-out loss, {both}: nobody is paid for it"
     if score.gain <= 0:
         return f"{pair}: it does not lower the loss, so it earns nothing"
     share = f"{score.value / 100:.2f}% of its price"
-    return f"{pair}: it lowers the loss by {_nats(score.gain)}, {full} earns all, so {share}"
+    return f"{pair}: it lowers the loss by {format_nats(score.gain)}, {full} earns all, so {share}"
 
 
 _DIGITS: Final = len(str(MILLION)) - 1
 
 
-def _nats(millionths: int) -> str:
+def format_nats(millionths: int) -> str:
+    """Return a loss or gain in nats, to the millionth."""
     return f"{millionths / MILLION:.{_DIGITS}f}"
