@@ -23,6 +23,7 @@ from runtime.settings import write_location
 from sponsor import found
 from sponsor.checks import check_chain, check_windows
 from sponsor.config import Config
+from sponsor.continued import read_predecessor
 from storage.ipfs import ContentStore
 
 Tell = Callable[[str], None]
@@ -34,6 +35,7 @@ class Order:
 
     `factory` is None for the one that is known on the chain; `deploy_factory` deploys one where
     none is. `dev` allows windows that only suit development, and `understood` a public chain.
+    `continued` is the file of a federation with whose newest model this one begins.
     """
 
     config: Path
@@ -46,6 +48,7 @@ class Order:
     deploy_factory: bool = False
     dev: bool = False
     understood: bool = False
+    continued: Path | None = None
 
 
 def create_federation(
@@ -81,9 +84,19 @@ def create_federation(
         config = _as_founded(config, location, store)
     else:
         tell("training one round on the public rows, to see that it lowers the loss")
-    with tempfile.TemporaryDirectory(prefix="commonweight-model-") as folder:
+    with tempfile.TemporaryDirectory(prefix="commonweight-model-") as name:
+        folder = Path(name)
+        predecessor = None
+        if order.continued is not None:
+            ended = FederationLocation.load(order.continued)
+            predecessor = read_predecessor(ended, folder / "predecessor")
         plan = found.plan(
-            config, order.seed, cache_folder(), Path(folder), always_try=location is None
+            config,
+            order.seed,
+            cache_folder(),
+            folder / "initial",
+            always_try=location is None,
+            predecessor=predecessor,
         )
         # 3. The federation, unless an earlier attempt ended between the contract and its escrow:
         # another one would leave that contract behind.

@@ -32,6 +32,7 @@ from protocol.types import TOKEN_DECIMALS, Address, Digest, TokenUnits, UnixTime
 from rounds.terms import SCORING_NAMES
 from sponsor.checks import check_evaluations
 from sponsor.config import Config, token_units
+from sponsor.continued import Predecessor, check_continues
 from sponsor.trial import Trial, run_trial
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
@@ -71,8 +72,18 @@ class Means:
     token: Address | None = None
 
 
-def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bool = False) -> Plan:
+def plan(
+    config: Config,
+    seed: int,
+    cache: Path,
+    folder: Path,
+    *,
+    always_try: bool = False,
+    predecessor: Predecessor | None = None,
+) -> Plan:
     """Return the plan of a configuration; its initial model is written to `folder`.
+
+    It is `predecessor`'s where there is one, else drawn from the seed.
 
     Reads the base model's files to hash them. One round is trained on the public rows when the
     configuration leaves the grid or the least norm to it, or with `always_try`. Raises
@@ -114,10 +125,14 @@ def plan(config: Config, seed: int, cache: Path, folder: Path, *, always_try: bo
         libraries=libraries,
         template=template,
     )
-    # 3. The initial model, drawn from the seed: B is zero, so it changes no answer yet.
-    arrays = initial_adapter(source.folder, adapter, seed)
+    # 3. The initial model. Drawn from the seed, B is zero, so it changes no answer yet.
     model = LayerFolder(folder, "model")
-    model.write(spec, [encode_values(arrays[layer.name]) for layer in spec.layers])
+    if predecessor is None:
+        arrays = initial_adapter(source.folder, adapter, seed)
+        model.write(spec, [encode_values(arrays[layer.name]) for layer in spec.layers])
+    else:
+        check_continues(spec, predecessor.spec)
+        model.write(spec, predecessor.folder.read(predecessor.spec))
     # 4. What only a round of training can tell, unless the configuration says it.
     trial = None
     if always_try or config.encoding.grid_bits is None or config.screening.min_norm is None:

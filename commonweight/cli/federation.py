@@ -139,6 +139,12 @@ def federation_check(config: Path, json_output: bool) -> None:
 @factory_option
 @click.option("--deploy-factory", is_flag=True, help="Deploy a factory where none is known.")
 @click.option("--seed", default=0, show_default=True, help="Of the initial adapter.")
+@click.option(
+    "--continue",
+    "continued",
+    type=PATH,
+    help="Begin with the newest model of the federation of this federation.json.",
+)
 @click.option("--dev", is_flag=True, help="Allow windows that only suit development.")
 @click.option(
     "--i-understand",

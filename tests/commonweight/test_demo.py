@@ -13,7 +13,10 @@ from chain.events import Committed
 from chain.federation import connect_federation
 from chain.location import FederationLocation
 from contracts.enums import Status
+from devnet.accounts import dev_account
+from ethereum.wallet import Wallet
 from tests.commonweight.program import TINY, Program
+from tests.passwords import write_password
 from tests.storage.other_daemons import running_ipfs
 
 SEED = "7"
@@ -129,6 +132,31 @@ def test_a_model_is_found_by_its_cid_and_exported(
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     again = program.here("model", "export", str(folder), code=1)
     assert "exists: choose another place" in again
+
+
+def test_another_federation_goes_on_with_its_model(
+    program: Program, result: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = Path(result["folder"])
+    ended = FederationLocation.load(folder / "federation.json")
+    password = tmp_path / "password"
+    write_password(password, "secret\n")
+    sponsor = Wallet.from_key(bytes(dev_account(0).key))
+    sponsor.save_keystore(tmp_path / "sponsor.json", "secret", work_factor=4096)
+    written = tmp_path / "federation.json"
+    common = ["federation", "create", "--config", str(TINY), "--dev", "--seed", SEED]
+    common += ["--keystore", str(tmp_path / "sponsor.json"), "--password-file", str(password)]
+    common += ["--aggregator", dev_account(1).address, "--output", str(written)]
+    common += ["--rpc", ended.rpc_url, "--ipfs", ended.ipfs_url]
+    created = program.json_here(*common, "--continue", str(folder / "federation.json"))
+    last = result["rounds"][-1]
+    # The trial's rows are all of the small held-out set.
+    assert created["trial"]["loss_before"] == pytest.approx(last["loss"], rel=1e-5)
+    identity = connect_federation(FederationLocation.load(written)).terms().identity
+    assert identity.initial_model_root.hex() == last["model_root"]
+    # As `federation create` does, the same command goes on where it was interrupted.
+    again = program.json_here(*common, "--continue", str(folder / "federation.json"))
+    assert again == {**created, "trial": None}
 
 
 def test_cast_reads_a_round_by_the_documented_abi(program: Program, result: dict[str, Any]) -> None:
