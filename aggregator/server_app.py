@@ -41,7 +41,7 @@ def main(grid: Grid, context: Context) -> None:
     # The demo starts Flower, which takes seconds, while it is still deploying the contract.
     while settings.wait_for is not None and not settings.wait_for.exists():
         time.sleep(_POLL_SECONDS)
-    report = app_report(settings.progress, settings.state, "aggregator")
+    report = app_report(settings, "aggregator")
     try:
         wallet = load_keystore(settings.keystore, read_password(settings.password_file))
         aggregator = open_aggregator(settings, wallet, report)

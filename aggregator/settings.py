@@ -8,6 +8,7 @@ wait_for = "ready"                  # optional: do nothing until this file exist
 And, where the defaults do not suit:
 
 state = "state"                     # downloaded updates and averaged models
+tensorboard = "tensorboard"         # write figures of each round to this folder; default: nowhere
 poll_seconds = 2.0                  # between two looks at the chain; more while nothing happens
 confirmations = 0                   # blocks on the reveal phase's end before a model is proposed
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas

@@ -171,7 +171,7 @@ def _settings(path: Path) -> ParticipantSettings:
 @lru_cache(maxsize=32)
 def _report(path: Path) -> Report:
     settings = _settings(path)
-    return app_report(settings.progress, settings.state, settings.name)
+    return app_report(settings, settings.name)
 
 
 # Opened once per process: a simulation sends many messages to each participant, and opening a

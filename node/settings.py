@@ -16,6 +16,7 @@ fields = { question = "prompt", answer = "reply" }    # and context, if a row ha
 encoding = "cp1252"                 # of the data's text, where it is neither UTF-8 nor UTF-16
 state = "state"                     # updates and salts: losing it in a round costs the penalty
 cache = "cache"                     # base models, converted once
+tensorboard = "tensorboard"         # write figures of each round to this folder; default: nowhere
 poll_seconds = 2.0                  # between two looks at the chain; more while nothing happens
 confirmations = 0                   # blocks on the commit phase's end before our update is shown
 withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas

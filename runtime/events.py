@@ -4,8 +4,8 @@
 
 The fields are the facts of a line of progress or of the log, in the order in which they are
 printed; facts that are None are omitted. An event also defines its logging level, its effect on the
-metrics and its style in the demo's display, so that adding one changes only this file and its call
-site.
+metrics, its figures for trackers and its style in the demo's display, so that adding one changes
+only this file and its call site.
 Events inform; nothing is decided from them.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from protocol.errors import Service
-from protocol.types import Address, RoundId, TokenUnits
+from protocol.types import FULL_BASIS_POINTS, TOKEN_DECIMALS, Address, RoundId, TokenUnits
 
 if TYPE_CHECKING:
     from runtime.metrics import Metrics
@@ -48,6 +48,15 @@ class Event:
         # Every event about a transaction has this field, so none has to count its gas itself.
         if gas := getattr(self, "gas", None):
             metrics.gas.labels(self.phase).inc(gas)
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return what a tracker plots of this event: by name, the step and the value.
+
+        A step is a round, but for what changes within one.
+        """
+        gas, number = getattr(self, "gas", None), getattr(self, "round", None)
+        name = self.phase.replace(" ", "_")
+        return {f"gas/{name}": (number, gas)} if gas and number is not None else {}
 
 
 Report = Callable[[Event], None]
@@ -215,6 +224,10 @@ class RoundOver(Event):
         metrics.rounds.labels(self.outcome).inc()
         metrics.credited.inc(self.paid or 0)
 
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return what the round paid, in tokens."""
+        return {} if self.paid is None else {"paid": (self.round, self.paid / 10**TOKEN_DECIMALS)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
@@ -228,6 +241,10 @@ class Evaluated(Event):
     def measure(self, metrics: "Metrics") -> None:
         """Set the held-out loss."""
         metrics.loss.labels("held_out").set(self.loss)
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return the held-out loss."""
+        return {"loss/held_out": (self.round, self.loss)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,6 +354,10 @@ class Training(Event):
     steps: int
     loss: float
 
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return the loss of the step, counted through all rounds."""
+        return {"loss/step": ((self.round - 1) * self.steps + self.step, self.loss)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Event):
@@ -352,6 +373,13 @@ class Encoded(Event):
     grid: int
     clipped_share: float
     relative_error: float
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return what encoding took."""
+        return {
+            "update/clipped_share": (self.round, self.clipped_share),
+            "update/relative_error": (self.round, self.relative_error),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,6 +404,13 @@ class Validated(Event):
     own: float
     tokens: int
 
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return both losses on the participant's own validation data."""
+        return {
+            "loss/validation_of_the_model": (self.round, self.model),
+            "loss/validation_of_the_update": (self.round, self.own),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trained(Event):
@@ -389,6 +424,10 @@ class Trained(Event):
     def measure(self, metrics: "Metrics") -> None:
         """Set the training loss."""
         metrics.loss.labels("training").set(self.loss)
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return the training loss."""
+        return {"loss/training": (self.round, self.loss)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -581,6 +620,10 @@ class Screening(Event):
     round: RoundId
     updates: int
 
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return how many updates were revealed."""
+        return {"updates/revealed": (self.round, self.updates)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted(Event):
@@ -634,6 +677,10 @@ class Scored(Event):
     score: int
     reason: str
 
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return the share of its price that the update earns."""
+        return {f"score/{self.participant}": (self.round, self.score / FULL_BASIS_POINTS)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class NotScored(Event):
@@ -654,6 +701,10 @@ class Averaging(Event):
     round: RoundId
     updates: int
 
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return how many updates were accepted."""
+        return {"updates/accepted": (self.round, self.updates)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AggregationError(Event):
@@ -664,6 +715,10 @@ class AggregationError(Event):
     total: float
     largest: float
     weight: str
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return the error in total."""
+        return {"aggregation_error": (self.round, self.total)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
+from protocol.errors import Misconfigured
 from protocol.text import printable
-from runtime.events import Event, Report, Training
+from runtime.events import Event, Report, Training, ignore
 from runtime.progress import Line, combine, last_line_reporter, reporter
+from runtime.settings import RoleSettings
 
 LogFormat = Literal["text", "json"]
 
@@ -50,18 +52,35 @@ def log_reporter(who: str) -> Report:
     return report
 
 
-def app_report(progress: Path | None, state: Path, who: str) -> Report:
-    """Return the report of a role that Flower starts: to `progress` if given, else to the log.
+def figures_reporter(folder: Path | None) -> Report:
+    """Return a report that writes figures for TensorBoard to `folder`, or does nothing without one.
+
+    Raises Misconfigured where TensorBoard is not installed.
+    """
+    if folder is None:
+        return ignore
+    try:
+        # Here, because it is an optional extra.
+        from runtime.tensorboard import TensorBoard
+    except ModuleNotFoundError as error:
+        advice = "pip install 'commonweight[track]'"
+        raise Misconfigured(f"tensorboard = needs {error.name}: {advice}") from error
+    return TensorBoard(folder).report
+
+
+def app_report(settings: RoleSettings, who: str) -> Report:
+    """Return the report of a role that Flower starts: to its progress file, else to the log.
 
     Flower forwards what its apps write to stderr to the SuperNode's output or to `flwr log`.
     """
-    if progress is not None:
-        return reporter(progress, who)
+    figures = figures_reporter(settings.tensorboard)
+    if settings.progress is not None:
+        return combine(reporter(settings.progress, who), figures)
     setup_logging("text")
     for handler in logging.getLogger().handlers:
         # Flower prints its own lines, which would otherwise appear twice.
         handler.addFilter(lambda record: record.name != "flwr")
-    return combine(log_reporter(who), last_line_reporter(state, who))
+    return combine(log_reporter(who), last_line_reporter(settings.state, who), figures)
 
 
 class _Json(logging.Formatter):

@@ -71,6 +71,7 @@ class RoleSettings(Settings):
     password_file: Path | None = None
     state: Path = Path("state")
     progress: Path | None = None
+    tensorboard: Path | None = None
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
     confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
     withdraw_at: Annotated[float, Field(ge=0)] = 0.0

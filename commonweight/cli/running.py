@@ -70,7 +70,7 @@ def running_role(
     """
     # Imported here, so that --help and the other commands start without pydantic and Prometheus.
     from runtime.events import Failed
-    from runtime.logs import log_reporter, setup_logging
+    from runtime.logs import figures_reporter, log_reporter, setup_logging
     from runtime.progress import combine, last_line_reporter, reporter
     from runtime.service import Service, stopping_on_signals
 
@@ -79,6 +79,7 @@ def running_role(
         reporter(settings.progress, who),
         last_line_reporter(settings.state, who),
         log_reporter(who),
+        figures_reporter(settings.tensorboard),
     ]
     on_look: Callable[[], None] = lambda: None  # noqa: E731
     if running.metrics_port is not None:

@@ -157,6 +157,7 @@ class Network:
             "keystore": "wallet.json",
             "password_file": "wallet.password",
             "poll_seconds": 0.3,
+            "tensorboard": "figures",
             **own,
         }
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]

@@ -7,6 +7,7 @@ import pytest
 
 from chain.events import Committed, Finalized, Paid
 from tests.commonweight.network import Network
+from tests.runtime.test_tensorboard import read
 
 
 @pytest.mark.slow
@@ -40,5 +41,9 @@ def test_two_rounds_with_a_kill_and_a_latecomer(tmp_path: Path) -> None:
         profile = network.program.json("profile", str(tmp_path))
         assert sorted(profile["roles"].values()) == ["aggregator"] + ["participant"] * 3
         assert profile["rounds"] == [1, 2]
+        for name, figure in (("cardiology", "loss/step"), ("aggregator", "updates/accepted")):
+            steps = [step for step, _ in read(network.folder / name / "figures")[figure]]
+            assert steps == sorted(steps)
+            assert len(steps) >= 2
         audit = network.program.json("audit", "run", "--federation", str(network.place))
         assert audit["failed"] == 0
