@@ -42,7 +42,7 @@ FORGE := node_modules/.bin/forge
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
-  test-contracts test-mutants lint \
+  test-contracts test-mutants lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
   bench-incentives bench-storage bench-vram compose-check clean
 
@@ -124,6 +124,10 @@ test-contracts: setup
 	cd contracts && $(FORGE) fmt --check && FOUNDRY_PROFILE=deep $(FORGE) test
 	cd contracts && $(FORGE) coverage --no-match-contract GasTest --no-match-test "testFuzz|invariant" \
 	  | ../$(BIN)/python ../scripts/check_coverage.py
+
+# Wheel, sources, pinned requirements, bill of materials, notes and sums of the newest commit, in dist/.
+release: setup
+	$(BIN)/python -m scripts.release
 
 # Each guard of the contract taken out in turn: a test must fail. FILES names source files to try alone;
 # several such runs at once share the work.
