@@ -14,6 +14,7 @@ from chain.location import FederationLocation
 from commonweight.model.adapters import FederatedAdapter, fetch_adapter, fetch_global_model
 from commonweight.model.average import average_checkpoints
 from ethereum.wallet import Wallet, load_keystore
+from node.array_trainer import ArrayTrainer, TrainedArrays
 from node.participant import Participant, TrainedUpdate, Trainer
 from protocol.encoding import decode_values
 from protocol.errors import CommonweightError, Misconfigured, Rejected, Unavailable
@@ -25,6 +26,7 @@ from storage.layers import LayerFolder
 from training.update import Update, encode_update
 
 __all__ = [
+    "ArrayTrainer",
     "Audit",
     "CheckResult",
     "CommonweightError",
@@ -39,6 +41,7 @@ __all__ = [
     "Rejected",
     "RoundId",
     "Spec",
+    "TrainedArrays",
     "TrainedUpdate",
     "Trainer",
     "Unavailable",

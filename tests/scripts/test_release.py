@@ -72,7 +72,7 @@ def test_notes_are_those_of_the_version() -> None:
     for version in ("1.2", "1.2.1"):
         with pytest.raises(Failed, match=f"CHANGELOG.md says nothing of {version}: "):
             notes_of(version, text)
-    with pytest.raises(Failed, match="says nothing of 1.3.0"):
+    with pytest.raises(Failed, match=r"says nothing of 1\.3\.0"):
         notes_of("1.3.0", "## 1.3.0\n\n## 1.2.0\n\n- Old.\n")
 
 
