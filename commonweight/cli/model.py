@@ -20,6 +20,7 @@ from commonweight.model.adapters import Place, federated_adapter
 from commonweight.model.average import average_checkpoints
 from commonweight.model.chat import open_chat
 from commonweight.model.export import export
+from commonweight.model.push import push
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
 
@@ -161,6 +162,46 @@ def model_export(
         print_json({"folder": str(target), "kind": kind, "of": found.name})
     else:
         click.echo(f"{target}  {kind} ({found.name})")
+
+
+@model.command("push")
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--adapter", metavar="CID", help="A model's manifest. Default: the current model.")
+@place_options
+@click.option(
+    "--base", metavar="OWNER/NAME", help="The base model's name on the hub. Default: --source's."
+)
+@click.option(
+    "--merged",
+    type=click.Choice(["fp16", "fp32"]),
+    help="Publish the whole model with the adapter merged into its weights.",
+)
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@as_json
+@plain_failures
+def model_push(
+    repository: str,
+    adapter: str | None,
+    place: Place,
+    base: str | None,
+    merged: Literal["fp16", "fp32"] | None,
+    private: bool,
+    json_output: bool,
+) -> None:
+    """Publish a model on the Hugging Face hub, as `model export` writes it.
+
+    Its model card says which federation, round and root it is of. The token is the one that `hf
+    auth login` keeps, or HF_TOKEN.
+
+    \b
+    Example: commonweight model push ann/flashcards --base HuggingFaceTB/SmolLM2-135M-Instruct
+    """
+    found = federated_adapter(adapter, place)
+    url = push(found, place.base_source(), repository, merged, base_name=base, private=private)
+    if json_output:
+        print_json({"repository": repository, "of": found.name, "commit": url})
+    else:
+        click.echo(f"{url}  ({found.name})")
 
 
 def _typed_questions() -> Iterator[str]:
