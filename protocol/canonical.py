@@ -3,8 +3,10 @@
 A document is strict and frozen, and has exactly one byte sequence: that of RFC 8785.
 """
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from hashlib import sha256 as _sha256
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self, get_args
 
 import rfc8785
 from pydantic import (
@@ -124,8 +126,41 @@ def _other_version(error: ValidationError) -> str | None:
 
 def first_fault(error: ValidationError) -> str:
     """Return the first fault that pydantic found, in one line: its place and what was expected."""
+    return faults_of(error)[0]
+
+
+def faults_of(error: ValidationError, kind: type[BaseModel] | None = None) -> list[str]:
+    """Return each fault that pydantic found, in one line: its place and what was expected.
+
+    With `kind`, the model that was expected, a key that it does not have comes with the nearest one
+    that it has: for files that people type.
+    """
+    told = []
     # Without the input: it may be a megabyte long.
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(step) for step in fault["loc"])
-    text = f"{place}: {fault['msg']}" if place else fault["msg"]
-    return " ".join(text.split())[:300]
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        place, message = ".".join(str(step) for step in fault["loc"]), fault["msg"]
+        if kind is not None and fault["type"] == "extra_forbidden":
+            message = _unknown_key(kind, fault["loc"])
+        text = f"{place}: {message}" if place else message
+        told.append(" ".join(text.split())[:300])
+    return told
+
+
+def _unknown_key(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    *sections, key = place
+    names = list(_section(kind, sections).model_fields)
+    near = get_close_matches(str(key), names, n=1)
+    if near:
+        return f"there is no such key; did you mean {near[0]}?"
+    return f"there is no such key; known are {', '.join(names)}"
+
+
+def _section(kind: type[BaseModel], sections: Sequence[int | str]) -> type[BaseModel]:
+    """Return the model of a section, through optional ones; the last known one for other kinds."""
+    for name in sections:
+        field = kind.model_fields.get(str(name))
+        found = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        kind = next(
+            (each for each in found if isinstance(each, type) and issubclass(each, BaseModel)), kind
+        )
+    return kind

@@ -49,12 +49,20 @@ def next_run() -> Path:
 
 
 def federation_file(given: Path | None) -> Path:
-    """Return `given`, or the newest run's federation file; Misconfigured when there is none."""
+    """Return the file of the federation that a command is about: `given`, which may be its folder.
+
+    Without it, federation.json in the current folder, else the newest run's. Raises Misconfigured
+    when there is none.
+    """
     if given is not None:
         return given / "federation.json" if given.is_dir() else given
+    here = Path("federation.json")
+    if here.exists():
+        return here
     newest = newest_run()
     if newest is None or not (newest / "federation.json").exists():
         raise Misconfigured(
-            "no federation: give --federation FILE, or run `commonweight demo --keep` first"
+            "no federation: give --federation FILE, go to the folder with its federation.json, or"
+            " run `commonweight demo --keep` first"
         )
     return newest / "federation.json"

@@ -8,7 +8,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.location import FederationLocation
-from protocol.canonical import ChecksumAddress, first_fault
+from protocol.canonical import ChecksumAddress, faults_of
 from protocol.errors import Misconfigured
 from protocol.text import parse_toml
 from runtime.stores import StoreSettings
@@ -42,7 +42,7 @@ def check_settings(kind: type[M], content: object, path: Path) -> M:
     try:
         settings = kind.model_validate(content)
     except ValidationError as error:
-        raise Misconfigured(f"settings {path}: {first_fault(error)}") from error
+        raise Misconfigured(f"settings {path}: {faults_of(error, kind)[0]}") from error
     # Relative to the file, so that a folder can be moved, and `--config` given from anywhere.
     return _below(path.resolve().parent, settings)
 

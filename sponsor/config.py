@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from protocol.average import MAX_TOTAL_WEIGHT
+from protocol.canonical import faults_of
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
 from protocol.scoring import to_millionths
@@ -320,9 +321,8 @@ class Config(Section):
         except OSError as error:
             raise Misconfigured(f"configuration {path}: {error.strerror}") from error
         except ValidationError as error:  # before the next: it is a ValueError too
-            faults = error.errors(include_url=False, include_input=False)
-            told = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults]
-            raise Misconfigured(f"configuration {path}: {'; '.join(told)}") from error
+            told = "; ".join(faults_of(error, cls))
+            raise Misconfigured(f"configuration {path}: {told}") from error
         except ValueError as error:
             raise Misconfigured(f"configuration {path}: {error}") from error
         # Before anything is started, which takes minutes: a missing file would end it half-way.

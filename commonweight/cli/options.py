@@ -27,7 +27,9 @@ _EXTRAS: Final = {
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 federation_option = click.option(
-    "--federation", type=PATH, help="Federation file, or a run's folder. Default: the newest run."
+    "--federation",
+    type=PATH,
+    help="Federation file, or its folder. Default: federation.json here, else the newest run's.",
 )
 
 

@@ -46,8 +46,18 @@ def test_every_mistake_in_a_configuration_is_told_at_once(program: Program, tmp_
     path.write_text(text)
     error = program.here("demo", "--config", str(path), code=1)
     assert len(error.strip().splitlines()) == 1
-    for words in ("adapter.rank", "seats.rounds", "seats.round:"):
+    near = "seats.round: there is no such key; did you mean rounds?"
+    for words in ("adapter.rank", "seats.rounds", near):
         assert words in error
+
+
+def test_the_federation_of_the_folder_one_is_in_is_meant(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "federation.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    error = program.here("federation", "show", code=1)
+    assert error.startswith("error: federation file federation.json: ")
 
 
 def test_a_missing_data_file_is_told_before_anything_starts(

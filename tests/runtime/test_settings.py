@@ -24,7 +24,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ('name = "ann"', "data: Field required"),
-        ('name = "ann"\ndata = "d"\nlgo = "x"', "lgo: Extra inputs"),
+        ('name = "ann"\ndata = "d"\nlgo = "x"', r"lgo: there is no such key; did you mean log\?"),
         ("name = ", "Invalid value"),
     ],
 )

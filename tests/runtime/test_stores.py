@@ -66,7 +66,7 @@ def test_a_proxy_is_for_gateways_and_bucket(tmp_path: Path) -> None:
         ((f"announce = {[f'https://{n}.example' for n in range(5)]}",), "at most 4 places"),
         (('proxy = "http://ann:secret@p:3128"',), "proxy: .*expected http://HOST:PORT"),
         (('proxy = "p:3128"',), "proxy: .*expected http://HOST:PORT"),
-        (('gateway = "https://h"',), "gateway: Extra inputs"),
+        (('gateway = "https://h"',), "gateway: there is no such key; known are ipfs, "),
         (
             ('ipfs = "https://ann:secret@h/prefix"',),
             "store.ipfs: .*without user, password and path",
