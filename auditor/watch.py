@@ -14,6 +14,7 @@ from typing import Final
 
 from auditor.disputes import judge, settle_requests
 from auditor.replay import Audit
+from chain.development import is_development_chain
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
@@ -25,6 +26,7 @@ from runtime.service import one_line
 from storage.blocks import Store
 
 _POLL_SECONDS: Final = 0.5
+_CONFIRMATIONS: Final = 12
 _AGAIN_SECONDS: Final = 2.0  # before asking again for bytes that were unavailable
 # Errors that differ only in numbers count as one, or each new block would report them again.
 _NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")
@@ -41,13 +43,16 @@ def watch(
 ) -> None:
     """Judge each proposal in its challenge window and challenge the wrong ones, until stopped.
 
-    `report` is called with one line per finding. With `once`, return after the first proposal that
-    was judged, or whose window closed before it could be.
+    `report` is called with one line per finding. Returns when the federation is over, and with
+    `once` after the first proposal that was judged, or whose window closed before it could be.
     """
     watcher = Watcher(federation, store, workspace, report)
     while not is_stopped():
         watcher.look()
         if once and watcher.judged:
+            return
+        if watcher.is_done:
+            report("the federation is over: there is nothing left to watch")
             return
         time.sleep(_POLL_SECONDS)
 
@@ -65,7 +70,8 @@ class _Pending:
 class Watcher:
     """Polls one federation's newest round.
 
-    `judged` are the keys of proposals on which a final result was reported.
+    `judged` are the keys of proposals on which a final result was reported, and `is_done` says that
+    no other can follow.
     """
 
     def __init__(
@@ -80,6 +86,9 @@ class Watcher:
         self.workspace = workspace
         self.report = report
         self.judged: set[object] = set()
+        self.is_done = False
+        is_final_at_once = is_development_chain(federation.chain_id)
+        self._confirmations = 0 if is_final_at_once else _CONFIRMATIONS
         self._reported: set[str] = set()
         self._active: Address | None = None
         self._pending: _Pending | None = None
@@ -90,6 +99,7 @@ class Watcher:
         # window once it is back or has room.
         try:
             self._look()
+            self.is_done = self._pending is None and self._is_over()
         except (CommonweightError, OSError) as error:
             reason = str(error) if isinstance(error, CommonweightError) else one_line(error)
             line = f"cannot judge now, trying again: {reason}"
@@ -125,6 +135,11 @@ class Watcher:
             self._pending.events = len(told.events)
             self._pending.again_at = time.monotonic() + _AGAIN_SECONDS
             self._judge(self._pending)
+
+    def _is_over(self) -> bool:
+        # Some blocks deep: a reorganisation may open what seems to be over.
+        block = self.federation.now().head - self._confirmations
+        return block >= self.federation.deployment_block and self.federation.is_over(block)
 
     def _judge(self, pending: _Pending) -> None:
         """Judge a proposal; bytes are fetched twice before a deposit is spent on a leaf request."""

@@ -258,9 +258,10 @@ def audit_watch(
 ) -> None:
     """Follow the federation at ADDRESS and challenge wrong proposals inside their window.
 
-    Prints one line per finding until it is stopped (SIGTERM). The wallet pays the gas, and a
-    deposit for each leaf request that it makes for withheld bytes, returned when nobody posts the
-    leaf. It is credited half of the bond of an aggregator that it refutes.
+    Prints one line per finding until the federation is over, or it is stopped (SIGTERM). The
+    wallet pays the gas, and a deposit for each leaf request that it makes for withheld bytes,
+    returned when nobody posts the leaf. It is credited half of the bond of an aggregator that it
+    refutes.
 
     \b
     Example: commonweight audit watch 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\

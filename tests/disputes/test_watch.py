@@ -5,16 +5,19 @@ challenges inside the window; the aggregator's bond moves, and the standby finis
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from auditor.watch import Watcher
 from chain.events import LeafRequested
 from contracts.enums import AggregatorState
 from protocol.types import RoundId
 from tests.disputes.lies import (
     CHALLENGED,
     RESPONSE,
+    TERMS,
     WINDOW,
     WITHHELD,
     assert_slashed,
@@ -116,3 +119,35 @@ def test_once_ends_after_a_wrong_rejection_was_reported(world: World) -> None:
         assert watcher.join() == 0
         assert "it should have been accepted" in watcher.told()
     assert not is_slashed(world)
+
+
+def test_a_watcher_ends_with_the_federation(tmp_path: Path) -> None:
+    with World(tmp_path, **{**TERMS, "rounds": 1}) as world, watching(world) as watcher:
+        round_id = world.open_round()
+        world.commit_and_reveal(round_id)
+        world.aggregator.propose(round_id)
+        watcher.wait_until(lambda: "are as the contract would have them" in watcher.told())
+        world.travel(WINDOW)
+        world.aggregator.settle(round_id)
+        assert watcher.join() == 0, watcher.told()
+        assert watcher.told().splitlines()[-1].endswith("there is nothing left to watch")
+
+
+def test_on_a_public_chain_what_is_over_must_be_so_for_some_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auditor.watch.is_development_chain", lambda chain_id: False)
+    with World(tmp_path, **{**TERMS, "rounds": 1}) as world:
+        told: list[str] = []
+        watcher = Watcher(world.client(world.auditor), world.store, tmp_path / "w", told.append)
+        world.commit_and_reveal(world.open_round())
+        world.aggregator.propose(RoundId(1))
+        world.travel(WINDOW)
+        world.aggregator.settle(RoundId(1))
+        for _ in range(12):
+            watcher.look()
+            assert not watcher.is_done
+            world.mine()
+        watcher.look()
+        assert watcher.is_done
+        assert not [line for line in told if "cannot judge" in line]

@@ -14,7 +14,7 @@ from typing import Final
 
 from protocol.errors import CommonweightError
 from tests.real.daemon import Daemon
-from tests.real.founding import AUDITOR, MEMBERS
+from tests.real.founding import MEMBERS
 from tests.real.network import Network, Stuck
 from tests.real.schedule import GETH, Fault, make_schedule
 
@@ -94,10 +94,8 @@ class Stage(Network):
         return False
 
     def _have_gone_home(self) -> bool:
-        """Whether all but the watcher, which goes on for ever, have ended."""
-        return all(
-            process.poll() is not None for name, process in self._roles.items() if name != AUDITOR
-        )
+        """Whether all have ended."""
+        return all(process.poll() is not None for process in self._roles.values())
 
     # ------------------------------------------------------------------ faults
 
