@@ -29,7 +29,7 @@ config_option = click.option(
 
 @click.group()
 def store() -> None:
-    """Check a role's store and where others say that theirs is, and say where it is now."""
+    """Check a role's store and where others say that theirs is, and announce it."""
 
 
 @store.command("check")
