@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
   test-contracts test-mutants lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-incentives bench-storage bench-vram compose-check clean
+  bench-incentives bench-storage bench-stores bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -187,6 +187,10 @@ bench-overhead: setup
 # Putting, pinning and getting an update; IPFS_URL is the RPC of a daemon to use in place of a dev daemon.
 bench-storage: setup
 	$(BIN)/python -m benchmarks.storage $(if $(IPFS_URL),--ipfs $(IPFS_URL))
+
+# An update from its announcement to verified files, by where its bytes are, beside curl.
+bench-stores: setup build/daemons/ipfs build/daemons/versitygw
+	$(BIN)/python -m benchmarks.stores $(if $(QUICK),--quick)
 
 # What one byte a value costs beside float32. DATA is a folder with stories260k/.
 bench-differences: setup

@@ -86,6 +86,10 @@ class PlaceChecks:
 
     def _new(self, now: Federation) -> list[Announcement]:
         itself = self._aggregator.address
+        # Whose announcements are read takes several requests: only if there is one to ask about.
+        made = (each for each in now.history().announced.values() if each.who != itself)
+        if all(self._asked.get(each.who) == each.block_number for each in made):
+            return []
         new = (each for each in read_announcements(now) if each.who != itself)
         return [each for each in new if self._asked.get(each.who) != each.block][:_MOST]
 

@@ -24,7 +24,7 @@ from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from rounds.score import Evaluate
 from runtime import events
-from runtime.announcing import announce_places
+from runtime.announcing import Announcing
 from runtime.events import Report
 from runtime.founded import check_founded
 from runtime.service import Service, alone
@@ -136,6 +136,9 @@ class Leader:
         self.settings = settings
         self.service = service
         self._checks = PlaceChecks(aggregator, settings.store)
+        self._announcing = Announcing(
+            aggregator.federation, settings.store, lambda event: aggregator.report(event)
+        )
         self._lack: events.Event | None = None  # as it was reported
 
     def step(self) -> bool:
@@ -150,7 +153,7 @@ class Leader:
             )
             return False
         self.aggregator.bond()
-        announce_places(self.federation, self.settings, self.aggregator.report)
+        self._announcing.look()
         now = self.federation.now()
         self._checks.look(now)
         newest = now.round_count()

@@ -20,6 +20,7 @@ from ethereum.wallet import load_keystore, read_password
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId
 from runtime import events
+from runtime.announcing import Announcing
 from runtime.events import Report
 from runtime.logs import app_report
 from storage.files import locked, write_json
@@ -47,7 +48,8 @@ def main(grid: Grid, context: Context) -> None:
         aggregator = open_aggregator(settings, wallet, report)
         with locked(settings.state):
             _await_participants(aggregator, settings.min_participants)
-            play_rounds(grid, aggregator, report)
+            announcing = Announcing(aggregator.federation, settings.store, report)
+            play_rounds(grid, aggregator, announcing, report)
     except CommonweightError as error:
         # Flower logs the exception for its own operator; the role's log needs a line too.
         report(events.Failed(reason=str(error)))
@@ -67,10 +69,11 @@ def _await_participants(aggregator: Aggregator, wanted: int) -> None:
         aggregator.wait()
 
 
-def play_rounds(grid: Grid, aggregator: Aggregator, report: Report) -> None:
+def play_rounds(grid: Grid, aggregator: Aggregator, announcing: Announcing, report: Report) -> None:
     """Open, play and evaluate round after round, then ask every node to withdraw."""
     evaluate(grid, aggregator, report)
     while (round_id := aggregator.next_round()) is not None:
+        announcing.look()  # it is bonded by now, and so read, and nobody has been asked to train
         aggregator.play(round_id, partial(_ask, grid, aggregator))
         evaluate(grid, aggregator, report)
     _exchange(grid, "train.withdraw", {}, _WAIT_SECONDS)

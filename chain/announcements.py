@@ -14,8 +14,7 @@ from typing import Final, Literal
 from chain.federation import Federation
 from contracts.enums import AggregatorState
 from ethereum.rpc import plain_errors
-from ethereum.transactions import Receipt
-from protocol.types import Address, RoundId
+from protocol.types import Address, RoundId, UnixTime
 from protocol.whereabouts import Place, parse_whereabouts
 
 REPEAT_BLOCKS: Final = 900_000
@@ -67,23 +66,31 @@ def read_announcements(federation: Federation) -> list[Announcement]:
     ]
 
 
-def announce_if_due(federation: Federation, text: str) -> Receipt | None:
-    """Announce `text` where that is not what stands; return the receipt, None when nothing is due.
+@dataclass(frozen=True)
+class NextAnnouncement:
+    """When an account announces anew, by the chain's clock, and what `stands` until then."""
 
-    At most once a day, and again before nodes forget it. An empty text is never announced.
+    at: UnixTime
+    stands: str
+
+
+def next_announcement(federation: Federation, text: str) -> NextAnnouncement | None:
+    """Return when the wallet's owner announces `text`; None for what stands, and for an empty one.
+
+    At most once a day: a place that changes at every start, as a container's may, would cost gas
+    each time. The contract has no such rule. And what stands is repeated before nodes forget it.
     """
     if not text:
         return None
     now = federation.pinned()
     made = now.history().announced.get(federation.sender.address)
-    if made is not None:
-        if made.whereabouts == text and now.head - made.block_number < REPEAT_BLOCKS:
-            return None
-        with plain_errors():
-            made_at = int(now.w3.eth.get_block(made.block_number)["timestamp"])
-        if now.next_time() - made_at < _DAY_S:
-            return None
-    return federation.announce(text)
+    if made is None:
+        return NextAnnouncement(UnixTime(0), "")
+    if made.whereabouts == text and now.head - made.block_number < REPEAT_BLOCKS:
+        return None
+    with plain_errors():
+        made_at = int(now.w3.eth.get_block(made.block_number)["timestamp"])
+    return NextAnnouncement(UnixTime(made_at + _DAY_S), made.whereabouts)
 
 
 def describe_announcements(announced: list[Announcement]) -> dict[str, dict[str, object]]:

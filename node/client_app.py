@@ -30,6 +30,7 @@ from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId, UnixTime
+from runtime.announcing import Announcing
 from runtime.events import Failed, Report
 from runtime.logs import app_report, log_reporter, setup_logging
 
@@ -76,6 +77,8 @@ def _with_all_logs(action: Callable[[], Message]) -> Message:
 @_reporting_failures
 def commit(message: Message, context: Context) -> Message:
     """Train and commit; reply whether the round asked this participant, and its examples."""
+    # First, as in node/follower.py: an update that nobody finds is rejected.
+    _announcing(_settings_path(context)).look()
     return _reply(message, _participant(context).commit(_round(message)))
 
 
@@ -181,6 +184,11 @@ def _open_participant(path: Path) -> Participant:
     settings = _settings(path)
     wallet = load_keystore(settings.keystore, read_password(settings.password_file))
     return open_participant(settings, wallet, _report(path))
+
+
+@lru_cache(maxsize=32)
+def _announcing(path: Path) -> Announcing:
+    return Announcing(_open_participant(path).federation, _settings(path).store, _report(path))
 
 
 @lru_cache(maxsize=32)

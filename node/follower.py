@@ -30,7 +30,7 @@ from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
 from protocol.types import RoundId
 from runtime import events
-from runtime.announcing import announce_places
+from runtime.announcing import Announcing
 from runtime.events import Event, Report
 from runtime.founded import check_founded
 from runtime.service import Service, alone
@@ -127,6 +127,9 @@ class Follower:
         self._reported: set[str] = set()
         self._settled_up_to = RoundId(0)
         self._worthwhile: int | None = None  # token units
+        self._announcing = Announcing(
+            participant.federation, settings.store, lambda event: participant.report(event)
+        )
 
     @property
     def federation(self) -> Federation:
@@ -164,7 +167,7 @@ class Follower:
                 # First: an update that nobody finds is rejected, and a round may be open as soon as
                 # we have joined.
                 if self._standing(now) is Standing.ACTIVE:
-                    self._announce()
+                    self._announcing.look()
                 is_ours = self.participant.commit(round_id) is not None
             else:
                 is_ours = self._reveal_when_ended(now, round_id)
@@ -213,7 +216,7 @@ class Follower:
         standing = self._standing(now)
         match standing:
             case Standing.ACTIVE:
-                self._announce()
+                self._announcing.look()
                 return True
             case Standing.LEAVING | Standing.EVICTED if not self._comes_back(standing):
                 return self._await_stake(now)
@@ -229,9 +232,6 @@ class Follower:
             case _:
                 self._join(now)
                 return True
-
-    def _announce(self) -> None:
-        announce_places(self.federation, self.settings, self.participant.report)
 
     def _comes_back(self, standing: Standing) -> bool:
         # Whoever leaves wants to; an evicted seat was only away for too long.

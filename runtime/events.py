@@ -158,6 +158,21 @@ class PlacesAnnounced(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlacesWait(Event):
+    """The role's blocks are elsewhere than the chain says, which it corrects from `until` on.
+
+    In seconds since 1970 in UTC. Whoever does not know the role yet looks at what `stands`.
+    """
+
+    phase = "other places announced"
+    level = logging.WARNING
+    places: str
+    stands: str
+    until: int
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlaceAnswers(Event):
     """A place that a member announced was asked and answered, after so many seconds."""
 

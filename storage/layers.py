@@ -43,7 +43,10 @@ T = TypeVar("T")
 # round.
 _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.2
-_FETCHES_AT_ONCE: Final = 4  # blocks of one update; more would only queue up in the one daemon
+# Blocks of one update that are asked for at once. A Kubo takes 40 ms to get a block from another,
+# however small it is. More of them, of 64 updates together, and open files would run out.
+_MOST_AT_ONCE: Final = 8
+_HELD_BYTES: Final = 4 << 20  # in memory, of one update: large blocks are fewer at once
 
 
 @dataclass(frozen=True)
@@ -319,7 +322,8 @@ def fetch_layers(
             with span.layer(file.index):
                 file.write(start, store.get_block(digest, size, deadline))
 
-        with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
+        largest = max((size for _, _, _, size in wanted), default=1)
+        with ThreadPoolExecutor(min(_MOST_AT_ONCE, _HELD_BYTES // largest)) as pool:
             jobs = [pool.submit(fetch, *each) for each in wanted]
             try:
                 for job in jobs:

@@ -25,7 +25,7 @@ NOUNS: Final = {
     "model": "Use a federation's model, or average checkpoints.",
     "participant": "Take part in a federation.",
     "profile": "Show what each phase and layer of RUN took: time, bytes, and peak memory.",
-    "store": "Check a role's store, and where others say that theirs is.",
+    "store": "Check a role's store and where others say that theirs is, and announce it.",
 }
 
 

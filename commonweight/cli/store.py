@@ -1,4 +1,4 @@
-"""`commonweight store`: whether a role's store works, and another's is found."""
+"""`commonweight store`: whether a role's store works and another's is found, and where it is."""
 
 import sys
 import tomllib
@@ -8,25 +8,33 @@ from pathlib import Path
 import click
 
 from aggregator.settings import AggregatorSettings
+from chain.announcements import read_announcements
+from chain.federation import connect_federation
+from chain.location import FederationLocation
 from commonweight.cli.options import PATH, as_json, fail, plain_failures, print_json
+from commonweight.cli.running import wallet_opener
+from ethereum.transactions import SendingLimits
 from node.settings import ParticipantSettings
 from protocol.types import read_address
+from runtime.announcing import announce_now
 from runtime.settings import RoleSettings
 from runtime.store_check import check_store
 
-
-@click.group()
-def store() -> None:
-    """Check a role's store, and where others say that theirs is."""
-
-
-@store.command("check")
-@click.argument("address", required=False)
-@click.option(
+config_option = click.option(
     "--config",
     type=PATH,
     help="A role's settings. Default: participant.toml, else aggregator.toml.",
 )
+
+
+@click.group()
+def store() -> None:
+    """Check a role's store and where others say that theirs is, and announce it."""
+
+
+@store.command("check")
+@click.argument("address", required=False)
+@config_option
 @as_json
 @plain_failures
 def check(address: str | None, config: Path | None, json_output: bool) -> None:
@@ -51,6 +59,36 @@ def check(address: str | None, config: Path | None, json_output: bool) -> None:
         sys.exit(1 if failed else 0)
     if failed:
         fail(f"{failed} of {len(rows)} checks failed")
+
+
+@store.command("announce")
+@config_option
+@as_json
+@plain_failures
+def announce(config: Path | None, json_output: bool) -> None:
+    """Say on chain now where this role's blocks are, as its settings name it.
+
+    A role that runs says so by itself, but at most once a day: this is for a store that has moved.
+    It costs about 30,000 gas and stands on chain for ever.
+
+    \b
+    Example: commonweight store announce --config aggregator.toml
+    """
+    settings = _load(config)
+    wallet = wallet_opener(settings.keystore, settings.password_file)()
+    limits = SendingLimits(max_fee_per_gas=settings.max_fee_per_gas)
+    federation = connect_federation(FederationLocation.load(settings.federation), wallet, limits)
+    receipt = announce_now(federation, settings.store)
+    places = settings.store.whereabouts.splitlines()
+    is_read = any(each.who == wallet.address for each in read_announcements(federation.now()))
+    if json_output:
+        gas = None if receipt is None else receipt.gas_used
+        print_json({"places": places, "gas": gas, "is_read": is_read})
+        return
+    how = "stands already" if receipt is None else f"announced for {receipt.gas_used:,} gas"
+    click.echo(f"{how}: {', '.join(places)}")
+    if not is_read:
+        click.echo(f"nobody reads it: {wallet.address} has no part in {federation.address} yet")
 
 
 def _load(config: Path | None) -> RoleSettings:

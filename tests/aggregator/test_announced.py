@@ -216,6 +216,39 @@ def test_what_members_announced_is_asked_once_and_told(world: World) -> None:
         assert answers.cids == [EMPTY_CID] * 2
 
 
+def test_the_contract_is_asked_only_after_an_announcement(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WebServer({}) as answers:
+        asking, line = Asking(world, allow_private=True), answers.gateway.line
+        world.client(world.aggregator_wallet).announce(line)  # its own is none to ask about
+        asking.announce("ann", line)
+        asking.look()
+        asking.until_done()
+        assert "eth_call" not in requests_of_a_look(asking, monkeypatch)
+        asking.announce("bob", line)
+        assert "eth_call" in requests_of_a_look(asking, monkeypatch)
+        members = [each["member"] for each in asking.until_done()]
+        assert members == [world.address_of("ann"), world.address_of("bob")]
+
+
+def requests_of_a_look(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Look, and return what the node was asked that a look at the history does not ask."""
+    now, asked = asking.world.client().now(), list[str]()
+    now.history()
+    manager = asking.world.w3.manager
+    request = manager.request_blocking
+
+    def counting(method: Any, *arguments: Any, **options: Any) -> Any:
+        asked.append(method)
+        return request(method, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manager, "request_blocking", counting)
+        asking.checks.look(now)
+    return asked
+
+
 def test_nobody_waits_for_a_place_that_never_answers(world: World) -> None:
     release = threading.Event()
     with WebServer({}) as stalls:

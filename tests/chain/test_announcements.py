@@ -5,13 +5,14 @@ import pytest
 from chain import announcements
 from chain.announcements import (
     Announcement,
-    announce_if_due,
+    NextAnnouncement,
     describe_announcements,
+    next_announcement,
     read_announcements,
 )
-from protocol.types import RoundId
+from protocol.types import RoundId, UnixTime
 from protocol.whereabouts import parse_whereabouts
-from tests.chain.stage import Stage, advance_to, mine, now
+from tests.chain.stage import Stage, mine
 
 ID = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 
@@ -92,17 +93,16 @@ def test_the_last_announcement_holds(stage: Stage) -> None:
 
 def test_what_stands_is_not_announced_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     who = stage.participants[0]
-    assert announce_if_due(who, "") is None
-    assert announce_if_due(who, "https://a.example") is not None
-    assert announce_if_due(who, "https://a.example") is None
-    # Another place has to wait for a day, or whoever sees the settings change pays for each time.
-    assert announce_if_due(who, "https://b.example") is None
-    advance_to(stage.w3, now(stage.w3) + 86_400)
-    assert announce_if_due(who, "https://a.example") is None
-    assert announce_if_due(who, "https://b.example") is not None
+    assert next_announcement(who, "") is None
+    assert next_announcement(who, "https://a.example") == NextAnnouncement(UnixTime(0), "")
+    made = who.announce("https://a.example")
+    assert next_announcement(who, "https://a.example") is None
+    # Another place has to wait for a day.
+    tomorrow = int(stage.w3.eth.get_block(made.block_number)["timestamp"]) + 86_400
+    waits = NextAnnouncement(UnixTime(tomorrow), "https://a.example")
+    assert next_announcement(who, "https://b.example") == waits
     # Repeated before nodes forget it.
     monkeypatch.setattr(announcements, "REPEAT_BLOCKS", 2)
-    assert announce_if_due(who, "https://b.example") is None
-    advance_to(stage.w3, now(stage.w3) + 86_400)
+    assert next_announcement(who, "https://a.example") is None
     mine(stage.w3, 2)
-    assert announce_if_due(who, "https://b.example") is not None
+    assert next_announcement(who, "https://a.example") == waits

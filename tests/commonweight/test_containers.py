@@ -138,7 +138,12 @@ def test_each_role_has_a_kubo_of_its_own_in_a_private_swarm() -> None:
         assert kubo["profiles"] == ["full"]
         assert "federation" in kubo["networks"]  # where roles resolve what was announced
         assert kubo["environment"]["LIBP2P_FORCE_PNET"] == "1"
-        assert {each["source"] for each in kubo["configs"]} == {"kubo-settings", "swarm-key"}
+        given = {each["source"]: each["target"] for each in kubo["configs"]}
+        assert given == {
+            "kubo-private": "/container-init.d/private.sh",
+            "kubo-settings": "/etc/kubo.settings",
+            "swarm-key": "/etc/swarm.key",
+        }
         assert "--offline" not in kubo["command"]
         assert kubo["volumes"] == [f"{name}:/data/ipfs"]
     # The set-up asks each of them for its peer ID, and writes it into its role's settings.

@@ -388,6 +388,28 @@ def test_a_store_and_what_others_announced_are_checked(
     assert "nowhere.toml: No such file" in nowhere
 
 
+def test_a_store_that_moved_is_announced_at_once(
+    tmp_path: Path, given: dict[str, Any], network: Network
+) -> None:
+    init(tmp_path, given)
+    config = ("--config", tmp_path / "participant.toml")
+    assert "there is nothing to announce" in run("store", "announce", *config, code=1)
+    settings = (tmp_path / "participant.toml").read_text()
+    wallet = network.wallet(NAME).address
+    for number in range(2):
+        place = f"https://{number}.example"
+        more = f'[store]\nannounce = ["{place}"]\n'
+        (tmp_path / "participant.toml").write_text(settings + more)
+        said = run("store", "announce", *config)
+        assert re.match(rf"announced for 2\d,\d{{3}} gas: {place}\n", said)
+        assert f"nobody reads it: {wallet} has no part" in said
+        assert network.client(NAME).history().announced[wallet].whereabouts == place
+    network.client(NAME).join()
+    assert run("store", "announce", *config) == f"stands already: {place}\n"
+    again = run_json("store", "announce", *config)
+    assert again == {"places": [place], "gas": None, "is_read": True}
+
+
 def test_status_when_nothing_answers(
     tmp_path: Path, given: dict[str, Any], network: Network
 ) -> None:

@@ -140,6 +140,8 @@ def test_data_files_are_in_the_wheel(installed: Installed, tmp_path: Path) -> No
         "assert (APP / 'pyproject.toml').is_file()\n"
         "print(len(Config.load(DEFAULT_CONFIG).data.names))\n"
         "assert list((pathlib.Path(contracts.__file__).parent / 'artifacts').glob('*.json'))\n"
+        "from devnet.kubo import keeping_to_itself\n"
+        "assert keeping_to_itself()\n"
     )
     assert installed.run("python", "-c", code, at=tmp_path).strip() == "4"
 

@@ -1,11 +1,16 @@
 """That the daemons of these tests are what the others take them for."""
 
+import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from web3.exceptions import Web3RPCError
 
 from devnet.accounts import CHAIN_ID, DEV_BALANCE_WEI, dev_account
+from devnet.built import find_built
+from devnet.kubo import SETTINGS, keeping_to_itself, kubo
 from ethereum.rpc import connect
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
@@ -16,6 +21,7 @@ from tests.real.geth import Geth, running_geth
 from tests.real.kubo import running_kubo, running_mesh
 
 SENDER = Wallet.from_key(bytes(dev_account(0).key))
+SCRIPT = "kubo-private.sh"
 NOBODY = Address("0x000000000000000000000000000000000000dEaD")
 
 
@@ -96,3 +102,33 @@ def test_collecting_garbage_leaves_what_is_pinned(tmp_path: Path) -> None:
             kubo.collect_garbage()
         assert kubos["ann"].has(raw_cid(block))
         assert not kubos["bob"].has(raw_cid(block))
+
+
+def test_kubos_in_containers_and_without_differ_in_addresses_alone(tmp_path: Path) -> None:
+    kubo(tmp_path, 5001)
+    # As docker-compose.yml lets Kubo's image do it.
+    other, script, key = tmp_path / "other", *map(SETTINGS.with_name, (SCRIPT, "swarm.key"))
+    given = {"IPFS_PATH": str(other), "SWARM_KEY": str(key), "KUBO_SETTINGS": str(SETTINGS)}
+    given["PATH"] = f"{Path(find_built('ipfs')).parent}:/usr/bin:/bin"
+    for command in (("ipfs", "init", "--empty-repo"), ("sh", script)):
+        subprocess.run(command, check=True, env=given, timeout=120, capture_output=True)
+    ours, theirs = (
+        json.loads((repo / "config").read_text()) for repo in (tmp_path / "kubo", other)
+    )
+    for name, value in keeping_to_itself().items():
+        assert value == at(ours, name) == at(theirs, name), name
+    assert (other / "swarm.key").read_bytes() == key.read_bytes()
+    # A swarm key works over plain TCP alone.
+    assert theirs["Swarm"].pop("Transports") != ours["Swarm"].pop("Transports")
+    assert theirs["Addresses"]["Gateway"] == []
+    assert differing(ours, theirs) == {"Addresses", "Identity", "Peering"}
+
+
+def at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    return {key for key in one | other if one.get(key) != other.get(key)}

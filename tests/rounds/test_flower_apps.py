@@ -10,17 +10,20 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from aggregator.server_app import evaluate
+from aggregator.server_app import evaluate, play_rounds
 from aggregator.server_app import main as lead
 from chain.event_log import MissingLogs
+from chain.events import Announced
 from chain.location import FederationLocation
 from contracts.enums import SubmissionState
 from node import client_app
 from node.client_app import app
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
-from runtime.events import Event, NotEvaluated, Refused
+from runtime.announcing import Announcing
+from runtime.events import Event, NotEvaluated, PlacesAnnounced, Refused
 from runtime.settings import write_location, write_toml
+from runtime.stores import StoreSettings
 from tests.passwords import write_password
 from tests.world import World
 
@@ -46,6 +49,11 @@ def _process_as_before() -> Iterator[None]:
 @pytest.fixture
 def folder(world: World, tmp_path: Path) -> Path:
     """A participant's folder that lacks nothing."""
+    return settled(world, tmp_path)
+
+
+def settled(world: World, tmp_path: Path) -> Path:
+    """Write what ann needs, and return the folder."""
     world.wallets["ann"].save_keystore(tmp_path / "wallet.json", PASSWORD, work_factor=4096)
     write_password(tmp_path / "password", PASSWORD)
     (tmp_path / "data.jsonl").write_text("")
@@ -163,6 +171,50 @@ def test_who_is_no_aggregator_is_told_so(world: World, folder: Path) -> None:
     context = Context(1, 0, {}, RecordDict(), {"aggregator": str(folder / "aggregator.toml")})
     with pytest.raises(Misconfigured, match="is not an aggregator of"):
         lead(cast(Any, None), context)
+
+
+class Everybody(OneNode):
+    """A grid with ann's SuperNode; bob and cem act without one when she is asked to."""
+
+    def __init__(self, file: Path, world: World) -> None:
+        super().__init__(file)
+        self.world = world
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        sent = list(messages)
+        for message in sent:
+            action = message.metadata.message_type.rpartition(".")[2]
+            for name in ("bob", "cem") if action in ("commit", "reveal") else ():
+                config = message.content.config_records["config"]
+                getattr(self.world.participants[name], action)(RoundId(int(config["round"])))
+        return super().push_messages(sent)
+
+
+def test_both_announce_where_their_blocks_are_under_flower_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hers, its = ("https://ann.example", "https://lead.example")
+    with World(tmp_path / "world", rounds=2) as world:
+        (tmp_path / "ann").mkdir()
+        file = settled(world, tmp_path / "ann") / "participant.toml"
+        file.write_text(f'{file.read_text()}[store]\nannounce = ["{hers}"]\n')
+        monkeypatch.setattr(
+            "node.client_app._open_participant", lambda _: world.participants["ann"]
+        )
+        told: list[Event] = []
+        store = StoreSettings(announce=(its,))
+        announcing = Announcing(world.aggregator.federation, store, told.append)
+        play_rounds(cast(Any, Everybody(file, world)), world.aggregator, announcing, told.append)
+        assert world.rejections() == {}
+        history = world.client().history()
+        announced = [event for event in history.events if isinstance(event, Announced)]
+        assert [(event.who, event.whereabouts) for event in announced] == [
+            (world.aggregator.address, its),
+            (world.address_of("ann"), hers),
+        ]
+        assert len([event for event in told if isinstance(event, PlacesAnnounced)]) == 1
+        for number in (1, 2):  # her place stood when she was asked to train
+            assert history.rounds[RoundId(number)].paid_to(world.address_of("ann"))
 
 
 def test_confirmations_hold_under_flower_too(

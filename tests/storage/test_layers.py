@@ -1,7 +1,9 @@
 """Updates and models in the store: pinned once, verified on arrival, removed when not needed."""
 
+import math
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,42 @@ def test_only_what_is_missing_is_fetched(
         assert proxy.asked == ["block/get"] * 3
         assert copy.holds(spec, manifest.root_digest)
         proxy.asked.clear()
+
+
+class Together:
+    """Blocks that come only when so many are asked for at once; `most` is how many were."""
+
+    def __init__(self, folder: LayerFolder, spec: Spec, wanted: int) -> None:
+        blocks = (block for index in range(len(spec.layers)) for block in folder.blocks(index))
+        self._blocks = {sha256(block): block for block in blocks}
+        self._barrier = threading.Barrier(wanted)
+        self._lock = threading.Lock()
+        self._asked = self.most = 0
+
+    def get_block(
+        self, digest: Digest, size: int | None = None, deadline: float = math.inf
+    ) -> bytes:
+        with self._lock:
+            self._asked += 1
+            self.most = max(self.most, self._asked)
+        self._barrier.wait(10)
+        time.sleep(0.05)  # time for one too many
+        with self._lock:
+            self._asked -= 1
+        return self._blocks[digest]
+
+
+@pytest.mark.parametrize(("shape", "at_once"), [((16, 16), 8), ((1024, 1024), 4)])
+def test_small_blocks_are_asked_for_eight_at_once_and_large_ones_four(
+    tmp_path: Path, shape: tuple[int, ...], at_once: int
+) -> None:
+    spec = spec_of(*[shape] * 8)
+    folder = folder_of(tmp_path / "mine", spec, "update")
+    store = Together(folder, spec, at_once)
+    fetched = LayerFolder(tmp_path / "fetched", "update")
+    fetch_layers(store, manifest_of(folder, spec), spec, fetched)
+    assert contents(fetched, spec) == contents(folder, spec)
+    assert store.most == at_once
 
 
 def test_a_folder_that_cannot_be_written_is_the_operators_to_fix(

@@ -1,6 +1,7 @@
 """A store is shown to take an upload and to give it back, by the requests that an update takes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from protocol.errors import Misconfigured, Unavailable
 from storage.blocks import MAX_BLOCK_BYTES
 from storage.bucket import BucketStore
 from storage.dial import DialRules
-from storage.gateway import GatewayStore
+from storage.gateway import GatewayStore, Missing
 from storage.ipfs import ContentStore
 from storage.proof import prove_gateway, prove_store
 from tests.storage.lying_proxy import LyingProxy
@@ -85,10 +86,23 @@ LOCAL = DialRules(allow_private=True)
 OTHERS = sha256(b"another's")
 
 
-def test_a_gateway_of_what_the_store_holds(public: tuple[BucketStore, GatewayStore]) -> None:
+def test_a_gateway_of_what_the_store_holds(
+    public: tuple[BucketStore, GatewayStore], tmp_path: Path
+) -> None:
     store, gateway = public
     prove_store(store, 1)  # puts what a gateway is asked for at first
+    # The same web server shows another role's store, below another path.
+    other = BucketStore(str(tmp_path / "www" / "b"))
+    assert other.put_block(b"another's") == OTHERS
+    theirs = GatewayStore(replace(gateway.gateway, path="/b"), LOCAL)
+    assert theirs.get_block(OTHERS) == b"another's"
+    with pytest.raises(Missing):
+        gateway.get_block(OTHERS)
     prove_gateway(gateway, store, [OTHERS])
+    with pytest.raises(Misconfigured, match="does not hold"):  # the wrong prefix was announced
+        prove_gateway(theirs, store, [OTHERS])
+    store.put_block(b"another's")
+    assert gateway.get_block(OTHERS) == b"another's"
 
 
 def test_a_gateway_that_serves_what_others_hold(daemon: DevIpfsDaemon) -> None:

@@ -1,6 +1,7 @@
 """Blocks from whoever has them: in which order, and what hostile announcements cost."""
 
 import math
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from protocol.cid import raw_cid
 from protocol.errors import Misconfigured, Rejected, Unavailable
 from protocol.types import Digest
 from protocol.whereabouts import Gateway, Peer, PeerAddress, Place
+from runtime.processes import free_port
 from storage import announced
 from storage import sources as sources_module
 from storage.blocks import Store
@@ -189,8 +191,23 @@ def test_what_failed_is_named(net: Net, daemon: DevIpfsDaemon) -> None:
 
 
 def test_an_own_store_that_is_down_costs_no_update(net: Net) -> None:
-    own = ContentStore("http://127.0.0.1:9", timeout_s=5)
+    own = ContentStore(f"http://127.0.0.1:{free_port()}", timeout_s=5)
     read_all(knowing(by("ann", net.server()), own=own), "ann")
+
+
+def test_an_own_store_that_takes_connections_and_stays_silent_costs_no_update(net: Net) -> None:
+    """As a daemon that hangs: the kernel still takes connections for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        own = ContentStore(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=20)
+        began = time.monotonic()
+        read_all(knowing(by("ann", net.server()), own=own), "ann")
+        # The 0.2 s that it has before the next source, once, and nothing of its 20 s.
+        assert 0.2 <= time.monotonic() - began < 2
+        silent.settimeout(0.2)
+        asked, _ = silent.accept()
+        asked.close()
+        with pytest.raises(TimeoutError):
+            silent.accept()
 
 
 def test_a_block_of_another_size_is_its_authors_fault_at_once(net: Net) -> None:
