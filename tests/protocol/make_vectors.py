@@ -820,6 +820,96 @@ def projections() -> Vectors:
     return {"cases": cases}
 
 
+# --------------------------------------------------------------------------------------------- §13
+
+
+def ascending(addresses: list[str]) -> list[str]:
+    return sorted(addresses, key=as_number)
+
+
+def masking() -> Vectors:
+    """Rounds of one leaf: what each published, what the accepted opened, and the sum."""
+    rng = random.Random(31)
+    seeds = [bytes(32), bytes([255]) * 32, rng.randbytes(32)]
+    streams = [
+        {
+            "seed": hexed(seed),
+            "leaf": leaf,
+            "stream": hexed(struct.pack(">256I", *reference.stream(seed, leaf))),
+        }
+        for seed in seeds
+        for leaf in (0, 1, 6_321, 2**32 - 1)
+    ]
+    # Grid, leaf, weights, which of them are accepted, and who published garbage.
+    inputs: list[tuple[int, int, list[int], list[int], int | None]] = [
+        (13, 0, [1, 1, 1], [0, 1, 2], None),
+        (13, 7, [80, 3, 80, 41], [0, 1, 3], None),
+        (20, 2**32 - 1, [2**24 - 3, 1, 1], [0, 1, 2], None),
+        (0, 7_199, [rng.randint(1, 80) for _ in range(16)], [*range(11)], None),
+        (24, 12, [5, 6, 7, 8, 9], [1, 2, 3, 4], 2),
+    ]
+    cases = []
+    for grid, leaf, weights, accepted, garbler in inputs:
+        who = ascending([reference.address(1000 * leaf + i) for i in range(len(weights))])
+        own = {each: rng.randbytes(32) for each in who}
+        pairs = {
+            frozenset((a, b)): rng.randbytes(32) for i, a in enumerate(who) for b in who[i + 1 :]
+        }
+        updates = [leaf_of([127, -127, 0, 1, -1], rng, 127) for _ in who]
+        published = []
+        for i, each in enumerate(who):
+            seeds_of = {peer: pairs[frozenset((each, peer))] for peer in who if peer != each}
+            y = reference.masked(updates[i], weights[i], each, own[each], seeds_of, leaf)
+            published.append([rng.getrandbits(32) for _ in y] if i == garbler else y)
+        # What is opened: the accepted one's own seed, and those it shares with who is left out.
+        opened: list[tuple[bytes, int]] = []
+        for i in accepted:
+            opened.append((own[who[i]], 1))
+            opened += [
+                (pairs[frozenset((who[i], who[j]))], 1 if i < j else -1)
+                for j in range(len(who))
+                if j not in accepted
+            ]
+        sums = [0] * 256
+        for i in accepted:
+            sums = [a + b for a, b in zip(sums, published[i], strict=True)]
+        for seed, sign in opened:
+            known = reference.stream(seed, leaf)
+            sums = [a - sign * b for a, b in zip(sums, known, strict=True)]
+        sums = [reference.signed(value) for value in sums]
+        total = sum(weights[i] for i in accepted)
+        before = leaf_of([MAX, -MAX], rng, MAX)
+        cases.append(
+            {
+                "grid": grid,
+                "leaf": leaf,
+                "participants": who,
+                "weights": weights,
+                "update_bytes": [hexed(reference.layer_file(u, "update")) for u in updates],
+                "own_seeds": [hexed(own[each]) for each in who],
+                "pair_seeds": [
+                    [hexed(pairs[frozenset((a, b))]) if a != b else "0x" for b in who] for a in who
+                ],
+                "masked_bytes": [hexed(struct.pack(">256I", *y)) for y in published],
+                "accepted": accepted,
+                "opened_seeds": [hexed(seed) for seed, _ in opened],
+                "opened_signs": [sign for _, sign in opened],
+                "total_weight": total,
+                "sum_bytes": hexed(struct.pack(">256i", *sums)),
+                "before_bytes": hexed(reference.layer_file(before, "model")),
+                "after_bytes": hexed(
+                    reference.layer_file(reference.move_by_sum(before, sums, total, grid), "model")
+                ),
+            }
+        )
+    return {
+        "stream_count": len(streams),
+        "streams": streams,
+        "case_count": len(cases),
+        "cases": cases,
+    }
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -837,6 +927,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "payouts.json": payouts,
     "scores.json": scores,
     "projections.json": projections,
+    "masking.json": masking,
 }
 
 

@@ -1,7 +1,8 @@
 """docs/protocol.md once more, as naively as it can be written: plain integers, hashlib, struct.
 
 It shares nothing with protocol/ on purpose: the golden vectors are computed here, and both must
-agree with them. Keccak-256 is the only thing borrowed.
+agree with them. Only Keccak-256 and ChaCha20-Poly1305 are borrowed, from another library than the
+one that protocol/ uses.
 """
 
 import hashlib
@@ -334,3 +335,48 @@ def payouts(update_reward: int, weight_cap: int, rows: list[Row]) -> dict[str, i
 def fee(aggregator_fee: int, rows: list[Row], revealed_weight: int) -> int:
     accepted = sum(weight for _, _, weight, _, reason in rows if reason == 0)
     return aggregator_fee * accepted // revealed_weight if revealed_weight else 0
+
+
+# §13
+
+
+def block(seed: bytes, leaf: int, counter: int) -> bytes:
+    return sha256(seed + struct.pack(">II", leaf, counter))
+
+
+def stream(seed: bytes, leaf: int) -> list[int]:
+    """PRG(seed) of one leaf: 256 numbers below 2^32."""
+    data = b"".join(block(seed, leaf, counter) for counter in range(32))
+    return [int.from_bytes(data[i : i + 4], "big") for i in range(0, 1024, 4)]
+
+
+def masked(
+    values: list[int],
+    weight: int,
+    who: str,
+    own_seed: bytes,
+    pair_seeds: dict[str, bytes],
+    leaf: int,
+) -> list[int]:
+    """One leaf of an update as it is published."""
+    result = [
+        weight * value + add for value, add in zip(values, stream(own_seed, leaf), strict=True)
+    ]
+    for peer, seed in pair_seeds.items():
+        sign = 1 if int(who, 16) < int(peer, 16) else -1
+        result = [value + sign * add for value, add in zip(result, stream(seed, leaf), strict=True)]
+    return [value % 2**32 for value in result]
+
+
+def signed(value: int) -> int:
+    value %= 2**32
+    return value - 2**32 if value >= 2**31 else value
+
+
+def move_by_sum(before: list[int], sums: list[int], total: int, grid: int) -> list[int]:
+    """As `move`, with Σ w·d given."""
+    after = []
+    for old, weighted in zip(before, sums, strict=True):
+        step = (2 ** (25 - grid) * held(weighted, 127 * total) + total) // (2 * total)
+        after.append(held(old + step, 2**31 - 1))
+    return after

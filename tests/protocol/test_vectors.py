@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from protocol.average import most_moved, move_model
+from protocol.average import most_moved, move_by_sum_into, move_model
 from protocol.canonical import sha256
 from protocol.checks import ACCEPTED, Check
 from protocol.cid import digest_of_raw_cid, raw_cid
@@ -22,6 +22,16 @@ from protocol.differences import choose_grid, encode_differences
 from protocol.encoding import Kind, encode_values, layer_bytes, layer_values, value_type
 from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Manifest
+from protocol.masking import (
+    MASKED_VALUE,
+    Mask,
+    add_masked,
+    mask,
+    masks_of,
+    remove_masks,
+    signed_sum,
+    stream,
+)
 from protocol.payout import compute_fee, compute_payouts
 from protocol.projection import project, solve_coefficients
 from protocol.scoring import compute_scores, to_millionths
@@ -358,3 +368,44 @@ def test_cids_of_another_implementation() -> None:
     for cid in vectors["refused"]:
         with pytest.raises(Misconfigured, match="not the CIDv1 of a raw block"):
             digest_of_raw_cid(cid)
+
+
+def test_streams() -> None:
+    for each in load("masking.json")["streams"]:
+        found = stream(raw(each["seed"]), each["leaf"], 1)
+        assert found.astype(MASKED_VALUE).tobytes() == raw(each["stream"])
+
+
+def test_masking() -> None:
+    for case in load("masking.json")["cases"]:
+        leaf, who = case["leaf"], [Address(each) for each in case["participants"]]
+        published = [np.frombuffer(raw(y), MASKED_VALUE) for y in case["masked_bytes"]]
+        honest = []
+        for i, each in enumerate(who):
+            seeds = {
+                peer: raw(seed)
+                for peer, seed in zip(who, case["pair_seeds"][i], strict=True)
+                if peer != each
+            }
+            masks = masks_of(each, raw(case["own_seeds"][i]), seeds)
+            update = stored(case["update_bytes"][i], "update")
+            y = mask(update, case["weights"][i], masks, leaf)
+            honest.append(y.tolist() == published[i].tolist())
+        assert sum(honest) >= len(who) - 1  # one of them may have published garbage
+        sums = np.zeros(256, np.uint32)
+        for i in case["accepted"]:
+            add_masked(sums, published[i])
+        signs = case["opened_signs"]
+        opened = [
+            Mask(raw(seed), sign) for seed, sign in zip(case["opened_seeds"], signs, strict=True)
+        ]
+        remove_masks(sums, opened, leaf)
+        assert signed_sum(sums).astype(">i4").tobytes() == raw(case["sum_bytes"])
+        before, after = stored(case["before_bytes"], "model"), np.empty(256, np.int32)
+        total, grid = case["total_weight"], case["grid"]
+        move_by_sum_into(after, before, signed_sum(sums), total, grid)
+        assert after.tolist() == stored(case["after_bytes"], "model").tolist()
+        if all(honest):
+            updates = [stored(case["update_bytes"][i], "update") for i in case["accepted"]]
+            weights = [case["weights"][i] for i in case["accepted"]]
+            assert after.tolist() == move_model(before, updates, weights, grid).tolist()
