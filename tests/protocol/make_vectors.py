@@ -910,6 +910,119 @@ def masking() -> Vectors:
     }
 
 
+def little(number: int) -> bytes:
+    return number.to_bytes(32, "little")
+
+
+SMALL_ORDER = [
+    0,
+    1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    2**255 - 20,
+    2**255 - 19,
+    2**255 - 18,
+]
+
+
+def copies_of(key: bytes) -> dict[str, bytes]:
+    """Other keys that lead to the secrets of this one."""
+    number = int.from_bytes(key, "little")
+    return {
+        "the same": key,
+        "the highest bit set": little(number | 2**255),
+        "1/u": little(pow(number, -1, reference.P25519)),
+    }
+
+
+def pair_keys() -> Vectors:
+    rng = random.Random(32)
+    cases = []
+    for index, (chain_id, round_id) in enumerate([(1, 1), (31_337, 12), (2**64, 2**53 - 1)]):
+        federation = reference.address(200 + index)
+        low, high = ascending([reference.address(300 + index), reference.address(310 + index)])
+        one, other = rng.randbytes(32), rng.randbytes(32)
+        key = reference.x25519(other, reference.BASE_POINT)
+        of = (chain_id, federation, round_id, one, low, high, key)
+        cases.append(
+            {
+                "chain_id": str(chain_id),
+                "federation": federation,
+                "round": str(round_id),
+                "participants": [low, high],
+                "private_keys": [hexed(one), hexed(other)],
+                "public_keys": [hexed(reference.x25519(one, reference.BASE_POINT)), hexed(key)],
+                "pair_seed": hexed(reference.pair_secret(b"mask", *of)),
+                "share_keys": [
+                    hexed(reference.pair_secret(b"share", *of, suffix=reference.word(who)[12:]))
+                    for who in (low, high)
+                ],
+            }
+        )
+    # A third seat publishes a copy of the second's key: the first has another seed with each.
+    private, victim = rng.randbytes(32), reference.x25519(rng.randbytes(32), reference.BASE_POINT)
+    own, peer, copier = (reference.address(320 + i) for i in range(3))
+    of_copies = []
+    for why, key in copies_of(victim).items():
+        assert reference.x25519(private, key) == reference.x25519(private, victim)
+        of_copies.append(
+            {
+                "why": why,
+                "public_key": hexed(key),
+                "pair_seed": hexed(
+                    reference.pair_secret(
+                        b"mask", 31_337, reference.address(200), 12, private, own, copier, key
+                    )
+                ),
+            }
+        )
+    refused = [little(number + top) for number in SMALL_ORDER for top in (0, 2**255)]
+    near = [little(number) for number in (2, 9, 2**255 - 21, 2**255 - 17, SMALL_ORDER[2] + 1)]
+    commits = []
+    for index, examples in enumerate((1, 80, 2**32 - 1)):
+        federation, participant = reference.address(200 + index), reference.address(330 + index)
+        key, salt = rng.randbytes(32), rng.randbytes(32)
+        commits.append(
+            {
+                "federation": federation,
+                "round": str(12**index),
+                "participant": participant,
+                "public_key": hexed(key),
+                "examples": str(examples),
+                "salt": hexed(salt),
+                "commitment": hexed(
+                    reference.masked_commitment(
+                        federation, 12**index, participant, key, examples, salt
+                    )
+                ),
+            }
+        )
+    return {
+        "case_count": len(cases),
+        "cases": cases,
+        "copied": {
+            "chain_id": 31_337,
+            "federation": reference.address(200),
+            "round": 12,
+            "private_key": hexed(private),
+            "participant": own,
+            "victim": peer,
+            "victim_key": hexed(victim),
+            "victim_seed": hexed(
+                reference.pair_secret(
+                    b"mask", 31_337, reference.address(200), 12, private, own, peer, victim
+                )
+            ),
+            "copier": copier,
+            "keys": of_copies,
+        },
+        "small_order_keys": [hexed(key) for key in refused],
+        "other_keys": [hexed(key) for key in near],
+        "commitment_count": len(commits),
+        "commitments": commits,
+    }
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -928,6 +1041,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "scores.json": scores,
     "projections.json": projections,
     "masking.json": masking,
+    "pair_keys.json": pair_keys,
 }
 
 

@@ -380,3 +380,63 @@ def move_by_sum(before: list[int], sums: list[int], total: int, grid: int) -> li
         step = (2 ** (25 - grid) * held(weighted, 127 * total) + total) // (2 * total)
         after.append(held(old + step, 2**31 - 1))
     return after
+
+
+P25519 = 2**255 - 19
+
+
+def x25519(private: bytes, public: bytes) -> bytes:
+    """RFC 7748 §5, with the names of its pseudocode."""
+    clamped = bytearray(private)
+    clamped[0] &= 248
+    clamped[31] = clamped[31] & 127 | 64
+    k = int.from_bytes(clamped, "little")
+    u = int.from_bytes(public, "little") % 2**255 % P25519
+    x2, z2, x3, z3 = 1, 0, u, 1
+    for t in range(254, -1, -1):
+        if k >> t & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        da, cb = d * a, c * b
+        x3, z3 = pow(da + cb, 2, P25519), u * pow(da - cb, 2, P25519) % P25519
+        aa, bb = a * a, b * b
+        e = aa - bb
+        x2, z2 = aa * bb % P25519, e * (aa + 121665 * e) % P25519
+        if k >> t & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return (x2 * pow(z2, P25519 - 2, P25519) % P25519).to_bytes(32, "little")
+
+
+BASE_POINT = (9).to_bytes(32, "little")
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    padded = key + bytes(64 - len(key))
+    inner = sha256(bytes(byte ^ 0x36 for byte in padded) + message)
+    return sha256(bytes(byte ^ 0x5C for byte in padded) + inner)
+
+
+def pair_secret(
+    label: bytes,
+    chain_id: int,
+    federation: str,
+    round_id: int,
+    private: bytes,
+    own: str,
+    peer: str,
+    peer_key: bytes,
+    suffix: bytes = b"",
+) -> bytes:
+    """s with the label "mask"; with "share" and the dealer's address, the key of a box."""
+    own_key = x25519(private, BASE_POINT)
+    (low, low_key), (high, high_key) = sorted([(word(own), own_key), (word(peer), peer_key)])
+    message = label + word(chain_id) + word(federation)[12:] + word(round_id)
+    message += low[12:] + high[12:] + low_key + high_key + suffix
+    return hmac_sha256(x25519(private, peer_key), message)
+
+
+def masked_commitment(
+    federation: str, round_id: int, participant: str, key: bytes, examples: int, salt: bytes
+) -> bytes:
+    words = (federation, round_id, participant, key, examples, salt)
+    return keccak256(b"".join(word(value) for value in words))

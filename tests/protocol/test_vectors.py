@@ -14,6 +14,7 @@ from protocol.cid import digest_of_raw_cid, raw_cid
 from protocol.commitment import (
     PREFIX_BYTES,
     compute_commitment,
+    compute_masked_commitment,
     compute_seed,
     compute_update_digest,
     is_eligible,
@@ -32,6 +33,7 @@ from protocol.masking import (
     signed_sum,
     stream,
 )
+from protocol.pair_keys import MaskedRound, is_small_order, pair_seed, public_key, share_key
 from protocol.payout import compute_fee, compute_payouts
 from protocol.projection import project, solve_coefficients
 from protocol.scoring import compute_scores, to_millionths
@@ -409,3 +411,48 @@ def test_masking() -> None:
             updates = [stored(case["update_bytes"][i], "update") for i in case["accepted"]]
             weights = [case["weights"][i] for i in case["accepted"]]
             assert after.tolist() == move_model(before, updates, weights, grid).tolist()
+
+
+def test_pair_keys() -> None:
+    vectors = load("pair_keys.json")
+    for case in vectors["cases"]:
+        of = MaskedRound(
+            int(case["chain_id"]), Address(case["federation"]), RoundId(int(case["round"]))
+        )
+        low, high = (Address(each) for each in case["participants"])
+        one, other = (raw(key) for key in case["private_keys"])
+        keys = [raw(key) for key in case["public_keys"]]
+        assert [public_key(one), public_key(other)] == keys
+        for private, own, peer, key in ((one, low, high, keys[1]), (other, high, low, keys[0])):
+            assert pair_seed(of, private, own, peer, key) == raw(case["pair_seed"])
+            made = [share_key(of, private, own, peer, key, dealer) for dealer in (low, high)]
+            assert made == [raw(each) for each in case["share_keys"]]
+    for key in vectors["small_order_keys"]:
+        assert is_small_order(raw(key))
+    for key in vectors["other_keys"]:
+        assert not is_small_order(raw(key))
+    for case in vectors["commitments"]:
+        commitment = compute_masked_commitment(
+            Address(case["federation"]),
+            RoundId(int(case["round"])),
+            Address(case["participant"]),
+            raw(case["public_key"]),
+            int(case["examples"]),
+            raw(case["salt"]),
+        )
+        assert commitment == raw(case["commitment"])
+
+
+def test_copied_keys_lead_to_other_seeds() -> None:
+    copied = load("pair_keys.json")["copied"]
+    of = MaskedRound(copied["chain_id"], Address(copied["federation"]), RoundId(copied["round"]))
+    private, own = raw(copied["private_key"]), Address(copied["participant"])
+    victim, copier = Address(copied["victim"]), Address(copied["copier"])
+    seeds = {pair_seed(of, private, own, victim, raw(copied["victim_key"]))}
+    assert seeds == {raw(copied["victim_seed"])}
+    for each in copied["keys"]:
+        seed = pair_seed(of, private, own, copier, raw(each["public_key"]))
+        assert seed == raw(each["pair_seed"]), each["why"]
+        # The binding's keys alone would tell them apart, but for the same bytes.
+        seeds |= {seed, pair_seed(of, private, own, victim, raw(each["public_key"]))}
+    assert len(seeds) == 2 * len(copied["keys"])
