@@ -1023,6 +1023,51 @@ def pair_keys() -> Vectors:
     }
 
 
+def shares() -> Vectors:
+    rng = random.Random(33)
+    inputs = [(bytes(32), 1, [1]), (bytes([255]) * 32, 2, [1, 2]), (rng.randbytes(32), 2, [2, 3])]
+    inputs += [
+        (rng.randbytes(32), threshold, [x for x in range(1, n + 1) if x != dealer])
+        for n, dealer, threshold in ((4, 2, 3), (6, 1, 4), (16, 9, 11), (32, 32, 21))
+    ]
+    cases = []
+    for secret, threshold, places in inputs:
+        randomness = rng.randbytes(32 * (threshold - 1))
+        made = reference.split(secret, threshold, places, randomness)
+        chosen = rng.sample(list(zip(places, made, strict=True)), threshold)
+        assert reference.recover(dict(chosen)) == secret
+        cases.append(
+            {
+                "secret": hexed(secret),
+                "threshold": threshold,
+                "places": places,
+                "randomness": hexed(randomness),
+                "shares": [hexed(share) for share in made],
+            }
+        )
+    boxes = []
+    for count in (3, 16):
+        key, nonce = rng.randbytes(32), rng.randbytes(12)
+        plain = [rng.randbytes(32) for _ in range(count)]
+        boxes.append(
+            {
+                "key": hexed(key),
+                "nonce": hexed(nonce),
+                "shares": [hexed(share) for share in plain],
+                "box": hexed(reference.sealed(key, b"".join(plain), nonce)),
+            }
+        )
+    peers = list(range(2, 32))
+    return {
+        "peers": peers,
+        "thresholds": [k if k <= 4 else 2 * k // 3 + 1 for k in peers],
+        "case_count": len(cases),
+        "cases": cases,
+        "box_count": len(boxes),
+        "boxes": boxes,
+    }
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -1042,6 +1087,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "projections.json": projections,
     "masking.json": masking,
     "pair_keys.json": pair_keys,
+    "shares.json": shares,
 }
 
 

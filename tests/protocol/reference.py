@@ -14,6 +14,7 @@ from fractions import Fraction
 from math import isqrt
 from typing import Any
 
+from Crypto.Cipher import ChaCha20_Poly1305
 from Crypto.Hash import keccak as _keccak
 
 ZERO = bytes(32)
@@ -440,3 +441,53 @@ def masked_commitment(
 ) -> bytes:
     words = (federation, round_id, participant, key, examples, salt)
     return keccak256(b"".join(word(value) for value in words))
+
+
+def gf_product(a: int, b: int) -> int:
+    """In GF(2^8): as polynomials over bits, then the remainder by x^8 + x^4 + x^3 + x + 1."""
+    product = 0
+    for bit in range(8):
+        if b >> bit & 1:
+            product ^= a << bit
+    for bit in range(14, 7, -1):
+        if product >> bit & 1:
+            product ^= 0x11B << bit - 8
+    return product
+
+
+def gf_power(a: int, exponent: int) -> int:
+    result = 1
+    for _ in range(exponent):
+        result = gf_product(result, a)
+    return result
+
+
+def split(secret: bytes, threshold: int, places: list[int], randomness: bytes) -> list[bytes]:
+    shares = []
+    for x in places:
+        share = bytearray(secret)
+        for power in range(1, threshold):
+            row = randomness[(power - 1) * len(secret) : power * len(secret)]
+            for i, coefficient in enumerate(row):
+                share[i] ^= gf_product(coefficient, gf_power(x, power))
+        shares.append(bytes(share))
+    return shares
+
+
+def recover(shares: dict[int, bytes]) -> bytes:
+    size = len(next(iter(shares.values())))
+    secret = bytearray(size)
+    for x, share in shares.items():
+        factor = 1
+        for other in shares:
+            if other != x:
+                inverse = gf_power(other ^ x, 254)
+                factor = gf_product(factor, gf_product(other, inverse))
+        for i in range(size):
+            secret[i] ^= gf_product(factor, share[i])
+    return bytes(secret)
+
+
+def sealed(key: bytes, plain: bytes, nonce: bytes) -> bytes:
+    ciphertext, tag = ChaCha20_Poly1305.new(key=key, nonce=nonce).encrypt_and_digest(plain)
+    return nonce + ciphertext + tag

@@ -38,6 +38,7 @@ from protocol.payout import compute_fee, compute_payouts
 from protocol.projection import project, solve_coefficients
 from protocol.scoring import compute_scores, to_millionths
 from protocol.screening import squared_norm_limit
+from protocol.shares import default_threshold, open_shares, recover, seal_shares, split
 from protocol.similarity import (
     movement_products,
     movement_squares,
@@ -456,3 +457,17 @@ def test_copied_keys_lead_to_other_seeds() -> None:
         # The binding's keys alone would tell them apart, but for the same bytes.
         seeds |= {seed, pair_seed(of, private, own, victim, raw(each["public_key"]))}
     assert len(seeds) == 2 * len(copied["keys"])
+
+
+def test_shares() -> None:
+    vectors = load("shares.json")
+    assert [default_threshold(peers) for peers in vectors["peers"]] == vectors["thresholds"]
+    for case in vectors["cases"]:
+        secret, places, threshold = raw(case["secret"]), case["places"], case["threshold"]
+        made = split(secret, threshold, places, raw(case["randomness"]))
+        assert made == [raw(share) for share in case["shares"]]
+        assert recover(dict(zip(places, made, strict=True)), threshold) == secret
+    for case in vectors["boxes"]:
+        key, plain = raw(case["key"]), [raw(share) for share in case["shares"]]
+        assert seal_shares(key, plain, raw(case["nonce"])) == raw(case["box"])
+        assert open_shares(key, raw(case["box"])) == plain
