@@ -1068,6 +1068,55 @@ def shares() -> Vectors:
     }
 
 
+def bundles() -> Vectors:
+    rng = random.Random(34)
+    cases, raw = [], b""
+    for n, threshold in ((3, 2), (6, 4)):
+        dealer, *others = (reference.address(400 + 10 * n + i) for i in range(n))
+        peers = ascending(others)
+        own_seed = rng.randbytes(32)
+        pair_seeds = {peer: rng.randbytes(32) for peer in peers}
+        keys = {peer: rng.randbytes(32) for peer in peers}
+        randomness = rng.randbytes(32 * (threshold - 1) * n + 12 * (n - 1))
+        raw = reference.bundle(dealer, own_seed, pair_seeds, keys, threshold, randomness)
+        commitments = [reference.keccak256(seed) for seed in (own_seed, *pair_seeds.values())]
+        cases.append(
+            {
+                "dealer": dealer,
+                "peers": peers,
+                "own_seed": hexed(own_seed),
+                "pair_seeds": [hexed(seed) for seed in pair_seeds.values()],
+                "share_keys": [hexed(key) for key in keys.values()],
+                "threshold": threshold,
+                "randomness": hexed(randomness),
+                "bytes": hexed(raw),
+                "commitments": [hexed(each) for each in commitments],
+                "secrets": hexed(reference.keccak256(b"".join(commitments))),
+            }
+        )
+    one, two = raw[2:22], raw[22:42]
+    bent = {
+        "nothing": b"",
+        "the first byte alone": raw[:1],
+        "another version": b"\x02" + raw[1:],
+        "one peer": b"\x01\x01" + raw[2:22] + raw[102 : 102 + 64 + 92 + 64],
+        "32 peers": b"\x01\x20" + raw[2:],
+        "a byte too few": raw[:-1],
+        "a byte too many": raw + b"\0",
+        "a peer more than its size": b"\x01\x06" + raw[2:],
+        "peers in another order": raw[:2] + two + one + raw[42:],
+        "a peer twice": raw[:2] + one + one + raw[42:],
+    }
+    return {
+        "case_count": len(cases),
+        "cases": cases,
+        "peers": list(range(2, 32)),
+        "sizes": [2 + 20 * k + 32 * (k + 1) + k * (28 + 64 * (k + 1)) for k in range(2, 32)],
+        "refused_why": list(bent),
+        "refused_bytes": [hexed(data) for data in bent.values()],
+    }
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -1088,6 +1137,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "masking.json": masking,
     "pair_keys.json": pair_keys,
     "shares.json": shares,
+    "bundles.json": bundles,
 }
 
 

@@ -491,3 +491,32 @@ def recover(shares: dict[int, bytes]) -> bytes:
 def sealed(key: bytes, plain: bytes, nonce: bytes) -> bytes:
     ciphertext, tag = ChaCha20_Poly1305.new(key=key, nonce=nonce).encrypt_and_digest(plain)
     return nonce + ciphertext + tag
+
+
+def bundle(
+    dealer: str,
+    own_seed: bytes,
+    pair_seeds: dict[str, bytes],
+    share_keys: dict[str, bytes],
+    threshold: int,
+    randomness: bytes,
+) -> bytes:
+    """A bundle's bytes; of `randomness` come the coefficients of each secret, then each nonce."""
+    peers = sorted(pair_seeds, key=lambda who: int(who, 16))
+    everybody = sorted([dealer, *peers], key=lambda who: int(who, 16))
+    places = [1 + everybody.index(peer) for peer in peers]
+    secrets = [own_seed, *(pair_seeds[peer] for peer in peers)]
+    size = 32 * (threshold - 1)
+    shares = [
+        split(secret, threshold, places, randomness[size * i : size * (i + 1)])
+        for i, secret in enumerate(secrets)
+    ]
+    nonces = randomness[size * len(secrets) :]
+    data = bytes([1, len(peers)]) + b"".join(word(peer)[12:] for peer in peers)
+    data += b"".join(keccak256(secret) for secret in secrets)
+    for j, peer in enumerate(peers):
+        plain = b"".join(row[j] for row in shares)
+        data += sealed(share_keys[peer], plain, nonces[12 * j : 12 * (j + 1)])
+    for j in range(len(peers)):
+        data += b"".join(keccak256(row[j]) for row in shares)
+    return data

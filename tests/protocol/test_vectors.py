@@ -2,12 +2,14 @@
 
 import json
 import struct
+from io import BytesIO
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from protocol.average import most_moved, move_by_sum_into, move_model
+from protocol.bundle import Bundle, bundle_bytes, commit, deal
 from protocol.canonical import sha256
 from protocol.checks import ACCEPTED, Check
 from protocol.cid import digest_of_raw_cid, raw_cid
@@ -471,3 +473,34 @@ def test_shares() -> None:
         key, plain = raw(case["key"]), [raw(share) for share in case["shares"]]
         assert seal_shares(key, plain, raw(case["nonce"])) == raw(case["box"])
         assert open_shares(key, raw(case["box"])) == plain
+
+
+def test_bundles() -> None:
+    vectors = load("bundles.json")
+    assert [bundle_bytes(peers) for peers in vectors["peers"]] == vectors["sizes"]
+    for case in vectors["cases"]:
+        peers = [Address(peer) for peer in case["peers"]]
+        seeds = {peer: raw(seed) for peer, seed in zip(peers, case["pair_seeds"], strict=True)}
+        keys = {peer: raw(key) for peer, key in zip(peers, case["share_keys"], strict=True)}
+        drawn = BytesIO(raw(case["randomness"]))
+        dealer, own = Address(case["dealer"]), raw(case["own_seed"])
+        made = deal(
+            dealer,
+            own,
+            dict(reversed(seeds.items())),
+            keys,
+            case["threshold"],
+            drawn.read,
+        )
+        assert not drawn.read()
+        assert made.to_bytes() == raw(case["bytes"])
+        assert Bundle.parse(raw(case["bytes"])) == made
+        assert list(made.commitments) == [raw(each) for each in case["commitments"]]
+        assert made.secrets_digest() == raw(case["secrets"])
+        for peer in peers:
+            assert made.commitment_of_pair(peer) == commit(seeds[peer])
+            assert made.open_box(peer, keys[peer])[0] != own
+    for why, data in zip(vectors["refused_why"], vectors["refused_bytes"], strict=True):
+        with pytest.raises(Rejected) as caught:
+            Bundle.parse(raw(data))
+        assert caught.value.check == Check.BUNDLE, why
