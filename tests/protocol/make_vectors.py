@@ -1117,6 +1117,97 @@ def bundles() -> Vectors:
     }
 
 
+def sketches() -> Vectors:
+    rng = random.Random(35)
+    seeds = []
+    for prevrandao in (0, rng.getrandbits(256), 2**256 - 1):
+        block_hash = rng.randbytes(32)
+        seeds.append(
+            {
+                "block_hash": hexed(block_hash),
+                "prevrandao": str(prevrandao),
+                "z": hexed(reference.sketch_seed(block_hash, prevrandao)),
+            }
+        )
+    z = rng.randbytes(32)
+    coordinates = [(0, 0), (0, 255), (1, 0), (6_321, 77), (2**32 - 1, 255)]
+    cases = []
+    for leaf, most, weight in ((0, 127, 1), (5, 127, 80), (2**32 - 2, 1, 2**24 - 1), (9, 0, 3)):
+        update = [rng.randint(-most, most) for _ in range(512)]
+        found = [weight * value for value in reference.sketch(update, z, leaf)]
+        cases.append(
+            {
+                "z": hexed(z),
+                "leaf": leaf,
+                "weight": weight,
+                "update_bytes": hexed(reference.layer_file(update, "update")),
+                "sketch": [str(value) for value in found],
+                "sketch_bytes": hexed(struct.pack(">128q", *found)),
+            }
+        )
+    # Sums that masks left, and the masks themselves: any 32 bits.
+    wide = []
+    for is_signed in (True, False):
+        low, high = (-(2**31), 2**31 - 1) if is_signed else (0, 2**32 - 1)
+        values = [low, high, *(rng.randint(low, high) for _ in range(254))]
+        wide.append(
+            {
+                "is_signed": is_signed,
+                "leaf": 3,
+                "z": hexed(z),
+                "values": [str(value) for value in values],
+                "sketch": [str(value) for value in reference.sketch(values, z, 3)],
+            }
+        )
+    # 2 · 100 · 832² = 169 · 128 · 10² · 8², and 2 · 169 · 80² = 100 · 128 · 13²: on the limits.
+    zeros = [0] * 126
+    judged: list[tuple[list[int], int, str, int, int]] = [
+        ([832, 0, *zeros], 10, "8", 0, 1),
+        ([-832, 1, *zeros], 10, "8", 0, 1),
+        ([0, 80, *zeros], 1, "8", 13, 13),
+        ([0, -80, *zeros], 13, "8", 13, 1),
+        ([79, 0, *zeros], 1, "8", 13, 13),
+        ([0] * 128, 1, "0.5", 13, 1),
+        ([1] * 128, 1, "0.5", 13, 1),
+        ([1] * 128, 2, "0.5", 13, 2),
+        ([2**62, *[-(2**62)] * 127], 2**24 - 1, "1234567.1", 24, 100),
+    ]
+    judged += [
+        ([round(rng.gauss(0, 80 * norm)) for _ in range(128)], 80, "0.05", 13, 100)
+        for norm in (20, 75, 100, 290, 400, 800)
+    ]
+    a = [rng.randint(-(2**40), 2**40) for _ in range(128)]
+    pairs = [a, [2 * x for x in a], [-x for x in a], [0] * 128]
+    pairs += [[x + rng.randint(-(2**k), 2**k) for x in a] for k in (37, 38, 39, 40, 41)]
+    return {
+        "seed_count": len(seeds),
+        "seeds": seeds,
+        "z": hexed(z),
+        "leaves": [leaf for leaf, _ in coordinates],
+        "positions": [position for _, position in coordinates],
+        "r": [reference.ternary(z, *each) for each in coordinates],
+        "case_count": len(cases),
+        "cases": cases,
+        "wide": wide,
+        "judged": [
+            {
+                "sketch": [str(value) for value in values],
+                "weight": weight,
+                "max_update_norm": limit,
+                "grid": grid,
+                "min_norm": least,
+                "exceeds": reference.exceeds_limit(values, weight, limit, grid),
+                "is_weak": reference.is_weak(values, weight, least),
+            }
+            for values, weight, limit, grid, least in judged
+        ],
+        "similar": {
+            "sketches": [[str(value) for value in each] for each in pairs],
+            "to_the_first": [reference.similarity(each, a) for each in pairs],
+        },
+    }
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -1138,6 +1229,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "pair_keys.json": pair_keys,
     "shares.json": shares,
     "bundles.json": bundles,
+    "sketches.json": sketches,
 }
 
 

@@ -520,3 +520,33 @@ def bundle(
     for j in range(len(peers)):
         data += b"".join(keccak256(row[j]) for row in shares)
     return data
+
+
+def sketch_seed(block_hash: bytes, prevrandao: int) -> bytes:
+    return keccak256(word(block_hash) + word(prevrandao))
+
+
+def ternary(z: bytes, leaf: int, position: int) -> list[int]:
+    """The r_k of one coordinate."""
+    bits = "".join(f"{byte:08b}" for byte in block(z, leaf, position))
+    return [int(bits[2 * k]) - int(bits[2 * k + 1]) for k in range(128)]
+
+
+def sketch(values: list[int], z: bytes, leaf: int) -> list[int]:
+    """Of whole leaves from `leaf` on."""
+    sums = [0] * 128
+    for i, value in enumerate(values):
+        for k, r in enumerate(ternary(z, leaf + i // 256, i % 256)):
+            sums[k] += r * value
+    return sums
+
+
+def exceeds_limit(values: list[int], weight: int, decimal: str, grid: int) -> bool:
+    """Whether √(2 · mean v²) > 1.3 · w · limit, both sides squared."""
+    mean = Fraction(sum(value**2 for value in values), 128)
+    return 2 * mean > Fraction(13, 10) ** 2 * weight**2 * norm_squared_limit(decimal, grid)
+
+
+def is_weak(values: list[int], weight: int, least: int) -> bool:
+    mean = Fraction(sum(value**2 for value in values), 128)
+    return 2 * mean * Fraction(13, 10) ** 2 < weight**2 * least**2

@@ -48,6 +48,16 @@ from protocol.similarity import (
     similarity,
     sum_of_squares,
 )
+from protocol.sketches import (
+    adds_up,
+    compute_sketch_seed,
+    exceeds_limit,
+    is_weak,
+    pack_sketch,
+    parse_sketch,
+    sketch,
+    sketch_similarity,
+)
 from protocol.spec import Encoding, Spec
 from protocol.tree import (
     ZERO,
@@ -504,3 +514,43 @@ def test_bundles() -> None:
         with pytest.raises(Rejected) as caught:
             Bundle.parse(raw(data))
         assert caught.value.check == Check.BUNDLE, why
+
+
+def numbers(texts: list[str]) -> list[int]:
+    return [int(text) for text in texts]
+
+
+def test_sketches() -> None:
+    vectors = load("sketches.json")
+    for case in vectors["seeds"]:
+        seed = compute_sketch_seed(digest(case["block_hash"]), int(case["prevrandao"]))
+        assert seed == raw(case["z"])
+    rows = zip(vectors["leaves"], vectors["positions"], vectors["r"], strict=True)
+    for leaf, position, r in rows:
+        one = np.zeros(256, np.int8)
+        one[position] = 1
+        assert sketch(one, raw(vectors["z"]), leaf) == r
+    for case in vectors["cases"]:
+        update, z = stored(case["update_bytes"], "update"), raw(case["z"])
+        found = [case["weight"] * number for number in sketch(update, z, case["leaf"])]
+        assert found == numbers(case["sketch"])
+        assert pack_sketch(found) == raw(case["sketch_bytes"])
+        assert parse_sketch(raw(case["sketch_bytes"])) == found
+        # The sum of one update alone.
+        sums = update.astype(np.int32) * np.int32(case["weight"])
+        assert adds_up([found], sketch(sums, z, case["leaf"]))
+    for case in vectors["wide"]:
+        values = np.array(numbers(case["values"]), np.int32 if case["is_signed"] else np.uint32)
+        assert sketch(values, raw(case["z"]), case["leaf"]) == numbers(case["sketch"])
+
+
+def test_what_sketches_say() -> None:
+    vectors = load("sketches.json")
+    for case in vectors["judged"]:
+        values, weight = numbers(case["sketch"]), case["weight"]
+        limit = float(case["max_update_norm"])
+        assert exceeds_limit(values, weight, limit, case["grid"]) == case["exceeds"]
+        assert is_weak(values, weight, case["min_norm"]) == case["is_weak"]
+    similar = [numbers(each) for each in vectors["similar"]["sketches"]]
+    found = [sketch_similarity(each, similar[0]) for each in similar]
+    assert found == vectors["similar"]["to_the_first"]
