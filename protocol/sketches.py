@@ -28,7 +28,7 @@ SKETCH_SIZE: Final = 128
 SKETCH_BYTES: Final = 8 * SKETCH_SIZE
 
 _DIGEST_WORDS: Final = 8
-_CHUNK_LEAVES: Final = 16  # 128 KiB of digests
+_CHUNK_LEAVES: Final = 4  # 512 KiB of r as float32: they stay in the L2 cache
 # |r·d| <= 2^7 and |r·s| <= 2^33, and so many of them stay exact in float32 and float64. OpenBLAS
 # takes a product as small as 64 x 128 in the calling thread (`protocol.similarity`).
 _ROWS: Final = 64
@@ -64,7 +64,8 @@ def sketch(values: NDArray[Any], seed: bytes, first_leaf: int) -> list[int]:
         rows = np.zeros((part.size // LEAF_VALUES, _DIGEST_WORDS * LEAF_VALUES), np.uint32)
         add_blocks(rows, seed, first_leaf + start // LEAF_VALUES, 1)
         bits = rows.astype(">u4").view(np.uint8)
-        r = ternary[bits].reshape(-1, _ROWS, SKETCH_SIZE)
+        # Nothing is ever clipped: without the check of bounds it takes a tenth of the time.
+        r = ternary.take(bits, axis=0, mode="clip").reshape(-1, _ROWS, SKETCH_SIZE)
         products = np.matmul(part.astype(exact).reshape(-1, 1, _ROWS), r)
         for k, total in enumerate(products.sum(axis=(0, 1), dtype=np.float64)):
             sums[k] += int(total)
