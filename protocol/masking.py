@@ -52,9 +52,13 @@ def masks_of(
 ) -> list[Mask]:
     """Return the masks of a participant's update: its own, and one a peer.
 
-    `pair_seeds` are by the peer's address. A stream in common is added by whoever has the lower
-    address, read as a number, and subtracted by the other.
+    `pair_seeds` are by the peer's address, one for each other who committed. A stream in common is
+    added by whoever has the lower address, read as a number, and subtracted by the other.
     """
+    if not MIN_PARTICIPANTS <= len(pair_seeds) + 1 <= MAX_PARTICIPANTS:
+        raise Misconfigured(
+            f"{len(pair_seeds)} peers: {MIN_PARTICIPANTS} to {MAX_PARTICIPANTS} participants mask"
+        )
     return [Mask(own_seed, 1), *pair_masks(participant, pair_seeds)]
 
 

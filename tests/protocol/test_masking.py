@@ -108,6 +108,42 @@ def test_one_stream_that_is_not_taken_away_leaves_nothing_of_the_sum() -> None:
         assert np.count_nonzero(signed_sum(left) == clear) < 3  # one value in 2^32 would do
 
 
+@pytest.mark.parametrize(("size", "gone", "silent"), [(4, 0, 1), (7, 1, 1), (10, 2, 1), (16, 4, 1)])
+def test_who_is_silent_after_the_seal_is_opened_by_the_others(
+    size: int, gone: int, silent: int
+) -> None:
+    this = Round(size, 60 + size)
+    shuffled = this.rng.sample(this.members, size)
+    accepted, quiet = shuffled[gone:], shuffled[gone : gone + silent]
+    inside = {member.address for member in accepted}
+    updates = [drawn_update(this.rng) for _ in accepted]
+    sums = np.zeros(256, np.uint32)
+    for member, update in zip(accepted, updates, strict=True):
+        add_masked(sums, this.masked(member, update, 5))
+    # Who speaks opens its own secrets; and of those who do not, its shares of what must go.
+    speaking = accepted[silent:]
+    outside = [address for address in this.addresses if address not in inside]
+    for member in speaking:
+        seeds = this.pair_seeds(member)
+        remove_masks(sums, [Mask(member.own_seed, 1)], LEAF)
+        remove_masks(sums, pair_masks(member.address, {o: seeds[o] for o in outside}), LEAF)
+    for dealer in quiet:
+        bundle = this.bundle(dealer)
+        boxes = {}
+        for member in speaking:
+            (key,) = this.box_keys(member, dealer).values()
+            boxes[member.address] = bundle.open_box(member.address, key)
+        needed = [0, *(1 + bundle.peers.index(address) for address in outside)]
+        own, *pairs = (
+            bundle.recover_secret(n, {who: box[n] for who, box in boxes.items()}, dealer.address)
+            for n in needed
+        )
+        assert own == dealer.own_seed
+        seeds = dict(zip(outside, pairs, strict=True))
+        remove_masks(sums, [Mask(own, 1), *pair_masks(dealer.address, seeds)], LEAF)
+    assert signed_sum(sums).tolist() == (5 * np.sum(updates, axis=0, dtype=int)).tolist()
+
+
 @pytest.mark.usefixtures("way")
 def test_masks_go_leaf_by_leaf_as_they_go_at_once() -> None:
     rng = random.Random(9)
@@ -144,7 +180,7 @@ def test_masked_values_say_nothing_of_zeros() -> None:
 
 def test_what_cannot_be_masked_is_refused() -> None:
     update, seed = np.zeros(256, np.int8), bytes(32)
-    a, b = Round(3, 1).addresses[:2]
+    a, b, _ = Round(3, 1).addresses
     with pytest.raises(Misconfigured, match="int8 was expected"):
         mask(update.astype(np.int16), 1, [], 0)
     for weight in (0, -1, 2**24):
@@ -163,8 +199,20 @@ def test_what_cannot_be_masked_is_refused() -> None:
         add_masked(np.zeros(256, np.uint32), update)
     with pytest.raises(Misconfigured, match="no seed in common with itself"):
         pair_masks(a, {a: seed})
-    assert masks_of(a, seed, {b: seed}) == [Mask(seed, 1), Mask(seed, 1)]
-    assert masks_of(b, seed, {a: seed}) == [Mask(seed, 1), Mask(seed, -1)]
+    # Of two, each learns the other's update from the sum.
+    for peers in ({}, {b: seed}, dict.fromkeys(Round(32, 1).addresses, seed)):
+        with pytest.raises(Misconfigured, match=f"{len(peers)} peers"):
+            masks_of(a if len(peers) < 2 else Round(3, 2).addresses[0], seed, peers)
+
+
+def test_who_has_the_lower_address_adds() -> None:
+    a, b, c = Round(3, 1).addresses
+    one, other, own = (bytes([i]) * 32 for i in range(3))
+    assert masks_of(b, own, {a: one, c: other}) == [Mask(own, 1), Mask(one, -1), Mask(other, 1)]
+    assert pair_masks(a, {b: one}) == [Mask(one, 1)]
+
+
+def test_what_cannot_be_moved_is_refused() -> None:
     zeros = np.zeros(4, np.int32)
     for total in (0, 2**24):
         with pytest.raises(Misconfigured, match="weight"):
