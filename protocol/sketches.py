@@ -54,7 +54,7 @@ def sketch(values: NDArray[Any], seed: bytes, first_leaf: int) -> list[int]:
     if values.dtype.kind not in "iu" or values.ndim != 1 or values.size % LEAF_VALUES:
         raise Misconfigured(f"{values.size} values of {values.dtype} are no whole leaves")
     exact = np.float32 if values.dtype.itemsize == 1 else np.float64
-    if values.dtype.itemsize == 8 and values.size and np.abs(values).max() > _MOST:
+    if values.size and (values.max() > _MOST or values.min() < -_MOST):
         raise Misconfigured("a value to sketch lies beyond 2^33")
     ternary = _TERNARY.astype(exact)
     sums = [0] * SKETCH_SIZE

@@ -61,7 +61,8 @@ def test_the_largest_numbers_are_exact() -> None:
     ):
         assert sketch(values, Z, 9) == reference.sketch(values.tolist(), Z, 9)
         assert sketch(values.astype(values.dtype.newbyteorder(">")), Z, 9) == sketch(values, Z, 9)
-    for wrong in (np.full(256, 2**33 + 1), np.zeros(255, np.int8), np.zeros(256)):
+    beyond = [np.full(256, x) for x in (2**33 + 1, -(2**33) - 1, -(2**63))]
+    for wrong in (*beyond, np.zeros(255, np.int8), np.zeros(256)):
         with pytest.raises(Misconfigured):
             sketch(wrong, Z, 9)
     assert sketch(np.zeros(0, np.int64), Z, 0) == [0] * SKETCH_SIZE
