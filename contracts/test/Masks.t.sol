@@ -4,9 +4,9 @@ pragma solidity 0.8.37;
 import {Masks} from "./kit/Masks.sol";
 import {Test} from "./kit/Test.sol";
 
-/// @dev tests/vectors/masking.json, which Python holds protocol/ to, against the library.
+/// @dev The vectors of docs/protocol.md §13, which Python holds protocol/ to, against the library and the EVM's hashes.
 contract MasksTest is Test {
-    string private json = vm.readFile("../tests/vectors/masking.json");
+    string private json = _vectors("masking");
 
     /// @notice Each stream of the vectors is what is taken away from nothing, or added to it.
     function test_Streams() public view {
@@ -49,6 +49,57 @@ contract MasksTest is Test {
         }
     }
 
+    /// @notice Commitments to a masked round, over the key as it is published.
+    function test_Commitments() public view {
+        string memory keys = _vectors("pair_keys");
+        uint256 count = vm.parseJsonUint(keys, ".commitment_count");
+        vm.assertGt(count, 2, "commitments");
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = string.concat(".commitments[", vm.toString(i), "].");
+            bytes memory encoded = abi.encode(
+                vm.parseJsonAddress(keys, string.concat(key, "federation")),
+                vm.parseJsonUint(keys, string.concat(key, "round")),
+                vm.parseJsonAddress(keys, string.concat(key, "participant")),
+                vm.parseJsonBytes32(keys, string.concat(key, "public_key")),
+                vm.parseJsonUint(keys, string.concat(key, "examples")),
+                vm.parseJsonBytes32(keys, string.concat(key, "salt"))
+            );
+            vm.assertEq(keccak256(encoded), vm.parseJsonBytes32(keys, string.concat(key, "commitment")), key);
+        }
+    }
+
+    /// @notice The digest of a bundle's secrets, from the secrets: b, then those of the pairs.
+    function test_Secrets() public view {
+        string memory bundles = _vectors("bundles");
+        uint256 count = vm.parseJsonUint(bundles, ".case_count");
+        vm.assertGt(count, 1, "bundles");
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = string.concat(".cases[", vm.toString(i), "].");
+            bytes32 own = vm.parseJsonBytes32(bundles, string.concat(key, "own_seed"));
+            bytes32[] memory pairs = vm.parseJsonBytes32Array(bundles, string.concat(key, "pair_seeds"));
+            bytes memory commitments = abi.encode(keccak256(abi.encode(own)));
+            for (uint256 k = 0; k < pairs.length; ++k) {
+                commitments = bytes.concat(commitments, keccak256(abi.encode(pairs[k])));
+            }
+            vm.assertEq(keccak256(commitments), vm.parseJsonBytes32(bundles, string.concat(key, "secrets")), key);
+        }
+    }
+
+    /// @notice What sketches are drawn from.
+    function test_SketchSeeds() public view {
+        string memory sketches = _vectors("sketches");
+        uint256 count = vm.parseJsonUint(sketches, ".seed_count");
+        vm.assertGt(count, 2, "seeds");
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = string.concat(".seeds[", vm.toString(i), "].");
+            bytes memory encoded = abi.encode(
+                vm.parseJsonBytes32(sketches, string.concat(key, "block_hash")),
+                vm.parseJsonUint(sketches, string.concat(key, "prevrandao"))
+            );
+            vm.assertEq(keccak256(encoded), vm.parseJsonBytes32(sketches, string.concat(key, "z")), key);
+        }
+    }
+
     function addTo(uint256[] memory sums, bytes calldata stream, string calldata key) external pure {
         Masks.add(sums, stream);
         vm.assertEq(Masks.packed(sums), new bytes(1024), key);
@@ -67,5 +118,9 @@ contract MasksTest is Test {
             Masks.remove(sums, seeds[i], leaf, signs[i] > 0);
         }
         return Masks.packed(sums);
+    }
+
+    function _vectors(string memory name) private view returns (string memory) {
+        return vm.readFile(string.concat("../tests/vectors/", name, ".json"));
     }
 }
