@@ -130,6 +130,9 @@ def _apply(
             f"{values.size} values of {values.dtype}: whole leaves of {LEAF_VALUES} of uint32 were"
             " expected"
         )
+    # Otherwise `reshape` would copy, and what is added to the copy be lost.
+    if not (values.flags.c_contiguous and values.flags.writeable):
+        raise Misconfigured("masks are added in place: a contiguous, writable array was expected")
     rows = values.reshape(-1, LEAF_VALUES)
     for start in range(0, len(rows), _CHUNK_LEAVES):
         part = rows[start : start + _CHUNK_LEAVES]

@@ -188,6 +188,9 @@ def test_what_cannot_be_masked_is_refused() -> None:
             mask(update, weight, [], 0)
     with pytest.raises(Misconfigured, match="255 values"):
         mask(update[:255], 1, [Mask(seed, 1)], 0)
+    for values in (np.zeros(512, np.uint32)[::2], np.frombuffer(bytes(1024), np.uint32)):
+        with pytest.raises(Misconfigured, match="in place"):
+            remove_masks(values, [Mask(seed, 1)], 0)
     with pytest.raises(Misconfigured, match="a seed has 31 bytes"):
         mask(update, 1, [Mask(seed[:31], 1)], 0)
     for leaf in (-1, 2**32):
