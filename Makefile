@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
   test-contracts test-mutants lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-incentives bench-storage bench-stores bench-vram compose-check clean
+  bench-incentives bench-masking bench-storage bench-stores bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -171,6 +171,10 @@ bench-aggregation: setup
 # An audit of a round with 100 million values beside hashlib over the same bytes.
 bench-audit: setup
 	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--millions 10)
+
+# Masks on updates, and off their sum, beside clear ones.
+bench-masking: setup
+	$(BIN)/python -m benchmarks.masking $(if $(QUICK),--quick)
 
 # Held-out loss: alone, in one place, federated. DATA is a folder with medquad/*.jsonl.
 bench-medical: setup

@@ -33,6 +33,9 @@ CHECK_MEANINGS: Final = {
     Check.WEAK: "the update is shorter than any training makes it",
     Check.SIMILAR: "the update is nearly another one, or the model's last movement",
     Check.HARM: "the held-out loss is higher with the update, by more than it may be",
+    Check.BUNDLE: "its secrets' bundle is malformed, for other peers, or contradicts a peer's",
+    Check.SILENT: "it did not open its secrets, and others did in its place",
+    Check.BLAMED: "what it published of its update contradicts the masked values",
 }
 """The checks of docs/protocol.md §6, one phrase each."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol import speed
-from protocol.differences import MAX_GRID
+from protocol.differences import check_grid
 from protocol.encoding import FRACTION_BITS, MAX_STEPS, MAX_VALUE
 from protocol.errors import Misconfigured
 
@@ -59,9 +59,7 @@ def move_into(
     _check_arrays([target, before], 4, target.shape)
     _check_arrays(updates, 1, target.shape)
     _check_count(updates, weights)
-    if not 0 <= grid <= MAX_GRID:
-        raise Misconfigured(f"the grid is {grid}, 0 to {MAX_GRID} was expected")
-    flat, old, shift = target.reshape(-1), np.ravel(before), FRACTION_BITS - grid
+    flat, old, shift = target.reshape(-1), np.ravel(before), FRACTION_BITS - check_grid(grid)
     sources = [np.ravel(update) for update in updates]
     kernels = speed.kernels(flat.size * len(updates))
     # The compiled loop takes one byte order for both: to mix them is legal, but nobody does.
@@ -103,6 +101,27 @@ def sum_into(
     for start in range(0, flat.size, _BLOCK):
         part = slice(start, start + _BLOCK)
         flat[part] = _weighted_sum([source[part] for source in sources], weights)
+
+
+def move_by_sum_into(
+    target: NDArray[np.int32],
+    before: NDArray[np.int32],
+    sums: NDArray[np.int32],
+    total: int,
+    grid: int,
+) -> None:
+    """Write what `move_into` gives for updates of which only S and W, `total`, are known.
+
+    `sums` may be any 32 bits, as those of masked updates are (docs/protocol.md §13): they are held
+    within ±127·W. Raises Misconfigured as `move_into` does.
+    """
+    _check_weights([total])
+    _check_arrays([target, before, sums], 4, target.shape)
+    flat, old, every = target.reshape(-1), np.ravel(before), np.ravel(sums)
+    shift = FRACTION_BITS - check_grid(grid)
+    for start in range(0, flat.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        flat[part] = _moved(old[part], every[part], total, shift)
 
 
 def move_without_into(

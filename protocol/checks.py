@@ -22,3 +22,7 @@ class Check(IntEnum):
     WEAK = 11
     SIMILAR = 12
     HARM = 13
+    # Of masked updates (§13), which no role plays yet.
+    BUNDLE = 14
+    SILENT = 15
+    BLAMED = 16

@@ -36,6 +36,28 @@ def compute_commitment(
     return Digest(keccak(encode(types, values)))
 
 
+def compute_masked_commitment(
+    federation: Address,
+    round_id: RoundId,
+    participant: Address,
+    public_key: bytes,
+    examples: int,
+    salt: bytes,
+) -> Digest:
+    """Return the digest with which a participant commits to a masked round (§13).
+
+    It fixes the key and the weight, before anybody masks; the update is bound by the reveal.
+    Misconfigured unless key and salt have 32 bytes each.
+    """
+    if len(salt) != 32 or len(public_key) != 32:
+        raise Misconfigured(
+            f"a key of {len(public_key)} and a salt of {len(salt)} bytes, 32 were expected"
+        )
+    types = ["address", "uint256", "address", "bytes32", "uint256", "bytes32"]
+    values = [federation, round_id, participant, public_key, examples, salt]
+    return Digest(keccak(encode(types, values)))
+
+
 def compute_update_digest(root: Digest, manifest: Digest, examples: int) -> Digest:
     """Return the digest of a revealed update; the contract keeps its first `PREFIX_BYTES`."""
     return Digest(keccak(encode(["bytes32", "bytes32", "uint256"], [root, manifest, examples])))

@@ -48,7 +48,7 @@ def encode_differences(
     All arrays have the layer's shape; `after` is float16, float32 or float64, and no `carried`
     means zeros. Raises Rejected(Check.RANGE) for NaN and infinity in `after`.
     """
-    _check_grid(grid)
+    check_grid(grid)
     for name, array in (("after training", after), ("what was carried", carried)):
         if array is not None and array.shape != before.shape:
             raise Misconfigured(f"the model has shape {before.shape}, {name} {array.shape}")
@@ -71,7 +71,7 @@ def encode_differences(
 
 def decode_differences(steps: NDArray[np.int8], grid: int) -> NDArray[np.float64]:
     """Return steps · 2^-grid, exactly, same shape."""
-    return steps.astype(np.float64) * 2.0 ** -_check_grid(grid)
+    return steps.astype(np.float64) * 2.0 ** -check_grid(grid)
 
 
 def choose_grid(differences: Sequence[NDArray[np.float64]]) -> int:
@@ -98,7 +98,8 @@ def choose_grid(differences: Sequence[NDArray[np.float64]]) -> int:
     )
 
 
-def _check_grid(grid: int) -> int:
+def check_grid(grid: int) -> int:
+    """Return `grid` if it is one, 0 to 24; else raise Misconfigured."""
     if not 0 <= grid <= MAX_GRID:
         raise Misconfigured(f"the grid is {grid}, 0 to {MAX_GRID} was expected")
     return grid

@@ -371,6 +371,34 @@ def subtrees(row: Any, first_leaf: Any, levels: Any, roots: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
+def add_blocks(seed: Any, first_leaf: Any, factor: Any, target: Any) -> None:
+    """Add `factor` times SHA-256(seed ‖ leaf ‖ c) to `target`, modulo 2^32 (docs/protocol.md §13).
+
+    `seed` is uint32 (8), big-endian words; `target` uint32 (leaves, 8 · blocks), a row a leaf from
+    `first_leaf` on, and c counts the blocks of a row, a multiple of sixteen. Each is one message of
+    40 bytes, so one step of SHA-256: sixteen of them, side by side, are those of sixteen c.
+    """
+    words, chains = np.empty((16, LANES), np.uint32), np.empty((8, LANES), np.uint32)
+    for lane in range(LANES):
+        for t in range(16):
+            words[t, lane] = 0
+        for t in range(8):
+            words[t, lane] = seed[t]
+        words[10, lane], words[15, lane] = np.uint32(0x80000000), np.uint32(8 * 40)
+    for leaf in range(target.shape[0]):
+        for first in range(0, target.shape[1] // 8, LANES):
+            for lane in range(LANES):
+                words[8, lane] = np.uint32(first_leaf + leaf)
+                words[9, lane] = np.uint32(first + lane)
+                for i in range(8):
+                    chains[i, lane] = _START[i]
+            _compress(chains, words)
+            for lane in range(LANES):
+                for i in range(8):
+                    target[leaf, 8 * (first + lane) + i] += chains[i, lane] * factor
+
+
+@njit(nogil=True, cache=True)
 def _add_one(a: Any, w: Any, sums: Any) -> None:
     for i in range(sums.size):
         sums[i] += np.int32(a[i]) * np.int32(w)
@@ -464,6 +492,7 @@ _SIGNATURES: Final = (
     ),
     (squares, (types.int64, types.int64)),
     (advance, (_ROWS, _PLACES, types.int64)),
+    (add_blocks, (types.uint32[::1], types.int64, types.uint32, _ROWS)),
 )
 _SIGNATURES_OF_HASHING: Final = (
     (advance_leaves, (_ROWS, _PLACES, types.int64, types.uint32[:, :, ::1])),

@@ -19,14 +19,17 @@ from ethereum.nonces import Nonces
 from ethereum.wallet import Wallet, keystore_address, load_keystore, read_password
 from node.carried import CarriedFiles
 from node.settings import ParticipantSettings
+from protocol.bundle import Bundle
 from protocol.manifest import Manifest
 from protocol.screening import check_manifest, screen_update
+from protocol.sketches import SKETCH_SIZE, pack_sketch, parse_sketch
 from protocol.spec import Spec
 from protocol.types import Address, RoundId, UnixTime
 from runtime.status import describe_process
 from sponsor.config import Config
 from storage.layers import LayerFolder, Subject, build_manifest
 from tests.fuzz.mutate import mutate_bytes, mutate_value, to_json
+from tests.protocol.masked import Round
 from tests.world import SyntheticTrainer, small_spec
 from training.examples import load
 
@@ -88,6 +91,24 @@ def _of_the_protocol(folder: Path) -> dict[str, Document]:
         "spec": Document(spec.to_bytes(), Spec.parse),
         "manifest": Document(manifest.to_bytes(), read_manifest),
         "update": Document(layers[0], read_update, is_json=False),
+        **_masked(),
+    }
+
+
+def _masked() -> dict[str, Document]:
+    """What a participant of a masked round publishes beside its update."""
+    round_of_four = Round(4, 1)
+    bundle = round_of_four.bundle(round_of_four.members[0])
+    key = next(iter(round_of_four.box_keys(round_of_four.members[0]).values()))
+
+    def read_bundle(raw: bytes) -> None:
+        read = Bundle.parse(raw)
+        assert read.to_bytes() == raw
+        read.open_box(read.peers[0], key)
+
+    return {
+        "bundle": Document(bundle.to_bytes(), read_bundle, is_json=False),
+        "sketch": Document(pack_sketch(range(SKETCH_SIZE)), parse_sketch, is_json=False),
     }
 
 

@@ -820,6 +820,394 @@ def projections() -> Vectors:
     return {"cases": cases}
 
 
+# --------------------------------------------------------------------------------------------- §13
+
+
+def ascending(addresses: list[str]) -> list[str]:
+    return sorted(addresses, key=as_number)
+
+
+def masking() -> Vectors:
+    """Rounds of one leaf: what each published, what the accepted opened, and the sum."""
+    rng = random.Random(31)
+    seeds = [bytes(32), bytes([255]) * 32, rng.randbytes(32)]
+    streams = [
+        {
+            "seed": hexed(seed),
+            "leaf": leaf,
+            "stream": hexed(struct.pack(">256I", *reference.stream(seed, leaf))),
+        }
+        for seed in seeds
+        for leaf in (0, 1, 6_321, 2**32 - 1)
+    ]
+    # Grid, leaf, weights, which of them are accepted, and who published garbage.
+    inputs: list[tuple[int, int, list[int], list[int], int | None]] = [
+        (13, 0, [1, 1, 1], [0, 1, 2], None),
+        (13, 7, [80, 3, 80, 41], [0, 1, 3], None),
+        (20, 2**32 - 1, [2**24 - 3, 1, 1], [0, 1, 2], None),
+        (0, 7_199, [rng.randint(1, 80) for _ in range(16)], [*range(11)], None),
+        (24, 12, [5, 6, 7, 8, 9], [1, 2, 3, 4], 2),
+    ]
+    cases = []
+    for grid, leaf, weights, accepted, garbler in inputs:
+        who = ascending([reference.address(1000 * leaf + i) for i in range(len(weights))])
+        own = {each: rng.randbytes(32) for each in who}
+        pairs = {
+            frozenset((a, b)): rng.randbytes(32) for i, a in enumerate(who) for b in who[i + 1 :]
+        }
+        updates = [leaf_of([127, -127, 0, 1, -1], rng, 127) for _ in who]
+        published = []
+        for i, each in enumerate(who):
+            seeds_of = {peer: pairs[frozenset((each, peer))] for peer in who if peer != each}
+            y = reference.masked(updates[i], weights[i], each, own[each], seeds_of, leaf)
+            published.append([rng.getrandbits(32) for _ in y] if i == garbler else y)
+        # What is opened: the accepted one's own seed, and those it shares with who is left out.
+        opened: list[tuple[bytes, int]] = []
+        for i in accepted:
+            opened.append((own[who[i]], 1))
+            opened += [
+                (pairs[frozenset((who[i], who[j]))], 1 if i < j else -1)
+                for j in range(len(who))
+                if j not in accepted
+            ]
+        sums = [0] * 256
+        for i in accepted:
+            sums = [a + b for a, b in zip(sums, published[i], strict=True)]
+        for seed, sign in opened:
+            known = reference.stream(seed, leaf)
+            sums = [a - sign * b for a, b in zip(sums, known, strict=True)]
+        sums = [reference.signed(value) for value in sums]
+        total = sum(weights[i] for i in accepted)
+        before = leaf_of([MAX, -MAX], rng, MAX)
+        cases.append(
+            {
+                "grid": grid,
+                "leaf": leaf,
+                "participants": who,
+                "weights": weights,
+                "update_bytes": [hexed(reference.layer_file(u, "update")) for u in updates],
+                "own_seeds": [hexed(own[each]) for each in who],
+                "pair_seeds": [
+                    [hexed(pairs[frozenset((a, b))]) if a != b else "0x" for b in who] for a in who
+                ],
+                "masked_bytes": [hexed(struct.pack(">256I", *y)) for y in published],
+                "accepted": accepted,
+                "opened_seeds": [hexed(seed) for seed, _ in opened],
+                "opened_signs": [sign for _, sign in opened],
+                "total_weight": total,
+                "sum_bytes": hexed(struct.pack(">256i", *sums)),
+                "before_bytes": hexed(reference.layer_file(before, "model")),
+                "after_bytes": hexed(
+                    reference.layer_file(reference.move_by_sum(before, sums, total, grid), "model")
+                ),
+            }
+        )
+    return {
+        "stream_count": len(streams),
+        "streams": streams,
+        "case_count": len(cases),
+        "cases": cases,
+    }
+
+
+def little(number: int) -> bytes:
+    return number.to_bytes(32, "little")
+
+
+SMALL_ORDER = [
+    0,
+    1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    2**255 - 20,
+    2**255 - 19,
+    2**255 - 18,
+]
+
+
+def copies_of(key: bytes) -> dict[str, bytes]:
+    """Other keys that lead to the secrets of this one."""
+    number = int.from_bytes(key, "little")
+    return {
+        "the same": key,
+        "the highest bit set": little(number | 2**255),
+        "1/u": little(pow(number, -1, reference.P25519)),
+    }
+
+
+def pair_keys() -> Vectors:
+    rng = random.Random(32)
+    cases = []
+    for index, (chain_id, round_id) in enumerate([(1, 1), (31_337, 12), (2**64, 2**53 - 1)]):
+        federation = reference.address(200 + index)
+        low, high = ascending([reference.address(300 + index), reference.address(310 + index)])
+        one, other = rng.randbytes(32), rng.randbytes(32)
+        key = reference.x25519(other, reference.BASE_POINT)
+        of = (chain_id, federation, round_id, one, low, high, key)
+        cases.append(
+            {
+                "chain_id": str(chain_id),
+                "federation": federation,
+                "round": str(round_id),
+                "participants": [low, high],
+                "private_keys": [hexed(one), hexed(other)],
+                "public_keys": [hexed(reference.x25519(one, reference.BASE_POINT)), hexed(key)],
+                "pair_seed": hexed(reference.pair_secret(b"mask", *of)),
+                "share_keys": [
+                    hexed(reference.pair_secret(b"share", *of, suffix=reference.word(who)[12:]))
+                    for who in (low, high)
+                ],
+            }
+        )
+    # A third seat publishes a copy of the second's key: the first has another seed with each.
+    private, victim = rng.randbytes(32), reference.x25519(rng.randbytes(32), reference.BASE_POINT)
+    own, peer, copier = (reference.address(320 + i) for i in range(3))
+    of_copies = []
+    for why, key in copies_of(victim).items():
+        assert reference.x25519(private, key) == reference.x25519(private, victim)
+        of_copies.append(
+            {
+                "why": why,
+                "public_key": hexed(key),
+                "pair_seed": hexed(
+                    reference.pair_secret(
+                        b"mask", 31_337, reference.address(200), 12, private, own, copier, key
+                    )
+                ),
+            }
+        )
+    refused = [little(number + top) for number in SMALL_ORDER for top in (0, 2**255)]
+    near = [little(number) for number in (2, 9, 2**255 - 21, 2**255 - 17, SMALL_ORDER[2] + 1)]
+    commits = []
+    for index, examples in enumerate((1, 80, 2**32 - 1)):
+        federation, participant = reference.address(200 + index), reference.address(330 + index)
+        key, salt = rng.randbytes(32), rng.randbytes(32)
+        commits.append(
+            {
+                "federation": federation,
+                "round": str(12**index),
+                "participant": participant,
+                "public_key": hexed(key),
+                "examples": str(examples),
+                "salt": hexed(salt),
+                "commitment": hexed(
+                    reference.masked_commitment(
+                        federation, 12**index, participant, key, examples, salt
+                    )
+                ),
+            }
+        )
+    return {
+        "case_count": len(cases),
+        "cases": cases,
+        "copied": {
+            "chain_id": 31_337,
+            "federation": reference.address(200),
+            "round": 12,
+            "private_key": hexed(private),
+            "participant": own,
+            "victim": peer,
+            "victim_key": hexed(victim),
+            "victim_seed": hexed(
+                reference.pair_secret(
+                    b"mask", 31_337, reference.address(200), 12, private, own, peer, victim
+                )
+            ),
+            "copier": copier,
+            "keys": of_copies,
+        },
+        "small_order_keys": [hexed(key) for key in refused],
+        "other_keys": [hexed(key) for key in near],
+        "commitment_count": len(commits),
+        "commitments": commits,
+    }
+
+
+def shares() -> Vectors:
+    rng = random.Random(33)
+    inputs = [(bytes(32), 1, [1]), (bytes([255]) * 32, 2, [1, 2]), (rng.randbytes(32), 2, [2, 3])]
+    inputs += [
+        (rng.randbytes(32), threshold, [x for x in range(1, n + 1) if x != dealer])
+        for n, dealer, threshold in ((4, 2, 3), (6, 1, 4), (16, 9, 11), (32, 32, 21))
+    ]
+    cases = []
+    for secret, threshold, places in inputs:
+        randomness = rng.randbytes(32 * (threshold - 1))
+        made = reference.split(secret, threshold, places, randomness)
+        chosen = rng.sample(list(zip(places, made, strict=True)), threshold)
+        assert reference.recover(dict(chosen)) == secret
+        cases.append(
+            {
+                "secret": hexed(secret),
+                "threshold": threshold,
+                "places": places,
+                "randomness": hexed(randomness),
+                "shares": [hexed(share) for share in made],
+            }
+        )
+    boxes = []
+    for count in (3, 16):
+        key, nonce = rng.randbytes(32), rng.randbytes(12)
+        plain = [rng.randbytes(32) for _ in range(count)]
+        boxes.append(
+            {
+                "key": hexed(key),
+                "nonce": hexed(nonce),
+                "shares": [hexed(share) for share in plain],
+                "box": hexed(reference.sealed(key, b"".join(plain), nonce)),
+            }
+        )
+    peers = list(range(2, 32))
+    return {
+        "peers": peers,
+        "thresholds": [k if k <= 4 else 2 * k // 3 + 1 for k in peers],
+        "case_count": len(cases),
+        "cases": cases,
+        "box_count": len(boxes),
+        "boxes": boxes,
+    }
+
+
+def bundles() -> Vectors:
+    rng = random.Random(34)
+    cases, raw = [], b""
+    for n, threshold in ((3, 2), (6, 4)):
+        dealer, *others = (reference.address(400 + 10 * n + i) for i in range(n))
+        peers = ascending(others)
+        own_seed = rng.randbytes(32)
+        pair_seeds = {peer: rng.randbytes(32) for peer in peers}
+        keys = {peer: rng.randbytes(32) for peer in peers}
+        randomness = rng.randbytes(32 * (threshold - 1) * n + 12 * (n - 1))
+        raw = reference.bundle(dealer, own_seed, pair_seeds, keys, threshold, randomness)
+        commitments = [reference.keccak256(seed) for seed in (own_seed, *pair_seeds.values())]
+        cases.append(
+            {
+                "dealer": dealer,
+                "peers": peers,
+                "own_seed": hexed(own_seed),
+                "pair_seeds": [hexed(seed) for seed in pair_seeds.values()],
+                "share_keys": [hexed(key) for key in keys.values()],
+                "threshold": threshold,
+                "randomness": hexed(randomness),
+                "bytes": hexed(raw),
+                "commitments": [hexed(each) for each in commitments],
+                "secrets": hexed(reference.keccak256(b"".join(commitments))),
+            }
+        )
+    one, two = raw[2:22], raw[22:42]
+    bent = {
+        "nothing": b"",
+        "the first byte alone": raw[:1],
+        "another version": b"\x02" + raw[1:],
+        "one peer": b"\x01\x01" + raw[2:22] + raw[102 : 102 + 64 + 92 + 64],
+        "32 peers": b"\x01\x20" + raw[2:],
+        "a byte too few": raw[:-1],
+        "a byte too many": raw + b"\0",
+        "a peer more than its size": b"\x01\x06" + raw[2:],
+        "peers in another order": raw[:2] + two + one + raw[42:],
+        "a peer twice": raw[:2] + one + one + raw[42:],
+    }
+    return {
+        "case_count": len(cases),
+        "cases": cases,
+        "peers": list(range(2, 32)),
+        "sizes": [2 + 20 * k + 32 * (k + 1) + k * (28 + 64 * (k + 1)) for k in range(2, 32)],
+        "refused_why": list(bent),
+        "refused_bytes": [hexed(data) for data in bent.values()],
+    }
+
+
+def sketches() -> Vectors:
+    rng = random.Random(35)
+    seeds = []
+    for prevrandao in (0, rng.getrandbits(256), 2**256 - 1):
+        block_hash = rng.randbytes(32)
+        seeds.append(
+            {
+                "block_hash": hexed(block_hash),
+                "prevrandao": str(prevrandao),
+                "z": hexed(reference.sketch_seed(block_hash, prevrandao)),
+            }
+        )
+    z = rng.randbytes(32)
+    coordinates = [(0, 0), (0, 255), (1, 0), (6_321, 77), (2**32 - 1, 255)]
+    cases = []
+    for leaf, most, weight in ((0, 127, 1), (5, 127, 80), (2**32 - 2, 1, 2**24 - 1), (9, 0, 3)):
+        update = [rng.randint(-most, most) for _ in range(512)]
+        found = [weight * value for value in reference.sketch(update, z, leaf)]
+        cases.append(
+            {
+                "z": hexed(z),
+                "leaf": leaf,
+                "weight": weight,
+                "update_bytes": hexed(reference.layer_file(update, "update")),
+                "sketch": [str(value) for value in found],
+                "sketch_bytes": hexed(struct.pack(">128q", *found)),
+            }
+        )
+    # Sums that masks left, and the masks themselves: any 32 bits.
+    wide = []
+    for is_signed in (True, False):
+        low, high = (-(2**31), 2**31 - 1) if is_signed else (0, 2**32 - 1)
+        values = [low, high, *(rng.randint(low, high) for _ in range(254))]
+        wide.append(
+            {
+                "is_signed": is_signed,
+                "leaf": 3,
+                "z": hexed(z),
+                "values": [str(value) for value in values],
+                "sketch": [str(value) for value in reference.sketch(values, z, 3)],
+            }
+        )
+    # 2 · 100 · 832² = 169 · 128 · 10² · 8², and 2 · 169 · 80² = 100 · 128 · 13²: on the limits.
+    zeros = [0] * 126
+    judged: list[tuple[list[int], int, str, int, int]] = [
+        ([832, 0, *zeros], 10, "8", 0, 1),
+        ([-832, 1, *zeros], 10, "8", 0, 1),
+        ([0, 80, *zeros], 1, "8", 13, 13),
+        ([0, -80, *zeros], 13, "8", 13, 1),
+        ([79, 0, *zeros], 1, "8", 13, 13),
+        ([0] * 128, 1, "0.5", 13, 1),
+        ([1] * 128, 1, "0.5", 13, 1),
+        ([1] * 128, 2, "0.5", 13, 2),
+        ([2**62, *[-(2**62)] * 127], 2**24 - 1, "1234567.1", 24, 100),
+    ]
+    judged += [
+        ([round(rng.gauss(0, 80 * norm)) for _ in range(128)], 80, "0.05", 13, 100)
+        for norm in (20, 75, 100, 290, 400, 800)
+    ]
+    a = [rng.randint(-(2**40), 2**40) for _ in range(128)]
+    pairs = [a, [2 * x for x in a], [-x for x in a], [0] * 128]
+    pairs += [[x + rng.randint(-(2**k), 2**k) for x in a] for k in (37, 38, 39, 40, 41)]
+    return {
+        "seed_count": len(seeds),
+        "seeds": seeds,
+        "z": hexed(z),
+        "leaves": [leaf for leaf, _ in coordinates],
+        "positions": [position for _, position in coordinates],
+        "r": [reference.ternary(z, *each) for each in coordinates],
+        "case_count": len(cases),
+        "cases": cases,
+        "wide": wide,
+        "judged": [
+            {
+                "sketch": [str(value) for value in values],
+                "weight": weight,
+                "max_update_norm": limit,
+                "grid": grid,
+                "min_norm": least,
+                "exceeds": reference.exceeds_limit(values, weight, limit, grid),
+                "is_weak": reference.is_weak(values, weight, least),
+            }
+            for values, weight, limit, grid, least in judged
+        ],
+        "similar": {
+            "sketches": [[str(value) for value in each] for each in pairs],
+            "to_the_first": [reference.similarity(each, a) for each in pairs],
+        },
+    }
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -837,6 +1225,11 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "payouts.json": payouts,
     "scores.json": scores,
     "projections.json": projections,
+    "masking.json": masking,
+    "pair_keys.json": pair_keys,
+    "shares.json": shares,
+    "bundles.json": bundles,
+    "sketches.json": sketches,
 }
 
 

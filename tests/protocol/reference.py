@@ -1,7 +1,8 @@
 """docs/protocol.md once more, as naively as it can be written: plain integers, hashlib, struct.
 
 It shares nothing with protocol/ on purpose: the golden vectors are computed here, and both must
-agree with them. Keccak-256 is the only thing borrowed.
+agree with them. Only Keccak-256 and ChaCha20-Poly1305 are borrowed, from another library than the
+one that protocol/ uses.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from fractions import Fraction
 from math import isqrt
 from typing import Any
 
+from Crypto.Cipher import ChaCha20_Poly1305
 from Crypto.Hash import keccak as _keccak
 
 ZERO = bytes(32)
@@ -334,3 +336,217 @@ def payouts(update_reward: int, weight_cap: int, rows: list[Row]) -> dict[str, i
 def fee(aggregator_fee: int, rows: list[Row], revealed_weight: int) -> int:
     accepted = sum(weight for _, _, weight, _, reason in rows if reason == 0)
     return aggregator_fee * accepted // revealed_weight if revealed_weight else 0
+
+
+# §13
+
+
+def block(seed: bytes, leaf: int, counter: int) -> bytes:
+    return sha256(seed + struct.pack(">II", leaf, counter))
+
+
+def stream(seed: bytes, leaf: int) -> list[int]:
+    """PRG(seed) of one leaf: 256 numbers below 2^32."""
+    data = b"".join(block(seed, leaf, counter) for counter in range(32))
+    return [int.from_bytes(data[i : i + 4], "big") for i in range(0, 1024, 4)]
+
+
+def masked(
+    values: list[int],
+    weight: int,
+    who: str,
+    own_seed: bytes,
+    pair_seeds: dict[str, bytes],
+    leaf: int,
+) -> list[int]:
+    """One leaf of an update as it is published."""
+    result = [
+        weight * value + add for value, add in zip(values, stream(own_seed, leaf), strict=True)
+    ]
+    for peer, seed in pair_seeds.items():
+        sign = 1 if int(who, 16) < int(peer, 16) else -1
+        result = [value + sign * add for value, add in zip(result, stream(seed, leaf), strict=True)]
+    return [value % 2**32 for value in result]
+
+
+def signed(value: int) -> int:
+    value %= 2**32
+    return value - 2**32 if value >= 2**31 else value
+
+
+def move_by_sum(before: list[int], sums: list[int], total: int, grid: int) -> list[int]:
+    """As `move`, with Σ w·d given."""
+    after = []
+    for old, weighted in zip(before, sums, strict=True):
+        step = (2 ** (25 - grid) * held(weighted, 127 * total) + total) // (2 * total)
+        after.append(held(old + step, 2**31 - 1))
+    return after
+
+
+P25519 = 2**255 - 19
+
+
+def x25519(private: bytes, public: bytes) -> bytes:
+    """RFC 7748 §5, with the names of its pseudocode."""
+    clamped = bytearray(private)
+    clamped[0] &= 248
+    clamped[31] = clamped[31] & 127 | 64
+    k = int.from_bytes(clamped, "little")
+    u = int.from_bytes(public, "little") % 2**255 % P25519
+    x2, z2, x3, z3 = 1, 0, u, 1
+    for t in range(254, -1, -1):
+        if k >> t & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        da, cb = d * a, c * b
+        x3, z3 = pow(da + cb, 2, P25519), u * pow(da - cb, 2, P25519) % P25519
+        aa, bb = a * a, b * b
+        e = aa - bb
+        x2, z2 = aa * bb % P25519, e * (aa + 121665 * e) % P25519
+        if k >> t & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return (x2 * pow(z2, P25519 - 2, P25519) % P25519).to_bytes(32, "little")
+
+
+BASE_POINT = (9).to_bytes(32, "little")
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    padded = key + bytes(64 - len(key))
+    inner = sha256(bytes(byte ^ 0x36 for byte in padded) + message)
+    return sha256(bytes(byte ^ 0x5C for byte in padded) + inner)
+
+
+def pair_secret(
+    label: bytes,
+    chain_id: int,
+    federation: str,
+    round_id: int,
+    private: bytes,
+    own: str,
+    peer: str,
+    peer_key: bytes,
+    suffix: bytes = b"",
+) -> bytes:
+    """s with the label "mask"; with "share" and the dealer's address, the key of a box."""
+    own_key = x25519(private, BASE_POINT)
+    (low, low_key), (high, high_key) = sorted([(word(own), own_key), (word(peer), peer_key)])
+    message = label + word(chain_id) + word(federation)[12:] + word(round_id)
+    message += low[12:] + high[12:] + low_key + high_key + suffix
+    return hmac_sha256(x25519(private, peer_key), message)
+
+
+def masked_commitment(
+    federation: str, round_id: int, participant: str, key: bytes, examples: int, salt: bytes
+) -> bytes:
+    words = (federation, round_id, participant, key, examples, salt)
+    return keccak256(b"".join(word(value) for value in words))
+
+
+def gf_product(a: int, b: int) -> int:
+    """In GF(2^8): as polynomials over bits, then the remainder by x^8 + x^4 + x^3 + x + 1."""
+    product = 0
+    for bit in range(8):
+        if b >> bit & 1:
+            product ^= a << bit
+    for bit in range(14, 7, -1):
+        if product >> bit & 1:
+            product ^= 0x11B << bit - 8
+    return product
+
+
+def gf_power(a: int, exponent: int) -> int:
+    result = 1
+    for _ in range(exponent):
+        result = gf_product(result, a)
+    return result
+
+
+def split(secret: bytes, threshold: int, places: list[int], randomness: bytes) -> list[bytes]:
+    shares = []
+    for x in places:
+        share = bytearray(secret)
+        for power in range(1, threshold):
+            row = randomness[(power - 1) * len(secret) : power * len(secret)]
+            for i, coefficient in enumerate(row):
+                share[i] ^= gf_product(coefficient, gf_power(x, power))
+        shares.append(bytes(share))
+    return shares
+
+
+def recover(shares: dict[int, bytes]) -> bytes:
+    size = len(next(iter(shares.values())))
+    secret = bytearray(size)
+    for x, share in shares.items():
+        factor = 1
+        for other in shares:
+            if other != x:
+                inverse = gf_power(other ^ x, 254)
+                factor = gf_product(factor, gf_product(other, inverse))
+        for i in range(size):
+            secret[i] ^= gf_product(factor, share[i])
+    return bytes(secret)
+
+
+def sealed(key: bytes, plain: bytes, nonce: bytes) -> bytes:
+    ciphertext, tag = ChaCha20_Poly1305.new(key=key, nonce=nonce).encrypt_and_digest(plain)
+    return nonce + ciphertext + tag
+
+
+def bundle(
+    dealer: str,
+    own_seed: bytes,
+    pair_seeds: dict[str, bytes],
+    share_keys: dict[str, bytes],
+    threshold: int,
+    randomness: bytes,
+) -> bytes:
+    """A bundle's bytes; of `randomness` come the coefficients of each secret, then each nonce."""
+    peers = sorted(pair_seeds, key=lambda who: int(who, 16))
+    everybody = sorted([dealer, *peers], key=lambda who: int(who, 16))
+    places = [1 + everybody.index(peer) for peer in peers]
+    secrets = [own_seed, *(pair_seeds[peer] for peer in peers)]
+    size = 32 * (threshold - 1)
+    shares = [
+        split(secret, threshold, places, randomness[size * i : size * (i + 1)])
+        for i, secret in enumerate(secrets)
+    ]
+    nonces = randomness[size * len(secrets) :]
+    data = bytes([1, len(peers)]) + b"".join(word(peer)[12:] for peer in peers)
+    data += b"".join(keccak256(secret) for secret in secrets)
+    for j, peer in enumerate(peers):
+        plain = b"".join(row[j] for row in shares)
+        data += sealed(share_keys[peer], plain, nonces[12 * j : 12 * (j + 1)])
+    for j in range(len(peers)):
+        data += b"".join(keccak256(row[j]) for row in shares)
+    return data
+
+
+def sketch_seed(block_hash: bytes, prevrandao: int) -> bytes:
+    return keccak256(word(block_hash) + word(prevrandao))
+
+
+def ternary(z: bytes, leaf: int, position: int) -> list[int]:
+    """The r_k of one coordinate."""
+    bits = "".join(f"{byte:08b}" for byte in block(z, leaf, position))
+    return [int(bits[2 * k]) - int(bits[2 * k + 1]) for k in range(128)]
+
+
+def sketch(values: list[int], z: bytes, leaf: int) -> list[int]:
+    """Of whole leaves from `leaf` on."""
+    sums = [0] * 128
+    for i, value in enumerate(values):
+        for k, r in enumerate(ternary(z, leaf + i // 256, i % 256)):
+            sums[k] += r * value
+    return sums
+
+
+def exceeds_limit(values: list[int], weight: int, decimal: str, grid: int) -> bool:
+    """Whether √(2 · mean v²) > 1.3 · w · limit, both sides squared."""
+    mean = Fraction(sum(value**2 for value in values), 128)
+    return 2 * mean > Fraction(13, 10) ** 2 * weight**2 * norm_squared_limit(decimal, grid)
+
+
+def is_weak(values: list[int], weight: int, least: int) -> bool:
+    mean = Fraction(sum(value**2 for value in values), 128)
+    return 2 * mean * Fraction(13, 10) ** 2 < weight**2 * least**2

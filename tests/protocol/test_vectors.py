@@ -2,18 +2,21 @@
 
 import json
 import struct
+from io import BytesIO
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from protocol.average import most_moved, move_model
+from protocol.average import most_moved, move_by_sum_into, move_model
+from protocol.bundle import Bundle, bundle_bytes, commit, deal
 from protocol.canonical import sha256
 from protocol.checks import ACCEPTED, Check
 from protocol.cid import digest_of_raw_cid, raw_cid
 from protocol.commitment import (
     PREFIX_BYTES,
     compute_commitment,
+    compute_masked_commitment,
     compute_seed,
     compute_update_digest,
     is_eligible,
@@ -22,16 +25,38 @@ from protocol.differences import choose_grid, encode_differences
 from protocol.encoding import Kind, encode_values, layer_bytes, layer_values, value_type
 from protocol.errors import Misconfigured, Rejected
 from protocol.manifest import Manifest
+from protocol.masking import (
+    MASKED_VALUE,
+    Mask,
+    add_masked,
+    mask,
+    masks_of,
+    remove_masks,
+    signed_sum,
+    stream,
+)
+from protocol.pair_keys import MaskedRound, is_small_order, pair_seed, public_key, share_key
 from protocol.payout import compute_fee, compute_payouts
 from protocol.projection import project, solve_coefficients
 from protocol.scoring import compute_scores, to_millionths
 from protocol.screening import squared_norm_limit
+from protocol.shares import default_threshold, open_shares, recover, seal_shares, split
 from protocol.similarity import (
     movement_products,
     movement_squares,
     products,
     similarity,
     sum_of_squares,
+)
+from protocol.sketches import (
+    adds_up,
+    compute_sketch_seed,
+    exceeds_limit,
+    is_weak,
+    pack_sketch,
+    parse_sketch,
+    sketch,
+    sketch_similarity,
 )
 from protocol.spec import Encoding, Spec
 from protocol.tree import (
@@ -358,3 +383,174 @@ def test_cids_of_another_implementation() -> None:
     for cid in vectors["refused"]:
         with pytest.raises(Misconfigured, match="not the CIDv1 of a raw block"):
             digest_of_raw_cid(cid)
+
+
+def test_streams() -> None:
+    for each in load("masking.json")["streams"]:
+        found = stream(raw(each["seed"]), each["leaf"], 1)
+        assert found.astype(MASKED_VALUE).tobytes() == raw(each["stream"])
+
+
+def test_masking() -> None:
+    for case in load("masking.json")["cases"]:
+        leaf, who = case["leaf"], [Address(each) for each in case["participants"]]
+        published = [np.frombuffer(raw(y), MASKED_VALUE) for y in case["masked_bytes"]]
+        honest = []
+        for i, each in enumerate(who):
+            seeds = {
+                peer: raw(seed)
+                for peer, seed in zip(who, case["pair_seeds"][i], strict=True)
+                if peer != each
+            }
+            masks = masks_of(each, raw(case["own_seeds"][i]), seeds)
+            update = stored(case["update_bytes"][i], "update")
+            y = mask(update, case["weights"][i], masks, leaf)
+            honest.append(y.tolist() == published[i].tolist())
+        assert sum(honest) >= len(who) - 1  # one of them may have published garbage
+        sums = np.zeros(256, np.uint32)
+        for i in case["accepted"]:
+            add_masked(sums, published[i])
+        signs = case["opened_signs"]
+        opened = [
+            Mask(raw(seed), sign) for seed, sign in zip(case["opened_seeds"], signs, strict=True)
+        ]
+        remove_masks(sums, opened, leaf)
+        assert signed_sum(sums).astype(">i4").tobytes() == raw(case["sum_bytes"])
+        before, after = stored(case["before_bytes"], "model"), np.empty(256, np.int32)
+        total, grid = case["total_weight"], case["grid"]
+        move_by_sum_into(after, before, signed_sum(sums), total, grid)
+        assert after.tolist() == stored(case["after_bytes"], "model").tolist()
+        if all(honest):
+            updates = [stored(case["update_bytes"][i], "update") for i in case["accepted"]]
+            weights = [case["weights"][i] for i in case["accepted"]]
+            assert after.tolist() == move_model(before, updates, weights, grid).tolist()
+
+
+def test_pair_keys() -> None:
+    vectors = load("pair_keys.json")
+    for case in vectors["cases"]:
+        of = MaskedRound(
+            int(case["chain_id"]), Address(case["federation"]), RoundId(int(case["round"]))
+        )
+        low, high = (Address(each) for each in case["participants"])
+        one, other = (raw(key) for key in case["private_keys"])
+        keys = [raw(key) for key in case["public_keys"]]
+        assert [public_key(one), public_key(other)] == keys
+        for private, own, peer, key in ((one, low, high, keys[1]), (other, high, low, keys[0])):
+            assert pair_seed(of, private, own, peer, key) == raw(case["pair_seed"])
+            made = [share_key(of, private, own, peer, key, dealer) for dealer in (low, high)]
+            assert made == [raw(each) for each in case["share_keys"]]
+    for key in vectors["small_order_keys"]:
+        assert is_small_order(raw(key))
+    for key in vectors["other_keys"]:
+        assert not is_small_order(raw(key))
+    for case in vectors["commitments"]:
+        commitment = compute_masked_commitment(
+            Address(case["federation"]),
+            RoundId(int(case["round"])),
+            Address(case["participant"]),
+            raw(case["public_key"]),
+            int(case["examples"]),
+            raw(case["salt"]),
+        )
+        assert commitment == raw(case["commitment"])
+
+
+def test_copied_keys_lead_to_other_seeds() -> None:
+    copied = load("pair_keys.json")["copied"]
+    of = MaskedRound(copied["chain_id"], Address(copied["federation"]), RoundId(copied["round"]))
+    private, own = raw(copied["private_key"]), Address(copied["participant"])
+    victim, copier = Address(copied["victim"]), Address(copied["copier"])
+    seeds = {pair_seed(of, private, own, victim, raw(copied["victim_key"]))}
+    assert seeds == {raw(copied["victim_seed"])}
+    for each in copied["keys"]:
+        seed = pair_seed(of, private, own, copier, raw(each["public_key"]))
+        assert seed == raw(each["pair_seed"]), each["why"]
+        # The binding's keys alone would tell them apart, but for the same bytes.
+        seeds |= {seed, pair_seed(of, private, own, victim, raw(each["public_key"]))}
+    assert len(seeds) == 2 * len(copied["keys"])
+
+
+def test_shares() -> None:
+    vectors = load("shares.json")
+    assert [default_threshold(peers) for peers in vectors["peers"]] == vectors["thresholds"]
+    for case in vectors["cases"]:
+        secret, places, threshold = raw(case["secret"]), case["places"], case["threshold"]
+        made = split(secret, threshold, places, raw(case["randomness"]))
+        assert made == [raw(share) for share in case["shares"]]
+        assert recover(dict(zip(places, made, strict=True)), threshold) == secret
+    for case in vectors["boxes"]:
+        key, plain = raw(case["key"]), [raw(share) for share in case["shares"]]
+        assert seal_shares(key, plain, raw(case["nonce"])) == raw(case["box"])
+        assert open_shares(key, raw(case["box"])) == plain
+
+
+def test_bundles() -> None:
+    vectors = load("bundles.json")
+    assert [bundle_bytes(peers) for peers in vectors["peers"]] == vectors["sizes"]
+    for case in vectors["cases"]:
+        peers = [Address(peer) for peer in case["peers"]]
+        seeds = {peer: raw(seed) for peer, seed in zip(peers, case["pair_seeds"], strict=True)}
+        keys = {peer: raw(key) for peer, key in zip(peers, case["share_keys"], strict=True)}
+        drawn = BytesIO(raw(case["randomness"]))
+        dealer, own = Address(case["dealer"]), raw(case["own_seed"])
+        made = deal(
+            dealer,
+            own,
+            dict(reversed(seeds.items())),
+            keys,
+            case["threshold"],
+            drawn.read,
+        )
+        assert not drawn.read()
+        assert made.to_bytes() == raw(case["bytes"])
+        assert Bundle.parse(raw(case["bytes"])) == made
+        assert list(made.commitments) == [raw(each) for each in case["commitments"]]
+        assert made.secrets_digest() == raw(case["secrets"])
+        for peer in peers:
+            assert made.commitment_of_pair(peer) == commit(seeds[peer])
+            assert made.open_box(peer, keys[peer])[0] != own
+    for why, data in zip(vectors["refused_why"], vectors["refused_bytes"], strict=True):
+        with pytest.raises(Rejected) as caught:
+            Bundle.parse(raw(data))
+        assert caught.value.check == Check.BUNDLE, why
+
+
+def numbers(texts: list[str]) -> list[int]:
+    return [int(text) for text in texts]
+
+
+def test_sketches() -> None:
+    vectors = load("sketches.json")
+    for case in vectors["seeds"]:
+        seed = compute_sketch_seed(digest(case["block_hash"]), int(case["prevrandao"]))
+        assert seed == raw(case["z"])
+    rows = zip(vectors["leaves"], vectors["positions"], vectors["r"], strict=True)
+    for leaf, position, r in rows:
+        one = np.zeros(256, np.int8)
+        one[position] = 1
+        assert sketch(one, raw(vectors["z"]), leaf) == r
+    for case in vectors["cases"]:
+        update, z = stored(case["update_bytes"], "update"), raw(case["z"])
+        found = [case["weight"] * number for number in sketch(update, z, case["leaf"])]
+        assert found == numbers(case["sketch"])
+        assert pack_sketch(found) == raw(case["sketch_bytes"])
+        assert parse_sketch(raw(case["sketch_bytes"])) == found
+        # The sum of one update alone.
+        sums = update.astype(np.int32) * np.int32(case["weight"])
+        assert adds_up([found], sketch(sums, z, case["leaf"]))
+    for case in vectors["wide"]:
+        values = np.array(numbers(case["values"]), np.int32 if case["is_signed"] else np.uint32)
+        assert sketch(values, raw(case["z"]), case["leaf"]) == numbers(case["sketch"])
+
+
+def test_what_sketches_say() -> None:
+    vectors = load("sketches.json")
+    for case in vectors["judged"]:
+        values, weight = numbers(case["sketch"]), case["weight"]
+        limit = float(case["max_update_norm"])
+        assert exceeds_limit(values, weight, limit, case["grid"]) == case["exceeds"]
+        assert is_weak(values, weight, case["min_norm"]) == case["is_weak"]
+    similar = [numbers(each) for each in vectors["similar"]["sketches"]]
+    found = [sketch_similarity(each, similar[0]) for each in similar]
+    assert found == vectors["similar"]["to_the_first"]
