@@ -1,5 +1,6 @@
 """A cache saves work and never changes what an audit finds."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -157,6 +158,29 @@ def test_a_damaged_record_is_made_again(
     # Events are added after what is damaged.
     assert path.read_bytes().endswith(before)
     path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("round-0001.json", b"[]"),
+        ("round-0001.json", b"[" * 100_000),
+        ("round-0001.json", b'{"key": {}}'),
+        ("round-0001.json", b'{"key": {}, "checks": [{"claim": 1}]}'),
+        ("initial-model.json", b'{"key": {}, "checks": []}'),
+        ("initial-model.json", b"\xff"),
+    ],
+)
+def test_a_record_of_another_form_is_made_again(
+    name: str, body: bytes, played: World, fresh: list[CheckResult], kept: Path
+) -> None:
+    (path,) = kept.rglob(name)
+    before = path.read_bytes()
+    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    again = Audited(played, kept)
+    assert again.lines == fresh
+    assert again.audit.from_cache == ({2} if name == "round-0001.json" else {1, 2})
+    assert path.read_bytes() == before
 
 
 @QUICK

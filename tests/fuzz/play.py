@@ -28,6 +28,8 @@ from unittest.mock import patch
 from protocol.errors import CommonweightError
 from tests.fuzz.answers import record
 from tests.fuzz.files import documents
+from tests.fuzz.kept import kept_by
+from tests.fuzz.stores import recorded_stores
 from tests.world import World
 
 MOST_SECONDS: Final = 1.0  # of this thread's own time, so that a busy machine counts for nothing
@@ -56,7 +58,10 @@ def targets(folder: Path) -> Iterator[dict[str, Target]]:
         without_waiting(),
     ):
         world.play()
-        yield {**documents(Path(kept)), **record(world)}
+        with recorded_stores(world) as stores:
+            files: dict[str, Target] = {**documents(Path(kept))}
+            files |= kept_by(world, Path(kept) / "cache")
+            yield {**files, **record(world), **stores}
 
 
 @contextmanager
