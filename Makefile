@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo test test-newest test-slow test-daemons test-disputes test-faults test-fuzz test-contracts \
   test-mutants lint \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-incentives bench-storage bench-vram compose-check clean
+  bench-disk bench-incentives bench-storage bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -179,6 +179,10 @@ bench-overhead: setup
 # Putting, pinning and getting an update; IPFS_URL is the RPC of a daemon to use in place of a dev daemon.
 bench-storage: setup
 	$(BIN)/python -m benchmarks.storage $(if $(IPFS_URL),--ipfs $(IPFS_URL))
+
+# Bytes on the disk of each role over 200 rounds, by the aggregator's `keep`.
+bench-disk: setup
+	$(BIN)/python -m benchmarks.disk $(if $(QUICK),--rounds 4 --every 2 --out build)
 
 # What one byte a value costs beside float32. DATA is a folder with stories260k/.
 bench-differences: setup

@@ -269,6 +269,21 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
     assert second.audit.from_cache == set()
 
 
+def test_rounds_whose_updates_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
+    with World(tmp_path / "world", rounds=5) as world:
+        kept = []
+        for _ in range(5):
+            assert world.play() is Status.FINALIZED
+            for each in world.told(RoundId(world.client().round_count())).revealed:
+                world.withhold(each.manifest)
+            audited = Audited(world, tmp_path / "cache")
+            assert {line.passed for line in audited.failed} == {None}
+            assert audited.audit.from_cache == set()
+            kept.append(len(layer_files(tmp_path / "cache")))
+    # The last model, and the one before it moved.
+    assert kept == [2 * LAYERS] * 5
+
+
 def test_a_rejection_for_missing_bytes_is_looked_at_again(tmp_path: Path) -> None:
     """The aggregator could not reach Bob and neither could we; later on we can."""
     with World(tmp_path / "world") as world:
