@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
   test-contracts test-mutants lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-incentives bench-masking bench-storage bench-stores bench-vram compose-check clean
+  bench-disk bench-incentives bench-masking bench-storage bench-stores bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -195,6 +195,10 @@ bench-storage: setup
 # An update from its announcement to verified files, by where its bytes are, beside curl.
 bench-stores: setup build/daemons/ipfs build/daemons/versitygw
 	$(BIN)/python -m benchmarks.stores $(if $(QUICK),--quick)
+
+# Bytes on the disk of each role over 200 rounds, by the aggregator's `keep`.
+bench-disk: setup
+	$(BIN)/python -m benchmarks.disk $(if $(QUICK),--rounds 4 --every 2 --out build)
 
 # What one byte a value costs beside float32. DATA is a folder with stories260k/.
 bench-differences: setup

@@ -45,7 +45,7 @@ from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.context import RoundContext
-from rounds.prune import prune
+from rounds.prune import prune, prune_models
 from rounds.rebuild import Fetcher, obtain_model, rebuild
 from rounds.score import SCRATCH, Evaluate, HeldOut
 from rounds.screen import Screened, screen
@@ -272,7 +272,9 @@ class Aggregator:
         )
         learn_places(self.store, now)
         context = self._context(now, round_id)
-        if not self.keeps_all:
+        if self.keeps_all:
+            prune_models(context)  # which are copies: a round's folder has the model it came to
+        else:
             prune(context)
         self._check_capacity(context)
         # 2. Decide on every reveal, in a time that leaves enough for the rest.

@@ -19,13 +19,13 @@ import json
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 import auditor
 import chain
@@ -109,8 +109,7 @@ class AuditCache:
 
     def read_round(self, history: RoundHistory, before: Model) -> list[CheckResult] | None:
         """Return the checks of a round that passed before; None when it has to be recomputed."""
-        record = self._read(self._round_path(history.round_id), self._round_key(history, before))
-        return None if record is None else [_verified(each) for each in record["checks"]]
+        return self._read(self._round_path(history.round_id), self._round_key(history, before))
 
     def write_round(
         self, history: RoundHistory, before: Model, checks: Sequence[CheckResult]
@@ -118,22 +117,18 @@ class AuditCache:
         """Cache the checks of a finalized round, none of which need be made again."""
         assert history.finalized is not None
         assert all(check.is_final for check in checks)
-        record = {
-            "key": self._round_key(history, before),
-            "checks": [asdict(check) for check in checks],
-        }
-        self._write(self._round_path(history.round_id), record)
+        path, key = self._round_path(history.round_id), self._round_key(history, before)
+        self._write(path, _Record(key=key, checks=list(checks)))
 
     def read_model(self, model: Model) -> CheckResult | None:
         """Return the initial model's check if it passed before, or None."""
-        record = self._read(self._model_path(), self._model_key(model))
-        return None if record is None else _verified(record["check"])
+        checks = self._read(self._model_path(), self._model_key(model))
+        return checks[0] if checks else None
 
     def write_model(self, model: Model, check: CheckResult) -> None:
         """Cache the check of the initial model, which passed."""
         assert check.passed
-        record = {"key": self._model_key(model), "check": asdict(check)}
-        self._write(self._model_path(), record)
+        self._write(self._model_path(), _Record(key=self._model_key(model), checks=[check]))
 
     def _model_path(self) -> Path:
         return self.folder / "initial-model.json"
@@ -172,13 +167,13 @@ class AuditCache:
         }
 
     @staticmethod
-    def _write(path: Path, record: dict[str, Any]) -> None:
-        body = json.dumps(record).encode()
+    def _write(path: Path, record: "_Record") -> None:
+        body = record.model_dump_json().encode()
         write_atomically(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
     @staticmethod
-    def _read(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the record at `path` if it is intact and has this `key`."""
+    def _read(path: Path, key: dict[str, Any]) -> list[CheckResult] | None:
+        """Return the checks of the record at `path` if it is intact and has this `key`."""
         try:
             digest, _, body = path.read_bytes().partition(b"\n")
         except OSError:
@@ -186,8 +181,18 @@ class AuditCache:
         # Damaged on disk. The record only saves time, so this is no error.
         if hashlib.sha256(body).hexdigest().encode() != digest:
             return None
-        record: dict[str, Any] = json.loads(body)
-        return record if record.get("key") == key else None
+        try:
+            record = _Record.model_validate_json(body, strict=True)
+        except ValidationError:
+            return None
+        return record.checks if record.key == key else None
+
+
+class _Record(BaseModel):
+    """What a file says: checks that passed, and all that they depend on."""
+
+    key: dict[str, Any]
+    checks: list[CheckResult]
 
 
 @cache
@@ -211,10 +216,6 @@ def code_digest(packages: Iterable[ModuleType], versions: str) -> str:
 
 def _event_as_json(event: FederationEvent) -> dict[str, Any]:
     return {"event": type(event).__name__, **event.model_dump(mode="json")}
-
-
-def _verified(fields: dict[str, Any]) -> CheckResult:
-    return CheckResult(**fields)
 
 
 def _digest(text: str) -> str:

@@ -262,18 +262,18 @@ class Audit:
 
     def _finish(self, context: RoundContext, checks: Sequence[CheckResult]) -> None:
         """Cache the result of a round that cannot change any more, and drop the round's files."""
-        finalized = context.told.finalized
-        screened = self._screened.get((context.round_id, context.model), [])
-        if finalized is None or not all(check.is_final for check in checks):
+        finalized, cache = context.told.finalized, self.cache
+        if finalized is None:
             return
+        if cache is not None and not cache.is_settled(finalized.block_number, self.block):
+            return  # and the files stay, to be hashed instead of fetched next time
         # Checked again next time: whether an update was unavailable depends on when one looks
         # (docs/protocol.md §6).
-        if any(s.verdict.reason == Check.REACHABLE for s in screened):
-            return
-        if self.cache is not None:
-            if not self.cache.is_settled(finalized.block_number, self.block):
-                return  # and the files stay, to be hashed instead of fetched next time
-            self.cache.write_round(context.told, context.model, checks)
+        screened = self._screened.get((context.round_id, context.model), [])
+        may_change = any(s.verdict.reason == Check.REACHABLE for s in screened)
+        if cache is not None and not may_change and all(check.is_final for check in checks):
+            cache.write_round(context.told, context.model, checks)
+        # Whatever was found, or the disk would fill with models of rounds whose updates are gone.
         self._downloads.drop(context, Model(finalized.root, finalized.manifest))
 
     def _check_spec(self) -> tuple[CheckResult, Spec | None]:

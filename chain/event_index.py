@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from web3 import Web3
 
 from chain.events import EVENT_TYPES, FederationEvent
@@ -45,6 +45,17 @@ class ReadUpTo:
     block: int
     block_hash: bytes
     count: int
+
+
+class _Line(BaseModel):
+    """A line: the events of some blocks, and the hash of the last of these."""
+
+    model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+
+    from_block: int
+    to_block: int
+    block_hash: bytes
+    events: list[dict[str, Any]]
 
 
 class EventIndex:
@@ -81,16 +92,16 @@ class EventIndex:
             record = _intact(line)
             if record is None:
                 continue
-            if record["from_block"] == self._first:  # again, after a deep reorganisation
-                events, self._kept = [], None
-            elif self._kept is None or record["from_block"] != self._kept.block + 1:
-                continue
             try:
-                events += map(_event, record["events"])
-            except (KeyError, ValidationError):  # of another version
-                return None
-            found = bytes.fromhex(record["block_hash"])
-            self._kept = ReadUpTo(record["to_block"], found, len(events))
+                found = [*map(_event, record.events)]
+            except (KeyError, TypeError, ValidationError):  # of another version
+                continue
+            if record.from_block == self._first:  # again, after a deep reorganisation
+                events, self._kept = [], None
+            elif self._kept is None or record.from_block != self._kept.block + 1:
+                continue
+            events += found
+            self._kept = ReadUpTo(record.to_block, record.block_hash, len(events))
         return None if self._kept is None else (events, self._kept)
 
     def keep(self, events: Sequence[FederationEvent], block: int, found: bytes) -> None:
@@ -113,15 +124,15 @@ class EventIndex:
         # Events of a block that is gone meanwhile may not belong to the block that is named here.
         if settled_hash is None or block_hash(self._w3, block) != found:
             return
-        record = {
-            "from_block": kept.block + 1,
-            "to_block": settled,
-            "block_hash": settled_hash.hex(),
-            "events": [
+        record = _Line(
+            from_block=kept.block + 1,
+            to_block=settled,
+            block_hash=settled_hash,
+            events=[
                 {"event": type(each).__name__, **each.model_dump(mode="json")} for each in fresh
             ],
-        }
-        if self._append(json.dumps(record, separators=(",", ":")).encode()):
+        )
+        if self._append(record.model_dump_json().encode()):
             self._kept = ReadUpTo(settled, settled_hash, kept.count + len(fresh))
 
     def _append(self, body: bytes) -> bool:
@@ -147,12 +158,14 @@ def block_hash(w3: Web3, block: int) -> bytes | None:
         return None
 
 
-def _intact(line: bytes) -> dict[str, Any] | None:
+def _intact(line: bytes) -> _Line | None:
     body, _, digest = line.rpartition(b" ")
     if not body or _digest(body).encode() != digest:
         return None
-    record: dict[str, Any] = json.loads(body)
-    return record
+    try:
+        return _Line.model_validate_json(body, strict=True)
+    except ValidationError:
+        return None
 
 
 def _event(fields: dict[str, Any]) -> FederationEvent:

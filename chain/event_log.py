@@ -16,7 +16,7 @@ from chain.history import History, RoundHistory
 from chain.records import Round
 from contracts.enums import Stage
 from protocol.errors import Unavailable
-from protocol.types import Address, RoundId, TokenUnits, UnixTime
+from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 
 # After a deeper reorganisation, events are read again from the deployment on. Ethereum finalizes
 # after two epochs of 32 blocks.
@@ -222,6 +222,19 @@ def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
             raise MissingLogs(
                 f"the node does not have all logs of block {block}: they show {found} {what} in"
                 f" round {told.round_id}, the contract counts {expected}"
+            )
+    # What the events say is what the contract has, where it has it.
+    said: list[tuple[str, Digest, Digest]] = []
+    if told.seeded is not None:
+        said.append(("seed", told.seeded.seed, counted.seed))
+    if told.proposed is not None:
+        said.append(("model root", told.proposed.root, counted.model_root))
+        said.append(("model manifest", told.proposed.manifest, counted.model_manifest))
+    for name, logged, stated in said:
+        if logged != stated:
+            raise MissingLogs(
+                f"the node's logs up to block {block} give round {told.round_id} the {name}"
+                f" {logged.hex()}, the contract {stated.hex()}"
             )
     # The contract does not count payments; their sum stands in the settlement itself.
     if told.finalized is not None:

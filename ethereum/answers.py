@@ -191,6 +191,7 @@ _RESULTS: Final[Mapping[str, Check]] = {
                 "number": _NUMBER,
                 "hash": _HASH,
                 "mixHash": _HASH,
+                "difficulty": _WEI,
                 "baseFeePerGas": _PRICE,
                 "gasUsed": _NUMBER,
                 "gasLimit": _NUMBER,

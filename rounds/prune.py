@@ -37,6 +37,11 @@ def prune(context: RoundContext) -> None:
     """Remove the files of rounds and models that neither `context` nor a later round needs."""
     for number in stale_rounds(context):
         shutil.rmtree(context.round_folder(number), ignore_errors=True)
+    prune_models(context)
+
+
+def prune_models(context: RoundContext) -> None:
+    """Remove the models that a round started from, but for those that a later round needs."""
     changed = context.last_change()
     models = {context.model} | ({changed.model} if changed else set())
     kept = {context.model_folder(model).path for model in models}

@@ -39,6 +39,9 @@ Evaluate = Callable[[LayerFolder], float]
 """Returns the loss of a model on the held-out set, in nats per answer token."""
 
 
+_MOST_KNOWN: Final = 1000  # losses in a file: those of the last rounds, which a restart needs
+
+
 class OutOfTime(Unavailable):
     """The time for measuring is over."""
 
@@ -90,6 +93,8 @@ class HeldOut:
         self.evaluations += 1
         self._known[root.hex()] = found
         if self._file is not None:
+            for old in list(self._known)[:-_MOST_KNOWN]:
+                del self._known[old]
             write_json(self._file, {**self._key, "losses": self._known})
         return found
 

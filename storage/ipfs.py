@@ -11,17 +11,20 @@ Content is raw blocks and nothing else (docs/protocol.md §5). A file under one 
 of which a daemon fetches the whole before it shows that it is larger than expected.
 """
 
+import io
+import json
 import math
-import ssl
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 import ipfshttpclient
 import requests
 from ipfshttpclient.client import Client
+from requests.adapters import BaseAdapter
 
 from profiling.traffic import TRAFFIC
 from protocol.canonical import sha256 as compute_sha256
@@ -39,6 +42,7 @@ from storage.http import TimeLimit, one_line, shorten
 from storage.rpc import ApiAddress, Refused, Rpc, Upload
 
 _ANSWER_BYTES: Final = 2048  # of a command that moves no block
+_CLIENT_BYTES: Final = 1 << 20  # of one with a list: addresses, protocols, pins
 
 _BATCH_BLOCKS: Final = 120  # as many CIDs as fit the request line of any server
 _TRIES: Final = 4  # to pin what the daemon's garbage collector takes between put and pin
@@ -75,17 +79,15 @@ class ContentStore:
         self._timeout_s = timeout_s
         self._slowest_bytes_per_s = slowest_bytes_per_s
         self._rpc = Rpc(self._api)
-        # Without a session each call has a connection of its own, which is what makes the client
-        # safe to share between threads. `connect()` would refuse daemons newer than 0.9.
+        # Without a session each call has one of its own, which is what makes the client safe to
+        # share between threads. `connect()` would refuse daemons newer than 0.9.
         try:
-            self._client = Client(self._api.multiaddr, timeout=timeout_s)
+            self._client = Client(self._api.multiaddr)
         except ipfshttpclient.exceptions.AddressError as error:
             raise Misconfigured(f"{api_url!r} is not the address of an IPFS API") from error
-        # As `Rpc` does: no proxies and passwords from the environment, and the certificates that
-        # OpenSSL trusts. Else one of reading and writing works and the other does not. The client
-        # has no public way to say so.
-        own = {"trust_env": False, "verify": ssl.get_default_verify_paths().cafile or True}
-        self._client._client._session_props |= own
+        # The client has no public way to say how its requests travel.
+        adapters = {"": _OverRpc(self._rpc, self._limit(_ANSWER_BYTES))}
+        self._client._client._session_props |= {"trust_env": False, "adapters": adapters}
 
     @property
     def api_url(self) -> str:
@@ -252,29 +254,41 @@ class ContentStore:
 
     @contextmanager
     def _daemon_errors(self, what: str) -> Iterator[None]:
-        """Turn any error of ipfshttpclient into Unavailable."""
+        """Turn any error of ipfshttpclient's own into Unavailable."""
         try:
             yield
-        except ipfshttpclient.exceptions.ErrorResponse as error:
-            raise Refused(
-                f"IPFS daemon at {self.api_url}: {what}: {_plain(error)}", service="storage"
-            ) from error
-        except (ipfshttpclient.exceptions.TimeoutError, requests.Timeout) as error:
-            raise Unavailable(
-                f"IPFS daemon at {self.api_url}: {what}: silent for {self._timeout_s:.0f} s",
-                service="storage",
-            ) from error
-        except ipfshttpclient.exceptions.ConnectionError as error:
-            raise Unavailable(
-                f"no IPFS daemon answers at {self.api_url}: is it running?",
-                service="storage",
-            ) from error
-        except (ipfshttpclient.exceptions.Error, OSError, AssertionError, LookupError) as error:
-            # The client asserts on answers it does not expect, and while it reads one it lets
-            # errors of requests, which are OSErrors, pass.
+        except (ipfshttpclient.exceptions.Error, AssertionError, LookupError) as error:
+            # The client asserts on answers it does not expect.
             raise Unavailable(
                 f"IPFS daemon at {self.api_url}: {what}: {_plain(error)}", service="storage"
             ) from error
+
+
+class _OverRpc(BaseAdapter):
+    """Carries ipfshttpclient's requests over `Rpc`.
+
+    By itself the client follows redirects, unpacks what is compressed, and reads whatever a daemon
+    sends for as long as it drips.
+    """
+
+    def __init__(self, rpc: Rpc, limit: TimeLimit) -> None:
+        super().__init__()
+        self._rpc, self._limit = rpc, limit
+
+    def send(
+        self, request: requests.PreparedRequest, *_: object, **__: object
+    ) -> requests.Response:
+        """Return the answer, read whole; raises as `Rpc.ask` does."""
+        url = urlsplit(str(request.url))
+        command, query = url.path.removeprefix("/api/v0/"), parse_qsl(url.query)
+        objects = self._rpc.ask(command, query, self._limit, most=_CLIENT_BYTES)
+        response = requests.Response()
+        response.status_code = 200
+        response.raw = io.BytesIO(b"".join(json.dumps(each).encode() + b"\n" for each in objects))
+        return response
+
+    def close(self) -> None:
+        """Keep the connections: `Rpc` shares them."""
 
 
 def _plain(text: object) -> str:

@@ -6,7 +6,7 @@ import time
 from contextvars import copy_context
 
 from protocol.cid import raw_cid
-from protocol.errors import CommonweightError, Rejected, Unavailable
+from protocol.errors import CommonweightError, Misconfigured, Unavailable
 from protocol.types import Digest
 from storage.blocks import ReadableStore
 
@@ -16,7 +16,7 @@ class Race:
 
     def __init__(self, digest: Digest, size: int | None, deadline: float) -> None:
         self._wanted = (digest, size, deadline)
-        self._results: queue.SimpleQueue[tuple[ReadableStore, bytes | CommonweightError]] = (
+        self._results: queue.SimpleQueue[tuple[ReadableStore, bytes | Exception]] = (
             queue.SimpleQueue()
         )
         self._running = 0
@@ -30,7 +30,7 @@ class Race:
         def run() -> None:
             try:
                 self._results.put((source, source.get_block(*self._wanted)))
-            except CommonweightError as error:
+            except Exception as error:  # a fault of ours is raised below: nobody waits for ever
                 self._results.put((source, error))
 
         self._newest = source
@@ -51,8 +51,9 @@ class Race:
             self._running -= 1
             if isinstance(result, bytes):
                 self._won = (source, result)
-            elif isinstance(result, Rejected):
-                raise result  # it is the right block, and every source has the same
+            elif not isinstance(result, Unavailable | Misconfigured):
+                # Rejected: it is the right block, and every source has the same.
+                raise result
             else:
                 self._failures.append(result)
                 if source is self._newest:

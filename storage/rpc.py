@@ -1,11 +1,10 @@
 """Commands of the Kubo RPC.
 
-ipfshttpclient sends one block a request and reads whatever a daemon sends (storage/http.py); its
-public interface can change neither.
+ipfshttpclient sends one block a request and reads whatever a daemon sends (storage/http.py), and
+its public interface can change neither. What it is still used for goes through here as well.
 """
 
 import http.client
-import json
 import re
 import secrets
 import socket
@@ -16,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from protocol.errors import Misconfigured, Unavailable
+from protocol.text import parse_json
 from storage.http import BadStatus, Clock, Request, Server, TimeLimit, one_line, shorten
 
 _MAX_ANSWER_BYTES: Final = 1024  # of one JSON object: a CID, a size, an error
@@ -126,10 +126,20 @@ class Rpc:
         self._server = Server(urlsplit(api.url).netloc, self._dial)
 
     def ask(
-        self, command: str, query: Query, limit: TimeLimit, upload: Upload | None = None
+        self,
+        command: str,
+        query: Query,
+        limit: TimeLimit,
+        upload: Upload | None = None,
+        *,
+        most: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the JSON objects of an answer, one per line and at most 1 KiB each."""
-        most = _MAX_ANSWER_BYTES * (1 + len(query) + len(upload.blocks if upload else ()))
+        """Return the JSON objects of an answer of at most `most` bytes, one per line.
+
+        None: as many as 1 KiB for each object that the request asks for.
+        """
+        if most is None:
+            most = _MAX_ANSWER_BYTES * (1 + len(query) + len(upload.blocks if upload else ()))
         answer = bytearray()
         for piece in self.stream(command, query, limit, upload):
             answer += piece
@@ -139,8 +149,8 @@ class Rpc:
                     service="storage",
                 )
         try:
-            objects = [json.loads(line) for line in answer.splitlines() if line.strip()]
-        except (ValueError, RecursionError):
+            objects = [parse_json(line) for line in bytes(answer).splitlines() if line.strip()]
+        except ValueError:
             objects = [None]
         if not all(isinstance(each, dict) for each in objects):
             raise Unavailable(
@@ -186,8 +196,8 @@ class Rpc:
 
 def _message(answer: bytes) -> str:
     try:
-        text = str(json.loads(answer)["Message"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        text = str(parse_json(answer)["Message"])
+    except (ValueError, KeyError, TypeError):
         text = answer.decode("utf-8", "replace")
     return shorten(one_line(text))
 

@@ -181,6 +181,9 @@ def _parquet(path: Path, file: BinaryIO, encoding: str | None) -> Rows:
                 yield Place(str(path), "row", number), row
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise Misconfigured(f"{path}: not a Parquet file that can be read") from error
+    except ArithmeticError as error:  # the year 300,000, say, which Python has no date for
+        where = f"from row {number + 1} on"
+        raise Misconfigured(f"{path}, {where}: a date or number that is too large") from error
 
 
 _READERS: Final[dict[str, Callable[[Path, BinaryIO, str | None], Rows]]] = {

@@ -1,5 +1,6 @@
 """A cache saves work and never changes what an audit finds."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -159,6 +160,29 @@ def test_a_damaged_record_is_made_again(
     path.write_bytes(before)
 
 
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("round-0001.json", b"[]"),
+        ("round-0001.json", b"[" * 100_000),
+        ("round-0001.json", b'{"key": {}}'),
+        ("round-0001.json", b'{"key": {}, "checks": [{"claim": 1}]}'),
+        ("initial-model.json", b'{"key": {}, "checks": []}'),
+        ("initial-model.json", b"\xff"),
+    ],
+)
+def test_a_record_of_another_form_is_made_again(
+    name: str, body: bytes, played: World, fresh: list[CheckResult], kept: Path
+) -> None:
+    (path,) = kept.rglob(name)
+    before = path.read_bytes()
+    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    again = Audited(played, kept)
+    assert again.lines == fresh
+    assert again.audit.from_cache == ({2} if name == "round-0001.json" else {1, 2})
+    assert path.read_bytes() == before
+
+
 @QUICK
 @given(which=st.integers(0, 100), place=st.integers(0, 10**6), amount=st.integers(0, 255))
 def test_a_damaged_layer_file_is_fetched_again(
@@ -243,6 +267,21 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
     assert [line.section for line in first.failed] == ["§7"]
     assert second.lines == first.lines
     assert second.audit.from_cache == set()
+
+
+def test_rounds_whose_updates_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
+    with World(tmp_path / "world", rounds=5) as world:
+        kept = []
+        for _ in range(5):
+            assert world.play() is Status.FINALIZED
+            for each in world.told(RoundId(world.client().round_count())).revealed:
+                world.withhold(each.manifest)
+            audited = Audited(world, tmp_path / "cache")
+            assert {line.passed for line in audited.failed} == {None}
+            assert audited.audit.from_cache == set()
+            kept.append(len(layer_files(tmp_path / "cache")))
+    # The last model, and the one before it moved.
+    assert kept == [2 * LAYERS] * 5
 
 
 def test_a_rejection_for_missing_bytes_is_looked_at_again(tmp_path: Path) -> None:

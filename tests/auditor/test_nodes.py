@@ -2,6 +2,7 @@
 blocks, reorganised. An honest federation never fails; what could not be checked has exit code 3.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from chain.federation import Federation
 from commonweight.cli import main
 from contracts.enums import Status
 from ethereum.rpc import connect
+from protocol.types import RoundId
 from tests.chain.stage import ask
 from tests.ethereum.scripted_node import Reply, Request, forward, refusal, scripted_node
 from tests.world import World
@@ -97,6 +99,69 @@ def test_a_chain_with_signed_blocks(played: World) -> None:
 
     done = audited(played, bend)
     assert done.exit_code == 0, done.output
+
+
+# ------------------------------------------------------------------------------- other contents
+
+
+def with_headers(world: World, change: Callable[[dict[str, Any]], None]) -> Bend:
+    """Return a node whose headers are changed."""
+
+    def bend(request: Request) -> Reply:
+        reply = forward(world.rpc_url, request)
+        if request["method"] == "eth_getBlockByNumber":
+            body: Any = reply.body
+            change(body["result"])
+        return reply
+
+    return bend
+
+
+@pytest.mark.parametrize("field", ["hash", "mixHash"])
+def test_a_node_with_other_headers_accuses_nobody(played: World, field: str) -> None:
+    seeded = [told.seeded for told in played.client().history().rounds.values()]
+    blocks = [event.block_number for event in seeded if event is not None]
+    if field == "hash":
+        rounds = played.client().history().rounds.values()
+        blocks = [told.opened.opened_block for told in rounds]
+
+    def change(header: dict[str, Any]) -> None:
+        if int(header["number"], 16) in blocks:
+            header[field] = "0x" + "ab" * 32
+
+    done = audited(played, with_headers(played, change))
+    assert_could_not_check(done, r"could not check: the contract has seed [0-9a-f]{64}, but the")
+    assert done.output.count("ask another node") == len(blocks) == 2
+
+
+def test_where_a_block_has_a_difficulty_it_is_what_the_contract_drew(played: World) -> None:
+    """As on Clique, BSC and Polygon, where the header's mixHash is nothing or something else."""
+
+    def change(header: dict[str, Any]) -> None:
+        header["difficulty"] = hex(int(header["mixHash"], 16))
+        header["mixHash"] = "0x" + "00" * 32
+
+    done = audited(played, with_headers(played, change))
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("name", ["seed", "model root", "model manifest"])
+def test_logs_that_say_something_else_than_the_contract(played: World, name: str) -> None:
+    told = played.told(RoundId(1))
+    assert told.seeded is not None
+    assert told.proposed is not None
+    true = {
+        "seed": told.seeded.seed,
+        "model root": told.proposed.root,
+        "model manifest": told.proposed.manifest,
+    }[name].hex()
+
+    def keep(logs: list[Any]) -> list[Any]:
+        return list(json.loads(json.dumps(logs).replace(true, "ab" * 32)))
+
+    done = audited(played, with_logs(played, keep))
+    words = f"the node's logs up to block .* give round 1 the {name} {'ab' * 32}, the contract"
+    assert_could_not_check(done, f"{words} {true}")
 
 
 # ---------------------------------------------------------------------------------- fewer logs

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from benchmarks import glue, medical, overhead, tables, vram
+from benchmarks import disk, glue, medical, overhead, tables, vram
 from benchmarks.common import DATA_VARIABLE, RESULTS, data_file, spread, write_results
 from protocol.errors import Misconfigured
 from protocol.spec import Adapter, Quantization, Training
@@ -18,6 +19,7 @@ from protocol.types import RoundId
 from runtime import events
 from runtime.progress import Line
 from sponsor.config import Config
+from tests.world import SHAPES
 
 
 def test_missing_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,3 +295,22 @@ def test_tables_are_filled_from_what_the_benchmarks_write(tmp_path: Path) -> Non
 def test_the_page_has_the_tables_of_the_results() -> None:
     page = tables.PAGE.read_text()
     assert tables.filled(page, RESULTS) == page, "run `python -m benchmarks.tables`"
+
+
+# ---------------------------------------------------------------------------------------- disk
+
+
+def test_no_disk_grows_but_by_models_events_and_the_profile() -> None:
+    with disk.staged("disputable", 8) as stage:
+        sizes = []
+        for _ in range(2):
+            for _ in range(4):
+                stage.play()
+            assert {check.passed for check in stage.audit()} <= {None}
+            sizes.append(stage.sizes())
+    before, after = sizes
+    models = 4 * (sum(map(math.prod, SHAPES.values())) * 4)
+    for role, parts in after.items():
+        assert parts["files"] == pytest.approx(before[role]["files"], abs=2_000), role
+        grown = parts["store"] - before[role]["store"]
+        assert grown == (pytest.approx(models, rel=0.2) if role == "aggregator" else 0), role

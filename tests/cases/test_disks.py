@@ -46,8 +46,11 @@ def test_what_is_not_disputable_any_more_goes(world: World) -> None:
 def test_by_default_the_aggregator_keeps_everything(world: World) -> None:
     for _ in range(ROUNDS):
         world.play()
-    kept = folders(world.folder / "aggregator" / world.address)
-    assert kept == [f"round-{number:04d}" for number in range(1, ROUNDS + 1)]
+    folder = world.folder / "aggregator" / world.address
+    assert folders(folder) == [f"round-{number:04d}" for number in range(1, ROUNDS + 1)]
+    # Each model once: what the next round started from was a copy of it.
+    assert len([*folder.glob("round-*/model")]) == ROUNDS
+    assert len([*(folder / "models").iterdir()]) == 2
 
 
 def test_copies_of_old_updates_leave_the_store(world: World) -> None:

@@ -1,5 +1,6 @@
 """Events on disk: a process begins where one before it ended, and believes nothing torn."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,28 @@ def test_a_disk_that_takes_nothing_costs_time_only(stage: Stage, tmp_path: Path)
     (tmp_path / "file").write_bytes(b"")
     client = started(stage, tmp_path / "file" / "folder")
     assert client.now().history().events == stage.sponsor.read_events()
+
+
+@pytest.mark.parametrize("told", ['{"event":"Renamed"}', '{"event":[]}', '{"event":"Joined"}', "7"])
+def test_events_of_another_version_are_passed_over_and_read_once(
+    stage: Stage, tmp_path: Path, ranges: list[tuple[int, int]], told: str
+) -> None:
+    every_event(stage)
+    mine(stage.w3, SETTLED_BLOCKS)
+    started(stage, tmp_path).now().history()
+    (file,) = tmp_path.iterdir()
+    first, head = stage.sponsor.deployment_block, stage.w3.eth.block_number
+    found = bytes(stage.w3.eth.get_block(head - SETTLED_BLOCKS)["hash"]).hex()
+    body = '{"from_block":%d,"to_block":%d,"block_hash":"%s","events":[%s]}'
+    line = (body % (first, head - SETTLED_BLOCKS, found, told)).encode()
+    file.write_bytes(b"%s %s\n" % (line, hashlib.sha256(line).hexdigest().encode()))
+    ranges.clear()
+    sizes = []
+    for _ in range(3):
+        assert started(stage, tmp_path).now().history().events == stage.sponsor.read_events()
+        sizes.append(file.stat().st_size)
+    assert ranges == [(first, head), *[(head - SETTLED_BLOCKS + 1, head)] * 2]
+    assert sizes[0] == sizes[1] == sizes[2]
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])

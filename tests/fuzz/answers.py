@@ -15,6 +15,7 @@ import requests
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
 
+from auditor.rules import check_seed
 from chain.authentic import check_factory, find_founding, find_implementation
 from chain.event_log import EventLog
 from chain.events import read_events
@@ -161,6 +162,7 @@ def _readings(w3: Web3, world: World) -> dict[str, Callable[[], object]]:
         "model": lambda: now().current_model(),
         "request": lambda: now().leaf_request(Digest(bytes(32)), 0),
         "token": lambda: (now().token.decimals(), now().token.symbol()),
+        "seed check": lambda: [each.line() for each in check_seed(w3, world.address, told)],
         "over": lambda: (now().is_over(), now().escrow()),
         "fees": pool.going_fees,
         "nonces": lambda: (pool.mined(), pool.pending()),

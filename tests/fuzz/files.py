@@ -1,15 +1,22 @@
 """Files and documents that others wrote or editors damaged, mutated, before what reads them."""
 
 import gzip
+import io
 import json
 import random
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 
 from aggregator.settings import AggregatorSettings
 from chain.invitation import Invitation
@@ -25,31 +32,42 @@ from protocol.screening import check_manifest, screen_update
 from protocol.sketches import SKETCH_SIZE, pack_sketch, parse_sketch
 from protocol.spec import Spec
 from protocol.types import Address, RoundId, UnixTime
+from protocol.whereabouts import Gateway, parse_place, parse_whereabouts, write_whereabouts
 from runtime.status import describe_process
 from sponsor.config import Config
+from storage.dial import DialRules
+from storage.http import Clock, TimeLimit
 from storage.layers import LayerFolder, Subject, build_manifest
-from tests.fuzz.mutate import mutate_bytes, mutate_value, to_json
+from tests.fuzz.mutate import flip_bits, mutate_bytes, mutate_value, to_json
 from tests.protocol.masked import Round
 from tests.world import SyntheticTrainer, small_spec
 from training.examples import load
 
 ADDRESS: Final = Address("0x5FbDB2315678afecb367f032d93F642f64180aa3")
 _CONFIGS: Final = Path(__file__).parents[2] / "configs"
+_PEER: Final = "12D3KooWGRUVh7e5SRhLwFyDXdrAPCDeJDDJYGYFqFDeTBgsJ1ZH"
+_ANNOUNCED: Final = f"""/ip4/192.0.2.7/tcp/4001/p2p/{_PEER}
+/dns4/ann.example/udp/4001/quic-v1/p2p/{_PEER}
+https://[2001:db8::7]:8443/blocks
+https://ann.example/blocks"""
 _WEAK: Final = 2  # scrypt's work factor, which a mutation may raise
 
 
 @dataclass(frozen=True)
 class Document:
-    """Good bytes, and what reads them; `is_json` when their values are worth mutating too."""
+    """Good bytes, and what reads them; their values or single bits are worth mutating too."""
 
     good: bytes
     read: Callable[[bytes], object]
     is_json: bool = True
+    is_binary: bool = False
 
     def play(self, random: random.Random) -> None:
         """Read the bytes with a change; raises what the reading raises."""
         if self.is_json and random.random() < 0.6:
             self.read(to_json(mutate_value(random, json.loads(self.good))))
+        elif self.is_binary and random.random() < 0.6:
+            self.read(flip_bits(random, self.good))
         else:
             self.read(mutate_bytes(random, self.good))
 
@@ -57,6 +75,27 @@ class Document:
 def documents(folder: Path) -> dict[str, Document]:
     """Return everything that is read from files or blocks, by name; `folder` holds the files."""
     return {**_of_the_protocol(folder), **_own_files(folder), **_data_files(folder)}
+
+
+def _read_places(raw: bytes) -> None:
+    """Read an announcement as roles do, and ask whether its addresses may be dialled."""
+    places = parse_whereabouts(raw.decode("utf-8", "replace"))  # as chain/events.py decodes it
+    assert [parse_place(line) for line in write_whereabouts(places).split("\n") if line] == [
+        *places
+    ]
+    rules = DialRules(resolve=_resolve)
+    for place in places:
+        host = place.host if isinstance(place, Gateway) else place.address and place.address.host
+        if host:
+            rules.addresses(host, socket.AF_UNSPEC, Clock(TimeLimit(1, 1)))
+
+
+def _resolve(host: str, family: socket.AddressFamily) -> list[str]:
+    """Return an address as it stands, as the system's resolver does, and two for every name."""
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        return ["192.0.2.1", "::1"]
 
 
 def _in_file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
@@ -91,6 +130,7 @@ def _of_the_protocol(folder: Path) -> dict[str, Document]:
         "spec": Document(spec.to_bytes(), Spec.parse),
         "manifest": Document(manifest.to_bytes(), read_manifest),
         "update": Document(layers[0], read_update, is_json=False),
+        "whereabouts": Document(_ANNOUNCED.encode(), _read_places, is_json=False),
         **_masked(),
     }
 
@@ -202,8 +242,40 @@ def _data_files(folder: Path) -> dict[str, Document]:
     header = to_json(entries)
     tensors = len(header).to_bytes(8, "little") + header + bytes(4)
     checkpoint = _in_file(folder / "model.safetensors", read_checkpoint)
-    found = {"model.safetensors": Document(tensors, checkpoint, is_json=False)}
+    table = _in_file(folder / "rows.parquet", load)
+    found = {
+        "model.safetensors": Document(tensors, checkpoint, is_json=False, is_binary=True),
+        "rows.parquet": Document(_parquet(), table, is_json=False, is_binary=True),
+    }
     return found | {
-        name: Document(text, _in_file(folder / name, load), is_json=name.endswith(".json"))
+        name: Document(
+            text, _in_file(folder / name, load), name.endswith(".json"), name.endswith(".gz")
+        )
         for name, text in texts.items()
     }
+
+
+def _parquet() -> bytes:
+    """Return rows with a column of each kind, in two groups: one packed, with a dictionary."""
+    counts = pyarrow.map_(pyarrow.string(), pyarrow.int64())
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    rows = pyarrow.table(
+        {
+            "question": ["Why?", "Who?", "When?"],
+            "answer": ["So.", None, "Now."],
+            "messages": [[{"role": "user", "content": "Why?"}], [], None],
+            "day": [now.date()] * 3,
+            "time": pyarrow.array([now] * 3, pyarrow.timestamp("us", "UTC")),
+            "took": [timedelta(seconds=1)] * 3,
+            "price": [Decimal("1.5"), Decimal("2.5"), None],
+            "raw": [b"\0", b"\1", b"\2"],
+            "parts": pyarrow.array([[("a", 1)]] * 3, counts),
+            "share": [0.5, 1.5, None],
+            "is_read": [True, False, None],
+        }
+    )
+    file = io.BytesIO()
+    with pyarrow.parquet.ParquetWriter(file, rows.schema, compression="snappy") as writer:
+        writer.write_table(rows)
+        writer.write_table(rows)
+    return file.getvalue()

@@ -90,6 +90,15 @@ def mutate_bytes(random: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
+def flip_bits(random: random.Random, data: bytes) -> bytes:
+    """Return bytes of the same length with one to four changed: a bit, or all of them."""
+    changed = bytearray(data)
+    for _ in range(random.choice((1, 1, 2, 4))):
+        place = random.randrange(len(changed))
+        changed[place] = random.choice((changed[place] ^ 1 << random.randrange(8), 0, 127, 255))
+    return bytes(changed)
+
+
 def to_json(value: Any) -> bytes:
     """Return the value as JSON; lone surrogates become escapes."""
     return json.dumps(value).encode()

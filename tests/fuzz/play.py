@@ -28,10 +28,12 @@ from unittest.mock import patch
 from protocol.errors import CommonweightError
 from tests.fuzz.answers import record
 from tests.fuzz.files import documents
+from tests.fuzz.kept import kept_by
+from tests.fuzz.stores import recorded_stores
 from tests.world import World
 
 MOST_SECONDS: Final = 1.0  # of this thread's own time, so that a busy machine counts for nothing
-MOST_GROWTH: Final = 512 << 20  # of memory, over all inputs
+MOST_GROWTH: Final = 128 << 20  # of memory, over all inputs of a target
 _HUNG_SECONDS: Final = 60.0
 # Answers take several times as long as files, and the two longest readings ten times as long.
 _SHARE_OF_ANSWERS: Final = 0.1
@@ -56,7 +58,10 @@ def targets(folder: Path) -> Iterator[dict[str, Target]]:
         without_waiting(),
     ):
         world.play()
-        yield {**documents(Path(kept)), **record(world)}
+        with recorded_stores(world) as stores:
+            files: dict[str, Target] = {**documents(Path(kept))}
+            files |= kept_by(world, Path(kept) / "cache")
+            yield {**files, **record(world), **stores}
 
 
 @contextmanager
@@ -91,11 +96,11 @@ def play(name: str, target: Target, seed: int, number: int) -> str:
 def play_all(
     found: Mapping[str, Target], seed: int, counts: Mapping[str, int]
 ) -> tuple[dict[str, Counter[str]], list[str]]:
-    """Return the outcomes by target, and one line per fault; at most three faults a target."""
+    """Return the outcomes by target, and one line per fault; at most four faults a target."""
     outcomes: dict[str, Counter[str]] = {}
     faults: list[str] = []
     for name, count in counts.items():
-        outcomes[name], before = Counter(), len(faults)
+        outcomes[name], before, peak = Counter(), len(faults), _peak()
         for number in range(count):
             try:
                 outcomes[name][play(name, found[name], seed, number)] += 1
@@ -104,7 +109,13 @@ def play_all(
                 faults.append(f"{name}: {error!r}"[:300] + f" ({again})")
                 if len(faults) - before == 3:
                     break
+        if (grown := _peak() - peak) > MOST_GROWTH:
+            faults.append(f"{name}: memory grew by {grown:,} bytes")
     return outcomes, faults
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def counts_of(names: list[str], answers: set[str], inputs: int) -> dict[str, int]:
@@ -121,16 +132,13 @@ def counts_of(names: list[str], answers: set[str], inputs: int) -> dict[str, int
     }
 
 
-def _part(seed: int, inputs: int, part: int) -> tuple[dict[str, Counter[str]], list[str], int]:
-    """Play every other target in a process of its own; also return by how much memory grew."""
+def _part(seed: int, inputs: int, part: int) -> tuple[dict[str, Counter[str]], list[str]]:
+    """Play every other target in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, targets(Path(folder)) as found:
         answers = {name for name, target in found.items() if hasattr(target, "recorded")}
         counts = counts_of(list(found), answers, inputs)
         mine = dict(list(counts.items())[part::_PROCESSES])
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        outcomes, faults = play_all(found, seed, mine)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-        return outcomes, faults, grown
+        return play_all(found, seed, mine)
 
 
 def main() -> None:
@@ -150,15 +158,13 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(_PROCESSES) as pool:
         places = [(given.seed, given.inputs, part) for part in range(_PROCESSES)]
         parts = pool.starmap(_part, places)
-    faults = [line for _, lines, _ in parts for line in lines]
+    faults = [line for _, lines in parts for line in lines]
     played = 0
-    for outcomes, _, grown in parts:
+    for outcomes, _ in parts:
         for name, counter in sorted(outcomes.items()):
             played += counter.total()
             told = ", ".join(f"{count:,} {what}" for what, count in counter.most_common())
             print(f"{name:<20} {told}")
-        if grown > MOST_GROWTH:
-            faults.append(f"memory grew by {grown:,} bytes")
     print(f"{played:,} inputs in {time.monotonic() - began:.0f} s, {len(faults)} faults")
     print("\n".join(faults))
     sys.exit(bool(faults))

@@ -39,6 +39,20 @@ def test_what_is_not_ours_is_a_fault() -> None:
     assert f"--seed {SEED} --only 'wrong' --number 0" in faults[0]
 
 
+class Small:
+    def play(self, random: random.Random) -> None:
+        pass
+
+
+def test_what_takes_more_memory_than_its_size_explains_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peaks = iter((10**9, 10**9 + 100 * 2**20, 10**9, 10**9 + 200 * 2**20))
+    monkeypatch.setattr("tests.fuzz.play._peak", lambda: next(peaks))
+    _, (fault,) = play_all({"a": Small(), "b": Small()}, SEED, {"a": 1, "b": 1})
+    assert fault == "b: memory grew by 209,715,200 bytes"
+
+
 def test_inputs_follow_from_the_seed() -> None:
     good = {"a": [1, "0x10", {"b": None}], "c": "text"}
     made = [mutate_value(random.Random(n), good) for n in range(200)]

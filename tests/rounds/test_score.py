@@ -27,6 +27,7 @@ from rounds.rebuild import Fetcher, obtain_model
 from rounds.score import HeldOut, OutOfTime
 from rounds.screen import screen
 from runtime.events import Event
+from storage.files import read_json
 from storage.layers import LayerFolder
 from tests.protocol import reference
 from tests.scored import Bowl, Learner, scored_spec, scored_world
@@ -212,6 +213,20 @@ def test_a_model_is_evaluated_once_and_over_restarts(world: World, tmp_path: Pat
     HeldOut(other, bowl, file).loss(world.initial, root)
     file.write_text("[]")
     HeldOut(world.spec, bowl, file).loss(world.initial, root)
+    assert bowl.calls == 3
+
+
+def test_the_newest_losses_alone_are_kept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rounds.score._MOST_KNOWN", 2)
+    bowl, file = Bowl(world.spec), tmp_path / "losses.json"
+    roots = [Digest(bytes([number]) * 32) for number in range(3)]
+    held_out = HeldOut(world.spec, bowl, file)
+    for root in roots:
+        held_out.loss(world.initial, root)
+    assert list(read_json(file)["losses"]) == [root.hex() for root in roots[1:]]
+    held_out.loss(world.initial, roots[2])
     assert bowl.calls == 3
 
 

@@ -1,5 +1,6 @@
 """The content store against a daemon that lies, dawdles or floods."""
 
+import gzip
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -181,6 +182,68 @@ def test_a_daemon_that_pins_nothing_is_told(case: Case, monkeypatch: pytest.Monk
     case.proxy.break_off(case.cid)
     with pytest.raises(Unavailable, match="pin/add"):
         case.store.put_block(content(SIZE))
+
+
+@pytest.mark.parametrize("lie", [LyingProxy.endless, LyingProxy.huge_chunk])
+def test_no_command_holds_more_than_its_answer_may_have(case: Case, lie: Lie) -> None:
+    lie(case.proxy, case.cid)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unavailable, match="pin/add: more than 1048576 bytes"):
+            case.store.put_block(content(SIZE))
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("lie", [LyingProxy.drip, LyingProxy.drip_headers])
+def test_no_command_waits_for_a_drip(case: Case, lie: Lie) -> None:
+    lie(case.proxy, case.cid)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"pin/add .*took longer than"):
+        case.store.put_block(content(SIZE))
+    assert time.monotonic() - began < 3
+
+
+def test_no_command_follows_a_redirect(
+    case: Case, daemon: DevIpfsDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LyingProxy(daemon.url) as other:
+        headers = {"Content-Type": "text/plain", "Location": f"{other.url}/api/v0/id"}
+        for status in (302, 307):
+            there = (status, headers, b"")
+            monkeypatch.setattr(case.proxy, "forward", lambda path, body, kind: there)  # noqa: B023
+            for action in (case.store.id, case.store.version, case.get):
+                with pytest.raises(Unavailable, match=f"HTTP {status}"):
+                    action()
+        assert other.asked == []
+
+
+def test_nothing_is_unpacked(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(b'{"ID": "' + b"x" * 100_000_000 + b'"}', 1)
+    answer = (200, {"Content-Type": "text/plain", "Content-Encoding": "gzip"}, packed)
+    monkeypatch.setattr(case.proxy, "forward", lambda path, body, kind: answer)
+    tracemalloc.start()
+    try:
+        for action in (case.store.id, case.store.version):
+            with pytest.raises(Unavailable, match=r"not JSON|more than"):
+                action()
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("answer", [b'"text"', b"7", b"[]", b"{}", b"", b"{}{}", b"[" * 100_000])
+def test_an_answer_of_another_form_is_unavailable(
+    case: Case, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    monkeypatch.setattr(case.proxy, "forward", lambda path, body, kind: (200, headers, answer))
+    for action in (case.store.id, case.store.version):
+        with pytest.raises(Unavailable) as caught:
+            action()
+        assert str(caught.value).isprintable()
+        assert case.proxy.url in str(caught.value)
 
 
 def test_a_missing_block_is_asked_for_once(case: Case) -> None:

@@ -442,3 +442,17 @@ def test_sources_are_a_store(daemon: DevIpfsDaemon, tmp_path: Path) -> None:
     assert store.get_block(store.put_block(b"one")) == b"one"
     with pytest.raises(Unavailable):
         store.get_block(Digest(bytes(32)))
+
+
+class Broken(ContentStore):
+    """A store with a fault of its program."""
+
+    def get_block(
+        self, digest: Digest, size: int | None = None, deadline: float = math.inf
+    ) -> bytes:
+        raise ZeroDivisionError("a fault of ours")
+
+
+def test_a_fault_of_the_program_is_raised_and_not_waited_for(daemon: DevIpfsDaemon) -> None:
+    with pytest.raises(ZeroDivisionError):
+        Sources(Broken(daemon.url), LOCAL).get_block(DIGESTS[0])

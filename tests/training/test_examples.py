@@ -171,6 +171,17 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_date_that_python_has_none_for_is_one_line(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    later = pyarrow.array([0, 2**62]).view(pyarrow.timestamp("us"))
+    table = pyarrow.table({"question": ["Q", "Q"], "answer": ["A", "A"], "time": later})
+    parquet.write_table(table, tmp_path / "cards.parquet")
+    with pytest.raises(Misconfigured, match="from row 1 on: a date or number that is too large"):
+        load(tmp_path / "cards.parquet")
+
+
 def test_an_empty_data_set_is_one_line(tmp_path: Path) -> None:
     for name in ("cards.jsonl", "cards.csv"):
         (tmp_path / name).write_text("")
