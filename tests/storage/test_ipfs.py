@@ -186,9 +186,9 @@ def test_what_a_garbage_collection_takes_is_put_again(
 def test_a_daemon_that_keeps_nothing_is_unavailable(
     store: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collect_after_put(store, monkeypatch, digest_of(b"x"), times=100)
+    collect_after_put(store, monkeypatch, digest_of(b"kept by nobody"), times=100)
     with pytest.raises(Unavailable, match="removes blocks as soon as it has stored them"):
-        store.put_block(b"x")
+        store.put_block(b"kept by nobody")
 
 
 def collect_after_put(
