@@ -63,7 +63,7 @@ _SPARE_VALUES: Final = 10_000
 _MOST_WORDS: Final = 300  # of a node's error, in characters
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 8.0
-_ASK_PENDING_AGAIN_S: Final = 600.0
+_ASK_PENDING_AGAIN_S: Final = 20.0  # a node that lost its head for a moment has it again soon
 
 _RATE_WORDS: Final = re.compile(
     r"\brate\b|too many requests|throttl|quota|throughput|capacity|request limit"
