@@ -99,7 +99,6 @@ class Watcher:
         # window once it is back or has room.
         try:
             self._look()
-            self.is_done = self._pending is None and self._is_over()
         except (CommonweightError, OSError) as error:
             reason = str(error) if isinstance(error, CommonweightError) else one_line(error)
             line = f"cannot judge now, trying again: {reason}"
@@ -114,6 +113,7 @@ class Watcher:
             self.report(f"the active aggregator changed from {before} to {active}")
         newest = now.round_count()
         if not newest:
+            self.is_done = self._is_over(now)
             return
         told = now.history().round(newest)
         settled = list(settle_requests(self.federation, told.open_requests))
@@ -127,6 +127,8 @@ class Watcher:
         self._report_refuted(told)
         standing = told.proposed if status is Status.CHALLENGE else None
         self._close(standing)
+        if status.is_ended:
+            self.is_done = self._is_over(now)
         if standing is None or standing.key in self.judged:
             return
         self._pending = self._pending or _Pending(standing)
@@ -136,9 +138,9 @@ class Watcher:
             self._pending.again_at = time.monotonic() + _AGAIN_SECONDS
             self._judge(self._pending)
 
-    def _is_over(self) -> bool:
+    def _is_over(self, now: Federation) -> bool:
         # Some blocks deep: a reorganisation may open what seems to be over.
-        block = self.federation.now().head - self._confirmations
+        block = now.head - self._confirmations
         return block >= self.federation.deployment_block and self.federation.is_over(block)
 
     def _judge(self, pending: _Pending) -> None:

@@ -12,7 +12,7 @@ Nothing is kept. It takes the extra `devnet`, and no torch.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from devnet.ipfs.daemon import DevIpfsDaemon
 from devnet.tester import connect_tester
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
-from node.array_trainer import Array, ArrayTrainer, TrainArrays
+from node.array_trainer import Array, ArrayTrainer, TrainArrays, run_trainer
 from node.participant import Participant
 from node.results import Outcome, round_results
 from protocol.differences import choose_grid
@@ -90,7 +90,7 @@ class LocalFederation:
         start = {name: np.asarray(values) for name, values in sorted(initial.items())}
         self._integers = [encode_values(values) for values in start.values()]
         if grid_bits is None:
-            grid_bits = _try_grid(start, self._integers, next(iter(trainers.values())))
+            grid_bits = _try_grid(list(start), self._integers, next(iter(trainers.values())))
         self.spec = _spec(start, grid_bits, weight_cap)
         self._trainers = dict(trainers)
         self._rounds, self._cap = rounds, weight_cap
@@ -217,20 +217,12 @@ _NOTHING: Final = b"[]"  # no held-out set: nothing here evaluates a model
 
 
 def _try_grid(
-    initial: Mapping[str, NDArray[np.floating[Any]]],
-    integers: list[NDArray[np.int32]],
-    function: TrainArrays,
+    names: Sequence[str], integers: Sequence[NDArray[np.int32]], function: TrainArrays
 ) -> int:
     """Return the grid that a function's first differences fit."""
-    given = {name: decode_values(layer) for name, layer in zip(initial, integers, strict=True)}
-    trained = function(given).arrays
-    try:
-        after = [np.asarray(trained[name], np.float64) for name in initial]
-    except KeyError as error:
-        raise Misconfigured(f"the trainer returned no array {error}") from error
-    return choose_grid(
-        [exact_difference(old, new) for old, new in zip(integers, after, strict=True)]
-    )
+    _, after = run_trainer(function, names, integers)
+    pairs = zip(integers, after, strict=True)
+    return choose_grid([exact_difference(old, new) for old, new in pairs])
 
 
 def _tokens(amount: int) -> TokenUnits:

@@ -6,7 +6,7 @@ def train(model: dict[str, Array]) -> TrainedArrays:
 Participant(federation, store, ArrayTrainer(train), Path("state"))
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,15 +53,26 @@ class ArrayTrainer:
     ) -> TrainedUpdate:
         """Write the difference that the function makes; raises Misconfigured for other arrays."""
         before = model.read(spec)
-        names = [layer.name for layer in spec.layers]
-        given = {name: decode_values(layer) for name, layer in zip(names, before, strict=True)}
-        trained = self._function(given)
-        after = [_checked(trained, layer.name, layer.shape) for layer in spec.layers]
-        if unknown := sorted(set(trained.arrays) - set(names)):
-            raise Misconfigured(f"the trainer returned {unknown[0]!r}, which is not in the model")
+        trained, after = run_trainer(self._function, [layer.name for layer in spec.layers], before)
         made = encode_update(before, after, carried, spec.encoding.grid_in(round_id))
         update.write(spec, made.steps)
         return TrainedUpdate(examples=trained.examples, loss=trained.loss, carried=made.carried)
+
+
+def run_trainer(
+    function: TrainArrays, names: Sequence[str], before: Sequence[NDArray[np.int32]]
+) -> tuple[TrainedArrays, list[NDArray[np.floating[Any]]]]:
+    """Return what a function makes of a model, encoded in `before`, and its arrays in that order.
+
+    Raises Misconfigured when these are not the model's, by name, shape and kind.
+    """
+    given = {name: decode_values(layer) for name, layer in zip(names, before, strict=True)}
+    trained = function(given)
+    pairs = zip(names, before, strict=True)
+    after = [_checked(trained, name, layer.shape) for name, layer in pairs]
+    if unknown := sorted(set(trained.arrays) - set(names)):
+        raise Misconfigured(f"the trainer returned {unknown[0]!r}, which is not in the model")
+    return trained, after
 
 
 def _checked(

@@ -37,7 +37,7 @@ def main() -> None:
     try:
         for line in build_release(ROOT, folder.absolute()):
             print(line)
-    except (Failed, subprocess.CalledProcessError) as error:
+    except Failed as error:
         sys.exit(f"error: {error}")
 
 
