@@ -44,7 +44,7 @@ interface IFederation {
     /// @param maxParticipants Seats that can be active at once; at most 512
     /// @param minParticipants Active seats without which no round is opened
     /// @param roundTarget Seats asked in a round, on average; all when no more are active
-    /// @param roundSeats Commitments that a round takes; at most 64
+    /// @param roundSeats Commitments that a round takes; at most 64, or 32 of masked updates
     /// @param maxMissed Rounds in a row that a seat was asked for and missed, after which anybody may free it
     /// @param byInvitation Whether join() asks for the sponsor's signature
     /// @param weightCap Largest weight of an update; roundSeats * weightCap < 2^24
@@ -81,7 +81,10 @@ interface IFederation {
     /// @notice How long each step may take, in seconds; each is at most 30 days.
     /// @param commitSeconds Longest commit phase, counted from the fixing of the seed
     /// @param revealSeconds Longest reveal phase, counted from the commit deadline
-    /// @param proposeSeconds Longest wait for a proposal, counted from the reveal deadline
+    /// @param sealSeconds Longest wait for the seal, counted from the reveal deadline; 0 where updates are clear
+    /// @param unmaskSeconds Longest wait for the secrets, counted from the seal; 0 where updates are clear
+    /// @param assistSeconds Time to recover the secrets of who is silent, after that; 0 where updates are clear
+    /// @param proposeSeconds Longest wait for a proposal, counted from the last deadline before it
     /// @param challengeSeconds Time between a proposal and its settlement; at least 3 * responseSeconds
     /// @param responseSeconds Time to post a leaf that is requested; 0: none can be requested
     /// @param unbondingSeconds Time between leaving and getting the stake back
@@ -89,6 +92,9 @@ interface IFederation {
     struct Windows {
         uint32 commitSeconds;
         uint32 revealSeconds;
+        uint32 sealSeconds;
+        uint32 unmaskSeconds;
+        uint32 assistSeconds;
         uint32 proposeSeconds;
         uint32 challengeSeconds;
         uint32 responseSeconds;
@@ -97,11 +103,13 @@ interface IFederation {
     }
 
     /// @notice What is open to be read, and what is paid for.
-    /// @param privacy Clear, until masking exists
-    /// @param scoring Equal or HeldOut
+    /// @param privacy Clear or Masked
+    /// @param scoring Equal or HeldOut; Equal where updates are masked
+    /// @param minSet Updates without which no sum is opened, at least 3; 0 where updates are clear
     struct Rules {
         Privacy privacy;
         Scoring scoring;
+        uint8 minSet;
     }
 
     /// @notice What the sponsor fixed at founding. Nothing here can change afterwards.
@@ -126,6 +134,10 @@ interface IFederation {
         Seed, // opened; anybody may fix the seed from the next block on
         Commit, // waiting for commitments
         Reveal, // waiting for reveals
+        Seal, // masked: waiting for the aggregator to say which updates are summed
+        Unmask, // masked: waiting for the secrets that the sum needs
+        Assist, // masked: anybody may post those of who was silent, recovered from shares
+        Void, // masked: the sum cannot be opened or is objected to; only voidRound() is left
         Propose, // waiting for the aggregator
         Expired, // the aggregator's deadline has passed
         Challenge, // proposed, open to challenge, or a leaf that was requested is overdue
@@ -146,7 +158,8 @@ interface IFederation {
     /// @notice The facts of a round; the first twelve share a storage slot.
     /// @param commitDeadline Unix time; 0 until the seed is fixed
     /// @param revealDeadline Unix time; 0 until the seed is fixed
-    /// @param nextDeadline Unix time: of the proposal (stage Open), or of challenges to it (stage Proposed)
+    /// @param nextDeadline Unix time: of the seal until there is one where updates are masked, else of the proposal
+    ///        (stage Open); of challenges to the proposal (stage Proposed)
     /// @param openedBlock Number of the block that opened it
     /// @param active Seats that were active then and had joined in an earlier block
     /// @param committed Commitments
@@ -177,16 +190,43 @@ interface IFederation {
         bytes32 verdictsHash;
     }
 
+    /// @notice What is stored of a round's sum, where updates are masked; the first eight share a storage slot.
+    /// @param sealedBlock Number of the block that sealed the set; 0 before
+    /// @param unmaskDeadline Unix time until which each of the set is asked for its own secrets
+    /// @param assistDeadline Unix time at which the round is void unless all secrets are known
+    /// @param size Updates in the set
+    /// @param unmasked Those whose secrets are known
+    /// @param objections Members of the set that object to the sum
+    /// @param byOrder The set: bit k stands for the round's commitment number k
+    /// @param byRank The set: bit k stands for the k-th lowest address that committed
+    /// @param membersHash keccak256 of the addresses that committed, in ascending order, 20 bytes each
+    /// @param sketchSeed What draws the sketches' vectors; 0 until it is fixed
+    struct Sum {
+        uint40 sealedBlock;
+        uint40 unmaskDeadline;
+        uint40 assistDeadline;
+        uint8 size;
+        uint8 unmasked;
+        uint8 objections;
+        uint32 byOrder;
+        uint32 byRank;
+        bytes32 membersHash;
+        bytes32 sketchSeed;
+    }
+
     /// @notice How far a submission has come.
     enum SubmissionState {
         None,
         Committed,
         Revealed,
-        Penalized
+        Penalized,
+        Unmasked, // masked: it posted its secrets itself
+        Recovered, // masked: others did, from shares; it was penalized
+        Objected // masked: Unmasked, and it objects to the sum
     }
 
     /// @notice A participant's submission to a round, in one storage slot.
-    /// @param digest First 30 bytes of the commitment, then of keccak256(root, manifest, examples)
+    /// @param digest First 30 bytes of the commitment, then of keccak256(opening) with the opening that stands
     /// @param order Number of the commitment in the round, from 0
     /// @param state How far it has come
     struct Submission {
@@ -242,7 +282,7 @@ interface IFederation {
 
     /// @notice The aggregator's decision on one revealed update.
     /// @param participant Who revealed it
-    /// @param revealed Digest of what was revealed, as stored: first 30 bytes of keccak256(root, manifest, examples)
+    /// @param revealed Digest of what was revealed, as stored: first 30 bytes of keccak256(opening)
     /// @param weight min(examples, weightCap), or 0 when it is not in the average
     /// @param score Share of the price in basis points, or 0 when rejected
     /// @param reason 0 when accepted, else the number of the check it failed (docs/protocol.md)
@@ -256,7 +296,8 @@ interface IFederation {
 
     /// @notice What a participant revealed.
     /// @param root Tree root of the update
-    /// @param manifest SHA-256 of its manifest
+    /// @param manifest SHA-256 of its manifest; where updates are masked, keccak256(that, secrets digest) and, once the
+    ///        secrets are known, keccak256(the latter, own seed, seeds)
     /// @param examples Examples it was trained on
     struct Opening {
         bytes32 root;
@@ -288,6 +329,38 @@ interface IFederation {
         bytes32 root;
         uint256 index;
         Leaf leaf;
+    }
+
+    /// @notice What a participant reveals where updates are masked.
+    /// @param root Tree root of the masked update
+    /// @param manifest SHA-256 of its manifest
+    /// @param examples Examples it was trained on: part of the commitment
+    /// @param publicKey X25519 key of the round: part of the commitment
+    /// @param salt The commitment's secret
+    /// @param secrets keccak256 over the commitments in its bundle (docs/protocol.md)
+    struct MaskedReveal {
+        bytes32 root;
+        bytes32 manifest;
+        uint32 examples;
+        bytes32 publicKey;
+        bytes32 salt;
+        bytes32 secrets;
+    }
+
+    /// @notice The secrets with which an update's masks are taken from the sum, and what they are held against.
+    /// @param opening What the participant revealed; `manifest` is that of the reveal, not yet hashed with the secrets
+    /// @param rank Position of the participant among those that committed, in ascending order of address
+    /// @param members All that committed, in ascending order, 20 bytes each
+    /// @param commitments Those in its bundle: of its own seed, then of that with each other member, ascending
+    /// @param ownSeed The seed of its own mask
+    /// @param seeds Those it shares with each member outside the set, ascending
+    struct Secrets {
+        Opening opening;
+        uint8 rank;
+        bytes members;
+        bytes32[] commitments;
+        bytes32 ownSeed;
+        bytes32[] seeds;
     }
 
     // ----------------------------------------------------------------- events
@@ -339,6 +412,40 @@ interface IFederation {
         uint32 examples,
         bytes32 salt
     );
+    /// @notice Where updates are masked: the key that a commitment binds its participant to.
+    event KeyPublished(uint256 indexed round, address indexed participant, bytes32 publicKey);
+    /// @notice Where updates are masked: the digest of the commitments to the secrets behind a revealed update.
+    event SecretsBound(uint256 indexed round, address indexed participant, bytes32 secrets);
+    /// @notice The aggregator said which masked updates are summed: all that committed, in ascending order, those of the
+    ///         set with a weight, the others with a reason; `revealed` is 0 where nothing was revealed. With nobody in
+    ///         the set the round ended.
+    event SetSealed(
+        uint256 indexed round,
+        address indexed aggregator,
+        uint40 unmaskDeadline,
+        uint40 assistDeadline,
+        uint40 proposeDeadline,
+        Verdict[] verdicts
+    );
+    /// @notice The vectors of the sketches are drawn.
+    event SketchFixed(uint256 indexed round, bytes32 sketchSeed);
+    /// @notice The secrets of a member of the set are known: its own seed, and those with who is outside, in ascending
+    ///         order. `sender` is another account when they were recovered. `sketch` is the SHA-256 of the sketch, 0
+    ///         when recovered.
+    event Unmasked(
+        uint256 indexed round,
+        address indexed participant,
+        address indexed sender,
+        bytes32 ownSeed,
+        bytes32[] seeds,
+        bytes32 sketch
+    );
+    /// @notice Shares of a silent member's secrets: of its own seed, then of those with who is outside the set.
+    event Assisted(uint256 indexed round, address indexed silent, address indexed helper, bytes32[] shares);
+    /// @notice A member of the set says that the sum does not fit the sketches.
+    event Objected(uint256 indexed round, address indexed participant);
+    /// @notice The round ended since its sum could not be opened, or two thirds of the set objected to it.
+    event Voided(uint256 indexed round);
     /// @notice The aggregator proposed the round's model, with its decision on every revealed update.
     event Proposed(
         uint256 indexed round,
@@ -496,6 +603,28 @@ interface IFederation {
     error InvalidRecipient(address to);
     /// @notice The token delivered another amount than asked.
     error WrongAmountReceived(uint256 received, uint256 required);
+    /// @notice The call belongs to federations whose updates are masked, or to those whose updates are clear.
+    error WrongPrivacy(Privacy actual);
+    /// @notice With this key all shared secrets would be known: it has a small order.
+    error WeakKey(bytes32 publicKey);
+    /// @notice The set has fewer updates than `minSet`, or than two thirds of those revealed.
+    error SetTooSmall(uint256 size, uint256 required);
+    /// @notice The sketches' vectors are fixed from the block after the seal on, once.
+    error SketchTooEarly(uint256 blockNumber, uint256 sealedBlock);
+    /// @notice The sketches' vectors are fixed already.
+    error SketchIsFixed(uint256 round);
+    /// @notice Secrets are posted once the sketches' vectors are fixed.
+    error SketchNotFixed(uint256 round);
+    /// @notice These are not all that committed, in ascending order.
+    error MembersMismatch(bytes32 given, bytes32 required);
+    /// @notice The account is not in the set that was sealed.
+    error NotInSet(uint256 round, address account);
+    /// @notice There must be as many secrets, or shares, as there are members outside the set, and one more.
+    error SecretCount(uint256 given, uint256 required);
+    /// @notice A secret is not what was committed to.
+    error SecretMismatch(uint256 index, bytes32 given, bytes32 committed);
+    /// @notice The verdict is not what was sealed, or not what follows from who posted the secrets.
+    error NotAsSealed(uint256 round, address participant);
     /// @notice An announcement has at most 512 bytes.
     error WhereaboutsTooLong(uint256 length, uint256 limit);
 
@@ -565,6 +694,45 @@ interface IFederation {
     /// @param salt The commitment's secret
     function reveal(uint256 round, bytes32 root, bytes32 manifest, uint32 examples, bytes32 salt) external;
 
+    /// @notice Commits the caller to a key and a number of examples, where updates are masked.
+    /// @param commitment keccak256(contract, round, participant, publicKey, examples, salt)
+    /// @param publicKey X25519 key made for this round
+    function commitMasked(uint256 round, bytes32 commitment, bytes32 publicKey) external;
+
+    /// @notice Reveals the caller's masked update; by now it is pinned.
+    function revealMasked(uint256 round, MaskedReveal calldata revealed) external;
+
+    /// @notice Says, once and for all, which masked updates are summed. Only the current aggregator may. With none of
+    ///         them the round ends without a model; else the set has `minSet` updates and two thirds of those revealed.
+    /// @param verdicts One for each that committed, in ascending order: (weight, 10000, 0) in the set,
+    ///        (0, 0, reason) outside, and all zero where nothing was revealed
+    function sealSet(uint256 round, Verdict[] calldata verdicts) external;
+
+    /// @notice Draws the vectors of the sketches, from the block after the seal on. Anybody may call.
+    function fixSketch(uint256 round) external;
+
+    /// @notice Posts the secrets of a member of the set, which the contract holds against its commitments. The member
+    ///         itself may until the sum is open or the round void; anybody else in its place once it is late (phase
+    ///         Assist), and then it loses `missedRevealPenalty`.
+    /// @param sketch SHA-256 of the member's sketch; ignored when others post
+    function unmask(uint256 round, Secrets calldata secrets, bytes32 sketch) external;
+
+    /// @notice Tells the caller's shares of a silent member's secrets; the event is all there is. Only members of the
+    ///         set, in the phase Assist.
+    /// @param silent Who is silent
+    /// @param shares Of its own seed, then of those with who is outside the set, in ascending order
+    function assist(uint256 round, address silent, bytes32[] calldata shares) external;
+
+    /// @notice Says that the sum does not fit the sketches. Members of the set that posted their secrets themselves
+    ///         may, once each, in the challenge window; two thirds of the set void the round.
+    function object(uint256 round) external;
+
+    /// @notice Ends a round in phase Void: the model stays, who posted its secrets itself is credited half its price,
+    ///         the aggregator nothing. Anybody may call.
+    /// @param members All that committed, in ascending order, 20 bytes each
+    /// @param openings The opening of each of the set that posted its secrets itself, in ascending order
+    function voidRound(uint256 round, bytes calldata members, Opening[] calldata openings) external;
+
     /// @notice Proposes the round's model, with a verdict on every revealed update. Only the current aggregator may.
     /// @param root Tree root of the model before moved by the weighted mean of the accepted updates
     /// @param manifest SHA-256 of the new model's manifest
@@ -575,7 +743,8 @@ interface IFederation {
     /// @param verdicts As proposed
     function finalize(uint256 round, Verdict[] calldata verdicts) external;
 
-    /// @notice Ends a round without a seed or an update, or whose aggregator is late with no standby left. Anybody may.
+    /// @notice Ends a round without a seed, or an update (less than `minSet` where they are masked), or whose aggregator
+    ///         is late with no standby left. Anybody may.
     function abandon(uint256 round) external;
 
     /// @notice Hands the lead to the next bonded standby when the aggregator is late. Anybody may call.
@@ -597,6 +766,26 @@ interface IFederation {
         uint256 leaf,
         Verdict[] calldata verdicts,
         OpenedLeaf[] calldata updates,
+        Leaf calldata before,
+        Leaf calldata model
+    ) external;
+
+    /// @notice Shows that one leaf of the proposed model is not what the sum of the masked updates makes of the model
+    ///         before: challengeAverage, where updates are masked.
+    /// @param leaf Its number
+    /// @param verdicts As proposed
+    /// @param members All that committed, in ascending order, 20 bytes each
+    /// @param updates For each update in the average, in the order of the verdicts: 1,024 bytes of the masked leaf, 32
+    ///        bytes for each sibling of its proof, 32 of the opening's manifest before its secrets were known, 4 of
+    ///        the examples, 32 of its own seed and 32 of each seed it shares with who is outside the set; one behind the other
+    /// @param before The leaf of the current model
+    /// @param model The leaf of the proposed model
+    function challengeSum(
+        uint256 round,
+        uint256 leaf,
+        Verdict[] calldata verdicts,
+        bytes calldata members,
+        bytes calldata updates,
         Leaf calldata before,
         Leaf calldata model
     ) external;
@@ -735,6 +924,9 @@ interface IFederation {
 
     /// @notice The facts of a round; all zero when it was not opened.
     function getRound(uint256 round) external view returns (Round memory);
+
+    /// @notice What is stored of a round's sum; all zero until a set is sealed.
+    function getSum(uint256 round) external view returns (Sum memory);
 
     /// @notice Whether the round's seed drew `account`: keccak256(seed, account) below the active seats' share of
     ///         `roundTarget`, and always when no more are active. That it is active is another question.
