@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.aggregator import Aggregator
+from aggregator.aggregator import Action, Aggregator
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.deploy import deploy_token
@@ -247,10 +247,17 @@ class World:
         """Mine a block: on a chain that mines on demand, time alone makes none."""
         self.w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
 
-    def ask(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
+    def ask(self, action: Action, round_id: RoundId) -> None:
         """What a driver does: tell every participant to act."""
+        if self.spec.privacy == "masked":
+            self.finalize_blocks()
         for participant in self.participants.values():
             getattr(participant, action)(round_id)
+
+    def finalize_blocks(self) -> None:
+        """Mine until the newest block of now is final: two more, with one slot an epoch."""
+        for _ in range(2):
+            self.mine()
 
     def play(self) -> Status:
         """Play one round to its end."""
