@@ -52,22 +52,15 @@ class Averaged:
     unavailable, for the `reason` given.
     """
 
-    context: RoundContext
+    spec: Spec
+    round_id: RoundId
     root: Digest
     before: LayerFolder
     updates: tuple[Part, ...]
     model: LayerFolder | None
     reason: str = ""
-
-    @property
-    def spec(self) -> Spec:
-        """The federation's spec."""
-        return self.context.spec
-
-    @property
-    def round_id(self) -> RoundId:
-        """The round's number."""
-        return self.context.round_id
+    masked: RoundContext | None = None
+    """The round, where updates are masked and the model is made of their sum."""
 
     @property
     def missing(self) -> list[str]:
@@ -122,7 +115,7 @@ class Averaged:
 
     def wrong_leaf(self, proposed: Proposed, leaf: int, posted: Posted = _NOTHING) -> "WrongLeaf":
         """Return the proof that a leaf of the model is wrong; raises as `open`."""
-        members = tuple(self.context.told.committers)
+        members = () if self.masked is None else tuple(self.masked.told.committers)
         return WrongLeaf(proposed, leaf, *self.open(leaf, posted), members)
 
     def open_models(self, leaf: int, posted: Posted = _NOTHING) -> tuple[Leaf, Leaf]:
@@ -134,11 +127,11 @@ class Averaged:
         self, leaf: int, updates: Sequence[OpenedLeaf | MaskedLeaf], before: Leaf, model: Leaf
     ) -> bool:
         """Whether a leaf of the model is what the same leaf of every update makes of it."""
-        if self.spec.privacy == "masked":
+        if self.masked is not None:
             sums = np.zeros(LEAF_VALUES, np.uint32)
             for each in updates:
                 add_masked(sums, np.frombuffer(each.leaf.values, MASKED_VALUE))
-            remove_masks(sums, masks_left(self.context.told), leaf)
+            remove_masks(sums, masks_left(self.masked.told), leaf)
             old = np.frombuffer(before.values, MODEL_VALUE).astype(np.int32)
             new = np.empty_like(old)
             move_by_sum_into(new, old, signed_sum(sums), sum(self.weights), self._grid())
@@ -162,8 +155,10 @@ class Averaged:
 
     def _summed(self) -> tuple[Sequence[LayerFolder], Sequence[int]]:
         folders = [_there(update.folder) for update in self.updates]
+        if self.masked is None:
+            return folders, self.weights
         reveals = [update.reveal for update in self.updates]
-        return as_summed(self.context, reveals, folders, self.weights)
+        return as_summed(self.masked, reveals, folders, self.weights)
 
 
 @dataclass(frozen=True)
@@ -211,11 +206,12 @@ def collect_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
         folder = found.folder if found.has_root else None
         updates.append(Part(reveal, weight, folder, "" if folder else found.reason))
     before = audit.model_before(context)
-    place = (context, proposed.root, before, tuple(updates))
+    place = (context.spec, context.round_id, proposed.root, before, tuple(updates))
+    masked = context if audit.terms.is_masked else None
     # A model with the root of the one before has its bytes, whatever the new manifest says.
     if proposed.root == context.model.root:
-        return Averaged(*place, model=before)
-    averaged = Averaged(*place, model=None)
+        return Averaged(*place, model=before, masked=masked)
+    averaged = Averaged(*place, model=None, masked=masked)
     try:
         model = audit.fetch_proposed(context, Model(proposed.root, proposed.manifest))
     except (Unavailable, Rejected) as error:

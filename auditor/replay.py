@@ -410,10 +410,9 @@ class Audit:
         except (Unavailable, Rejected) as error:
             yield from self._check_without_manifest(context, proposed, claim, error)
             return
-        weights = [weight for _, weight in accepted]
         found = [decision.folder for decision in updates]
         reveals = [reveal for reveal, _ in accepted]
-        folders, weights = as_summed(context, reveals, found, weights)
+        folders, weights = as_summed(context, reveals, found, [weight for _, weight in accepted])
         wrong = first_wrong_value(context.spec, before, folders, weights, model, round_id)
         detail = f"model {proposed.root.hex()}" if wrong is None else str(wrong)
         yield CheckResult("§7", round_id, claim, wrong is None, detail, wrong)

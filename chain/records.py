@@ -5,7 +5,7 @@ test compares their names with the ABI. Amounts are token units, times are Unix 
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Final, Self
 
 from contracts.enums import Privacy, RequestState, Scoring, Stage, Status, SubmissionState
@@ -62,7 +62,7 @@ class Money:
     availability_deposit: TokenUnits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Windows:
     """How long each step may take; `response_seconds` is 0 when no leaf can be requested.
 
@@ -71,9 +71,9 @@ class Windows:
 
     commit_seconds: int
     reveal_seconds: int
-    seal_seconds: int
-    unmask_seconds: int
-    assist_seconds: int
+    seal_seconds: int = 0
+    unmask_seconds: int = 0
+    assist_seconds: int = 0
     propose_seconds: int
     challenge_seconds: int
     response_seconds: int
@@ -88,13 +88,16 @@ class Windows:
         return min(self.propose_seconds, *(each for each in phases if each))
 
 
+_WINDOWS: Final = tuple(field.name for field in fields(Windows))
+
+
 @dataclass(frozen=True)
 class Rules:
     """What is open to be read, and what is paid for."""
 
     privacy: Privacy
     scoring: Scoring
-    min_set: int
+    min_set: int = 0
     """Masked updates without which no sum is opened; 0 where updates are clear."""
 
 
@@ -116,7 +119,7 @@ class Terms:
             Identity(*identity),
             Seats(*seats),
             Money(*money),
-            Windows(*windows),
+            Windows(**dict(zip(_WINDOWS, windows, strict=True))),
             Rules(Privacy(privacy), Scoring(scoring), min_set),
         )
 
