@@ -62,10 +62,17 @@ class Money:
 
 @dataclass(frozen=True)
 class Windows:
-    """How long each step may take; `response_seconds` is 0 when no leaf can be requested."""
+    """How long each step may take.
+
+    `response_seconds` is 0 when no leaf can be requested; `seal_seconds`, `unmask_seconds` and
+    `assist_seconds` are 0 where updates are clear.
+    """
 
     commit_seconds: int
     reveal_seconds: int
+    seal_seconds: int
+    unmask_seconds: int
+    assist_seconds: int
     propose_seconds: int
     challenge_seconds: int
     response_seconds: int
@@ -81,10 +88,14 @@ class Windows:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is open to be read, and what is paid for."""
+    """What is open to be read, and what is paid for.
+
+    `min_set` is the number of updates without which no sum is opened, 0 where they are clear.
+    """
 
     privacy: Privacy
     scoring: Scoring
+    min_set: int
 
 
 @dataclass(frozen=True)
@@ -100,13 +111,13 @@ class Terms:
     @classmethod
     def from_abi(cls, values: tuple[Any, ...]) -> Self:
         """Return the terms from the contract's values, in its order."""
-        identity, seats, money, windows, (privacy, scoring) = values
+        identity, seats, money, windows, (privacy, scoring, min_set) = values
         return cls(
             Identity(*identity),
             Seats(*seats),
             Money(*money),
             Windows(*windows),
-            Rules(Privacy(privacy), Scoring(scoring)),
+            Rules(Privacy(privacy), Scoring(scoring), min_set),
         )
 
     def to_abi(self) -> tuple[Any, ...]:

@@ -303,11 +303,14 @@ def _terms(
         Windows(
             commit_seconds=24 * _LONG_S,
             reveal_seconds=_LONG_S,
+            seal_seconds=0,
+            unmask_seconds=0,
+            assist_seconds=0,
             propose_seconds=_LONG_S,
             challenge_seconds=1,
             response_seconds=0,
             unbonding_seconds=72 * _LONG_S,
             closes_at=UnixTime(now + 365 * 24 * _LONG_S),
         ),
-        Rules(Privacy.CLEAR, Scoring.EQUAL),
+        Rules(Privacy.CLEAR, Scoring.EQUAL, min_set=0),
     )

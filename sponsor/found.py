@@ -261,13 +261,16 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
         Windows(
             commit_seconds=windows.commit_seconds,
             reveal_seconds=windows.reveal_seconds,
+            seal_seconds=0,
+            unmask_seconds=0,
+            assist_seconds=0,
             propose_seconds=windows.propose_seconds,
             challenge_seconds=windows.challenge_seconds,
             response_seconds=windows.response_seconds,
             unbonding_seconds=windows.unbonding_seconds,
             closes_at=UnixTime(int(time.time()) + windows.open_days * 86_400),
         ),
-        Rules(Privacy[config.rules.privacy.upper()], _SCORING[config.rules.scoring]),
+        Rules(Privacy[config.rules.privacy.upper()], _SCORING[config.rules.scoring], min_set=0),
     )
 
 

@@ -347,13 +347,16 @@ class World:
             Windows(
                 commit_seconds=600,
                 reveal_seconds=600,
+                seal_seconds=0,
+                unmask_seconds=0,
+                assist_seconds=0,
                 propose_seconds=600,
                 challenge_seconds=1,
                 response_seconds=0,
                 unbonding_seconds=3600,
                 closes_at=UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
             ),
-            Rules(Privacy.CLEAR, Scoring.EQUAL),
+            Rules(Privacy.CLEAR, Scoring.EQUAL, min_set=0),
         )
         terms = changed(terms, **self._changes)
         listed = [self.aggregator_wallet.address, self.standby_wallet.address]
