@@ -21,19 +21,26 @@ class Scoring(IntEnum):
 
 
 class Status(IntEnum):
-    """Where a round stands, derived by the contract from its facts and the block."""
+    """Where a round stands, derived by the contract from its facts and the block.
+
+    SEAL, UNMASK, ASSIST and VOID are phases of masked rounds only.
+    """
 
     NONE = 0
     SEED = 1
     COMMIT = 2
     REVEAL = 3
-    PROPOSE = 4
-    EXPIRED = 5
-    CHALLENGE = 6
-    SETTLEABLE = 7
-    FINALIZED = 8
-    ABANDONED = 9
-    UNSEEDED = 10
+    SEAL = 4
+    UNMASK = 5
+    ASSIST = 6
+    VOID = 7
+    PROPOSE = 8
+    EXPIRED = 9
+    CHALLENGE = 10
+    SETTLEABLE = 11
+    FINALIZED = 12
+    ABANDONED = 13
+    UNSEEDED = 14
 
     @property
     def is_ended(self) -> bool:
@@ -51,12 +58,18 @@ class Stage(IntEnum):
 
 
 class SubmissionState(IntEnum):
-    """What a participant has done in a round."""
+    """What a participant has done in a round; the last three where updates are masked.
+
+    UNMASKED posted its secrets itself, for RECOVERED others did, OBJECTED is UNMASKED and objects.
+    """
 
     NONE = 0
     COMMITTED = 1
     REVEALED = 2
     PENALIZED = 3
+    UNMASKED = 4
+    RECOVERED = 5
+    OBJECTED = 6
 
 
 class AggregatorState(IntEnum):

@@ -59,6 +59,9 @@ TEXTS: dict[str, str] = {
         "the leaf can still be posted: it is {timestamp:time}, its deadline is {deadline:time}"
     ),
     "LeafOutOfRange": "leaf {leaf} does not exist: there are {leaf_count}",
+    "MembersMismatch": (
+        "the addresses hash to {given}, those that committed to {required}: all of them, ascending"
+    ),
     "MissedCount": "{given} missed rounds were named, {required} were expected",
     "MissedOrder": (
         "missed rounds go up, each after the seat's last commitment: {round} stands after"
@@ -75,7 +78,12 @@ TEXTS: dict[str, str] = {
     "NoStandby": "no bonded standby is left to take over",
     "NotActive": "{participant} may not commit to round {round}: it is not active, or joined later",
     "NotAggregator": "{caller} is not the aggregator, {aggregator} is",
+    "NotAsSealed": (
+        "the verdict on {participant} in round {round} does not fit what was sealed: a weight in"
+        " the set and none outside, and reason 15 exactly when others posted its secrets"
+    ),
     "NotEligible": "the seed of round {round} did not draw {participant}",
+    "NotInSet": "{account} is not in the set that was sealed in round {round}",
     "NotJoined": "{participant} has no seat",
     "NotMissed": (
         "{participant} did not miss round {round}: it was not asked, has committed or still can, or"
@@ -97,8 +105,16 @@ TEXTS: dict[str, str] = {
     "RoundStillOpen": "round {round} has not ended: it is in {actual}",
     "SafeCastOverflowedUintDowncast": "{value} does not fit in {bits} bits",
     "SafeERC20FailedOperation": "the token {token} did not confirm the transfer",
+    "SecretCount": "{given} secrets or shares were given, {required} were expected",
+    "SecretMismatch": "secret {index} hashes to {given}, {committed} was committed to",
     "SeedTooEarly": (
         "the seed can be fixed from block {opened_block} + 1 on, this is block {block_number}"
+    ),
+    "SetTooSmall": "the set has {size} updates, {required} are needed to open their sum",
+    "SketchIsFixed": "the vectors of the sketches of round {round} are fixed already",
+    "SketchNotFixed": "the vectors of the sketches of round {round} are not fixed yet",
+    "SketchTooEarly": (
+        "the vectors can be fixed from block {sealed_block} + 1 on, this is block {block_number}"
     ),
     "StandbyAvailable": "the standby {standby} can still propose this round",
     "TooFewParticipants": "{active} participants are active, a round needs {required}",
@@ -120,12 +136,14 @@ TEXTS: dict[str, str] = {
         "verdicts go up by participant, each once: {participant} stands after {previous}"
     ),
     "VerdictsMismatch": "the verdicts hash to {given}, {proposed} was proposed",
+    "WeakKey": "the public key {public_key} has a small order: its shared secrets are known",
     "WhereaboutsTooLong": "an announcement has at most {limit} bytes, this one has {length}",
     "WrongAggregatorState": "the aggregator {aggregator} is {actual}, this call needs {required}",
     "WrongAmountReceived": (
         "the token delivered {received:amount} units, {required:amount} were asked for"
     ),
     "WrongPadding": "the tree under {root} holds something behind its last leaf",
+    "WrongPrivacy": "updates are {actual} in this federation: it has other calls",
     "WrongStatus": "round {round} is in {actual}, this call needs {required}",
     "WrongSubmissionState": (
         "the submission of {participant} to round {round} is {actual}, this call needs {required}"

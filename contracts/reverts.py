@@ -24,7 +24,7 @@ from eth_utils.crypto import keccak
 from web3.exceptions import ContractLogicError, Web3RPCError
 
 from contracts.compiler import artifact_names, load_artifact
-from contracts.enums import AggregatorState, RequestState, Status, SubmissionState
+from contracts.enums import AggregatorState, Privacy, RequestState, Status, SubmissionState
 from contracts.names import snake_case
 from contracts.revert_texts import PANICS, describe
 from protocol.errors import CommonweightError
@@ -36,6 +36,7 @@ _ENUMS: dict[str, type[IntEnum]] = {
     "enum IFederation.Status": Status,
     "enum IFederation.SubmissionState": SubmissionState,
     "enum IFederation.AggregatorState": AggregatorState,
+    "enum IFederation.Privacy": Privacy,
     "enum IFederation.RequestState": RequestState,
 }
 

@@ -120,7 +120,7 @@ library Availability {
         if (block.timestamp >= request.deadline) {
             revert IFederation.TooLateToPost(block.timestamp, request.deadline);
         }
-        Proofs.requireLeaf(identity, answer.root, answer.index, answer.leaf, request.isModel);
+        Proofs.requireLeaf(identity, answer.root, answer.index, answer.leaf, _leafBytes(request.isModel));
         if (!Tree.isPadded(identity.leafCount, answer.index, answer.leaf.proof)) {
             revert IFederation.WrongPadding(answer.root);
         }
@@ -143,11 +143,16 @@ library Availability {
         emit IFederation.DepositReturned(request.round, request.challenger, root, leaf);
     }
 
-    /// @dev Whether a request is open and the proposal it is about neither settled nor refuted.
+    /// @dev Whether a request is open and the proposal it is about neither settled nor refuted, nor the round void: its
+    ///      aggregator keeps the bond.
     function _isStanding(State storage state, IFederation.LeafRequest memory request) private view returns (bool) {
         IFederation.Round storage r = state.rounds[request.round];
         return request.state == IFederation.RequestState.Open && r.stage == IFederation.Stage.Proposed
-            && r.proposals == request.proposal;
+            && r.proposals == request.proposal && !Phases.isObjected(state, request.round);
+    }
+
+    function _leafBytes(bool isModel) private view returns (uint256) {
+        return isModel || Founding.isMasked() ? Proofs.MODEL_LEAF_BYTES : Proofs.UPDATE_LEAF_BYTES;
     }
 
     function _key(bytes32 root, uint256 leaf) private pure returns (bytes32) {

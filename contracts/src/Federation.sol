@@ -11,12 +11,13 @@ import {Disputes} from "./Disputes.sol";
 import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {Lead} from "./Lead.sol";
+import {Masking} from "./Masking.sol";
 import {Membership} from "./Membership.sol";
-import {Tokens} from "./Tokens.sol";
 import {Phases} from "./Phases.sol";
 import {Rounds} from "./Rounds.sol";
 import {State} from "./State.sol";
 import {Submissions} from "./Submissions.sol";
+import {Tokens} from "./Tokens.sol";
 
 /// @title One federation: its money, its commitments and the record of its rounds
 /// @notice Participants stake, commit to an update and reveal it; the aggregator proposes the round's model;
@@ -137,6 +138,46 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IFederation
+    function commitMasked(uint256 round, bytes32 commitment, bytes32 publicKey) external {
+        Submissions.commitMasked(_state, round, commitment, publicKey);
+    }
+
+    /// @inheritdoc IFederation
+    function revealMasked(uint256 round, MaskedReveal calldata revealed) external {
+        Submissions.revealMasked(_state, round, revealed);
+    }
+
+    /// @inheritdoc IFederation
+    function sealSet(uint256 round, Verdict[] calldata verdicts) external {
+        Masking.sealSet(_state, round, verdicts);
+    }
+
+    /// @inheritdoc IFederation
+    function fixSketch(uint256 round) external {
+        Masking.fixSketch(_state, round);
+    }
+
+    /// @inheritdoc IFederation
+    function unmask(uint256 round, Secrets calldata secrets, bytes32 sketch) external {
+        Masking.unmask(_state, round, secrets, sketch);
+    }
+
+    /// @inheritdoc IFederation
+    function assist(uint256 round, address silent, bytes32[] calldata shares) external {
+        Masking.assist(_state, round, silent, shares);
+    }
+
+    /// @inheritdoc IFederation
+    function object(uint256 round) external {
+        Masking.object(_state, round);
+    }
+
+    /// @inheritdoc IFederation
+    function voidRound(uint256 round, bytes calldata members, Opening[] calldata openings) external {
+        Masking.voidRound(_state, round, members, openings);
+    }
+
+    /// @inheritdoc IFederation
     function propose(uint256 round, bytes32 root, bytes32 manifest, Verdict[] calldata verdicts) external {
         Rounds.propose(_state, round, root, manifest, verdicts);
     }
@@ -168,6 +209,19 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         Leaf calldata model
     ) external {
         Disputes.challengeAverage(_state, round, leaf, verdicts, updates, before, model);
+    }
+
+    /// @inheritdoc IFederation
+    function challengeSum(
+        uint256 round,
+        uint256 leaf,
+        Verdict[] calldata verdicts,
+        bytes calldata members,
+        bytes calldata updates,
+        Leaf calldata before,
+        Leaf calldata model
+    ) external {
+        Disputes.challengeSum(_state, round, leaf, verdicts, members, updates, before, model);
     }
 
     /// @inheritdoc IFederation
@@ -343,6 +397,11 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     /// @inheritdoc IFederation
     function getRound(uint256 round) external view returns (Round memory) {
         return _state.rounds[round];
+    }
+
+    /// @inheritdoc IFederation
+    function getSum(uint256 round) external view returns (Sum memory) {
+        return _state.sums[round];
     }
 
     /// @inheritdoc IFederation

@@ -21,10 +21,10 @@ library Founding {
     uint256 private constant SEATS_AT = 301;
     uint256 private constant MONEY_AT = 557;
     uint256 private constant WINDOWS_AT = 781;
-    uint256 private constant RULES_AT = 1005;
-    uint256 private constant FOUNDER_AT = 1069;
-    uint256 private constant COUNT_AT = 1165; // behind where the list begins
-    uint256 private constant LIST_AT = 1197;
+    uint256 private constant RULES_AT = 1101;
+    uint256 private constant FOUNDER_AT = 1197;
+    uint256 private constant COUNT_AT = 1293; // behind where the list begins
+    uint256 private constant LIST_AT = 1325;
 
     /// @notice The bytes that the factory puts behind the proxy's code.
     function encode(IFederation.Terms memory terms, Founder memory founder_, address[] memory aggregators_)
@@ -56,13 +56,32 @@ library Founding {
     /// @notice How long each step may take.
     // slither-disable-next-line assembly
     function windows() internal view returns (IFederation.Windows memory group) {
-        assembly ("memory-safe") { extcodecopy(address(), group, WINDOWS_AT, 224) }
+        assembly ("memory-safe") { extcodecopy(address(), group, WINDOWS_AT, 320) }
     }
 
     /// @notice What is open to be read, and what is paid for.
     // slither-disable-next-line assembly
     function rules() internal view returns (IFederation.Rules memory group) {
-        assembly ("memory-safe") { extcodecopy(address(), group, RULES_AT, 64) }
+        assembly ("memory-safe") { extcodecopy(address(), group, RULES_AT, 96) }
+    }
+
+    /// @notice Whether updates are masked.
+    // slither-disable-next-line assembly
+    function isMasked() internal view returns (bool masked) {
+        assembly ("memory-safe") {
+            extcodecopy(address(), 0x00, RULES_AT, 0x20) // Privacy.Clear is 0
+            masked := mload(0x00)
+        }
+    }
+
+    /// @notice Reverts unless updates are masked.
+    function requireMasked() internal view {
+        if (!isMasked()) revert IFederation.WrongPrivacy(IFederation.Privacy.Clear);
+    }
+
+    /// @notice Reverts where updates are masked.
+    function requireClear() internal view {
+        if (isMasked()) revert IFederation.WrongPrivacy(IFederation.Privacy.Masked);
     }
 
     /// @notice Who founded the federation, and when.

@@ -75,13 +75,16 @@ library Lead {
         emit IFederation.AggregatorSlashed(round, aggregator, bond);
     }
 
-    /// @notice Makes a standby responsible for an open round, with a proposal phase of its own.
+    /// @notice Makes a standby responsible for an open round, with a phase of its own to propose or, before that, to
+    ///         seal a masked round's set. A sealed set stays.
     function handOver(State storage state, uint256 round, uint8 index) internal {
         address previous = current(state);
-        uint40 proposeDeadline = uint40(block.timestamp) + Founding.windows().proposeSeconds;
-        state.rounds[round].nextDeadline = proposeDeadline;
+        IFederation.Windows memory windows = Founding.windows();
+        bool isUnsealed = Founding.isMasked() && state.sums[round].sealedBlock == 0;
+        uint40 deadline = uint40(block.timestamp) + (isUnsealed ? windows.sealSeconds : windows.proposeSeconds);
+        state.rounds[round].nextDeadline = deadline;
         state.standing.currentAggregatorIndex = index;
-        emit IFederation.AggregatorReplaced(round, previous, current(state), proposeDeadline);
+        emit IFederation.AggregatorReplaced(round, previous, current(state), deadline);
     }
 
     /// @notice Ends a round without a model.
@@ -100,14 +103,19 @@ library Lead {
         address aggregator = slash(state, round, bond, reward);
         state.creditOf[rewarded] += reward;
         emit IFederation.ProposalRefuted(round, rewarded, aggregator, refuted.modelRoot, reward);
-        refuted.stage = IFederation.Stage.Open;
-        refuted.openRequests = 0;
-        refuted.modelRoot = 0;
-        refuted.modelManifest = 0;
-        refuted.verdictsHash = 0;
+        withdrawProposal(refuted);
         (bool found, uint8 index) = nextStandby(state);
         if (found) handOver(state, round, index);
         else abandon(state, round);
+    }
+
+    /// @notice Forgets the proposal, if one stands, with every request about it.
+    function withdrawProposal(IFederation.Round storage r) internal {
+        r.stage = IFederation.Stage.Open;
+        r.openRequests = 0;
+        r.modelRoot = 0;
+        r.modelManifest = 0;
+        r.verdictsHash = 0;
     }
 
     /// @dev At most eight are listed.

@@ -12,6 +12,9 @@ library Limits {
     uint256 private constant MOST_AGGREGATORS = 8;
     uint256 private constant MOST_PARTICIPANTS = 512;
     uint256 private constant MOST_ROUND_SEATS = 64;
+    uint256 private constant MOST_MASKED_SEATS = 32; // a set of them is a word of 32 bits (struct Sum)
+    uint256 private constant LEAST_SET = 3; // of two, each knows the other's update from the sum
+    uint256 private constant MASKED_LEAVES = 1 << 24; // numbers of a sketch then fit 64 signed bits
     uint256 private constant MOST_TREE_DEPTH = 32;
     uint256 private constant FRACTION_BITS = 24;
     uint256 private constant MOST_WEIGHT = 1 << 24; // sums of weighted differences then fit 32 bits (library Average)
@@ -24,8 +27,8 @@ library Limits {
         _requireIdentity(terms.identity);
         _requireSeats(terms.seats);
         _requireMoney(terms.money);
+        _requireRules(terms);
         _requireWindows(terms.windows);
-        _requireRules(terms.rules);
         if (terms.windows.responseSeconds != 0 && terms.money.availabilityDeposit == 0) {
             revert IFactory.InvalidTerm("availabilityDeposit", 0);
         }
@@ -87,17 +90,31 @@ library Limits {
         _requireWindow("challengeSeconds", t.challengeSeconds, 1);
         _require(t.challengeSeconds >= 3 * uint256(t.responseSeconds), "responseSeconds", t.responseSeconds);
         // A stake must outlast every commitment it stands for, with time left to take the penalty.
-        uint256 shortest = uint256(t.commitSeconds) + t.revealSeconds + t.proposeSeconds;
+        uint256 shortest = uint256(t.commitSeconds) + t.revealSeconds + t.sealSeconds + t.unmaskSeconds
+            + t.assistSeconds + t.proposeSeconds;
         _requireWindow("unbondingSeconds", t.unbondingSeconds, shortest);
         bool isDate = t.closesAt > block.timestamp && t.closesAt <= block.timestamp + LONGEST_LIFE;
         _require(isDate, "closesAt", t.closesAt);
     }
 
-    function _requireRules(IFederation.Rules memory t) private pure {
-        bool isMasked = t.privacy == IFederation.Privacy.Masked;
+    function _requireRules(IFederation.Terms memory t) private pure {
+        if (t.rules.privacy == IFederation.Privacy.Clear) {
+            _require(t.rules.minSet == 0, "minSet", t.rules.minSet);
+            _require(t.windows.sealSeconds == 0, "sealSeconds", t.windows.sealSeconds);
+            _require(t.windows.unmaskSeconds == 0, "unmaskSeconds", t.windows.unmaskSeconds);
+            _require(t.windows.assistSeconds == 0, "assistSeconds", t.windows.assistSeconds);
+            return;
+        }
         // Private, or paid by measured help: a masked update cannot be measured by itself.
-        _require(!isMasked || t.scoring == IFederation.Scoring.Equal, "scoring", uint8(t.scoring));
-        _require(!isMasked, "privacy", uint8(t.privacy));
+        _require(t.rules.scoring == IFederation.Scoring.Equal, "scoring", uint8(t.rules.scoring));
+        _require(t.seats.roundSeats <= MOST_MASKED_SEATS, "roundSeats", t.seats.roundSeats);
+        bool isLeast = t.rules.minSet >= LEAST_SET && t.rules.minSet <= t.seats.minParticipants
+            && t.rules.minSet <= t.seats.roundSeats;
+        _require(isLeast, "minSet", t.rules.minSet);
+        _require(t.identity.leafCount < MASKED_LEAVES, "leafCount", t.identity.leafCount);
+        _requireWindow("sealSeconds", t.windows.sealSeconds, 1);
+        _requireWindow("unmaskSeconds", t.windows.unmaskSeconds, 1);
+        _requireWindow("assistSeconds", t.windows.assistSeconds, 1);
     }
 
     function _requireAmount(bytes32 term, uint256 value, uint256 least) private pure {

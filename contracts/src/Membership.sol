@@ -6,9 +6,11 @@ import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/Signa
 
 import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
-import {Tokens} from "./Tokens.sol";
 import {Phases} from "./Phases.sol";
+import {Sets} from "./Sets.sol";
+import {Stakes} from "./Stakes.sol";
 import {Standing, State} from "./State.sol";
+import {Tokens} from "./Tokens.sol";
 
 /// @title Seats: taken, left, freed, and what they cost
 /// @dev Linked; the federation calls it with its own storage.
@@ -68,19 +70,18 @@ library Membership {
     function penalize(State storage state, uint256 round, address account) external {
         IFederation.Status actual = Phases.status(state, round);
         if (actual <= IFederation.Status.Reveal || actual == IFederation.Status.Unseeded) {
-            revert IFederation.WrongStatus(round, IFederation.Status.Propose, actual);
+            IFederation.Status required = Founding.isMasked() ? IFederation.Status.Seal : IFederation.Status.Propose;
+            revert IFederation.WrongStatus(round, required, actual);
         }
-        Phases.requireSubmission(state, round, account, IFederation.SubmissionState.Committed);
-        // Who can keep everybody's reveals out must not take everybody's stake.
-        if (state.rounds[round].revealed == 0) revert IFederation.NothingRevealed(round);
-        IFederation.Participant storage participant = state.participants[account];
-        uint128 penalty = Founding.money().missedRevealPenalty;
-        uint128 amount = participant.stake < penalty ? participant.stake : penalty;
-        state.submissions[round][account].state = IFederation.SubmissionState.Penalized;
-        if (amount != 0) _deactivate(state, participant); // no longer fully staked: join() fills it up
-        participant.stake -= amount;
-        state.burned += amount;
-        emit IFederation.Penalized(round, account, amount);
+        IFederation.Submission storage submission = state.submissions[round][account];
+        if (submission.state == IFederation.SubmissionState.Revealed && Founding.isMasked()) {
+            _requireSilent(state, round, account, actual);
+        } else {
+            Phases.requireSubmission(state, round, account, IFederation.SubmissionState.Committed);
+            // Who can keep everybody's reveals out must not take everybody's stake.
+            if (state.rounds[round].revealed == 0) revert IFederation.NothingRevealed(round);
+        }
+        Stakes.penalize(state, round, account, IFederation.SubmissionState.Penalized);
     }
 
     /// @notice Credits an account its stake once unbonding is over.
@@ -118,12 +119,23 @@ library Membership {
             && Phases.isEligible(state, round, account, seats.roundTarget);
     }
 
+    /// @dev It was in the set and posted no secrets, and nobody can for it any more.
+    function _requireSilent(State storage state, uint256 round, address account, IFederation.Status actual)
+        private
+        view
+    {
+        if (actual != IFederation.Status.Void && actual != IFederation.Status.Abandoned) {
+            revert IFederation.WrongStatus(round, IFederation.Status.Void, actual);
+        }
+        Sets.requireIn(state.sums[round].byOrder, round, account, state.submissions[round][account]);
+    }
+
     function _unbond(State storage state, IFederation.Participant storage participant)
         private
         returns (uint40 unlockAt)
     {
         unlockAt = uint40(block.timestamp) + Founding.windows().unbondingSeconds;
-        _deactivate(state, participant);
+        Stakes.deactivate(state, participant);
         participant.unlockAt = unlockAt;
     }
 
@@ -134,14 +146,5 @@ library Membership {
             standing.joinedThen = 0;
         }
         standing.joinedThen += 1;
-    }
-
-    function _deactivate(State storage state, IFederation.Participant storage participant) private {
-        if (!participant.active) return;
-        participant.active = false;
-        state.standing.activeCount -= 1;
-        // Two numbers of blocks, not a balance that a donation could move.
-        // slither-disable-next-line incorrect-equality
-        if (participant.joinedBlock == block.number) state.standing.joinedThen -= 1;
     }
 }

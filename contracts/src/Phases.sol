@@ -18,6 +18,7 @@ library Phases {
         if (stage == IFederation.Stage.Finalized) return IFederation.Status.Finalized;
         if (stage == IFederation.Stage.Abandoned) return IFederation.Status.Abandoned;
         if (stage == IFederation.Stage.Proposed) {
+            if (isObjected(state, round)) return IFederation.Status.Void;
             // An overdue leaf keeps the round here until settleRequest(), which anybody may call at once.
             bool isOpen = block.timestamp < r.nextDeadline || r.openRequests != 0;
             return isOpen ? IFederation.Status.Challenge : IFederation.Status.Settleable;
@@ -32,7 +33,16 @@ library Phases {
         bool isFull = committed >= r.active || committed >= Founding.seats().roundSeats;
         if (!isFull && block.timestamp < commitDeadline) return IFederation.Status.Commit;
         if (r.revealed < committed && block.timestamp < r.revealDeadline) return IFederation.Status.Reveal;
-        return block.timestamp < r.nextDeadline ? IFederation.Status.Propose : IFederation.Status.Expired;
+        IFederation.Status next = Founding.isMasked() ? _afterReveal(state.sums[round]) : IFederation.Status.Propose;
+        bool hasDeadline = next == IFederation.Status.Propose || next == IFederation.Status.Seal;
+        return hasDeadline && block.timestamp >= r.nextDeadline ? IFederation.Status.Expired : next;
+    }
+
+    /// @notice Whether two thirds of the set object to the sum.
+    function isObjected(State storage state, uint256 round) internal view returns (bool) {
+        if (!Founding.isMasked()) return false;
+        IFederation.Sum storage sum = state.sums[round];
+        return 3 * uint256(sum.objections) >= 2 * uint256(sum.size);
     }
 
     /// @notice Reverts unless the round is in the phase `required`.
@@ -111,5 +121,13 @@ library Phases {
         // Divided first, or the product would overflow; what that loses is below 10^-72.
         // slither-disable-next-line divide-before-multiply
         return drawn < type(uint256).max / active * roundTarget;
+    }
+
+    /// @dev What a masked round waits for once the reveals are in, the deadlines of seal and proposal aside.
+    function _afterReveal(IFederation.Sum storage sum) private view returns (IFederation.Status) {
+        if (sum.sealedBlock == 0) return IFederation.Status.Seal;
+        if (sum.unmasked == sum.size) return IFederation.Status.Propose;
+        if (block.timestamp < sum.unmaskDeadline) return IFederation.Status.Unmask;
+        return block.timestamp < sum.assistDeadline ? IFederation.Status.Assist : IFederation.Status.Void;
     }
 }

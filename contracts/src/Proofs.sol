@@ -8,8 +8,8 @@ import {Tree} from "./Tree.sol";
 
 /// @title What a caller shows: verdicts, openings and leaves, held against the digests stored
 library Proofs {
-    uint256 private constant UPDATE_LEAF_BYTES = 256; // 256 values of one byte
-    uint256 private constant MODEL_LEAF_BYTES = 1024; // 256 values of four
+    uint256 internal constant UPDATE_LEAF_BYTES = 256; // 256 values of one byte
+    uint256 internal constant MODEL_LEAF_BYTES = 1024; // 256 values of four: of models, and of masked updates
 
     /// @notice Reverts unless the round's proposal stands with these verdicts and can be disputed.
     function requireChallengeable(State storage state, uint256 round, IFederation.Verdict[] calldata verdicts)
@@ -57,16 +57,15 @@ library Proofs {
         if (index >= identity.leafCount) revert IFederation.LeafOutOfRange(index, identity.leafCount);
     }
 
-    /// @notice Reverts unless the leaf is number `index` of the update or model with this root.
+    /// @notice Reverts unless the leaf is number `index` of the update or model with this root, of `length` bytes.
     /// @dev Fixed lengths bound what a dispute can cost, and leave a leaf one way to be read.
     function requireLeaf(
         IFederation.Identity memory identity,
         bytes32 root,
         uint256 index,
         IFederation.Leaf calldata leaf,
-        bool isModel
+        uint256 length
     ) internal view {
-        uint256 length = isModel ? MODEL_LEAF_BYTES : UPDATE_LEAF_BYTES;
         if (leaf.values.length != length) revert IFederation.LeafLength(leaf.values.length, length);
         if (leaf.proof.length != identity.treeDepth) {
             revert IFederation.ProofLength(leaf.proof.length, identity.treeDepth);

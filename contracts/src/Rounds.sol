@@ -4,15 +4,17 @@ pragma solidity 0.8.37;
 import {Founding} from "./Founding.sol";
 import {IFederation} from "./IFederation.sol";
 import {Lead} from "./Lead.sol";
-import {Tokens} from "./Tokens.sol";
 import {Phases} from "./Phases.sol";
 import {Proofs} from "./Proofs.sol";
+import {Sets} from "./Sets.sol";
 import {Standing, State} from "./State.sol";
+import {Tokens} from "./Tokens.sol";
 
 /// @title The aggregator's part of a round, and what anybody may do when it is late
 /// @dev Linked; the federation calls it with its own storage.
 library Rounds {
     uint256 private constant FULL = 10_000; // basis points
+    uint256 private constant SILENT = 15; // reason, docs/protocol.md §13
 
     /// @notice See IFederation.bond.
     function bond(State storage state) external {
@@ -66,12 +68,13 @@ library Rounds {
         IFederation.Windows memory windows = Founding.windows();
         uint40 commitDeadline = uint40(block.timestamp) + windows.commitSeconds;
         uint40 revealDeadline = commitDeadline + windows.revealSeconds;
-        uint40 proposeDeadline = revealDeadline + windows.proposeSeconds;
+        // Until the set is sealed there is nothing to propose: what the aggregator owes first has the next deadline.
+        uint40 nextDeadline = revealDeadline + (Founding.isMasked() ? windows.sealSeconds : windows.proposeSeconds);
         r.seed = seed;
         r.commitDeadline = commitDeadline;
         r.revealDeadline = revealDeadline;
-        r.nextDeadline = proposeDeadline;
-        emit IFederation.SeedFixed(round, seed, commitDeadline, revealDeadline, proposeDeadline);
+        r.nextDeadline = nextDeadline;
+        emit IFederation.SeedFixed(round, seed, commitDeadline, revealDeadline, nextDeadline);
     }
 
     /// @notice See IFederation.propose.
@@ -85,6 +88,8 @@ library Rounds {
         Phases.requireStatus(state, round, IFederation.Status.Propose);
         Lead.requireCurrent(state);
         if (root == 0 || manifest == 0) revert IFederation.ZeroDigest();
+        uint256 revealed = state.rounds[round].revealed;
+        if (verdicts.length != revealed) revert IFederation.VerdictCount(verdicts.length, revealed);
         if (!_checkVerdicts(state, round, verdicts)) _requireModelStays(state, root, manifest);
         IFederation.Round storage proposed = state.rounds[round];
         uint40 challengeDeadline = uint40(block.timestamp) + Founding.windows().challengeSeconds;
@@ -117,12 +122,11 @@ library Rounds {
     /// @notice See IFederation.abandon.
     function abandon(State storage state, uint256 round) external {
         IFederation.Status actual = Phases.status(state, round);
-        // A counter that only reveal() raises, not a balance that a donation could move.
-        // slither-disable-next-line incorrect-equality
-        bool isEmpty = state.rounds[round].revealed == 0;
+        bool isEmpty = _isEmpty(state, round);
         bool isUnseeded = actual == IFederation.Status.Unseeded;
         bool isExpired = actual == IFederation.Status.Expired;
-        if (!isUnseeded && !isExpired && !(actual == IFederation.Status.Propose && isEmpty)) {
+        bool isRevealed = actual == IFederation.Status.Seal || actual == IFederation.Status.Propose;
+        if (!isUnseeded && !isExpired && !(isRevealed && isEmpty)) {
             revert IFederation.WrongStatus(round, IFederation.Status.Expired, actual);
         }
         if (!isEmpty) {
@@ -139,8 +143,7 @@ library Rounds {
         (bool found, uint8 index) = Lead.nextStandby(state);
         if (!found) revert IFederation.NoStandby();
         // Nobody is blamed for a round in which there was nothing to propose: it can only be abandoned.
-        bool isEmpty = state.rounds[round].revealed == 0;
-        if (!isEmpty && Phases.status(state, round) == IFederation.Status.Expired) {
+        if (!_isEmpty(state, round) && Phases.status(state, round) == IFederation.Status.Expired) {
             _slashWhole(state, round);
             Lead.handOver(state, round, index);
             return;
@@ -152,6 +155,12 @@ library Rounds {
         state.standing.idleSince = uint40(block.timestamp);
         state.standing.currentAggregatorIndex = index;
         emit IFederation.AggregatorReplaced(0, previous, Founding.aggregator(index), 0);
+    }
+
+    /// @dev Whether fewer updates were revealed than a model takes: one, or `minSet` where only sums are opened.
+    function _isEmpty(State storage state, uint256 round) private view returns (bool) {
+        uint256 revealed = state.rounds[round].revealed;
+        return revealed == 0 || revealed < Founding.rules().minSet;
     }
 
     function _slashWhole(State storage state, uint256 round) private {
@@ -178,31 +187,61 @@ library Rounds {
         view
         returns (bool isMoved)
     {
-        uint256 revealed = state.rounds[round].revealed;
-        if (verdicts.length != revealed) revert IFederation.VerdictCount(verdicts.length, revealed);
         uint256 cap = Founding.seats().weightCap;
         uint256 leastScore = Founding.rules().scoring == IFederation.Scoring.Equal ? FULL : 0;
+        // No sealed set is empty: 0 stands for updates that are clear.
+        uint256 set = Founding.isMasked() ? state.sums[round].byOrder : 0;
+        isMoved = set != 0;
         address previous = address(0);
         for (uint256 i = 0; i < verdicts.length; ++i) {
             IFederation.Verdict calldata v = verdicts[i];
             address participant = v.participant;
             if (participant <= previous) revert IFederation.VerdictOrder(previous, participant);
-            _requireRevealed(state, round, participant, v.revealed);
-            if (_requireForm(v, cap, leastScore)) isMoved = true;
+            IFederation.Submission storage submission = state.submissions[round][participant];
+            _requireRevealed(submission, round, v);
+            if (set != 0) _requireSealed(submission, round, v, set, cap);
+            else if (_requireForm(v, cap, leastScore)) isMoved = true;
             previous = participant;
         }
     }
 
     /// @dev A proposal made before a reorganisation does not pass after it over other reveals.
-    function _requireRevealed(State storage state, uint256 round, address account, bytes30 given) private view {
-        IFederation.Submission storage submission = state.submissions[round][account];
-        if (submission.state != IFederation.SubmissionState.Revealed) {
+    function _requireRevealed(
+        IFederation.Submission storage submission,
+        uint256 round,
+        IFederation.Verdict calldata v
+    ) private view {
+        IFederation.SubmissionState actual = submission.state;
+        // Secrets are known of those that revealed only.
+        bool isRevealed =
+            actual == IFederation.SubmissionState.Revealed || actual >= IFederation.SubmissionState.Unmasked;
+        if (!isRevealed) {
             revert IFederation.WrongSubmissionState(
-                round, account, IFederation.SubmissionState.Revealed, submission.state
+                round, v.participant, IFederation.SubmissionState.Revealed, actual
             );
         }
         bytes30 revealed = submission.digest;
-        if (given != revealed) revert IFederation.RevealMismatch(account, given, revealed);
+        if (v.revealed != revealed) revert IFederation.RevealMismatch(v.participant, v.revealed, revealed);
+    }
+
+    /// @dev Masked: who is in the sum was settled by the seal, and who was silent by who posted its secrets. What is
+    ///      left to the aggregator are weights, and reasons not to pay.
+    function _requireSealed(
+        IFederation.Submission storage submission,
+        uint256 round,
+        IFederation.Verdict calldata v,
+        uint256 set,
+        uint256 cap
+    ) private view {
+        uint32 weight = v.weight;
+        uint16 score = v.score;
+        uint8 reason = v.reason;
+        bool isRecovered = submission.state == IFederation.SubmissionState.Recovered;
+        if ((weight != 0) != Sets.has(set, submission.order) || (reason == SILENT) != isRecovered) {
+            revert IFederation.NotAsSealed(round, v.participant);
+        }
+        bool isValid = reason == 0 ? weight != 0 && score == FULL : score == 0;
+        if (!isValid || weight > cap) revert IFederation.InvalidVerdict(v.participant, weight, score, reason);
     }
 
     /// @dev Returns whether the update is in the average.

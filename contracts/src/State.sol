@@ -37,6 +37,7 @@ struct Standing {
 /// @param rounds Rounds by number, from 1
 /// @param submissions Submissions by round and participant
 /// @param requests Leaf requests by keccak256(root, leaf)
+/// @param sums What is summed, by round, where updates are masked
 struct State {
     Standing standing;
     uint128 escrow;
@@ -47,4 +48,5 @@ struct State {
     mapping(uint256 round => IFederation.Round facts) rounds;
     mapping(uint256 round => mapping(address participant => IFederation.Submission submission)) submissions;
     mapping(bytes32 key => IFederation.LeafRequest request) requests;
+    mapping(uint256 round => IFederation.Sum sum) sums;
 }

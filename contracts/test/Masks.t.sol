@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Masks} from "./kit/Masks.sol";
+import {Masks} from "../src/Masks.sol";
 import {Test} from "./kit/Test.sol";
 
 /// @dev The vectors of docs/protocol.md §13, which Python holds protocol/ to, against the library and the EVM's hashes.

@@ -93,13 +93,18 @@ abstract contract World is Test {
         terms.windows = IFederation.Windows({
             commitSeconds: COMMIT,
             revealSeconds: REVEAL,
+            sealSeconds: 0,
+            unmaskSeconds: 0,
+            assistSeconds: 0,
             proposeSeconds: PROPOSE,
             challengeSeconds: CHALLENGE,
             responseSeconds: RESPONSE,
             unbondingSeconds: UNBONDING,
             closesAt: CLOSES_AT
         });
-        terms.rules = IFederation.Rules({privacy: IFederation.Privacy.Clear, scoring: IFederation.Scoring.Equal});
+        terms.rules = IFederation.Rules({
+            privacy: IFederation.Privacy.Clear, scoring: IFederation.Scoring.Equal, minSet: 0
+        });
     }
 
     function _deploy(IFederation.Terms memory terms) internal returns (IFederation) {

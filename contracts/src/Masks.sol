@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Average} from "./Average.sol";
+
 /// @title Masked leaves and the streams that mask them: docs/protocol.md §13
 /// @notice block(seed, leaf, c) = SHA-256(seed | uint32 leaf | uint32 c), of which 32 are a leaf of a stream: 256 values
 ///         of 32 bits, as many as a masked leaf has.
-/// @dev Among the tests, since no contract uses it yet. Sums are kept in lanes of 64 bits: of word k of a leaf, word
+/// @dev Sums are kept in lanes of 64 bits: of word k of a leaf, word
 ///      2 * k of the sums holds the values at places 1, 3, 5, 7 and word 2 * k + 1 those at 0, 2, 4, 6. A lane grows by
 ///      2^32 at a time at most, so that 2^31 additions and subtractions fit; only its low 32 bits count. Golden vectors:
 ///      tests/vectors/masking.json.
@@ -21,6 +23,7 @@ library Masks {
 
     /// @notice Adds a masked leaf of 1,024 bytes.
     /// @dev In assembly, as Average.add.
+    // slither-disable-next-line assembly
     function add(uint256[] memory sums, bytes calldata values) internal pure {
         assembly ("memory-safe") {
             let sum := add(sums, 0x20)
@@ -37,6 +40,7 @@ library Masks {
     /// @notice Takes away what the owner of an update added: the stream of `seed` in leaf number `leaf`.
     /// @param isAdded False where the owner subtracted it: then it is added
     /// @dev Nothing of what is hashed is kept in memory, which only grows.
+    // slither-disable-next-line assembly
     function remove(uint256[] memory sums, bytes32 seed, uint32 leaf, bool isAdded) internal view {
         assembly ("memory-safe") {
             let free := mload(0x40) // written beyond the end of what is allocated, and not allocated
@@ -57,6 +61,30 @@ library Masks {
                 sum := add(sum, 0x20)
                 mstore(sum, add(mload(sum), even))
                 sum := add(sum, 0x20)
+            }
+        }
+    }
+
+    /// @notice The sums as library Average has them: read as signed numbers of 32 bits, held within +-127 * total, and
+    ///         128 * total more.
+    /// @param total Sum of the weights, below 2^24
+    function held(uint256[] memory sums, uint256 total) internal pure returns (uint256[] memory result) {
+        result = Average.empty();
+        int256 most = int256(127 * total);
+        unchecked {
+            // Word `i` of the result has, in 8 lanes, the values at places i % 4, i % 4 + 4, … of 32 in a row; those
+            // are four words of the leaf, of two words of sums each.
+            for (uint256 i = 0; i < result.length; ++i) {
+                uint256 word = 0;
+                for (uint256 lane = 0; lane < 8; ++lane) {
+                    uint256 place = 4 * (lane % 2) + i % 4; // among the 8 values of a word of the leaf
+                    uint256 lanes = sums[2 * (4 * (i / 4) + lane / 2) + 1 - place % 2];
+                    int256 sum = int32(uint32(lanes >> (192 - 64 * (place / 2))));
+                    if (sum > most) sum = most;
+                    if (sum < -most) sum = -most;
+                    word = word << 32 | uint256(sum + int256(128 * total));
+                }
+                result[i] = word;
             }
         }
     }
