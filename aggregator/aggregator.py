@@ -7,6 +7,9 @@ continues where the chain stands, and a standby can take over at any point:
     fix_seed     draw who is asked, in a block after the opening; anybody may
     propose      once no further reveal is possible, screen every revealed update, score those that
                  pass, move the model by the mean of the accepted ones and publish it
+    seal         where updates are masked: once no further reveal is possible, say which are summed
+    open_sum     until all masks in the sum are known: draw the sketches, recover what is missing;
+                 then `propose`
     respond      during the challenge window, answer leaf requests about our proposal
     settle       finalize the round after the challenge window, and drop what was not accepted
     play         run a whole round, asking participants to act through `ask`
@@ -32,7 +35,7 @@ from aggregator.responder import Held, Responder
 from aggregator.scorer import SCORING_PART, check_pace, score
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.phases import await_end, fix_seed
+from chain.phases import await_end, draw_sketches, fix_seed, void_round
 from chain.records import Model
 from contracts.enums import AggregatorState, Status, SubmissionState
 from contracts.reverts import Reverted
@@ -46,9 +49,12 @@ from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.context import RoundContext
 from rounds.prune import prune, prune_models
-from rounds.rebuild import Fetcher, obtain_model, rebuild
+from rounds.rebuild import Fetcher, as_summed, obtain_model, obtain_sum, rebuild
+from rounds.recovery import recover_secrets
 from rounds.score import SCRATCH, Evaluate, HeldOut
 from rounds.screen import Screened, screen
+from rounds.seal import choose_set, fetch_bundle, seal_verdicts
+from rounds.sketched import judge_sum
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places
 from runtime import events
@@ -65,7 +71,8 @@ from storage.layers import (
 )
 from storage.proof import prove_store
 
-Ask = Callable[[Literal["commit", "reveal"], RoundId], None]
+Action = Literal["commit", "reveal", "unmask", "assist", "object"]
+Ask = Callable[[Action, RoundId], None]
 
 _POLL_SECONDS: Final = 0.25
 # In this order: the active aggregator still has time; it has just opened a round; this aggregator
@@ -105,6 +112,7 @@ class Aggregator:
         self.spec = Spec.parse(store.get_block(self.terms.identity.spec_digest))
         require_agreement(self.terms, self.spec)  # or the bond would go
         self.recorder = Recorder(workspace, "aggregator", self.address, self.spec)
+        self._asked_about = (RoundId(0), 0)  # whose sum members were asked to look at
         self._responder = Responder(federation, self.spec, report)
         self._keeper = Keeper(self.address, report)
 
@@ -207,12 +215,25 @@ class Aggregator:
                         self._ask(ask, "commit", round_id, status)
                     case Status.REVEAL:
                         self._ask(ask, "reveal", round_id, status)
+                    case Status.SEAL if self._has_too_few(round_id):
+                        self._abandon(round_id)
+                    case Status.SEAL if self.is_active():
+                        self.seal(round_id)
+                    case Status.UNMASK:
+                        self.open_sum(round_id)
+                        self._ask(ask, "unmask", round_id, status)
+                    case Status.ASSIST:
+                        self._ask(ask, "assist", round_id, status)
+                        self.open_sum(round_id)
+                    case Status.VOID:
+                        self.void(round_id)
                     case Status.PROPOSE if self.is_active():
                         self.propose(round_id)
-                    case Status.PROPOSE:
+                    case Status.PROPOSE | Status.SEAL:
                         self.wait()
                     case Status.CHALLENGE:
                         self.respond(round_id)
+                        self._ask_to_object(ask, round_id)
                         self.wait()
                     case Status.SETTLEABLE:
                         self.settle(round_id)
@@ -226,6 +247,75 @@ class Aggregator:
                 if self.federation.status(round_id) is status:
                     raise
         return status
+
+    def seal(self, round_id: RoundId) -> list[Screened]:
+        """Say which of the masked updates are summed, having put them into the own store.
+
+        Nobody can object later that what was sealed is not to be had: it is served here.
+        """
+        half = self.terms.windows.seal_seconds // 2
+        deadline = UnixTime(self.federation.get_round(round_id).propose_deadline - half)
+        now = await_end(
+            self.federation, round_id, Status.REVEAL, self.confirmations, deadline, self.wait
+        )
+        learn_places(self.store, now)
+        context = self._context(now, round_id)
+        self._check_capacity(context)
+        self.report(events.Screening(round=round_id, updates=len(context.reveals)))
+        with self.recorder.phase("verify", round_id):
+            chosen = self._screen(context, self._screen_until(round_id), choose_set)
+        self._keeper.keep_revealed(context, chosen)
+        with self.recorder.phase("seal", round_id):
+            receipt = self.federation.seal_set(round_id, seal_verdicts(context, chosen))
+        self.report(
+            events.SetSealed(
+                round=round_id,
+                members=sum(each.verdict.is_averaged for each in chosen),
+                revealed=len(chosen),
+                gas=receipt.gas_used,
+            )
+        )
+        self._penalize(self.federation.history().round(round_id))
+        return chosen
+
+    def open_sum(self, round_id: RoundId) -> None:
+        """Draw the sketches once that is possible, and post what shares recover."""
+        told = self.federation.history().round(round_id)
+        if told.masking.drawn is None:
+            receipt = draw_sketches(self.federation, round_id)
+            if receipt is not None:
+                self.report(events.SketchesDrawn(round=round_id, gas=receipt.gas_used))
+        if self.federation.status(round_id) is not Status.ASSIST:
+            return
+        context = self._context(self.federation.now(), round_id)
+        for reveal in context.told.summed:
+            if reveal.participant not in context.told.masking.silent:
+                continue
+            try:
+                found = recover_secrets(context.told, reveal, fetch_bundle(context, reveal))
+            except (Rejected, Unavailable) as error:
+                self.report(events.NotRecovered(round=round_id, reason=str(error)))
+                continue
+            if found is not None:
+                receipt = self.federation.unmask(round_id, found, Digest(bytes(32)))
+                who = reveal.participant
+                self.report(events.Recovered(round=round_id, participant=who, gas=receipt.gas_used))
+
+    def void(self, round_id: RoundId) -> None:
+        """End a round whose sum cannot be opened or was objected to."""
+        receipt = void_round(self.federation, round_id)
+        self.report(events.RoundVoided(round=round_id, gas=receipt.gas_used))
+        self._penalize(self.federation.history().round(round_id))
+
+    def _has_too_few(self, round_id: RoundId) -> bool:
+        return self.federation.get_round(round_id).revealed < self.terms.rules.min_set
+
+    def _ask_to_object(self, ask: Ask, round_id: RoundId) -> None:
+        """Ask the set's members to look at the sum of a masked round, once a proposal."""
+        proposals = self.federation.get_round(round_id).proposals
+        if self.terms.is_masked and self._asked_about != (round_id, proposals):
+            self._asked_about = (round_id, proposals)
+            ask("object", round_id)
 
     def fix_seed(self, round_id: RoundId) -> None:
         """Fix the round's seed, or wait for the block in which that is possible."""
@@ -282,7 +372,7 @@ class Aggregator:
         with self.recorder.phase("fetch model", round_id):
             model = obtain_model(context, Fetcher(self._budget(round_id)))
         with self.recorder.phase("verify", round_id):
-            screened = self._screen(context, self._screen_until(round_id))
+            screened = self._decide(context)
         for missing in dict.fromkeys(line for s in screened for line in s.not_compared):
             self.report(events.NotCompared(round=round_id, reason=missing))
         # 3. Measure what each of them helps, where the federation pays by that.
@@ -291,7 +381,7 @@ class Aggregator:
             screened, losses = self._score(context, model, screened)
         # 4. Average what was accepted. It is pinned before the chain names it, since from then on
         # anybody may request a leaf of it.
-        accepted = [s for s in screened if s.verdict.is_accepted]
+        accepted = [s for s in screened if s.verdict.is_averaged]
         proposed = self._publish(context, model, accepted, losses, deadline)
         # 5. Propose. From here on the bond vouches for the model and for every verdict.
         verdicts = [s.verdict for s in screened]
@@ -304,6 +394,18 @@ class Aggregator:
         self._penalize(self.federation.history().round(round_id))
         self._keeper.keep_revealed(context, screened)
         return screened
+
+    def _decide(self, context: RoundContext) -> list[Screened]:
+        """Return the decision on every reveal; of masked updates by what their sketches say."""
+        if not self.terms.is_masked:
+            return self._screen(context, self._screen_until(context.round_id), screen)
+        fetcher = Fetcher(self._budget(context.round_id))
+        judged = judge_sum(context, obtain_sum(context, fetcher), fetcher)
+        if judged.objection:
+            self.report(events.SumDoubted(round=context.round_id, reason=judged.objection))
+        for decision in judged.decisions:
+            self._report_screened(context.round_id, decision)
+        return judged.decisions
 
     def _score(
         self, context: RoundContext, before: LayerFolder, screened: Sequence[Screened]
@@ -324,7 +426,13 @@ class Aggregator:
         # A quarter of the phase is for the average, pins and a proposal that is slow to be mined,
         # and half of it for evaluations where the federation pays by measured help.
         evaluating = 0.0 if self.spec.scoring == "equal" else 1 / SCORING_PART
-        return self.terms.windows.propose_seconds * (1 / _RESERVE + evaluating)
+        return self._deciding_seconds * (1 / _RESERVE + evaluating)
+
+    @property
+    def _deciding_seconds(self) -> int:
+        """How long the phase is in which others' updates are fetched and judged."""
+        windows = self.terms.windows
+        return windows.seal_seconds if self.terms.is_masked else windows.propose_seconds
 
     def _budget(self, round_id: RoundId) -> Budget:
         """Return how long others may keep us waiting before the proposal."""
@@ -335,17 +443,22 @@ class Aggregator:
 
     def _screen_until(self, round_id: RoundId) -> UnixTime:
         """Return from when on what is unreachable is rejected, whatever our own store does."""
-        seconds = max(self.terms.windows.propose_seconds // 2, int(self._reserve()))
+        seconds = max(self._deciding_seconds // 2, int(self._reserve()))
         return UnixTime(self.federation.get_round(round_id).propose_deadline - seconds)
 
-    def _screen(self, context: RoundContext, deadline: UnixTime) -> list[Screened]:
+    def _screen(
+        self,
+        context: RoundContext,
+        deadline: UnixTime,
+        decide: Callable[[RoundContext, Fetcher], list[Screened]],
+    ) -> list[Screened]:
         """Decide on every reveal; while our own store is at fault, nobody is rejected for it.
 
         From `deadline` on, which leaves time for the proposal, what is unreachable is rejected.
         """
         tries, told = 0, ""
         while True:
-            decided = screen(context, Fetcher(self._budget(context.round_id)))
+            decided = decide(context, Fetcher(self._budget(context.round_id)))
             missing = [s for s in decided if s.verdict.reason == Check.REACHABLE]
             if not missing or self.federation.next_time() >= deadline:
                 break
@@ -411,8 +524,11 @@ class Aggregator:
         except Reverted as error:
             if error.name != "NoStandby":
                 raise
-            self._penalize(self.federation.history().round(round_id))
-            self.federation.abandon(round_id)
+            self._abandon(round_id)
+
+    def _abandon(self, round_id: RoundId) -> None:
+        self._penalize(self.federation.history().round(round_id))
+        self.federation.abandon(round_id)
 
     def _context(self, now: Federation, round_id: RoundId) -> RoundContext:
         workspace = self.workspace / self.federation.address
@@ -425,7 +541,9 @@ class Aggregator:
         """
         # The model before, every update, the model after. Files that exist are overwritten.
         updates = len(context.reveals)
-        needed = 2 * self.spec.total_bytes("model") + updates * self.spec.total_bytes("update")
+        size = self.spec.total_bytes(self.spec.update_kind)
+        sums = self.spec.total_bytes("sum") if self.terms.is_masked else 0
+        needed = 2 * self.spec.total_bytes("model") + updates * size + sums
         missing = max(needed - bytes_in(context.folder), 0)
         memory = memory_needed(self.spec, updates, self.mode)
         purpose = f"round {context.round_id} with {updates} updates"
@@ -455,8 +573,13 @@ class Aggregator:
         if not accepted:
             return context.model
         round_id, target = context.round_id, context.new_model
-        updates, weights = [s.folder for s in accepted], [s.verdict.weight for s in accepted]
-        self.report(events.Averaging(round=round_id, updates=len(updates)))
+        self.report(events.Averaging(round=round_id, updates=len(accepted)))
+        updates, weights = as_summed(
+            context,
+            [s.reveal for s in accepted],
+            [s.folder for s in accepted],
+            [s.verdict.weight for s in accepted],
+        )
         # Each layer is pinned while those after it are averaged.
         with self.recorder.phase("pin", round_id), Pinning(self.store, target) as pinning:
             with self.recorder.phase("average", round_id):
@@ -471,7 +594,9 @@ class Aggregator:
                     on_layer=pinning.begin,
                 )
             # While the last layers are still being pinned. Nothing is decided from it.
-            error = product_error(self.spec, before, updates, weights, round_id)
+            error = None
+            if not self.terms.is_masked:  # a sum does not tell what A and B of each were
+                error = product_error(self.spec, before, updates, weights, round_id)
             if error is not None:
                 weight = max(error.by_weight, key=lambda name: error.by_weight[name])
                 self.report(
@@ -507,7 +632,7 @@ class Aggregator:
         proposed = context.told.proposed
         if proposed is None or proposed.aggregator != self.address:
             return {}
-        accepted = {v.participant for v in proposed.verdicts if v.is_accepted}
+        accepted = {v.participant for v in proposed.verdicts if v.is_averaged}
         held = {}
         for reveal in context.reveals:
             if reveal.participant in accepted:
@@ -527,11 +652,8 @@ class Aggregator:
             rebuild(context, obtain_model(context), context.new_model)
 
     def _penalize(self, told: RoundHistory) -> None:
-        """Penalize every commitment that was not revealed, unless that was done already."""
-        # The contract blames nobody when nobody revealed: the chain may have kept everybody out.
-        if not told.revealed:
-            return
-        for participant in told.unrevealed:
+        """Penalize whoever did not reveal or unmask, unless that was done already."""
+        for participant in told.owing_penalties:
             try:
                 self.federation.penalize(told.round_id, participant)
             except Reverted:
@@ -542,11 +664,14 @@ class Aggregator:
                 continue
             self.report(events.Penalized(round=told.round_id, participant=participant))
 
-    def _ask(
-        self, ask: Ask, action: Literal["commit", "reveal"], round_id: RoundId, status: Status
-    ) -> None:
-        asking = events.AskingToCommit if action == "commit" else events.AskingToReveal
-        self.report(asking(round=round_id))
+    def _ask(self, ask: Ask, action: Action, round_id: RoundId, status: Status) -> None:
+        match action:
+            case "commit":
+                self.report(events.AskingToCommit(round=round_id))
+            case "reveal":
+                self.report(events.AskingToReveal(round=round_id))
+            case _:
+                self.report(events.AskingToUnmask(round=round_id))
         ask(action, round_id)
         # Whoever acted did so on chain by now. The others may come back before the deadline.
         again_at = time.monotonic() + _ASK_AGAIN_SECONDS

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Final
 
 from chain.history import RoundHistory
-from protocol.checks import ACCEPTED, Check
+from protocol.checks import Check
 from protocol.errors import Rejected, Unavailable
 from protocol.manifest import Manifest
 from protocol.reveal import Reveal
 from protocol.types import Address, Digest, RoundId
+from protocol.verdict import Verdict
 from rounds.context import RoundContext
 from rounds.prune import ROUNDS_COMPARED
 from rounds.screen import Screened
@@ -27,8 +28,6 @@ from storage.blocks import Store
 from storage.layers import build_manifest, pin, remove_unused
 from storage.sources import reading_from
 
-# What did harm is not in the average, but in every loss that says so.
-_COUNTED: Final = (ACCEPTED, Check.HARM)
 _SHOW_SECONDS: Final = 10.0  # to read manifests of broken updates again: their authors may stall
 _SERVE_AGAIN_SECONDS: Final = 30.0  # between two tries to put into the store what it lacks
 
@@ -53,13 +52,12 @@ class Keeper:
         """
         deadline = time.monotonic() + _SHOW_SECONDS
         try:
-            for each in sorted(screened, key=lambda one: not one.verdict.is_accepted):
+            for each in sorted(screened, key=lambda one: not one.verdict.is_averaged):
                 if each.has_root:
-                    about, root = context.subject("update"), each.reveal.root
+                    about, root = context.subject(context.spec.update_kind), each.reveal.root
                     # The one that was revealed: canonical JSON of the same files.
                     manifest = build_manifest(each.folder, context.spec, about, root)
-                    is_counted = each.verdict.reason in _COUNTED
-                    pin(context.store, each.folder, manifest, pinned=is_counted)
+                    pin(context.store, each.folder, manifest, pinned=_counts(each.verdict))
                 elif each.verdict.reason != Check.REACHABLE:
                     _show_broken(context, each, deadline)
         except Unavailable as error:
@@ -74,7 +72,7 @@ class Keeper:
         proposed = context.told.proposed
         if proposed is None or proposed.aggregator != self._address:
             return
-        spec, about = context.spec, context.subject("update")
+        spec, about = context.spec, context.subject(context.spec.update_kind)
         try:
             for each in _counted(context):
                 if not context.store.has(each.manifest):
@@ -119,7 +117,12 @@ class Keeper:
 
 def _counted(context: RoundContext) -> list[Reveal]:
     """Return the reveals that a proposal's model, or the losses behind its scores, follow from."""
-    return [reveal for verdict, reveal in context.judged if verdict.reason in _COUNTED]
+    return [reveal for verdict, reveal in context.judged if _counts(verdict)]
+
+
+def _counts(verdict: Verdict) -> bool:
+    # What did harm is not in the average, but in every loss that says so.
+    return verdict.is_averaged or verdict.reason == Check.HARM
 
 
 def _show_broken(context: RoundContext, each: Screened, deadline: float) -> None:

@@ -7,9 +7,9 @@ again after a fault.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Literal
+from typing import Final
 
-from aggregator.aggregator import Aggregator
+from aggregator.aggregator import Action, Aggregator
 from aggregator.announced import PlaceChecks, prove_announced, require_gateway
 from aggregator.evaluator import open_evaluator
 from aggregator.settings import AggregatorSettings
@@ -29,7 +29,11 @@ from runtime.events import Report
 from runtime.founded import check_founded
 from runtime.service import Service, alone
 
-_PHASES: Final = {"commit": Status.COMMIT, "reveal": Status.REVEAL}
+_PHASES: Final[dict[Action, Status]] = {
+    "commit": Status.COMMIT,
+    "reveal": Status.REVEAL,
+    "unmask": Status.UNMASK,
+}
 
 
 def run_aggregator(
@@ -169,9 +173,14 @@ class Leader:
         self.aggregator.report(events.RoundOver(round=round_id, outcome=final.name.lower()))
         return True
 
-    def _await_phase_end(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
-        """Wait until everybody has acted or the phase's deadline has passed."""
-        while self.federation.status(round_id) is _PHASES[action]:
+    def _await_phase_end(self, action: Action, round_id: RoundId) -> None:
+        """Wait until everybody has acted or the phase's deadline has passed.
+
+        Not while shares arrive, which are the aggregator's to put together.
+        """
+        while self.federation.status(round_id) is _PHASES.get(action):
+            if action == "unmask":  # the draw, should a reorganisation have undone it
+                self.aggregator.open_sum(round_id)
             self.service.pause()
 
     def _reports_lack(self, now: Federation) -> bool:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from aggregator.aggregator import Aggregator
+from aggregator.aggregator import Action, Aggregator
 from aggregator.leader import open_aggregator
 from aggregator.settings import AggregatorSettings
 from ethereum.wallet import load_keystore, read_password
@@ -108,11 +108,16 @@ def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
     report(events.Evaluated(round=finished, loss=loss, tokens=tokens))
 
 
-def _ask(
-    grid: Grid, aggregator: Aggregator, action: Literal["commit", "reveal"], round_id: RoundId
-) -> None:
-    facts = aggregator.federation.get_round(round_id)
-    deadline = facts.commit_deadline if action == "commit" else facts.reveal_deadline
+def _ask(grid: Grid, aggregator: Aggregator, action: Action, round_id: RoundId) -> None:
+    federation = aggregator.federation
+    facts, masked = federation.get_round(round_id), federation.get_sum(round_id)
+    deadline = {
+        "commit": facts.commit_deadline,
+        "reveal": facts.reveal_deadline,
+        "unmask": masked.unmask_deadline,
+        "assist": masked.assist_deadline,
+        "object": facts.challenge_deadline,
+    }[action]
     # No longer than the phase: then the next one is due, whoever has answered.
     seconds = max(deadline - time.time(), 1.0)
     replies = _exchange(grid, f"train.{action}", {"round": round_id}, seconds)

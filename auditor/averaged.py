@@ -8,13 +8,14 @@ import numpy as np
 
 from auditor.replay import Audit
 from chain.events import Proposed
-from chain.records import Leaf, Model, OpenedLeaf, Opening
-from protocol.average import move_model
-from protocol.encoding import value_type
+from chain.records import Leaf, MaskedLeaf, Model, OpenedLeaf, Opening
+from protocol.average import move_by_sum_into, move_model
+from protocol.encoding import LEAF_VALUES, value_type
 from protocol.errors import Rejected, Unavailable
+from protocol.masking import MASKED_VALUE, add_masked, remove_masks, signed_sum
 from protocol.reveal import Reveal
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId
+from protocol.types import Address, Digest, RoundId
 from rounds.average import MODEL_VALUE
 from rounds.compare import (
     first_too_far,
@@ -23,6 +24,8 @@ from rounds.compare import (
     moved_leaf_digests,
 )
 from rounds.context import RoundContext
+from rounds.masked_sum import masks_left
+from rounds.rebuild import as_summed
 from storage.layers import LayerFolder
 
 Posted = Mapping[tuple[Digest, int], Leaf]
@@ -56,6 +59,8 @@ class Averaged:
     updates: tuple[Part, ...]
     model: LayerFolder | None
     reason: str = ""
+    masked: RoundContext | None = None
+    """The round, where updates are masked and the model is made of their sum."""
 
     @property
     def missing(self) -> list[str]:
@@ -83,38 +88,54 @@ class Averaged:
 
         Raises Unavailable when an update or the model is missing.
         """
-        place = (self.before, self._folders(), self.weights, _there(self.model), self.round_id)
+        place = (self.before, *self._summed(), _there(self.model), self.round_id)
         wrong = first_wrong_value(self.spec, *place)
         return None if wrong is None else wrong.leaf
 
     def right_leaf_digests(self) -> list[Digest]:
         """Return the leaf digests of the right model; Unavailable when an update is missing."""
-        place = (self.before, self._folders(), self.weights, self.round_id)
+        place = (self.before, *self._summed(), self.round_id)
         return moved_leaf_digests(self.spec, *place)
 
     def open(
         self, leaf: int, posted: Posted = _NOTHING
-    ) -> tuple[tuple[OpenedLeaf, ...], Leaf, Leaf]:
+    ) -> tuple[tuple[OpenedLeaf | MaskedLeaf, ...], Leaf, Leaf]:
         """Return one leaf of every update, of the model before and of the model, with proofs.
 
         A missing leaf is taken from `posted`; raises Unavailable when it is not there either.
         """
-        updates = [
-            OpenedLeaf(
-                Opening.of(update.reveal),
-                self._open(update.reveal.root, update.folder, leaf, posted),
-            )
-            for update in self.updates
-        ]
+        updates: list[OpenedLeaf | MaskedLeaf] = []
+        for update in self.updates:
+            opened = self._open(update.reveal.root, update.folder, leaf, posted)
+            if update.reveal.secrets is None:
+                updates.append(OpenedLeaf(Opening.of(update.reveal), opened))
+            else:
+                updates.append(MaskedLeaf(update.reveal, opened))
         return tuple(updates), *self.open_models(leaf, posted)
+
+    def wrong_leaf(self, proposed: Proposed, leaf: int, posted: Posted = _NOTHING) -> "WrongLeaf":
+        """Return the proof that a leaf of the model is wrong; raises as `open`."""
+        members = () if self.masked is None else tuple(self.masked.told.committers)
+        return WrongLeaf(proposed, leaf, *self.open(leaf, posted), members)
 
     def open_models(self, leaf: int, posted: Posted = _NOTHING) -> tuple[Leaf, Leaf]:
         """Return one leaf of the model before and of the model; as `open`, without updates."""
         before = Leaf(*self.before.prove(self.spec, leaf))
         return before, self._open(self.root, self.model, leaf, posted)
 
-    def is_right(self, updates: Sequence[OpenedLeaf], before: Leaf, model: Leaf) -> bool:
+    def is_right(
+        self, leaf: int, updates: Sequence[OpenedLeaf | MaskedLeaf], before: Leaf, model: Leaf
+    ) -> bool:
         """Whether a leaf of the model is what the same leaf of every update makes of it."""
+        if self.masked is not None:
+            sums = np.zeros(LEAF_VALUES, np.uint32)
+            for each in updates:
+                add_masked(sums, np.frombuffer(each.leaf.values, MASKED_VALUE))
+            remove_masks(sums, masks_left(self.masked.told), leaf)
+            old = np.frombuffer(before.values, MODEL_VALUE).astype(np.int32)
+            new = np.empty_like(old)
+            move_by_sum_into(new, old, signed_sum(sums), sum(self.weights), self._grid())
+            return new.astype(MODEL_VALUE).tobytes() == model.values
         steps = [np.frombuffer(each.leaf.values, value_type("update")) for each in updates]
         old = np.frombuffer(before.values, MODEL_VALUE)
         moved = move_model(old, steps, self.weights, self._grid())
@@ -132,8 +153,12 @@ class Averaged:
     def _grid(self) -> int:
         return self.spec.encoding.grid_in(self.round_id)
 
-    def _folders(self) -> list[LayerFolder]:
-        return [_there(update.folder) for update in self.updates]
+    def _summed(self) -> tuple[Sequence[LayerFolder], Sequence[int]]:
+        folders = [_there(update.folder) for update in self.updates]
+        if self.masked is None:
+            return folders, self.weights
+        reveals = [update.reveal for update in self.updates]
+        return as_summed(self.masked, reveals, folders, self.weights)
 
 
 @dataclass(frozen=True)
@@ -142,9 +167,10 @@ class WrongLeaf:
 
     proposed: Proposed
     leaf: int
-    updates: tuple[OpenedLeaf, ...]
+    updates: tuple[OpenedLeaf | MaskedLeaf, ...]
     before: Leaf
     model: Leaf
+    members: tuple[Address, ...] = ()
 
     def __str__(self) -> str:
         return f"leaf {self.leaf} is not what {len(self.updates)} updates make of it"
@@ -171,7 +197,7 @@ def collect_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
     proposed, accepted = context.told.proposed, context.averaged
     if proposed is None or not accepted:
         return None
-    screened = {s.verdict.participant: s for s in audit.screen(context)}
+    screened = {s.verdict.participant: s for s in audit.fetched(context)}
     updates = []
     for reveal, weight in accepted:
         found = screened[reveal.participant]
@@ -181,10 +207,11 @@ def collect_averaged(audit: Audit, context: RoundContext) -> Averaged | None:
         updates.append(Part(reveal, weight, folder, "" if folder else found.reason))
     before = audit.model_before(context)
     place = (context.spec, context.round_id, proposed.root, before, tuple(updates))
+    masked = context if audit.terms.is_masked else None
     # A model with the root of the one before has its bytes, whatever the new manifest says.
     if proposed.root == context.model.root:
-        return Averaged(*place, model=before)
-    averaged = Averaged(*place, model=None)
+        return Averaged(*place, model=before, masked=masked)
+    averaged = Averaged(*place, model=None, masked=masked)
     try:
         model = audit.fetch_proposed(context, Model(proposed.root, proposed.manifest))
     except (Unavailable, Rejected) as error:

@@ -18,7 +18,7 @@ from chain.events import DepositReturned, ProposalRefuted, Proposed
 from chain.federation import Federation
 from chain.history import LeafRequests
 from chain.leaf_requests import settle_unanswered
-from chain.records import Opening
+from chain.records import MaskedLeaf, OpenedLeaf, Opening
 from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
@@ -100,7 +100,7 @@ def find_fault(audit: Audit, context: RoundContext) -> Fault | Withheld | None:
     if averaged.missing:
         return Withheld(proposed, averaged)
     leaf = averaged.first_wrong_leaf()
-    return None if leaf is None else WrongLeaf(proposed, leaf, *averaged.open(leaf))
+    return None if leaf is None else averaged.wrong_leaf(proposed, leaf)
 
 
 def _find_wrong_verdict(
@@ -112,6 +112,11 @@ def _find_wrong_verdict(
     judged = [reveal for _, reveal in context.judged]
     openings = tuple(Opening.of(reveal) for reveal in judged)
     for index, (verdict, reveal) in enumerate(zip(proposed.verdicts, judged, strict=True)):
+        if audit.terms.is_masked:
+            # What was sealed cannot be disputed, and masks hide what is zero or a copy.
+            if verdict.weight not in (0, compute_weight(reveal.examples, weight_cap)):
+                return WrongVerdict(proposed, index, openings[index])
+            continue
         reason, is_zero = verdict.reason, reveal.root == identity.zero_root
         has_weight = verdict.weight == compute_weight(reveal.examples, weight_cap)
         passes_zero = is_zero and (reason == ACCEPTED or reason > Check.ZERO)
@@ -147,9 +152,15 @@ def challenge(federation: Federation, fault: Fault) -> Receipt:
         case WrongMove():
             return federation.challenge_move(round_id, fault.leaf, fault.before, fault.model)
         case WrongLeaf():
-            return federation.challenge_average(
-                round_id, fault.leaf, verdicts, fault.updates, fault.before, fault.model
-            )
+            models = fault.before, fault.model
+            masked = [each for each in fault.updates if isinstance(each, MaskedLeaf)]
+            if masked:
+                members = fault.members
+                return federation.challenge_sum(
+                    round_id, fault.leaf, verdicts, members, masked, *models
+                )
+            clear = [each for each in fault.updates if isinstance(each, OpenedLeaf)]
+            return federation.challenge_average(round_id, fault.leaf, verdicts, clear, *models)
 
 
 def judge(

@@ -113,8 +113,7 @@ def _search(
     theirs = {leaf: opened for (under, leaf), opened in posted.items() if under == root}
     suspects = narrow(ours, theirs)
     if suspects[0] in theirs:
-        opened = withheld.averaged.open(suspects[0], posted)
-        return WrongLeaf(withheld.proposed, suspects[0], *opened)
+        return withheld.averaged.wrong_leaf(withheld.proposed, suspects[0], posted)
     waiting = [event.leaf for event in requested if event.root == root and event.leaf in suspects]
     # Only one at a time, since each answer narrows the search and each request costs a deposit.
     # Drawn at random, or the aggregator could put its fault where the search comes last.
@@ -135,9 +134,9 @@ def _sample(
     if missing:
         return Wanted(leaf, missing, reason)
     opened = withheld.averaged.open(leaf, posted)
-    if withheld.averaged.is_right(*opened):
+    if withheld.averaged.is_right(leaf, *opened):
         return Answered(leaf, reason)
-    return WrongLeaf(withheld.proposed, leaf, *opened)
+    return withheld.averaged.wrong_leaf(withheld.proposed, leaf, posted)
 
 
 def request(

@@ -16,6 +16,7 @@ from typing import Final
 from auditor.cache import AuditCache
 from auditor.check_result import CheckResult
 from auditor.downloads import Downloads
+from auditor.masked import check_draw, check_half_prices, check_opened, check_seal, judge_masked
 from auditor.rules import (
     check_commitments,
     check_eligible,
@@ -39,9 +40,10 @@ from protocol.spec import Spec
 from protocol.types import RoundId, parse_digest
 from rounds.compare import first_wrong_value
 from rounds.context import RoundContext
-from rounds.rebuild import obtain_model, rebuild
+from rounds.rebuild import as_summed, obtain_model, rebuild
 from rounds.score import Evaluate, HeldOut
 from rounds.screen import Screened, screen
+from rounds.seal import choose_set
 from rounds.whereabouts import learn_places
 from storage.blocks import Store
 from storage.layers import LayerFolder
@@ -88,6 +90,7 @@ class Audit:
         self.from_cache: set[RoundId] = set()
         self._downloads = Downloads(store)
         self._screened: dict[tuple[RoundId, Model], list[Screened]] = {}
+        self._sealed: dict[tuple[RoundId, Model], list[Screened]] = {}
         self._index = None if cache is None else cache.index
         if self._index is not None and (known := self._index.load()) is not None:
             federation.event_log.begin_with(*known)
@@ -306,6 +309,8 @@ class Audit:
         yield check_eligible(self.terms, told)
         yield from check_commitments(self.federation.address, told)
         yield from report_refuted(told)
+        if told.masking.sealed is not None:
+            yield from self._check_masks(context)
         if told.proposed is None:
             return
         # 2. The model before. Downloads of everything else begin meanwhile.
@@ -348,9 +353,30 @@ class Audit:
         if known is None:
             verdicts = context.told.proposed.verdicts if context.told.proposed else ()
             reasons = {verdict.participant: verdict.reason for verdict in verdicts}
-            known = screen(context, self._downloads, proposed=reasons)
+            if self.terms.is_masked:
+                known = judge_masked(context, self.fetched(context), self._downloads)
+            else:
+                known = screen(context, self._downloads, proposed=reasons)
             self._screened[context.round_id, context.model] = known
         return known
+
+    def fetched(self, context: RoundContext) -> list[Screened]:
+        """Return the decisions that say whose bytes are here: of masked updates those of a seal."""
+        if not self.terms.is_masked:
+            return self.screen(context)
+        known = self._sealed.get((context.round_id, context.model))
+        if known is None:
+            known = choose_set(context, self._downloads)
+            self._sealed[context.round_id, context.model] = known
+        return known
+
+    def _check_masks(self, context: RoundContext) -> Iterator[CheckResult]:
+        """Check what was sealed and opened of a masked round (§13)."""
+        yield from check_seal(context, self.fetched(context))
+        yield from check_draw(self.federation.w3, context.told)
+        yield from check_opened(context, self._downloads)
+        if context.told.masking.voided is not None:
+            yield check_half_prices(self.terms, context.told)
 
     def model_before(self, context: RoundContext) -> LayerFolder:
         """Return the files of the model before a round; raises like `obtain_model`."""
@@ -369,7 +395,7 @@ class Audit:
             yield CheckResult("§7", round_id, claim, is_same, proposed.root.hex())
             return
         claim = f"the proposed model is the one before moved by the mean of {len(accepted)} updates"
-        ours = {decision.verdict.participant: decision for decision in self.screen(context)}
+        ours = {decision.verdict.participant: decision for decision in self.fetched(context)}
         updates = [ours[reveal.participant] for reveal, _ in accepted]
         missing = [decision for decision in updates if not decision.has_root]
         # Only accepted updates count: one that was rejected is not in the average, whatever it has.
@@ -384,8 +410,9 @@ class Audit:
         except (Unavailable, Rejected) as error:
             yield from self._check_without_manifest(context, proposed, claim, error)
             return
-        weights = [weight for _, weight in accepted]
-        folders = [decision.folder for decision in updates]
+        found = [decision.folder for decision in updates]
+        reveals = [reveal for reveal, _ in accepted]
+        folders, weights = as_summed(context, reveals, found, [weight for _, weight in accepted])
         wrong = first_wrong_value(context.spec, before, folders, weights, model, round_id)
         detail = f"model {proposed.root.hex()}" if wrong is None else str(wrong)
         yield CheckResult("§7", round_id, claim, wrong is None, detail, wrong)

@@ -11,7 +11,12 @@ from chain.history import RoundHistory
 from chain.records import Terms
 from ethereum.rpc import plain_errors
 from protocol.checks import ACCEPTED, Check
-from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_seed
+from protocol.commitment import (
+    PREFIX_BYTES,
+    compute_commitment,
+    compute_masked_commitment,
+    compute_seed,
+)
 from protocol.errors import Unavailable
 from protocol.payout import compute_fee, compute_payouts
 from protocol.spec import Spec
@@ -46,9 +51,7 @@ def check_seed(w3: Web3, federation: Address, history: RoundHistory) -> Iterator
     try:
         with plain_errors():
             opened, fixed = map(w3.eth.get_block, blocks)
-        found = compute_seed(
-            federation, round_id, Digest(bytes(opened["hash"])), _prevrandao(fixed)
-        )
+        found = compute_seed(federation, round_id, Digest(bytes(opened["hash"])), prevrandao(fixed))
     except (Unavailable, KeyError) as error:
         detail = f"the node does not have a header: {error}"
         yield CheckResult("§8", round_id, SEED_CLAIM, None, detail)
@@ -64,7 +67,7 @@ def check_seed(w3: Web3, federation: Address, history: RoundHistory) -> Iterator
     yield CheckResult("§8", round_id, SEED_CLAIM, passed, detail)
 
 
-def _prevrandao(header: BlockData) -> int:
+def prevrandao(header: BlockData) -> int:
     """Return what PREVRANDAO gave in a block: its difficulty, where it has one (EIP-4399)."""
     return header.get("difficulty") or int.from_bytes(bytes(header["mixHash"]), "big")
 
@@ -85,9 +88,13 @@ def check_commitments(federation: Address, history: RoundHistory) -> Iterator[Ch
     # The contract has checked it, but these logs come from a node that may lie.
     committed = {e.participant: e.commitment for e in history.committed}
     for e in history.revealed:
-        opened = compute_commitment(
-            federation, e.round, e.participant, e.root, e.manifest, e.examples, e.salt
-        )
+        who, key = e.participant, history.masking.keys.get(e.participant)
+        if key is None:
+            opened = compute_commitment(
+                federation, e.round, who, e.root, e.manifest, e.examples, e.salt
+            )
+        else:
+            opened = compute_masked_commitment(federation, e.round, who, key, e.examples, e.salt)
         # The contract keeps so many bytes, so that a submission fits into one slot.
         kept = committed.get(e.participant, Digest(b""))[:PREFIX_BYTES]
         claim = f"{e.participant} revealed what it committed to"
@@ -119,17 +126,18 @@ def check_verdicts(
             yield CheckResult("§6", round_id, claim, False, "")
         else:
             claim = f"{verdict.participant} was rightly {_said(verdict)}"
-            yield _compare(round_id, claim, verdict, mine)
+            yield compare_verdict(round_id, claim, verdict, mine)
 
 
-def _compare(round_id: RoundId, claim: str, verdict: Verdict, mine: Screened) -> CheckResult:
+def compare_verdict(round_id: RoundId, claim: str, verdict: Verdict, mine: Screened) -> CheckResult:
     """Return the check of one verdict against ours."""
     found = mine.verdict
     # 1. What is said of bytes that only one of us has.
     if found.reason == Check.REACHABLE != verdict.reason:
         return CheckResult("§6", round_id, claim, None, mine.reason)
     if verdict.reason == Check.REACHABLE != found.reason:
-        has_form = (verdict.weight, verdict.score) == (0, 0) and verdict.revealed == found.revealed
+        has_form = verdict.score == 0 and verdict.revealed == found.revealed
+        has_form &= verdict.weight in (0, found.weight if found.is_averaged else 0)
         if has_form:
             detail = f"the bytes are available, it would have been {_said(found)}"
             return CheckResult("§6", round_id, claim, None, detail, seen_differently=True)
@@ -169,4 +177,6 @@ def check_payouts(terms: Terms, history: RoundHistory) -> CheckResult:
 def _said(verdict: Verdict) -> str:
     if verdict.is_accepted:
         return f"accepted with weight {verdict.weight} and score {verdict.score}"
+    if verdict.is_averaged:
+        return f"summed with weight {verdict.weight}, and unpaid by check {verdict.reason}"
     return f"rejected by check {verdict.reason}"

@@ -191,6 +191,72 @@ class Revealed(RoundEvent):
     salt: Bytes32
 
 
+class KeyPublished(RoundEvent):
+    """The X25519 key to which a commitment to a masked round binds its participant."""
+
+    participant: Address
+    public_key: Bytes32
+
+
+class SecretsBound(RoundEvent):
+    """The digest of the commitments in the bundle of a revealed masked update."""
+
+    participant: Address
+    secrets: Bytes32
+
+
+class SetSealed(RoundEvent):
+    """The aggregator said which masked updates are summed: those whose verdict has a weight.
+
+    `verdicts` are on all that committed; `revealed` is zero where nothing was revealed. With nobody
+    in the set the round ended, and the deadlines are 0.
+    """
+
+    aggregator: Address
+    unmask_deadline: UnixTime
+    assist_deadline: UnixTime
+    propose_deadline: UnixTime
+    verdicts: tuple[Verdict, ...]
+
+
+class SketchFixed(RoundEvent):
+    """The vectors of a round's sketches were drawn."""
+
+    sketch_seed: Bytes32
+
+
+class Unmasked(RoundEvent):
+    """The secrets of a member of the set are known: `own_seed`, and those with who is outside.
+
+    `seeds` go by ascending address. Another `sender` recovered them from shares, and `sketch`, the
+    SHA-256 of the member's sketch, is zero.
+    """
+
+    participant: Address
+    sender: Address
+    own_seed: Bytes32
+    seeds: tuple[Bytes32, ...]
+    sketch: Bytes32
+
+
+class Assisted(RoundEvent):
+    """A helper's shares of a silent member's secrets, in the order of `Unmasked`."""
+
+    silent: Address
+    helper: Address
+    shares: tuple[Bytes32, ...]
+
+
+class Objected(RoundEvent):
+    """A member of the set says that the sum does not fit the sketches."""
+
+    participant: Address
+
+
+class Voided(RoundEvent):
+    """The round ended: its sum could not be opened, or two thirds of the set objected to it."""
+
+
 class Proposed(RoundEvent):
     """The aggregator proposed the round's model, with its decision on every revealed update."""
 
@@ -287,6 +353,14 @@ EVENT_TYPES: tuple[type[FederationEvent], ...] = (
     SeedFixed,
     Committed,
     Revealed,
+    KeyPublished,
+    SecretsBound,
+    SetSealed,
+    SketchFixed,
+    Unmasked,
+    Assisted,
+    Objected,
+    Voided,
     Proposed,
     Paid,
     Finalized,

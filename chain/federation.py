@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from web3 import Web3
+from web3.exceptions import BlockNotFound
 
 from chain.authentic import IMPLEMENTATION, Founding, check_federation, find_founding
 from chain.contract import ContractClient
+from chain.development import is_development_chain
 from chain.event_index import EventIndex
 from chain.event_log import EventLog
 from chain.events import FederationEvent, LeafPosted, RoundOpened, events_in, read_events
@@ -32,12 +34,15 @@ from chain.records import (
     Leaf,
     LeafAnswer,
     LeafRequest,
+    MaskedLeaf,
     Model,
     OpenedLeaf,
     Opening,
     Participant,
     Round,
+    Secrets,
     Submission,
+    Sum,
     Terms,
 )
 from chain.token import Erc20
@@ -46,6 +51,7 @@ from contracts.reverts import Reverted, known_errors
 from ethereum.rpc import connect, plain_errors
 from ethereum.transactions import Receipt, Sender, SendingLimits
 from ethereum.wallet import Wallet
+from protocol.commitment import pack_members
 from protocol.errors import Misconfigured, WrongBytes
 from protocol.tree import is_proof_valid
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
@@ -101,6 +107,20 @@ class Federation(ContractClient):
         pinned = copy(self)
         pinned.block, pinned._known = block, {}
         return pinned
+
+    def finalized_block(self) -> int:
+        """Return the newest block that no reorganisation can undo, by the chain's consensus.
+
+        On a development chain without finality (eth-tester) it is the newest block.
+        """
+        with plain_errors():
+            try:
+                found = int(self.w3.eth.get_block("finalized")["number"])
+            except BlockNotFound:
+                found = 0
+        if not found and is_development_chain(self.chain_id):
+            return self.head
+        return found
 
     def pinned(self) -> "Federation":
         """Return this client if it is pinned to a block already, else `now`."""
@@ -225,6 +245,11 @@ class Federation(ContractClient):
         facts: Round = self._read_once("getRound", round_id, kind=Round.from_abi, block=block)
         return facts
 
+    def get_sum(self, round_id: RoundId, block: int | None = None) -> Sum:
+        """Return what is stored of a round's masked sum; all zero until a set is sealed."""
+        found: Sum = self._read_once("getSum", round_id, kind=Sum.from_abi, block=block)
+        return found
+
     def get_submission(
         self, round_id: RoundId, participant: Address, block: int | None = None
     ) -> Submission:
@@ -252,8 +277,10 @@ class Federation(ContractClient):
         # open the reveal phase, and could be replaced once the first reveal is seen there.
         now = self.pinned()
         facts = now.get_round(round_id)
-        time = UnixTime(0) if facts.is_ended or not facts.is_seeded else self.next_time()
-        return facts.status_at(time, now.head + 1, self._terms.seats)
+        if facts.is_ended or not facts.is_seeded:
+            return facts.status_at(UnixTime(0), now.head + 1, self._terms)
+        masked = now.get_sum(round_id) if self._terms.is_masked else None
+        return facts.status_at(self.next_time(), now.head + 1, self._terms, masked)
 
     def is_eligible(self, round_id: RoundId, account: Address, block: int | None = None) -> bool:
         """Whether the round's seed drew `account`; meaningless before the seed is fixed."""
@@ -326,8 +353,39 @@ class Federation(ContractClient):
         """Reveal the update that the wallet committed to; it must be pinned already."""
         return self._write("reveal", round_id, root, manifest, examples, salt)
 
+    def commit_masked(self, round_id: RoundId, commitment: Digest, public_key: bytes) -> Receipt:
+        """Commit the wallet to a key (`protocol.commitment.compute_masked_commitment`)."""
+        return self._write("commitMasked", round_id, commitment, public_key)
+
+    def reveal_masked(
+        self,
+        round_id: RoundId,
+        opening: Opening,
+        public_key: bytes,
+        salt: bytes,
+        secrets: Digest,
+    ) -> Receipt:
+        """Reveal the wallet's masked update; it must be pinned already.
+
+        `opening` has the manifest's own digest, `secrets` that of the commitments in its bundle.
+        """
+        values = *opening.to_abi(), public_key, salt, secrets
+        return self._write("revealMasked", round_id, values)
+
+    def unmask(self, round_id: RoundId, secrets: Secrets, sketch: Digest) -> Receipt:
+        """Post the secrets of a member of the set: the wallet's own, or recovered ones."""
+        return self._write("unmask", round_id, secrets.to_abi(), sketch)
+
+    def assist(self, round_id: RoundId, silent: Address, shares: Sequence[bytes]) -> Receipt:
+        """Tell the wallet's shares of a silent member's secrets, in the order of `Unmasked`."""
+        return self._write("assist", round_id, silent, list(shares))
+
+    def object_to(self, round_id: RoundId) -> Receipt:
+        """Say, as a member of the set, that the sum does not fit the sketches."""
+        return self._write("object", round_id)
+
     def penalize(self, round_id: RoundId, participant: Address) -> Receipt:
-        """Take the penalty for a commitment that was not revealed in time."""
+        """Take the penalty for what was not revealed, or not unmasked, in time."""
         return self._write("penalize", round_id, participant)
 
     def evict(self, participant: Address, rounds: Sequence[RoundId]) -> Receipt:
@@ -370,6 +428,28 @@ class Federation(ContractClient):
     ) -> Receipt:
         """Propose the round's model, with a verdict on every reveal, ascending by participant."""
         return self._write("propose", round_id, root, manifest, _rows(verdicts))
+
+    def seal_set(self, round_id: RoundId, verdicts: Sequence[Verdict]) -> Receipt:
+        """Say which masked updates are summed: a verdict on all that committed, ascending."""
+        return self._write("sealSet", round_id, _rows(verdicts))
+
+    def fix_sketch(self, round_id: RoundId) -> Receipt:
+        """Draw the vectors of the sketches, in a block after the seal's; anybody may.
+
+        Reverted with SketchTooEarly or SketchIsFixed, without sending, before and after.
+        """
+        return self._write("fixSketch", round_id)
+
+    def void_round(
+        self, round_id: RoundId, members: Sequence[Address], openings: Sequence[Opening]
+    ) -> Receipt:
+        """End a round whose sum cannot be opened or is objected to.
+
+        `members` are all that committed, `openings` those of the set that unmasked by themselves;
+        both ascending.
+        """
+        opened = [each.to_abi() for each in openings]
+        return self._write("voidRound", round_id, pack_members(members), opened)
 
     def finalize(self, round_id: RoundId, verdicts: Sequence[Verdict]) -> Receipt:
         """Settle a round whose challenge window has passed, with the verdicts as proposed."""
@@ -415,6 +495,24 @@ class Federation(ContractClient):
         """Raise the Reverted that `challenge_average` would raise now; nothing is sent."""
         values = _average_dispute(round_id, leaf, verdicts, updates, before, model)
         self._read("challengeAverage", *values)
+
+    def challenge_sum(
+        self,
+        round_id: RoundId,
+        leaf: int,
+        verdicts: Sequence[Verdict],
+        members: Sequence[Address],
+        updates: Sequence[MaskedLeaf],
+        before: Leaf,
+        model: Leaf,
+    ) -> Receipt:
+        """Prove that one leaf is not what the sum of the masked updates makes of it (§13).
+
+        As `challenge_average`; `members` are all that committed, in ascending order.
+        """
+        packed = b"".join(each.packed() for each in updates)
+        rest = _rows(verdicts), pack_members(members), packed, before.to_abi(), model.to_abi()
+        return self._write("challengeSum", round_id, leaf, *rest)
 
     def challenge_move(self, round_id: RoundId, leaf: int, before: Leaf, model: Leaf) -> Receipt:
         """Prove that a value of one leaf moved further than any average can move it.

@@ -15,15 +15,18 @@ from chain.accounts import Accounts
 from chain.events import (
     Abandoned,
     Announced,
+    Assisted,
     Committed,
     DepositReturned,
     Evicted,
     FederationEvent,
     Finalized,
     Joined,
+    KeyPublished,
     LeafPosted,
     LeafRequested,
     Left,
+    Objected,
     Paid,
     Penalized,
     ProposalRefuted,
@@ -31,8 +34,13 @@ from chain.events import (
     Revealed,
     RoundEvent,
     RoundOpened,
+    SecretsBound,
     SeedFixed,
+    SetSealed,
+    SketchFixed,
     StakeReleased,
+    Unmasked,
+    Voided,
     Withdrawn,
 )
 from chain.records import Model, Seats, Terms
@@ -65,6 +73,7 @@ class RoundHistory:
     seeded: SeedFixed | None = None
     committed: list[Committed] = field(default_factory=list)
     revealed: list[Revealed] = field(default_factory=list)
+    masking: "Masking" = field(default_factory=lambda: Masking())
     penalized: list[Penalized] = field(default_factory=list)
     proposals: list[Proposed] = field(default_factory=list)
     proposed: Proposed | None = None
@@ -119,16 +128,60 @@ class RoundHistory:
         # it, so the copy is committed later, while a reveal in the pool can be overtaken.
         revealed = {event.participant: event for event in self.revealed}
         return [
-            Reveal(event.participant, reveal.root, reveal.manifest, reveal.examples)
+            Reveal(
+                event.participant,
+                reveal.root,
+                reveal.manifest,
+                reveal.examples,
+                self.masking.secrets.get(event.participant),
+                self.masking.seeds_of(event.participant),
+            )
             for event in self.committed
             if (reveal := revealed.get(event.participant)) is not None
         ]
+
+    @property
+    def committers(self) -> list[Address]:
+        """All that committed, in ascending order of address."""
+        return sorted((each.participant for each in self.committed), key=lambda a: int(a, 16))
+
+    @property
+    def summed(self) -> list[Reveal]:
+        """The reveals in the set that was sealed, in ascending order of address."""
+        members = set(self.masking.members)
+        inside = (reveal for reveal in self.reveals if reveal.participant in members)
+        return sorted(inside, key=lambda reveal: int(reveal.participant, 16))
+
+    @property
+    def unmasked_themselves(self) -> list[Reveal]:
+        """Those of `summed` whose participant posted its secrets itself."""
+        recovered = set(self.masking.recovered)
+        return [
+            reveal
+            for reveal in self.summed
+            if reveal.participant in self.masking.unmasked and reveal.participant not in recovered
+        ]
+
+    @property
+    def outside(self) -> list[Address]:
+        """Those of `committers` that are not in the set that was sealed."""
+        members = self.masking.members
+        return [each for each in self.committers if each not in members]
 
     @property
     def unrevealed(self) -> list[Address]:
         """Participants that committed, did not reveal, and were not penalized yet."""
         settled = {e.participant for e in self.revealed} | {e.participant for e in self.penalized}
         return [event.participant for event in self.committed if event.participant not in settled]
+
+    @property
+    def owing_penalties(self) -> list[Address]:
+        """Who can be penalized: `unrevealed`, and whose silence ended the round."""
+        if not self.revealed:  # the contract blames nobody: the chain may have kept everybody out
+            return []
+        settled = {event.participant for event in self.penalized}
+        silent = self.masking.silent if self.abandoned is not None else []
+        return self.unrevealed + [who for who in silent if who not in settled]
 
     @property
     def standing_requests(self) -> LeafRequests:
@@ -159,6 +212,10 @@ class RoundHistory:
                 self.revealed.append(event)
             case Penalized():
                 self.penalized.append(event)
+            case KeyPublished() | SecretsBound() | SetSealed() | SketchFixed():
+                self.masking.add(event)
+            case Unmasked() | Assisted() | Objected() | Voided():
+                self.masking.add(event)
             case Proposed():
                 self.proposals.append(event)
                 self.proposed, self.requested = event, []
@@ -177,6 +234,69 @@ class RoundHistory:
                 self.finalized = event
             case Abandoned():
                 self.abandoned = event
+
+
+@dataclass
+class Masking:
+    """What a round's events say of its masks (docs/protocol.md §13); nothing of a clear round.
+
+    `keys` and `secrets` are by participant, `unmasked` by member of the set.
+    """
+
+    keys: dict[Address, Digest] = field(default_factory=dict)
+    secrets: dict[Address, Digest] = field(default_factory=dict)
+    sealed: SetSealed | None = None
+    drawn: SketchFixed | None = None
+    unmasked: dict[Address, Unmasked] = field(default_factory=dict)
+    assisted: list[Assisted] = field(default_factory=list)
+    objected: list[Objected] = field(default_factory=list)
+    voided: Voided | None = None
+
+    @property
+    def members(self) -> list[Address]:
+        """The set that was sealed, in ascending order of address; empty before."""
+        verdicts = self.sealed.verdicts if self.sealed is not None else ()
+        return [each.participant for each in verdicts if each.is_averaged]
+
+    @property
+    def sketch_seed(self) -> Digest | None:
+        """What draws the sketches' vectors; None before it is fixed."""
+        return None if self.drawn is None else self.drawn.sketch_seed
+
+    @property
+    def silent(self) -> list[Address]:
+        """Members of the set whose secrets are not known."""
+        return [each for each in self.members if each not in self.unmasked]
+
+    @property
+    def recovered(self) -> list[Address]:
+        """Members of the set whose secrets others recovered."""
+        return [who for who, event in self.unmasked.items() if event.sender != who]
+
+    def seeds_of(self, member: Address) -> tuple[bytes, ...]:
+        """Return a member's own seed and those with who is outside the set; empty if unknown."""
+        event = self.unmasked.get(member)
+        return () if event is None else (event.own_seed, *event.seeds)
+
+    def add(self, event: RoundEvent) -> None:
+        """Add the next event about masks."""
+        match event:
+            case KeyPublished():
+                self.keys[event.participant] = event.public_key
+            case SecretsBound():
+                self.secrets[event.participant] = event.secrets
+            case SetSealed():
+                self.sealed = event
+            case SketchFixed():
+                self.drawn = event
+            case Unmasked():
+                self.unmasked[event.participant] = event
+            case Assisted():
+                self.assisted.append(event)
+            case Objected():
+                self.objected.append(event)
+            case Voided():
+                self.voided = event
 
 
 @dataclass

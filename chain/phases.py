@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from chain.events import FederationEvent
 from chain.federation import Federation
+from chain.records import Opening
 from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.rpc import plain_errors
@@ -25,6 +26,7 @@ _RECENT_BLOCKS: Final = 8
 _SEED_BLOCKS: Final = 4
 _SEED_BLOCK_SECONDS: Final = 15  # for a chain that mines only on demand
 # In this order: the next block is not there yet; somebody else was faster.
+_SKETCH_NOT_NOW: Final = frozenset({"SketchTooEarly", "SketchIsFixed", "WrongStatus"})
 _SEED_NOT_NOW: Final = frozenset({"SeedTooEarly", "WrongStatus"})
 
 
@@ -36,6 +38,23 @@ def fix_seed(federation: Federation, round_id: RoundId) -> Receipt | None:
         if error.name not in _SEED_NOT_NOW:
             raise
         return None
+
+
+def draw_sketches(federation: Federation, round_id: RoundId) -> Receipt | None:
+    """Draw a sealed round's sketches; None when it is too early or somebody else has done so."""
+    try:
+        return federation.fix_sketch(round_id)
+    except Reverted as error:
+        if error.name not in _SKETCH_NOT_NOW:
+            raise
+        return None
+
+
+def void_round(federation: Federation, round_id: RoundId) -> Receipt:
+    """End a masked round whose sum cannot be opened, or was objected to."""
+    told = federation.history().round(round_id)
+    openings = [Opening.of(reveal) for reveal in told.unmasked_themselves]
+    return federation.void_round(round_id, told.committers, openings)
 
 
 def is_seed_overdue(federation: Federation, round_id: RoundId, account: Address) -> bool:
@@ -85,6 +104,11 @@ def has_ended(federation: Federation, round_id: RoundId, phase: Phase, depth: in
     submitted: list[FederationEvent] = [*told.committed]
     submitted += [told.opened] if phase is Status.COMMIT else told.revealed
     return all(event.block_number <= deep for event in submitted)
+
+
+def depth_of_finality(now: Federation) -> int:
+    """Return how many blocks lie on top of the newest one that is final."""
+    return max(now.head - now.finalized_block(), 0)
 
 
 def await_end(

@@ -4,10 +4,12 @@ Fields stand in the order of the contract's structs (contracts/src/IFederation.s
 test compares their names with the ABI. Amounts are token units, times are Unix seconds.
 """
 
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Final, Self
 
 from contracts.enums import Privacy, RequestState, Scoring, Stage, Status, SubmissionState
+from protocol.commitment import bind_secrets, pack_members
 from protocol.reveal import Reveal
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 
@@ -60,19 +62,18 @@ class Money:
     availability_deposit: TokenUnits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Windows:
-    """How long each step may take.
+    """How long each step may take; `response_seconds` is 0 when no leaf can be requested.
 
-    `response_seconds` is 0 when no leaf can be requested; `seal_seconds`, `unmask_seconds` and
-    `assist_seconds` are 0 where updates are clear.
+    Where updates are clear, nothing is sealed, unmasked or assisted, and these three are 0.
     """
 
     commit_seconds: int
     reveal_seconds: int
-    seal_seconds: int
-    unmask_seconds: int
-    assist_seconds: int
+    seal_seconds: int = 0
+    unmask_seconds: int = 0
+    assist_seconds: int = 0
     propose_seconds: int
     challenge_seconds: int
     response_seconds: int
@@ -82,20 +83,22 @@ class Windows:
     @property
     def shortest_seconds(self) -> int:
         """The shortest time in which somebody must act: a phase, or to answer a leaf request."""
-        phases = (self.commit_seconds, self.reveal_seconds, self.propose_seconds)
-        return min(*phases, self.response_seconds or self.propose_seconds)
+        masked = (self.seal_seconds, self.unmask_seconds, self.assist_seconds)
+        phases = (self.commit_seconds, self.reveal_seconds, *masked, self.response_seconds)
+        return min(self.propose_seconds, *(each for each in phases if each))
+
+
+_WINDOWS: Final = tuple(field.name for field in fields(Windows))
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is open to be read, and what is paid for.
-
-    `min_set` is the number of updates without which no sum is opened, 0 where they are clear.
-    """
+    """What is open to be read, and what is paid for."""
 
     privacy: Privacy
     scoring: Scoring
-    min_set: int
+    min_set: int = 0
+    """Masked updates without which no sum is opened; 0 where updates are clear."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,18 @@ class Terms:
             Identity(*identity),
             Seats(*seats),
             Money(*money),
-            Windows(*windows),
+            Windows(**dict(zip(_WINDOWS, windows, strict=True))),
             Rules(Privacy(privacy), Scoring(scoring), min_set),
         )
 
     def to_abi(self) -> tuple[Any, ...]:
         """Return the values in the contract's order."""
         return astuple(self)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether only the sum of a round's updates can be read."""
+        return self.rules.privacy is Privacy.MASKED
 
     @property
     def round_cost(self) -> TokenUnits:
@@ -136,10 +144,11 @@ class Terms:
 class Round:
     """The facts of a round, all zero when it was not opened.
 
-    `next_deadline` is that of the proposal at stage OPEN, and that of challenges to it at stage
-    PROPOSED. `active` counts the seats that were active at the opening and had joined in an earlier
-    block. `open_requests` counts the requested leaves of the standing proposal that are not posted
-    yet, `proposals` the proposals so far: all but the last were refuted.
+    `next_deadline` is that of the proposal at stage OPEN (of the seal, until there is one, where
+    updates are masked), and that of challenges to it at stage PROPOSED. `active` counts the seats
+    that were active at the opening and had joined in an earlier block. `open_requests` counts the
+    requested leaves of the standing proposal that are not posted yet, `proposals` the proposals so
+    far: all but the last were refuted.
     """
 
     commit_deadline: UnixTime
@@ -189,8 +198,13 @@ class Round:
         """Return the number of commitments that end the commit phase early."""
         return min(self.active, seats.round_seats)
 
-    def status_at(self, time: UnixTime, block: int, seats: Seats) -> Status:
-        """Return the round's status in a block of that time and number, as the contract does."""
+    def status_at(
+        self, time: UnixTime, block: int, terms: Terms, masked: "Sum | None" = None
+    ) -> Status:
+        """Return the round's status in a block of that time and number, as the contract does.
+
+        `masked` is what is stored of its sum, where updates are masked.
+        """
         # In the contract's order, case by case; a test compares the two for every kind of round.
         if self.opened_block == 0:
             return Status.NONE
@@ -200,15 +214,65 @@ class Round:
             return Status.SEED if block <= self.opened_block + SEED_BLOCKS else Status.UNSEEDED
         # The earlier deadlines no longer matter. Open leaf requests hold the round until somebody
         # settles them, even after the challenge deadline.
+        seats = terms.seats
         if self.stage is Stage.PROPOSED:
+            if masked is not None and masked.is_refused:
+                return Status.VOID
             is_open = time < self.next_deadline or self.open_requests != 0
             return Status.CHALLENGE if is_open else Status.SETTLEABLE
         # A phase ends early once nobody is left to act.
         if self.committed < self.expected(seats) and time < self.commit_deadline:
             return Status.COMMIT
-        if self.revealed < self.committed and time < self.reveal_deadline:
+        is_enough = self.committed >= terms.rules.min_set
+        if is_enough and self.revealed < self.committed and time < self.reveal_deadline:
             return Status.REVEAL
+        if masked is not None and (waiting := masked.waits_at(time)) is not None:
+            return (
+                waiting
+                if waiting is not Status.SEAL or time < self.next_deadline
+                else Status.EXPIRED
+            )
         return Status.PROPOSE if time < self.next_deadline else Status.EXPIRED
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What is stored of a round's masked sum; all zero until a set is sealed.
+
+    `size` updates are in the set, the secrets of `unmasked` of them are known. Bit k of `by_order`
+    stands for commitment number k, of `by_rank` for the k-th lowest address that committed.
+    """
+
+    sealed_block: int
+    unmask_deadline: UnixTime
+    assist_deadline: UnixTime
+    size: int
+    unmasked: int
+    objections: int
+    by_order: int
+    by_rank: int
+    members_hash: Digest
+    sketch_seed: Digest
+
+    @classmethod
+    def from_abi(cls, values: tuple[Any, ...]) -> Self:
+        """Return the sum from the contract's values, in its order."""
+        return cls(*values)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether two thirds of the set object to the sum."""
+        return self.size != 0 and 3 * self.objections >= 2 * self.size
+
+    def waits_at(self, time: UnixTime) -> Status | None:
+        """Return the phase that comes between reveals and proposal at a time; None after all."""
+        if not self.sealed_block:
+            return Status.SEAL
+        if self.unmasked == self.size:
+            return None
+        if time < self.unmask_deadline:
+            return Status.UNMASK
+        return Status.ASSIST if time < self.assist_deadline else Status.VOID
 
 
 @dataclass(frozen=True)
@@ -282,7 +346,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a participant revealed: root, manifest and examples of its update."""
+    """What a participant revealed: root, manifest and examples of its update.
+
+    `manifest` is `Reveal.bound_manifest`: of a masked update more than the manifest's digest.
+    """
 
     root: Digest
     manifest: Digest
@@ -291,7 +358,7 @@ class Opening:
     @classmethod
     def of(cls, reveal: Reveal) -> Self:
         """Return what `reveal` revealed."""
-        return cls(reveal.root, reveal.manifest, reveal.examples)
+        return cls(reveal.root, reveal.bound_manifest, reveal.examples)
 
     def to_abi(self) -> tuple[Digest, Digest, int]:
         """Return the values in the contract's order."""
@@ -320,6 +387,49 @@ class OpenedLeaf:
     def to_abi(self) -> tuple[Any, ...]:
         """Return the values in the contract's order."""
         return self.opening.to_abi(), self.leaf.to_abi()
+
+
+@dataclass(frozen=True)
+class MaskedLeaf:
+    """A leaf of a masked update in the average, with what takes its masks away."""
+
+    reveal: Reveal
+    leaf: Leaf
+
+    def packed(self) -> bytes:
+        """Return the bytes that `challengeSum` takes of it (contracts/src/IFederation.sol)."""
+        reveal = self.reveal
+        assert reveal.secrets is not None
+        return b"".join(
+            [
+                self.leaf.values,
+                *self.leaf.proof,
+                bind_secrets(reveal.manifest, reveal.secrets),
+                reveal.examples.to_bytes(4),
+                *reveal.seeds,
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The secrets of a member of a sealed set, with what the contract holds them against.
+
+    `members` are all that committed, ascending; `commitments` those of the member's bundle; `seeds`
+    its own and those with each member outside the set, ascending.
+    """
+
+    reveal: Reveal
+    members: Sequence[Address]
+    commitments: Sequence[Digest]
+    seeds: Sequence[bytes]
+
+    def to_abi(self) -> tuple[Any, ...]:
+        """Return the values in the contract's order."""
+        opening = (self.reveal.root, self.reveal.manifest, self.reveal.examples)
+        place = self.members.index(self.reveal.participant), pack_members(self.members)
+        own, *others = self.seeds
+        return (opening, *place, list(self.commitments), own, others)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.aggregator import Aggregator
+from aggregator.aggregator import Action, Aggregator
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.deploy import deploy_factory, deploy_token
@@ -34,7 +34,7 @@ from devnet.tester import connect_tester
 from ethereum.transactions import Sender
 from ethereum.wallet import Wallet
 from node.array_trainer import Array, ArrayTrainer, TrainArrays, run_trainer
-from node.participant import Participant
+from node.participant import Participant, Prepared
 from node.results import Outcome, round_results
 from protocol.differences import choose_grid
 from protocol.encoding import decode_values, encode_values
@@ -187,11 +187,11 @@ class LocalFederation:
         block = self.federation.deployment_block
         return Federation(self._w3, self.federation.address, wallet, deployment_block=block)
 
-    def _ask(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
+    def _ask(self, action: Action, round_id: RoundId) -> None:
         for name, participant in self._participants.items():
-            prepared = getattr(participant, action)(round_id)
-            if prepared is not None:
-                self._losses[name] = prepared.loss
+            acted = getattr(participant, action)(round_id)
+            if isinstance(acted, Prepared):
+                self._losses[name] = acted.loss
 
     def _played(self, round_id: RoundId) -> Played:
         now = self.federation.now()
@@ -303,14 +303,11 @@ def _terms(
         Windows(
             commit_seconds=24 * _LONG_S,
             reveal_seconds=_LONG_S,
-            seal_seconds=0,
-            unmask_seconds=0,
-            assist_seconds=0,
             propose_seconds=_LONG_S,
             challenge_seconds=1,
             response_seconds=0,
             unbonding_seconds=72 * _LONG_S,
             closes_at=UnixTime(now + 365 * 24 * _LONG_S),
         ),
-        Rules(Privacy.CLEAR, Scoring.EQUAL, min_set=0),
+        Rules(Privacy.CLEAR, Scoring.EQUAL),
     )

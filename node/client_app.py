@@ -21,7 +21,7 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.clientapp import ClientApp
 
 from chain.event_log import MissingLogs
-from chain.phases import await_end
+from chain.phases import await_end, depth_of_finality
 from contracts.enums import Status, SubmissionState
 from ethereum.wallet import load_keystore, read_password
 from node.follower import open_participant
@@ -92,6 +92,8 @@ def reveal(message: Message, context: Context) -> Message:
     participant, round_id = _participant(context), _round(message)
     federation = participant.federation
     confirmations = _settings(_settings_path(context)).confirmations
+    if federation.terms().is_masked:
+        confirmations = max(confirmations, depth_of_finality(federation.now()))
     state = federation.get_submission(round_id, participant.address).state
     # Until mined blocks have ended the phase, others could commit to a copy of what is revealed.
     if state is SubmissionState.COMMITTED:
@@ -99,6 +101,37 @@ def reveal(message: Message, context: Context) -> Message:
         deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
         await_end(federation, round_id, Status.COMMIT, confirmations, deadline, _pause)
     return _reply(message, participant.reveal(round_id))
+
+
+@app.train("unmask")
+@_reporting_failures
+def unmask(message: Message, context: Context) -> Message:
+    """Post the secrets that the sum needs, once the seal is final; wait for at most half of it."""
+    participant, round_id = _participant(context), _round(message)
+    federation = participant.federation
+    half = federation.terms().windows.unmask_seconds // 2
+    deadline = UnixTime(federation.get_sum(round_id).unmask_deadline - half)
+    while not participant.unmask(round_id) and federation.next_time() < deadline:
+        _pause()
+    return Message(RecordDict(), reply_to=message)
+
+
+@app.train("assist")
+@_reporting_failures
+def assist(message: Message, context: Context) -> Message:
+    """Post our own secrets if that is still to be done, and shares of who is silent."""
+    participant, round_id = _participant(context), _round(message)
+    participant.unmask(round_id)
+    participant.assist(round_id)
+    return Message(RecordDict(), reply_to=message)
+
+
+@app.train("object")
+@_reporting_failures
+def object_(message: Message, context: Context) -> Message:
+    """Object to the proposed sum if it does not fit the sketches."""
+    _participant(context).object(_round(message))
+    return Message(RecordDict(), reply_to=message)
 
 
 @app.train("withdraw")

@@ -6,6 +6,7 @@ Each step reads one mined block and takes at most one action:
     fix seed    of a round that has waited for it too long
     commit      in the commit phase of a round that asks us
     reveal      once a mined block, as deep as the settings require, has ended the commit phase
+    unmask      what the sum of a masked round needs; shares of who is silent; objections
     withdraw    between rounds, when the credit is worth the gas
 
 A participant that missed a round takes part in the next one.
@@ -19,7 +20,15 @@ from typing import Final
 from chain.federation import Federation, connect_federation
 from chain.invitation import Invitation
 from chain.location import FederationLocation
-from chain.phases import check_confirmations, fix_seed, has_ended, is_seed_overdue, is_settled
+from chain.phases import (
+    check_confirmations,
+    depth_of_finality,
+    fix_seed,
+    has_ended,
+    is_seed_overdue,
+    is_settled,
+    void_round,
+)
 from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
@@ -36,6 +45,7 @@ from runtime.founded import check_founded
 from runtime.service import Service, alone
 
 _UNDER_WAY: Final = (Status.COMMIT, Status.REVEAL)
+_OF_MASKED: Final = (Status.UNMASK, Status.ASSIST, Status.VOID)
 
 
 def run_participant(
@@ -85,6 +95,7 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
         report,
     )
     participant.withdraw_to = settings.withdraw_to
+    participant.trust = settings.privacy.trust()
     participant.public = settings.store.reader()
     participant.owns_store = settings.store.is_own(location.ipfs_url)
     return participant
@@ -146,8 +157,13 @@ class Follower:
         # A round that asks us goes first: its deadlines cost stake, everything else can wait.
         if status in _UNDER_WAY and self._act(now, newest, status):
             return True
+        if now.terms().is_masked:
+            self._act_masked(newest, status)
+        if status in _OF_MASKED:
+            return True
         last = newest if status.is_ended else RoundId(max(newest - 1, 0))
         self._report_results(now, last)
+        self.participant.forget_secrets(now)
         if now.is_over():
             return self._finish(now)
         return self.stay_in(now)
@@ -183,6 +199,26 @@ class Follower:
             self._report_once(f"idle {round_id}", event)
         return is_ours
 
+    def _act_masked(self, round_id: RoundId, status: Status) -> None:
+        """Do our part in opening a masked round's sum, or in refusing it."""
+        try:
+            match status:
+                case Status.UNMASK:
+                    self.participant.unmask(round_id)
+                case Status.ASSIST:
+                    self.participant.unmask(round_id)
+                    self.participant.assist(round_id)
+                case Status.CHALLENGE:
+                    self.participant.object(round_id)
+                case Status.VOID:
+                    void_round(self.federation, round_id)
+        except Reverted as error:
+            # As in `_act`: others may have ended the phase since it was looked at.
+            if self.federation.status(round_id) is status:
+                raise
+            late = events.TooLate(round=round_id, reason=str(error))
+            self._report_once(f"late {round_id}", late)
+
     def _reveal_when_ended(self, now: Federation, round_id: RoundId) -> bool:
         """Reveal once mined blocks have ended the commit phase, or half of the time is gone.
 
@@ -191,6 +227,8 @@ class Follower:
         state = now.get_submission(round_id, self.participant.address).state
         if state is SubmissionState.COMMITTED:
             depth, half = self.settings.confirmations, now.terms().windows.reveal_seconds // 2
+            if now.terms().is_masked:
+                depth = max(depth, depth_of_finality(now))
             # A chain that has stopped mining never shows the end, and a missed reveal costs the
             # penalty. So the deadline decides, with half of the phase left for the transaction.
             is_early = now.next_time() < now.get_round(round_id).reveal_deadline - half

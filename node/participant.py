@@ -8,6 +8,13 @@ chain, so each call may be repeated after a crash:
     reveal    pin the layer files and the manifest, then open the commitment
     withdraw  take what the contract owes
 
+and where only the sum of the updates is to be read (docs/protocol.md §13; node/masks.py):
+
+    reveal    first mask the update for all that committed
+    unmask    post the secrets that the sum needs, if the owner's rules allow it
+    assist    give shares of what a silent member of the set did not post
+    object    say so when the sum does not fit the sketches
+
 The salt is on disk before the commitment is sent. After a restart, a participant therefore never
 trains a second update for a round, never commits twice and can always reveal.
 """
@@ -22,20 +29,31 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from chain.federation import Federation
-from contracts.enums import SubmissionState
+from chain.phases import depth_of_finality, draw_sketches, has_ended
+from chain.records import Opening
+from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
+from node.masks import Masks, Trust
 from node.results import last_used_round
 from profiling.recorder import Recorder
-from protocol.commitment import PREFIX_BYTES, compute_commitment, compute_update_digest
-from protocol.errors import CommonweightError, Misconfigured, Unavailable
+from protocol.commitment import (
+    PREFIX_BYTES,
+    compute_commitment,
+    compute_masked_commitment,
+)
+from protocol.encoding import PublishedKind
+from protocol.errors import CommonweightError, Misconfigured, Rejected, Unavailable
 from protocol.manifest import Manifest
+from protocol.reveal import Reveal
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
 from rounds.context import RoundContext
 from rounds.prune import prune, rounds_on_disk, stale_rounds
-from rounds.rebuild import obtain_model
+from rounds.rebuild import FETCHER, obtain_model, obtain_sum
+from rounds.seal import fetch_bundle
+from rounds.sketched import judge_sum
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places, meet_peers
 from runtime import events
@@ -48,6 +66,7 @@ from storage.layers import LayerFolder, Subject, build_manifest, pin, remove_unu
 from storage.proof import prove_store
 from training.update import Carried
 
+_OPENED: Final = (SubmissionState.UNMASKED, SubmissionState.OBJECTED)
 _TRIES: Final = 3  # to train for a round, where another try may help
 
 
@@ -140,6 +159,9 @@ class Participant:
         self.withdraw_to: Address | None = None  # the wallet itself
         self._failures: Counter[RoundId] = Counter()
         self._elsewhere: set[RoundId] = set()
+        self.trust = Trust()  # whom the masked update is summed with
+        self._said: set[str] = set()
+        self._checked: set[Digest] = set()  # proposals whose sum was held against the sketches
         self.public: ReadableStore | None = None  # where others read the store; itself
         self.owns_store = False  # or it may be others' too, and nothing is removed from it
         terms = federation.terms()
@@ -169,11 +191,11 @@ class Participant:
             # Nothing of the update is stored before it is revealed, and by then it is too late to
             # find that the store does not take it: not revealing costs the penalty.
             with self.recorder.phase("prove store", round_id):
-                prove_store(self.store, self.spec.total_bytes("update"), self.public)
+                size = self.spec.total_bytes(self.spec.update_kind)
+                prove_store(self.store, size, self.public)
             with self._unless(round_id, SubmissionState.COMMITTED), self._unless_full(round_id):
                 with self.recorder.phase("commit", round_id):
-                    commitment = self._commitment(round_id, prepared)
-                    receipt = self.federation.commit(round_id, commitment)
+                    receipt = self._send_commitment(round_id, prepared)
                 self.report(events.Committed(round=round_id, gas=receipt.gas_used))
                 return prepared
             return self._own(round_id) if self._has_committed(round_id) else None
@@ -193,34 +215,128 @@ class Participant:
                     f"but {self._round_folder(round_id)} has no update for it: the stake's penalty"
                     " is lost unless whoever made it, with this wallet elsewhere, reveals it"
                 )
+            folder, shown = self._update_folder(round_id), _reveal_of(self.address, prepared)
+            if self.spec.privacy == "masked":
+                masked = self._mask(round_id, prepared)
+                if masked is None:
+                    return prepared
+                folder, shown = masked
             # 1. The manifest follows from the files: it is computed again, not kept beside them.
-            root, manifest_digest = parse_digest(prepared.root), parse_digest(prepared.manifest)
-            folder = self._update_folder(round_id)
+            size = self.spec.total_bytes(folder.kind)
             with self.recorder.phase("hash", round_id) as span:
-                span.add(read=self.spec.total_bytes("update"))
-                manifest = build_manifest(folder, self.spec, self._subject(round_id), root)
+                span.add(read=size)
+                subject = self._subject(round_id, self.spec.update_kind)
+                manifest = build_manifest(folder, self.spec, subject, shown.root)
             # 2. Pin before the reveal. An update whose bytes are not there is rejected (check 1),
             # and no aggregator waits for them once the chain shows the reveal.
             meet_peers(self.store)
             with self.recorder.phase("pin", round_id):
                 pinned = pin(self.store, folder, manifest)
-            if pinned != manifest_digest:
+            if pinned != shown.manifest:
                 raise CommonweightError(
                     f"round {round_id}: {folder.path} changed after the commitment"
                 )
-            self.report(events.Pinned(round=round_id, bytes=self.spec.total_bytes("update")))
+            self.report(events.Pinned(round=round_id, bytes=size))
             # 3. Open the commitment.
             with self._unless(round_id, SubmissionState.REVEALED):
                 with self.recorder.phase("reveal", round_id):
-                    receipt = self.federation.reveal(
-                        round_id,
-                        root=root,
-                        manifest=manifest_digest,
-                        examples=prepared.examples,
-                        salt=bytes.fromhex(prepared.salt),
-                    )
+                    receipt = self._send_reveal(shown, round_id, bytes.fromhex(prepared.salt))
                 self.report(events.Revealed(round=round_id, gas=receipt.gas_used))
             return prepared
+
+    def unmask(self, round_id: RoundId) -> bool:
+        """Post the secrets that the sum needs of us; return whether they are on the chain.
+
+        The rules of `Masks.refusal` come first, and what they refuse is reported.
+        """
+        with locked(self.state):
+            now = self.federation.now()
+            state = now.get_submission(round_id, self.address).state
+            if state is not SubmissionState.REVEALED:
+                return state in _OPENED
+            context, prepared = self.context(round_id, now), self._load(round_id)
+            if context.told.masking.sealed is None or prepared is None:
+                return False
+            if context.told.masking.drawn is None:
+                receipt = draw_sketches(self.federation, round_id)
+                if receipt is not None:
+                    self.report(events.SketchesDrawn(round=round_id, gas=receipt.gas_used))
+                return False  # until that is final as well
+            masks = self._masks(round_id)
+            refusal = masks.refusal(context, now.finalized_block(), self.trust)
+            if refusal:
+                event = events.KeepsSecrets(round=round_id, reason=refusal)
+                self._report_once(f"{round_id} {refusal}", event)
+                return False
+            with self.recorder.phase("sketch", round_id):
+                folder = self._update_folder(round_id)
+                sketch = masks.sketch(context, folder, prepared.examples)
+                # Before its digest is on the chain. It is short, and all that a seat posts of its
+                # own update beside the sum.
+                (digest,) = self.store.put_blocks([sketch])
+            with self._unless(round_id, SubmissionState.UNMASKED):
+                with self.recorder.phase("unmask", round_id):
+                    opened = masks.open(context, prepared.examples)
+                    receipt = self.federation.unmask(round_id, opened, digest)
+                self.report(events.SecretsPosted(round=round_id, gas=receipt.gas_used))
+            return True
+
+    def assist(self, round_id: RoundId) -> None:
+        """Give our shares of the secrets of every silent member of the set, once each."""
+        with locked(self.state):
+            now = self.federation.now()
+            if now.get_submission(round_id, self.address).state not in _OPENED:
+                return
+            context, masks = self.context(round_id, now), self._masks(round_id)
+            # By the same rules: shares open masks as well.
+            if masks.refusal(context, now.finalized_block(), self.trust):
+                return
+            masking = context.told.masking
+            given = {event.silent for event in masking.assisted if event.helper == self.address}
+            for reveal in context.told.summed:
+                silent = reveal.participant
+                if silent not in masking.silent or silent in given:
+                    continue
+                try:
+                    bundle = fetch_bundle(context, reveal)
+                    shares = masks.shares_of(context, silent, bundle)
+                except (Rejected, Unavailable) as error:
+                    reason = f"no shares of {silent}: {error}"
+                    event = events.KeepsSecrets(round=round_id, reason=reason)
+                    self._report_once(f"{round_id} {silent}", event)
+                    continue
+                receipt = self.federation.assist(round_id, silent, shares)
+                self.report(events.SharesGiven(round=round_id, silent=silent, gas=receipt.gas_used))
+
+    def object(self, round_id: RoundId) -> None:
+        """Hold the proposed round's sum against the sketches, once; object when it does not fit.
+
+        Raises Unavailable while an update of the set is unavailable.
+        """
+        with locked(self.state):
+            now = self.federation.now()
+            told = now.history().round(round_id)
+            if told.proposed is None or told.proposed.root in self._checked:
+                return
+            if now.get_submission(round_id, self.address).state is not SubmissionState.UNMASKED:
+                return
+            context = self.context(round_id, now)
+            with self.recorder.phase("check sum", round_id):
+                judged = judge_sum(context, obtain_sum(context), FETCHER)
+            self._checked.add(told.proposed.root)
+            if judged.objection:
+                with self._unless(round_id, SubmissionState.OBJECTED):
+                    self.federation.object_to(round_id)
+                self.report(events.ObjectedTo(round=round_id, reason=judged.objection))
+
+    def forget_secrets(self, now: Federation) -> None:
+        """Remove the secrets of every round that is over for good at the block of `now`."""
+        files = (self.state / self.federation.address).glob("round-*/secrets.json")
+        for round_id in [RoundId(int(each.parent.name.partition("-")[2])) for each in files]:
+            told = now.history().round(round_id)
+            end = told.finalized or told.abandoned
+            if end is not None and end.block_number <= now.finalized_block():
+                self._masks(round_id).erase()
 
     def withdraw(self) -> TokenUnits:
         """Withdraw the credit and return it; 0 when there is none."""
@@ -247,6 +363,46 @@ class Participant:
         with self.recorder.phase("fetch model", context.round_id):
             return obtain_model(context)
 
+    def _mask(self, round_id: RoundId, prepared: Prepared) -> tuple[LayerFolder, Reveal] | None:
+        """Return the masked update and what to reveal of it; None until the commitments are final.
+
+        On a chain that shows no finality in time, the deadline decides: a mask for others than
+        those who committed costs the round, a missed reveal the penalty, and neither a secret.
+        """
+        now, masks = self.federation.now(), self._masks(round_id)
+        half = now.terms().windows.reveal_seconds // 2
+        is_early = now.next_time() < now.get_round(round_id).reveal_deadline - half
+        depth = depth_of_finality(now)
+        if is_early and not has_ended(now, round_id, Status.COMMIT, depth):
+            waiting = events.WaitingForConfirmations(round=round_id)
+            self._report_once(f"final {round_id}", waiting)
+            return None
+        with self.recorder.phase("mask", round_id):
+            folder = self._update_folder(round_id)
+            masks.mask(self.context(round_id, now), folder, prepared.examples)
+        return masks.files, masks.reveal(prepared.examples)
+
+    def _send_commitment(self, round_id: RoundId, prepared: Prepared) -> Receipt:
+        commitment = self._commitment(round_id, prepared)
+        if self.spec.privacy == "clear":
+            return self.federation.commit(round_id, commitment)
+        return self.federation.commit_masked(round_id, commitment, self._masks(round_id).draw())
+
+    def _send_reveal(self, shown: Reveal, round_id: RoundId, salt: bytes) -> Receipt:
+        root, manifest, examples = shown.root, shown.manifest, shown.examples
+        if shown.secrets is None:
+            return self.federation.reveal(round_id, root, manifest, examples, salt)
+        opening, key = Opening(root, manifest, examples), self._masks(round_id).draw()
+        return self.federation.reveal_masked(round_id, opening, key, salt, shown.secrets)
+
+    def _masks(self, round_id: RoundId) -> Masks:
+        return Masks(self._round_folder(round_id), self.address)
+
+    def _report_once(self, key: str, event: events.Event) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            self.report(event)
+
     def _prepare_if_possible(self, round_id: RoundId) -> Prepared | None:
         """Return the round's update, trained now; None once it is clear that training fails.
 
@@ -270,6 +426,7 @@ class Participant:
         context = self.context(round_id, now)
         # Nothing of rounds long over can be demanded any more; before the model takes its room.
         self._drop_old(context)
+        self.forget_secrets(now)
         model = self.fetch_model(context)
         source = last_used_round(now.history(), self.address, round_id)
         folder = self._update_folder(round_id)
@@ -281,7 +438,7 @@ class Participant:
             span.add(read=self.spec.total_bytes("update"))
             # Root and file digests in one read of the files.
             (found,) = examine(self.spec, "update", [folder.paths(self.spec)])
-            subject = self._subject(round_id)
+            subject = self._subject(round_id, "update")
             manifest = build_manifest(folder, self.spec, subject, found.root, found.digests)
         prepared = Prepared(
             root=found.root.hex(),
@@ -322,11 +479,18 @@ class Participant:
     def _manifests_of(self, rounds: Iterable[RoundId]) -> Iterator[Manifest]:
         """Yield the manifest of each round's update whose files are whole."""
         for number in rounds:
-            folder = self._update_folder(number)
+            kind = self.spec.update_kind
             with suppress(Misconfigured, OSError):
-                if (prepared := self._load(number)) is not None:
-                    root = parse_digest(prepared.root)
-                    yield build_manifest(folder, self.spec, self._subject(number), root)
+                if kind == "masked":
+                    masks = self._masks(number)
+                    if (made := masks.masked()) is not None:
+                        root = parse_digest(made.root)
+                        yield build_manifest(
+                            masks.files, self.spec, self._subject(number, kind), root
+                        )
+                elif (prepared := self._load(number)) is not None:
+                    root, folder = parse_digest(prepared.root), self._update_folder(number)
+                    yield build_manifest(folder, self.spec, self._subject(number, kind), root)
 
     def _read_carried(self, round_id: RoundId, source: RoundId | None) -> Carried | None:
         """Return what the update of round `source` left over; None, with a line, when lost."""
@@ -350,7 +514,7 @@ class Participant:
             case SubmissionState.COMMITTED if prepared is not None:
                 is_own = submission.digest == self._commitment(round_id, prepared)[:PREFIX_BYTES]
             case SubmissionState.REVEALED if prepared is not None:
-                is_own = submission.digest == _update_digest(prepared)[:PREFIX_BYTES]
+                is_own = submission.digest == self._revealed_digest(round_id, prepared)
             case SubmissionState.COMMITTED | SubmissionState.REVEALED:
                 is_own = False
             case _:
@@ -367,7 +531,25 @@ class Participant:
             self.report(events.WalletElsewhere(round=round_id, reason=reason))
         return None
 
+    def _revealed_digest(self, round_id: RoundId, prepared: Prepared) -> bytes:
+        shown = _reveal_of(self.address, prepared)
+        if self.spec.privacy == "masked":
+            masks = self._masks(round_id)
+            if masks.masked() is None:
+                return b""
+            shown = masks.reveal(prepared.examples)
+        return shown.digest[:PREFIX_BYTES]
+
     def _commitment(self, round_id: RoundId, prepared: Prepared) -> Digest:
+        if self.spec.privacy == "masked":
+            return compute_masked_commitment(
+                self.federation.address,
+                round_id,
+                self.address,
+                self._masks(round_id).draw(),
+                prepared.examples,
+                bytes.fromhex(prepared.salt),
+            )
         return compute_commitment(
             self.federation.address,
             round_id,
@@ -433,10 +615,10 @@ class Participant:
     def _update_folder(self, round_id: RoundId) -> LayerFolder:
         return LayerFolder(self._round_folder(round_id) / "update", "update")
 
-    def _subject(self, round_id: RoundId) -> Subject:
-        return Subject(self.federation.chain_id, self.federation.address, round_id, "update")
+    def _subject(self, round_id: RoundId, kind: PublishedKind) -> Subject:
+        return Subject(self.federation.chain_id, self.federation.address, round_id, kind)
 
 
-def _update_digest(prepared: Prepared) -> Digest:
+def _reveal_of(participant: Address, prepared: Prepared) -> Reveal:
     root, manifest = parse_digest(prepared.root), parse_digest(prepared.manifest)
-    return compute_update_digest(root, manifest, prepared.examples)
+    return Reveal(participant, root, manifest, prepared.examples)

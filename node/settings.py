@@ -27,15 +27,23 @@ rejoin = false                      # go on after a penalty, with the stake fill
 invitation = "invitation.json"      # the sponsor's, for a federation that admits by invitation
 evaluate = false                    # compute the held-out loss of each round's model
 
+[privacy]                           # of a federation whose updates are masked:
+trusted = ["0x…", "0x…"]            # participants whom you know
+min_trusted = 1                     # open nothing unless so many of them are summed with you
+min_set = 8                         # nor unless so many are in the sum; default: the contract's
+
 [store]                             # where the blocks are, and where others read them: this and
 public = "https://ann.example"      # what else it can have is in runtime/stores.py
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from node.masks import Trust
+from protocol.canonical import ChecksumAddress
+from protocol.masking import MAX_PARTICIPANTS
 from runtime.settings import RoleSettings
 
 # A hub name stays text: `Settings.load` makes every Path absolute, beside the settings file.
@@ -60,6 +68,28 @@ class FieldNames(BaseModel):
     messages: str | None = None
 
 
+class Privacy(BaseModel):
+    """With whom a masked update may be summed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trusted: Annotated[tuple[ChecksumAddress, ...], Field(strict=False)] = ()
+    min_trusted: Annotated[int, Field(ge=0)] = 0
+    min_set: Annotated[int, Field(ge=0, le=MAX_PARTICIPANTS)] = 0
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.min_trusted > len(set(self.trusted)):
+            raise ValueError(
+                f"min_trusted is {self.min_trusted}, but `trusted` has {len(set(self.trusted))}"
+            )
+        return self
+
+    def trust(self) -> Trust:
+        """Return the rules as a participant follows them."""
+        return Trust(self.min_set, self.trusted, self.min_trusted)
+
+
 class Choices(BaseModel):
     """How a participant's data are read, and what is trained on them."""
 
@@ -81,3 +111,4 @@ class ParticipantSettings(Choices, RoleSettings):
     rejoin: bool = False
     invitation: Path | None = None
     evaluate: bool = False
+    privacy: Privacy = Privacy()

@@ -22,7 +22,8 @@ class Check(IntEnum):
     WEAK = 11
     SIMILAR = 12
     HARM = 13
-    # Of masked updates (§13), which no role plays yet.
+    # Of masked updates (§13).
     BUNDLE = 14
     SILENT = 15
     BLAMED = 16
+    TOO_FEW = 17

@@ -3,6 +3,7 @@
 Golden vectors: tests/vectors/commitments.json and tests/vectors/eligibility.json.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from eth_abi.abi import encode
@@ -61,6 +62,32 @@ def compute_masked_commitment(
 def compute_update_digest(root: Digest, manifest: Digest, examples: int) -> Digest:
     """Return the digest of a revealed update; the contract keeps its first `PREFIX_BYTES`."""
     return Digest(keccak(encode(["bytes32", "bytes32", "uint256"], [root, manifest, examples])))
+
+
+def bind_secrets(manifest: Digest, secrets: Digest) -> Digest:
+    """Return what a masked update's digest has in the manifest's place: keccak256(both) (§13).
+
+    `secrets` is Keccak-256 over the commitments in its bundle.
+    """
+    return Digest(keccak(encode(["bytes32", "bytes32"], [manifest, secrets])))
+
+
+def bind_opened(bound: Digest, own_seed: bytes, seeds: Sequence[bytes]) -> Digest:
+    """Return what stands there once its secrets are known: keccak256(`bind_secrets`, seeds) (§13).
+
+    `seeds` are those with who is outside the set, in ascending order of address.
+    """
+    return Digest(keccak(b"".join([bound, own_seed, *seeds])))
+
+
+def compute_members_hash(members: Sequence[Address]) -> Digest:
+    """Return keccak256 of the addresses that committed to a masked round, in ascending order."""
+    return Digest(keccak(pack_members(members)))
+
+
+def pack_members(members: Sequence[Address]) -> bytes:
+    """Return these addresses as 20 bytes each, one behind the other."""
+    return b"".join(bytes.fromhex(member[2:]) for member in members)
 
 
 def compute_seed(

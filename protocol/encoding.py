@@ -2,7 +2,8 @@
 
 A value v of a model is stored as the signed 32-bit integer round_half_even(v · 2^24), one of an
 update as a signed byte (`protocol.differences`). The smallest integer of either kind, -2^31 and
--128, is never used, so that a value and its negative are both representable.
+-128, is never used, so that a value and its negative are both representable. One of a masked update
+is any unsigned 32 bits (`protocol.masking`).
 Golden vectors: tests/vectors/encoding.json, tests/vectors/differences.json.
 """
 
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected
 
-Kind = Literal["update", "model"]
+PublishedKind = Literal["update", "masked", "model"]
+"""What a manifest can be of."""
+Kind = Literal[PublishedKind, "sum"]
+"""What layer files can be of; a `sum` of masked updates is computed by each for itself."""
 
 FRACTION_BITS: Final = 24
 LEAF_VALUES: Final = 256
@@ -26,17 +30,22 @@ MAX_VALUE: Final = 2**31 - 1
 MAX_STEPS: Final = 127
 """The largest magnitude of a value of an update, in steps of the round's grid."""
 
-_TYPES: Final[dict[Kind, np.dtype[Any]]] = {"model": np.dtype(">i4"), "update": np.dtype(np.int8)}
+_TYPES: Final[dict[Kind, np.dtype[Any]]] = {
+    "model": np.dtype(">i4"),
+    "update": np.dtype(np.int8),
+    "masked": np.dtype(">u4"),
+    "sum": np.dtype(">i4"),
+}
 _BLOCK: Final = 65_536  # values worked on at once: a float64 block of them fits the L2 cache
 
 
 def value_type(kind: Kind) -> np.dtype[Any]:
-    """Return the type of a value in a layer file: big-endian int32 in a model, else int8."""
+    """Return the type of a value: big-endian int32 of a model, uint32 if masked, else int8."""
     return _TYPES[kind]
 
 
 def leaf_bytes(kind: Kind) -> int:
-    """Return the size in bytes of a leaf of 256 values: 1,024 in a model, 256 in an update."""
+    """Return the size in bytes of a leaf of 256 values: 256 in a clear update, else 1,024."""
     return LEAF_VALUES * _TYPES[kind].itemsize
 
 

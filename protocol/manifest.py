@@ -21,7 +21,7 @@ from protocol.canonical import (
     Shape,
 )
 from protocol.checks import Check
-from protocol.encoding import Kind
+from protocol.encoding import PublishedKind
 from protocol.errors import Misconfigured, Rejected
 from protocol.scoring import HIGHEST_LOSS
 from protocol.types import Digest, parse_digest
@@ -72,19 +72,27 @@ class Losses(Part):
 class Manifest(Document):
     """An update or a model of a federation's round: digests in hex, layers in the spec's order.
 
-    A model whose round was paid by measured help has the `losses` that the scores follow from.
+    A masked update has the digest of its `bundle` (§13), a model whose round was paid by measured
+    help the `losses` that the scores follow from.
     """
 
-    OPTIONAL: ClassVar = frozenset({"losses"})
+    OPTIONAL: ClassVar = frozenset({"losses", "bundle"})
     version: Literal[2] = 2
     chain_id: PositiveCount
     federation: ChecksumAddress
     round: Count
-    kind: Kind
+    kind: PublishedKind
     spec: HexDigest
     root: HexDigest
     layers: Annotated[tuple[LayerEntry, ...], Field(strict=False)]
     losses: Losses | None = None
+    bundle: HexDigest | None = None
+
+    @model_validator(mode="after")
+    def _masked_updates_have_bundles(self) -> Self:
+        if (self.bundle is not None) != (self.kind == "masked"):
+            raise ValueError("bundle belongs to the manifest of a masked update, and to no other")
+        return self
 
     @model_validator(mode="after")
     def _only_models_have_losses(self) -> Self:

@@ -12,13 +12,23 @@ from pydantic import Field, model_validator
 
 from protocol.canonical import Count, Document, HexDigest, Name, Part, PositiveCount, Shape
 from protocol.differences import MAX_GRID
-from protocol.encoding import BLOCK_BYTES, LEAF_VALUES, Kind, leaf_bytes, padded_bytes
+from protocol.encoding import (
+    BLOCK_BYTES,
+    LEAF_VALUES,
+    Kind,
+    PublishedKind,
+    leaf_bytes,
+    padded_bytes,
+)
 from protocol.errors import Misconfigured
 from protocol.scoring import MILLION
 from protocol.tree import tree_depth, zero_root
 from protocol.types import Digest
 
 PositiveFloat = Annotated[float, Field(gt=0)]
+
+MOST_MASKED_LEAVES = 2**24
+"""A masked federation has fewer: the numbers of its sketches fit 64 bits (docs/protocol.md §13)."""
 
 
 class BaseModelIdentity(Part):
@@ -147,7 +157,7 @@ class Spec(Document):
     screening: Screening
     scoring: Literal["equal", "heldOut"] = "equal"
     held_out: HeldOutScoring | None = None
-    privacy: Literal["clear"] = "clear"
+    privacy: Literal["clear", "masked"] = "clear"
     libraries: dict[str, str]
     template: Literal["chat", "vicuna", "alpaca"] = "chat"
 
@@ -167,6 +177,18 @@ class Spec(Document):
             raise ValueError("held_out belongs to a spec with scoring heldOut, and to no other")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_masked(self) -> Self:
+        if self.privacy == "clear":
+            return self
+        if self.scoring != "equal":
+            raise ValueError("masked updates cannot be scored by measured help: scoring is equal")
+        if self.screening.max_update_norm is None:
+            raise ValueError("masked updates take a max_update_norm: nothing else bounds them")
+        if self.leaf_count >= MOST_MASKED_LEAVES:
+            raise ValueError(f"layers have {self.leaf_count:,} leaves, masked ones fewer than 2^24")
+        return self
+
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Return the spec in canonical JSON bytes; a one-line Misconfigured otherwise."""
@@ -175,6 +197,11 @@ class Spec(Document):
         except (ValueError, Misconfigured) as error:
             # Not Rejected: the spec is the sponsor's, no participant is to blame for it.
             raise Misconfigured(f"this is not a spec: {error}") from error
+
+    @property
+    def update_kind(self) -> PublishedKind:
+        """The kind of the updates that participants reveal."""
+        return "masked" if self.privacy == "masked" else "update"
 
     def layer_values(self, index: int) -> int:
         """The number of values in layer `index`, without padding."""

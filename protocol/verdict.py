@@ -22,7 +22,8 @@ class Verdict:
 
     `revealed` is the first 30 bytes of the update digest (`protocol.commitment`): a verdict stands
     for what was revealed and nothing else. An accepted update has weight 1 or more and score
-    10,000; a rejected one has weight and score 0.
+    10,000; a rejected one has weight and score 0. One that was sealed into a masked sum stays in
+    the average whatever is found later: then it has its weight, score 0 and a reason.
     """
 
     participant: Address
@@ -33,8 +34,13 @@ class Verdict:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the update went into the average."""
+        """Whether the update passed every check."""
         return self.reason == ACCEPTED
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the update went into the average."""
+        return self.weight != 0
 
 
 def compute_weight(examples: int, weight_cap: int) -> int:

@@ -2,6 +2,7 @@
 
     stream_moved     yield the new model slab by slab; a round writes it, an audit compares with it
     average_layers   write the new model to a folder and return its tree root
+    write_sum        write the sum of masked updates (§13), which then stands for all of them
     write_mean       write the mean of whole checkpoints, which have no model before
 
 Takes memory for a few slabs, whatever the size of the model and the number of participants. The
@@ -21,9 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.recorder import current
-from protocol.average import mean_into, move_into, move_model, move_without_into, sum_into
+from protocol.average import (
+    mean_into,
+    move_by_sum_into,
+    move_into,
+    move_model,
+    move_without_into,
+    sum_into,
+)
 from protocol.encoding import LEAF_VALUES, leaf_bytes, value_type
 from protocol.errors import Misconfigured
+from protocol.masking import Mask, add_masked, remove_masks, signed_sum
 from protocol.projection import project
 from protocol.spec import Spec
 from protocol.tree import Subtree, TreeBuilder, full_subtrees
@@ -41,7 +50,6 @@ INPUT_BYTES: Final = 16 << 20
 
 MODEL_VALUE: Final = value_type("model")
 _MODEL_BYTES: Final = MODEL_VALUE.itemsize
-_UPDATE_BYTES: Final = value_type("update").itemsize
 
 # In values. With so many updates that slabs would be smaller, the cost per slab would exceed that
 # of averaging; with larger ones, a slab of the model would not fit a huge page.
@@ -114,13 +122,13 @@ class _MappedValues:
 
 @dataclass(frozen=True)
 class Stored:
-    """The layer files of a model (int32) or an update (int8), as a source."""
+    """The layer files of a model, an update or a sum, as a source."""
 
     folder: LayerFolder
 
     @property
     def value_bytes(self) -> int:
-        """The bytes of a value: 4 of a model, 1 of an update."""
+        """The bytes of a value: 1 of a clear update, 4 of anything else."""
         return value_type(self.folder.kind).itemsize
 
     @contextmanager
@@ -132,8 +140,8 @@ class Stored:
             yield _MappedValues(file, stored)
 
 
-Combine = Callable[[NDArray[np.int32], Sequence[NDArray[Any]]], None]
-"""Writes to its first argument, big-endian int32, what the sources' values give together."""
+Combine = Callable[[Slab, NDArray[np.int32], Sequence[NDArray[Any]]], None]
+"""Writes to its second argument, big-endian int32, what the sources' values of a slab give."""
 
 
 def stream_moved(
@@ -148,12 +156,17 @@ def stream_moved(
     """Yield each slab of the model after a round, with the result of `work` on it.
 
     The model `before` is moved by the weighted mean of the updates, whose steps are those of the
-    round's grid. `work` gets the values as stored, see `_stream`.
+    round's grid. One folder of kind `sum` stands for all updates, with the sum of their weights.
+    `work` gets the values as stored, see `_stream`.
     """
     grid = spec.encoding.grid_in(round_id)
+    is_sum = [each.kind for each in updates] == ["sum"]
 
-    def move(target: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
-        move_into(target, values[0], values[1:], weights, grid)
+    def move(slab: Slab, target: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+        if is_sum:
+            move_by_sum_into(target, values[0], values[1], weights[0], grid)
+        else:
+            move_into(target, values[0], values[1:], weights, grid)
 
     sources = [Stored(before), *(Stored(update) for update in updates)]
     return _stream(Layout.of(spec), sources, move, work, threads)
@@ -181,7 +194,7 @@ def _stream(
         with span.layer(slab.layer) as meter:
             meter.add(read=(slab.stop - slab.start) * value_bytes)
             result = memory.values[: slab.stop - slab.start]
-            combine(result, [each.values(slab.start, slab.stop) for each in opened])
+            combine(slab, result, [each.values(slab.start, slab.stop) for each in opened])
             # Before `work`: the result alone is needed from here on.
             for each in opened:
                 each.forget(slab.start, slab.stop)
@@ -227,7 +240,7 @@ class _Memory(threading.local):
 def memory_needed(spec: Spec, updates: int, mode: Mode, threads: int = 2) -> int:
     """Return about how many bytes `average_layers` takes at most, beside the interpreter's own."""
     # The model before, the updates, and the new model.
-    read = _MODEL_BYTES + updates * _UPDATE_BYTES
+    read = _MODEL_BYTES + updates * value_type(spec.update_kind).itemsize
     values = spec.leaf_count * LEAF_VALUES
     if mode == "layerwise":
         values = threads * min(_slab_values(read), values)
@@ -260,7 +273,7 @@ def average_layers(
     of the round's grid. Padding stays zero. `on_layer` is called with each layer's number once its
     file is complete. Raises Misconfigured when a layer file is shorter than the spec says.
     """
-    if mode == "all_at_once":
+    if mode == "all_at_once" and all(update.kind == "update" for update in updates):
         return _average_all_at_once(spec, before, updates, weights, target, round_id, on_layer)
     layout, write = Layout.of(spec), _writer(Layout.of(spec), target)
     slabs = stream_moved(spec, before, updates, weights, round_id, write, threads)
@@ -276,12 +289,37 @@ def write_sums(
 ) -> None:
     """Write S = Σ w·d of every value to `target`, as int32 like a model's: it is none."""
 
-    def add(result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+    def add(slab: Slab, result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
         sum_into(result, values, weights)
 
     layout = Layout.of(spec)
     sources = [Stored(update) for update in updates]
     for _ in _stream(layout, sources, add, _writer(layout, target), threads):
+        pass
+
+
+def write_sum(
+    spec: Spec,
+    updates: Sequence[LayerFolder],
+    masks: Sequence[Mask],
+    target: LayerFolder,
+    threads: int = 2,
+) -> None:
+    """Write S of masked updates to `target`, of kind `sum`: their sum less `masks` (§13).
+
+    Neither memory nor disk grows with the number of updates.
+    """
+
+    def unmask(slab: Slab, result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+        sums = np.zeros(result.size, np.uint32)
+        for each in values:
+            add_masked(sums, each)
+        remove_masks(sums, masks, slab.first_leaf)
+        result[:] = signed_sum(sums)
+
+    layout = Layout.of(spec)
+    sources = [Stored(update) for update in updates]
+    for _ in _stream(layout, sources, unmask, _writer(layout, target), threads):
         pass
 
 
@@ -319,7 +357,7 @@ def average_without(
     """
     grid = spec.encoding.grid_in(round_id)
 
-    def move(result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+    def move(slab: Slab, result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
         old, every, own, *rest = values
         vectors: list[NDArray[Any]] = list(rest[: len(repeated.updates)])
         if repeated.movement is not None:
@@ -343,7 +381,7 @@ def write_mean(
 ) -> Digest:
     """Write the weighted mean of int32 sources to layer files in `target`; return its tree root."""
 
-    def mean(result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
+    def mean(slab: Slab, result: NDArray[np.int32], values: Sequence[NDArray[Any]]) -> None:
         mean_into(result, values, weights)
 
     slabs = _stream(layout, sources, mean, _writer(layout, target), threads)

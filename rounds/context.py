@@ -8,6 +8,7 @@ Nothing that takes a context reads the chain again. Files are below the workspac
 
     WORKSPACE/models/ROOT/                    global models, by root
     WORKSPACE/round-0001/updates/ADDRESS/     the revealed updates
+    WORKSPACE/round-0001/sum/                 the sum of masked updates, computed here
     WORKSPACE/round-0001/model/               the new model, computed here
 """
 
@@ -19,7 +20,7 @@ from typing import Self
 from chain.federation import Federation
 from chain.history import History, RoundHistory
 from chain.records import Model, Terms
-from protocol.encoding import Kind
+from protocol.encoding import PublishedKind
 from protocol.errors import Unavailable
 from protocol.reveal import Reveal
 from protocol.spec import Spec
@@ -92,7 +93,7 @@ class RoundContext:
     @property
     def averaged(self) -> list[tuple[Reveal, int]]:
         """Each reveal in the average of the standing proposal with its weight; as `judged`."""
-        return [(reveal, each.weight) for each, reveal in self.judged if each.is_accepted]
+        return [(reveal, each.weight) for each, reveal in self.judged if each.is_averaged]
 
     def finalized_before(self) -> Iterator["RoundContext"]:
         """Yield the finalized rounds before this one, the newest first."""
@@ -124,26 +125,32 @@ class RoundContext:
         return LayerFolder(self.folder / "model", "model")
 
     @property
+    def sum_folder(self) -> LayerFolder:
+        """The folder of the sum of the round's masked updates."""
+        return LayerFolder(self.folder / "sum", "sum")
+
+    @property
     def proposed_manifest(self) -> Path:
         """Where the manifest of the model that we proposed is kept."""
         return self.folder / "manifest.json"
 
     def update_folder(self, participant: Address) -> LayerFolder:
         """The folder of a revealed update that was fetched."""
-        return LayerFolder(self.folder / "updates" / participant, "update")
+        return LayerFolder(self.folder / "updates" / participant, self.spec.update_kind)
 
     def model_folder(self, model: Model) -> LayerFolder:
         """The folder of a global model that was fetched."""
         # By root, so that a round that accepts no update does not fetch its model again.
         return LayerFolder(self.workspace / "models" / model.root.hex(), "model")
 
-    def subject(self, kind: Kind) -> Subject:
+    def subject(self, kind: PublishedKind) -> Subject:
         """The subject that a manifest made in this round must have."""
         return Subject(self.chain_id, self.address, self.round_id, kind)
 
     def update(self, reveal: Reveal) -> Published:
         """A revealed update, as the chain names it."""
-        return Published(self.spec, self.subject("update"), reveal.root, reveal.manifest)
+        subject = self.subject(self.spec.update_kind)
+        return Published(self.spec, subject, reveal.root, reveal.manifest)
 
     def model_before(self) -> Published:
         """The model from which participants start, as the chain names it."""

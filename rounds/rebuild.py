@@ -19,6 +19,7 @@ from protocol.reveal import Reveal
 from rounds.average import average_layers
 from rounds.budget import UNLIMITED, Budget
 from rounds.context import RoundContext
+from rounds.masked_sum import sum_updates
 from storage.layers import LayerFolder, fetch_model, fetch_update
 from storage.sources import reading_from
 
@@ -98,16 +99,47 @@ def rebuild(
         )
     updates = [each for each in folders if isinstance(each, LayerFolder)]
     weights = [weight for _, weight in averaged]
+    updates, weights = as_summed(context, [reveal for reveal, _ in averaged], updates, weights)
     average_layers(context.spec, before, updates, weights, target, context.round_id)
     return target
 
 
+def obtain_sum(context: RoundContext, fetcher: Fetcher = FETCHER) -> LayerFolder:
+    """Return the files of the sum of a round's sealed set, fetching its masked updates.
+
+    Raises Unavailable while an update of the set, or a secret that the sum needs, is unavailable.
+    """
+    reveals = context.told.summed
+    folders = fetch_accepted(context, fetcher, reveals)
+    for found in folders:
+        if isinstance(found, Unavailable):
+            raise found
+    there = [each for each in folders if isinstance(each, LayerFolder)]
+    return sum_updates(context, reveals, there)
+
+
+def as_summed(
+    context: RoundContext,
+    reveals: Sequence[Reveal],
+    folders: Sequence[LayerFolder],
+    weights: Sequence[int],
+) -> tuple[Sequence[LayerFolder], Sequence[int]]:
+    """Return what the average takes: the updates themselves or, of masked ones, their sum.
+
+    Raises Unavailable while a secret that the sum needs is unknown.
+    """
+    if context.spec.privacy == "clear":
+        return folders, weights
+    return [sum_updates(context, reveals, folders)], [sum(weights)]
+
+
 def fetch_accepted(
-    context: RoundContext, fetcher: Fetcher = FETCHER
+    context: RoundContext, fetcher: Fetcher = FETCHER, reveals: Sequence[Reveal] | None = None
 ) -> Sequence[LayerFolder | Unavailable]:
     """Return the files of each update in a round's average, or why they are unavailable.
 
-    In the order of the verdicts; the files have the roots that were revealed.
+    In the order of the verdicts, or of the `reveals` given; the files have the roots that were
+    revealed.
     """
 
     def fetch(reveal: Reveal) -> LayerFolder | Unavailable:
@@ -124,7 +156,8 @@ def fetch_accepted(
         return folder
 
     # All at once: those that cannot be had cost the time of one.
-    reveals = [reveal for reveal, _ in context.averaged]
+    if reveals is None:
+        reveals = [reveal for reveal, _ in context.averaged]
     with ThreadPoolExecutor(max(len(reveals), 1)) as pool:
         return list(pool.map(fetch, reveals))
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from profiling.recorder import Span, current
 from protocol.checks import ACCEPTED, Check
-from protocol.commitment import PREFIX_BYTES, compute_update_digest
+from protocol.commitment import PREFIX_BYTES
 from protocol.errors import Rejected, Unavailable
 from protocol.reveal import Reveal
 from protocol.screening import duplicates, screen_update
@@ -48,7 +48,9 @@ class Screened:
     @property
     def has_root(self) -> bool:
         """Whether the folder holds the bytes that were revealed: it passed checks 1 to 6."""
-        return self.verdict.reason == ACCEPTED or self.verdict.reason > Check.ROOT
+        reason = self.verdict.reason
+        # What was sealed has passed them; a reason in its verdict is about its sketch.
+        return reason == ACCEPTED or reason > Check.ROOT or self.verdict.is_averaged
 
     @property
     def is_sound(self) -> bool:
@@ -85,7 +87,7 @@ def screen(
         first = copies.get(decision.reveal.participant)
         if first is not None and decision.verdict.reason in (ACCEPTED, Check.WEAK):
             reason = f"the update is the one {first} committed to before"
-            decisions[index] = _rejected(decision.reveal, decision.folder, Check.DUPLICATE, reason)
+            decisions[index] = rejected(decision.reveal, decision.folder, Check.DUPLICATE, reason)
     # 12. It resembles nothing that was there before it.
     with span.phase("verify: compare"):
         decisions = list(_compare(context, older, decisions, proposed))
@@ -108,10 +110,8 @@ def _decide(context: RoundContext, fetcher: Fetcher, span: Span, reveal: Reveal)
             blocks = screening.measured(folder.blocks)
             screen_update(context.spec, reveal.root, blocks, context.round_id)
     except Rejected as error:
-        return _rejected(reveal, folder, error.check, error.reason)
-    weight = compute_weight(reveal.examples, context.terms.seats.weight_cap)
-    verdict = Verdict(reveal.participant, revealed_digest(reveal), weight, FULL_SCORE, ACCEPTED)
-    return Screened(reveal, verdict, "", folder)
+        return rejected(reveal, folder, error.check, error.reason)
+    return accepted(context, reveal, folder)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def fetch_older(context: RoundContext, fetcher: Fetcher) -> Older:
     names, updates, missing = _earlier_updates(context, fetcher)
     movement = None
     try:
-        movement = _last_movement(context, fetcher)
+        movement = last_movement(context, fetcher)
     except (Unavailable, Rejected) as error:
         missing.append(f"the last movement of the model: {error}")
     return Older(names, updates, movement, missing)
@@ -165,7 +165,7 @@ def _compare(
         most, what = max(older, key=lambda each: each[0])
         if most >= SIMILAR:
             reason = f"its similarity to {what} is {most:,}, {SIMILAR:,} is too much"
-            yield _rejected(decision.reveal, decision.folder, Check.SIMILAR, reason)
+            yield rejected(decision.reveal, decision.folder, Check.SIMILAR, reason)
             continue
         unseen = [*before.missing, *_unseen(decisions[:index], proposed)]
         yield replace(decision, not_compared=tuple(unseen))
@@ -187,8 +187,11 @@ def _earlier_updates(
     return names, folders, missing
 
 
-def _last_movement(context: RoundContext, fetcher: Fetcher) -> Movement | None:
-    """Return the models around the last round that changed the model; None when none did."""
+def last_movement(context: RoundContext, fetcher: Fetcher) -> Movement | None:
+    """Return the models around the last round that changed the model; None when none did.
+
+    Raises as `obtain_model`.
+    """
     changed = context.last_change()
     if changed is None:
         return None
@@ -204,7 +207,15 @@ def _unseen(before: Sequence[Screened], proposed: Reasons) -> Iterator[str]:
             yield f"the update of {who} in this round: {other.reason}"
 
 
-def _rejected(reveal: Reveal, folder: LayerFolder, check: int, reason: str) -> Screened:
+def accepted(context: RoundContext, reveal: Reveal, folder: LayerFolder) -> Screened:
+    """Return the decision that an update passes every check."""
+    weight = compute_weight(reveal.examples, context.terms.seats.weight_cap)
+    verdict = Verdict(reveal.participant, revealed_digest(reveal), weight, FULL_SCORE, ACCEPTED)
+    return Screened(reveal, verdict, "", folder)
+
+
+def rejected(reveal: Reveal, folder: LayerFolder, check: int, reason: str) -> Screened:
+    """Return the decision that an update fails a check, for a reason in words."""
     revealed = revealed_digest(reveal)
     verdict = Verdict(reveal.participant, revealed, weight=0, score=BasisPoints(0), reason=check)
     return Screened(reveal, verdict, reason, folder)
@@ -212,4 +223,4 @@ def _rejected(reveal: Reveal, folder: LayerFolder, check: int, reason: str) -> S
 
 def revealed_digest(reveal: Reveal) -> bytes:
     """Return the first 30 bytes of a reveal's update digest, as the contract keeps them (§8)."""
-    return compute_update_digest(reveal.root, reveal.manifest, reveal.examples)[:PREFIX_BYTES]
+    return reveal.digest[:PREFIX_BYTES]

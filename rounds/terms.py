@@ -6,7 +6,7 @@ The contract has only the spec's digest, and its own copies of what it computes 
 from typing import Final, Literal
 
 from chain.records import Terms
-from contracts.enums import Scoring
+from contracts.enums import Privacy, Scoring
 from protocol.errors import Misconfigured
 from protocol.spec import Spec
 
@@ -15,6 +15,12 @@ SCORING_NAMES: Final[dict[Scoring, Literal["equal", "heldOut"]]] = {
     Scoring.HELD_OUT: "heldOut",
 }
 """What the spec and the configuration call the contract's ways of scoring."""
+
+PRIVACY_NAMES: Final[dict[Privacy, Literal["clear", "masked"]]] = {
+    Privacy.CLEAR: "clear",
+    Privacy.MASKED: "masked",
+}
+"""What they call whether updates can be read."""
 
 
 def disagreements(terms: Terms, spec: Spec) -> list[str]:
@@ -27,6 +33,7 @@ def disagreements(terms: Terms, spec: Spec) -> list[str]:
         "rounds per bit of the grid": (identity.grid_every, encoding.grid_every),
         "zero root": (identity.zero_root.hex(), spec.zero_root.hex()),
         "scoring": (SCORING_NAMES[terms.rules.scoring], spec.scoring),
+        "privacy": (PRIVACY_NAMES[terms.rules.privacy], spec.privacy),
     }
     return [
         f"{name}: {found} in the contract, {expected} by the spec"

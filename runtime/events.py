@@ -495,6 +495,86 @@ class Revealed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepsSecrets(Event):
+    """Nothing is opened for the set that was sealed, for now or for good."""
+
+    phase = "keeping secrets"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretsPosted(Event):
+    """The masks of our update can be taken from the sum; of the update nothing else is told."""
+
+    phase = "unmasked"
+    round: RoundId
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharesGiven(Event):
+    """Shares of a silent member's secrets are on the chain."""
+
+    phase = "assisted"
+    round: RoundId
+    silent: Address
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectedTo(Event):
+    """The round's sum cannot be that of honest updates, and the chain was told so."""
+
+    phase = "objected"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSealed(Event):
+    """The set of masked updates that are summed is fixed; with none the round ended."""
+
+    phase = "sealed"
+    round: RoundId
+    members: int
+    revealed: int
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchesDrawn(Event):
+    """The vectors of the round's sketches are drawn."""
+
+    phase = "sketches drawn"
+    round: RoundId
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered(Event):
+    """The secrets of a silent member were put together from shares and posted."""
+
+    phase = "recovered"
+    round: RoundId
+    participant: Address
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundVoided(Event):
+    """The round's sum cannot be opened or is objected to: the model stays."""
+
+    phase = "voided"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TooLate(Event):
     """A phase ended before the participant's transaction was mined."""
 
@@ -602,6 +682,37 @@ class AskingToReveal(Event):
     phase = "asking to reveal"
     is_brief = True
     round: RoundId
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskingToUnmask(Event):
+    """Members of the set are asked for what the sum needs."""
+
+    phase = "asking to unmask"
+    is_brief = True
+    round: RoundId
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRecovered(Event):
+    """The secrets of a silent member cannot be put together."""
+
+    phase = "not recovered"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumDoubted(Event):
+    """The round's sum cannot be that of honest updates; its members may object to it."""
+
+    phase = "sum doubted"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Final
 
 from chain.development import is_development_chain
 from protocol.errors import Misconfigured
+from protocol.spec import Spec
 from sponsor.chains import describe_misfits
 from sponsor.config import Config, WindowsSection
 
@@ -16,6 +17,23 @@ SHORTEST_CHALLENGE_SECONDS: Final = 3_600
 
 SHORTEST_RESPONSE_SECONDS: Final = 600
 """An aggregator that is restarted must still be able to post a leaf."""
+
+
+SHORTEST_FINAL_SECONDS: Final = 1_800
+"""Blocks are final after about 15 minutes; nothing is masked or unmasked on others."""
+
+LEAST_MASKED_VALUES: Final = 1 << 16
+"""Sketches publish 128 exact linear equations of an update, which a short one gives away."""
+
+
+def check_masked_size(spec: Spec) -> None:
+    """Raise Misconfigured for masked updates of so few values that sketches would tell them."""
+    values = sum(spec.layer_values(index) for index in range(len(spec.layers)))
+    if spec.privacy == "masked" and values < LEAST_MASKED_VALUES:
+        raise Misconfigured(
+            f"an update has {values:,} values, masked ones at least {LEAST_MASKED_VALUES:,}: the"
+            " sketches of a shorter one say too much of it"
+        )
 
 
 def check_windows(windows: WindowsSection) -> None:
@@ -33,6 +51,13 @@ def check_windows(windows: WindowsSection) -> None:
             f"response_seconds is {windows.response_seconds}, to post a leaf takes"
             f" {SHORTEST_RESPONSE_SECONDS} at least"
         )
+    waiting = {"reveal": windows.reveal_seconds, "unmask": windows.unmask_seconds}
+    faults += [
+        f"{name}_seconds is {seconds}, members wait for the chain's finality and need"
+        f" {SHORTEST_FINAL_SECONDS} at least"
+        for name, seconds in waiting.items()
+        if windows.unmask_seconds and seconds < SHORTEST_FINAL_SECONDS
+    ]
     if faults:
         raise Misconfigured(f"{'; '.join(faults)}: give --dev for a federation to try things on")
 

@@ -19,6 +19,7 @@ from protocol.average import MAX_TOTAL_WEIGHT
 from protocol.canonical import faults_of
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
+from protocol.masking import MAX_PARTICIPANTS, MIN_PARTICIPANTS
 from protocol.scoring import to_millionths
 from protocol.spec import Adapter, HeldOutScoring, Quantization, RoundSchedule
 from protocol.text import parse_toml
@@ -149,7 +150,10 @@ class EncodingSection(Section):
 
 
 class ScreeningSection(Section):
-    """The limits of an update (docs/protocol.md §6); without `min_norm` the trial sets it."""
+    """The limits of an update (docs/protocol.md §6).
+
+    Without `min_norm` the trial sets it, and `max_update_norm` where updates are masked.
+    """
 
     min_norm: Positive | None = None
     max_update_norm: Annotated[float, Field(gt=0)] | None = None
@@ -195,10 +199,16 @@ class MoneySection(Section):
 
 
 class WindowsSection(Section):
-    """The phases of a round, in seconds; `response_seconds` 0 allows no leaf requests."""
+    """The phases of a round, in seconds; `response_seconds` 0 allows no leaf requests.
+
+    Seal, unmask and assist are phases of masked rounds only.
+    """
 
     commit_seconds: Seconds
     reveal_seconds: Seconds
+    seal_seconds: Seconds = 0
+    unmask_seconds: Seconds = 0
+    assist_seconds: Seconds = 0
     propose_seconds: Seconds
     challenge_seconds: Seconds
     response_seconds: Seconds = 0
@@ -210,12 +220,11 @@ class WindowsSection(Section):
         # The contract refuses both; here it costs no gas, and the message names the key.
         if self.response_seconds and self.challenge_seconds < 3 * self.response_seconds:
             raise ValueError("response_seconds may be a third of challenge_seconds at most")
-        if (
-            self.unbonding_seconds
-            < self.commit_seconds + self.reveal_seconds + self.propose_seconds
-        ):
+        masked = self.seal_seconds + self.unmask_seconds + self.assist_seconds
+        phases = self.commit_seconds + self.reveal_seconds + masked + self.propose_seconds
+        if self.unbonding_seconds < phases:
             raise ValueError(
-                "unbonding_seconds must be at least commit, reveal and propose together"
+                f"unbonding_seconds must be at least the phases from commit to propose, {phases:,}"
             )
         return self
 
@@ -223,10 +232,12 @@ class WindowsSection(Section):
 class RulesSection(Section):
     """How updates are published and paid for (docs/protocol.md §5 and §9).
 
-    `score_gain` and `loss_tolerance`, in nats, have an effect with `scoring` heldOut only.
+    `min_set`, the updates without which no sum is opened, has an effect with `privacy` masked only,
+    `score_gain` and `loss_tolerance`, in nats, with `scoring` heldOut only.
     """
 
-    privacy: Literal["clear"] = "clear"
+    privacy: Literal["clear", "masked"] = "clear"
+    min_set: Annotated[int, Field(ge=MIN_PARTICIPANTS, le=MAX_PARTICIPANTS)] = MIN_PARTICIPANTS
     scoring: Literal["equal", "heldOut"] = "equal"
     score_gain: Literal["whole", "new"] = "whole"
     loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
@@ -303,7 +314,28 @@ class Config(Section):
             )
         if self.windows.response_seconds and token_units(self.money.availability_deposit) == 0:
             raise ValueError("availability_deposit must be above 0, or response_seconds 0")
+        self._check_privacy()
         return self
+
+    def _check_privacy(self) -> None:
+        windows, seats, rules = self.windows, self.seats, self.rules
+        phases = {
+            "seal_seconds": windows.seal_seconds,
+            "unmask_seconds": windows.unmask_seconds,
+            "assist_seconds": windows.assist_seconds,
+        }
+        if rules.privacy == "clear":
+            if given := [name for name, seconds in phases.items() if seconds]:
+                raise ValueError(f"{given[0]} is a phase of masked rounds, and privacy is clear")
+            return
+        if missing := [name for name, seconds in phases.items() if not seconds]:
+            raise ValueError(f"privacy masked takes {missing[0]}")
+        if seats.round_seats > MAX_PARTICIPANTS:
+            raise ValueError(f"round_seats is at most {MAX_PARTICIPANTS} where privacy is masked")
+        if not rules.min_set <= min(seats.min_participants, seats.round_seats):
+            raise ValueError(
+                f"min_set is {rules.min_set}: min_participants and round_seats must be as many"
+            )
 
     @classmethod
     def load(cls, path: Path, data: str | None = None) -> Self:

@@ -30,7 +30,7 @@ from protocol.errors import Misconfigured
 from protocol.spec import Encoding, Layer, Screening, Spec, Training
 from protocol.types import TOKEN_DECIMALS, Address, Digest, TokenUnits, UnixTime
 from rounds.terms import SCORING_NAMES
-from sponsor.checks import check_evaluations
+from sponsor.checks import check_evaluations, check_masked_size
 from sponsor.config import Config, token_units
 from sponsor.continued import Predecessor, check_continues
 from sponsor.trial import Trial, run_trial
@@ -38,6 +38,10 @@ from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
 
 _SCORING: Final = {name: scoring for scoring, name in SCORING_NAMES.items()}
+
+# How much longer than the trial's a masked update may be: others' rows differ, and what rounding
+# took comes on top. The format itself allows three times.
+_LONGEST_OF_TRIAL: Final = 2
 
 # Written into the spec for whoever wants to repeat a training; nothing checks them.
 RECORDED_LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "flwr")
@@ -105,6 +109,7 @@ def plan(
             libraries[name] = version(name)
     adapter = resolve_targets(source.folder, config.adapter)
     layers = describe_layers(source.folder, adapter)
+    is_masked = config.rules.privacy == "masked"
     spec = Spec(
         base_model=describe_source(source, needs_chat=template == "chat"),
         quantization=config.quantization,
@@ -117,7 +122,7 @@ def plan(
         evaluation_digest=sha256(_held_out(config).read_bytes()).hex(),
         screening=Screening(
             min_norm=config.screening.min_norm or 1,
-            max_update_norm=config.screening.max_update_norm,
+            max_update_norm=config.screening.max_update_norm or (1.0 if is_masked else None),
         ),
         scoring=config.rules.scoring,
         held_out=config.rules.held_out,
@@ -125,6 +130,7 @@ def plan(
         libraries=libraries,
         template=template,
     )
+    check_masked_size(spec)
     # 3. The initial model. Drawn from the seed, B is zero, so it changes no answer yet.
     model = LayerFolder(folder, "model")
     if predecessor is None:
@@ -135,7 +141,10 @@ def plan(
         model.write(spec, predecessor.folder.read(predecessor.spec))
     # 4. What only a round of training can tell, unless the configuration says it.
     trial = None
-    if always_try or config.encoding.grid_bits is None or config.screening.min_norm is None:
+    screening = config.screening
+    settled = [config.encoding.grid_bits, screening.min_norm]
+    settled += [screening.max_update_norm] if is_masked else []
+    if always_try or None in settled:
         trial = run_trial(
             spec,
             model,
@@ -261,24 +270,31 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
         Windows(
             commit_seconds=windows.commit_seconds,
             reveal_seconds=windows.reveal_seconds,
-            seal_seconds=0,
-            unmask_seconds=0,
-            assist_seconds=0,
+            seal_seconds=windows.seal_seconds,
+            unmask_seconds=windows.unmask_seconds,
+            assist_seconds=windows.assist_seconds,
             propose_seconds=windows.propose_seconds,
             challenge_seconds=windows.challenge_seconds,
             response_seconds=windows.response_seconds,
             unbonding_seconds=windows.unbonding_seconds,
             closes_at=UnixTime(int(time.time()) + windows.open_days * 86_400),
         ),
-        Rules(Privacy[config.rules.privacy.upper()], _SCORING[config.rules.scoring], min_set=0),
+        Rules(
+            Privacy[config.rules.privacy.upper()],
+            _SCORING[config.rules.scoring],
+            min_set=config.rules.min_set if spec.privacy == "masked" else 0,
+        ),
     )
 
 
 def _settled(config: Config, spec: Spec, trial: Trial) -> Spec:
     """Return the spec with what the trial measured, where the configuration does not say it."""
     encoding = spec.encoding.model_copy(update={"grid_bits": trial.grid_bits})
-    least = config.screening.min_norm or trial.min_norm
-    screening = spec.screening.model_copy(update={"min_norm": least})
+    least, most = config.screening.min_norm or trial.min_norm, config.screening.max_update_norm
+    if spec.privacy == "masked" and most is None:
+        # In four digits, so that the spec says what a person can read.
+        most = float(f"{_LONGEST_OF_TRIAL * trial.norm:.4g}")
+    screening = spec.screening.model_copy(update={"min_norm": least, "max_update_norm": most})
     return spec.model_copy(update={"encoding": encoding, "screening": screening})
 
 

@@ -39,9 +39,9 @@ class Trial:
     `grid_bits` is the grid of the first round, `min_norm` the least length of an update in steps.
     Losses are means over the answer tokens of the rows that were trained on, in nats:
     `loss_after` is that of the model that the encoded update makes. `rms` is the root mean square
-    of the differences in the model's units; `clipped_share` and `relative_error` are those of the
-    encoded update (`training.update.Update`). `evaluation_seconds` is the time that the loss on
-    the whole public set takes here.
+    of the differences and `norm` the length of the update, both in the model's units;
+    `clipped_share` and `relative_error` are those of the encoded update (`training.update.Update`).
+    `evaluation_seconds` is the time that the loss on the whole public set takes here.
     """
 
     grid_bits: int
@@ -49,6 +49,7 @@ class Trial:
     loss_before: float
     loss_after: float
     rms: float
+    norm: float
     clipped_share: float
     relative_error: float
     evaluation_seconds: float
@@ -109,6 +110,7 @@ def run_trial(
         loss_before=loss_before,
         loss_after=loss_after,
         rms=_root_mean_square(differences),
+        norm=update.norm() / 2**grid,
         clipped_share=update.clipped_share,
         relative_error=update.relative_error,
         evaluation_seconds=seconds,

@@ -2,6 +2,7 @@
 
     folder/00000.layer      layer 0 of the spec, docs/protocol.md §3
     folder/00001.layer      …
+    folder/bundle           of a masked update: what it publishes of its secrets (§13)
 
 In the store a layer file is its blocks of 1 MiB, which the manifest lists. Fetching returns
 verified bytes or raises: the manifest is checked against its digest, each block against the
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -25,7 +27,14 @@ from numpy.typing import NDArray
 
 from profiling.recorder import current
 from protocol.checks import Check
-from protocol.encoding import BLOCK_BYTES, Kind, layer_bytes, layer_values, leaf_bytes
+from protocol.encoding import (
+    BLOCK_BYTES,
+    Kind,
+    PublishedKind,
+    layer_bytes,
+    layer_values,
+    leaf_bytes,
+)
 from protocol.errors import DiskFault, Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.manifest import LayerEntry, Manifest
 from protocol.screening import check_manifest
@@ -56,7 +65,7 @@ class Subject:
     chain_id: int
     federation: Address
     round_id: RoundId
-    kind: Kind
+    kind: PublishedKind
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,11 @@ class LayerFolder:
     def layer_path(self, index: int) -> Path:
         """Return the path of the file of layer `index`."""
         return self.path / f"{index:05d}.layer"
+
+    @property
+    def bundle_path(self) -> Path:
+        """The path of a masked update's bundle."""
+        return self.path / "bundle"
 
     def paths(self, spec: Spec) -> list[Path]:
         """Return the paths of all layer files, in the order of the spec."""
@@ -178,7 +192,7 @@ def build_manifest(
     """Return the manifest of `folder`; nothing is sent.
 
     `digests` are the SHA-256 of the blocks of each layer file, if known (`examine`). Raises
-    Misconfigured when the folder is not of the subject's kind.
+    Misconfigured when the folder is not of the subject's kind, or a masked update has no bundle.
     """
     if folder.kind != subject.kind:
         raise Misconfigured(f"{folder.path} is {folder.kind}, the manifest of {subject.kind}")
@@ -187,6 +201,7 @@ def build_manifest(
         LayerEntry(name=layer.name, shape=layer.shape, blocks=tuple(each.hex() for each in blocks))
         for layer, blocks in zip(spec.layers, known, strict=True)
     ]
+    bundle = sha256(_read_bundle(folder)).hexdigest() if folder.kind == "masked" else None
     return Manifest(
         chain_id=subject.chain_id,
         federation=subject.federation,
@@ -195,7 +210,15 @@ def build_manifest(
         spec=spec.digest().hex(),
         root=root.hex(),
         layers=tuple(entries),
+        bundle=bundle,
     )
+
+
+def _read_bundle(folder: LayerFolder) -> bytes:
+    try:
+        return folder.bundle_path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"{folder.bundle_path}: {error.strerror}") from error
 
 
 class Pinning:
@@ -235,6 +258,11 @@ class Pinning:
         for index, entry in enumerate(manifest.layers):
             if tuple(self._digests[index]) != entry.digests:
                 raise WrongBytes(f"layer {entry.name} is not what its manifest lists")
+        if manifest.bundle is not None:
+            raw = _read_bundle(self._folder)
+            if sha256(raw).hexdigest() != manifest.bundle:
+                raise WrongBytes(f"{self._folder.bundle_path} is not what its manifest lists")
+            self._store.put_blocks([raw], pinned=self._is_pinned)
         # Last, so that a manifest in the store means that its files are there.
         return self._store.put_blocks([manifest.to_bytes()], pinned=self._is_pinned)[0]
 
@@ -291,6 +319,8 @@ def remove_unused(
 
 def _blocks_of(manifest: Manifest) -> set[Digest]:
     listed = {digest for entry in manifest.layers for digest in entry.digests}
+    if manifest.bundle is not None:
+        listed.add(parse_digest(manifest.bundle))
     return {manifest.digest(), *listed}
 
 
@@ -371,7 +401,7 @@ class _Arriving:
 def fetch_update(
     store: ReadableStore, update: Published, folder: LayerFolder, deadline: float = math.inf
 ) -> Manifest:
-    """Fetch an update's manifest and layers into `folder`; return the manifest.
+    """Fetch an update's manifest and layers into `folder`, and its bundle; return the manifest.
 
     Raises Rejected with the number of the check that failed (docs/protocol.md §6): 1 when the right
     bytes are unavailable after several attempts, or by `deadline`, in seconds of time.monotonic();
@@ -383,6 +413,10 @@ def fetch_update(
         _persistently(
             lambda: fetch_layers(store, manifest, update.spec, folder, deadline), deadline
         )
+        if manifest.bundle is not None:
+            digest = parse_digest(manifest.bundle)
+            raw = _persistently(lambda: store.get_block(digest, deadline=deadline), deadline)
+            replace_file(folder.bundle_path, raw)
     # Also for wrong bytes from the daemon, of which nobody can tell whose fault they are
     # (docs/decisions/0003-wrong-bytes-are-unreachable.md).
     except Unavailable as error:

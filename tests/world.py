@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.aggregator import Aggregator
+from aggregator.aggregator import Action, Aggregator
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
 from chain.deploy import deploy_token
@@ -247,10 +247,17 @@ class World:
         """Mine a block: on a chain that mines on demand, time alone makes none."""
         self.w3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
 
-    def ask(self, action: Literal["commit", "reveal"], round_id: RoundId) -> None:
+    def ask(self, action: Action, round_id: RoundId) -> None:
         """What a driver does: tell every participant to act."""
+        if self.spec.privacy == "masked":
+            self.finalize_blocks()
         for participant in self.participants.values():
             getattr(participant, action)(round_id)
+
+    def finalize_blocks(self) -> None:
+        """Mine until the newest block of now is final: two more, with one slot an epoch."""
+        for _ in range(2):
+            self.mine()
 
     def play(self) -> Status:
         """Play one round to its end."""
@@ -347,16 +354,13 @@ class World:
             Windows(
                 commit_seconds=600,
                 reveal_seconds=600,
-                seal_seconds=0,
-                unmask_seconds=0,
-                assist_seconds=0,
                 propose_seconds=600,
                 challenge_seconds=1,
                 response_seconds=0,
                 unbonding_seconds=3600,
                 closes_at=UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**6),
             ),
-            Rules(Privacy.CLEAR, Scoring.EQUAL, min_set=0),
+            Rules(Privacy.CLEAR, Scoring.EQUAL),
         )
         terms = changed(terms, **self._changes)
         listed = [self.aggregator_wallet.address, self.standby_wallet.address]

@@ -100,16 +100,13 @@ def make_terms(w3: Web3, token: Address, **changes: Any) -> Terms:
         Windows(
             commit_seconds=600,
             reveal_seconds=600,
-            seal_seconds=0,
-            unmask_seconds=0,
-            assist_seconds=0,
             propose_seconds=600,
             challenge_seconds=600,
             response_seconds=200,
             unbonding_seconds=1_800,
             closes_at=UnixTime(now(w3) + 1_000_000),
         ),
-        Rules(Privacy.CLEAR, Scoring.EQUAL, min_set=0),
+        Rules(Privacy.CLEAR, Scoring.EQUAL),
     )
     return changed(terms, **changes)
 

@@ -304,8 +304,8 @@ def test_status_is_the_contracts(stage: Stage) -> None:
 
     def compare() -> Status:
         client, block = stage.sponsor.now(), stage.w3.eth.get_block("latest")
-        seats, number = stage.terms.seats, int(block["number"])
-        derived = client.get_round(ONE).status_at(UnixTime(block["timestamp"]), number, seats)
+        number, at = int(block["number"]), UnixTime(block["timestamp"])
+        derived = client.get_round(ONE).status_at(at, number, stage.terms)
         assert derived is client.status(ONE, number)
         seen.add(derived)
         return derived

@@ -58,7 +58,7 @@ def test_each_of_a_thousand_wrong_bits_is_found_and_proved(tmp_path: Path) -> No
         averaged = Averaged(spec, ROUND, model.root(spec), before, parts, model)
         opened, old, new = averaged.open(wrong.leaf)
         assert is_proof_valid(averaged.root, new.values, wrong.leaf, new.proof)
-        assert not averaged.is_right(opened, old, new)
+        assert not averaged.is_right(wrong.leaf, opened, old, new)
         flip(model, layer, place, bit)
     assert model.root(spec) == right
 

@@ -182,16 +182,13 @@ class Arena:
         windows = Windows(
             commit_seconds=600,
             reveal_seconds=600,
-            seal_seconds=0,
-            unmask_seconds=0,
-            assist_seconds=0,
             propose_seconds=600,
             challenge_seconds=600,
             response_seconds=0,
             unbonding_seconds=3_600,
             closes_at=UnixTime(self.w3.eth.get_block("latest")["timestamp"] + 10**7),
         )
-        return Terms(identity, seats, money, windows, Rules(Privacy.CLEAR, Scoring.EQUAL, min_set=0))
+        return Terms(identity, seats, money, windows, Rules(Privacy.CLEAR, Scoring.EQUAL))
 
 
 def random_spec(chance: random.Random) -> Spec:

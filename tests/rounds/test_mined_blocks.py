@@ -194,7 +194,7 @@ def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> N
     world = ledger.world
     federation = world.client()
 
-    seats = federation.terms().seats
+    terms = federation.terms()
 
     def compare() -> set[Status]:
         seen = set()
@@ -204,7 +204,7 @@ def test_the_status_of_a_block_is_what_the_contract_derives(ledger: Ledger) -> N
             for number in (1, 2, 3):
                 facts = federation.get_round(RoundId(number), block=block)
                 status = federation.status(RoundId(number), block=block)
-                assert facts.status_at(at, block, seats) is status, (block, number)
+                assert facts.status_at(at, block, terms) is status, (block, number)
                 seen.add(status)
         return seen
 

@@ -1,0 +1,1 @@
+"""Rounds of which only the sum is learnt (docs/protocol.md §13)."""
