@@ -17,6 +17,7 @@ import {Phases} from "./Phases.sol";
 import {Rounds} from "./Rounds.sol";
 import {State} from "./State.sol";
 import {Submissions} from "./Submissions.sol";
+import {Sums} from "./Sums.sol";
 import {Tokens} from "./Tokens.sol";
 
 /// @title One federation: its money, its commitments and the record of its rounds
@@ -221,7 +222,7 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         Leaf calldata before,
         Leaf calldata model
     ) external {
-        Disputes.challengeSum(_state, round, leaf, verdicts, members, updates, before, model);
+        Sums.challengeSum(_state, round, leaf, verdicts, members, updates, before, model);
     }
 
     /// @inheritdoc IFederation

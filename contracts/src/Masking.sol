@@ -37,9 +37,7 @@ library Masking {
         uint40 proposeDeadline = sum.assistDeadline + windows.proposeSeconds;
         state.sums[round] = sum;
         state.rounds[round].nextDeadline = proposeDeadline;
-        emit IFederation.SetSealed(
-            round, msg.sender, sum.unmaskDeadline, sum.assistDeadline, proposeDeadline, verdicts
-        );
+        emit IFederation.SetSealed(round, msg.sender, sum.unmaskDeadline, sum.assistDeadline, proposeDeadline, verdicts);
     }
 
     /// @notice See IFederation.fixSketch.

@@ -8,6 +8,7 @@ import {Tree} from "./Tree.sol";
 
 /// @title What a caller shows: verdicts, openings and leaves, held against the digests stored
 library Proofs {
+    uint256 private constant FRACTION_BITS = 24;
     uint256 internal constant UPDATE_LEAF_BYTES = 256; // 256 values of one byte
     uint256 internal constant MODEL_LEAF_BYTES = 1024; // 256 values of four: of models, and of masked updates
 
@@ -72,5 +73,26 @@ library Proofs {
         }
         bytes32 computed = Tree.rootOf(leaf.values, index, leaf.proof);
         if (computed != root) revert IFederation.RootMismatch(computed, root);
+    }
+
+    /// @notice Reverts unless these are a leaf of the current model and that of the proposal.
+    function requireModelLeaves(
+        State storage state,
+        IFederation.Identity memory identity,
+        uint256 round,
+        uint256 leaf,
+        IFederation.Leaf calldata before,
+        IFederation.Leaf calldata model
+    ) internal view {
+        requireIndex(identity, leaf);
+        requireLeaf(identity, Phases.currentRoot(state), leaf, before, MODEL_LEAF_BYTES);
+        requireLeaf(identity, state.rounds[round].modelRoot, leaf, model, MODEL_LEAF_BYTES);
+    }
+
+    /// @notice Bits of a model's step in an update's: 24 less those of the round's grid.
+    function stepBits(IFederation.Identity memory identity, uint256 round) internal pure returns (uint256) {
+        uint256 finer = identity.gridEvery == 0 ? 0 : (round - 1) / identity.gridEvery;
+        uint256 grid = identity.gridBits + finer;
+        return grid < FRACTION_BITS ? FRACTION_BITS - grid : 0;
     }
 }

@@ -206,19 +206,16 @@ library Rounds {
     }
 
     /// @dev A proposal made before a reorganisation does not pass after it over other reveals.
-    function _requireRevealed(
-        IFederation.Submission storage submission,
-        uint256 round,
-        IFederation.Verdict calldata v
-    ) private view {
+    function _requireRevealed(IFederation.Submission storage submission, uint256 round, IFederation.Verdict calldata v)
+        private
+        view
+    {
         IFederation.SubmissionState actual = submission.state;
         // Secrets are known of those that revealed only.
         bool isRevealed =
             actual == IFederation.SubmissionState.Revealed || actual >= IFederation.SubmissionState.Unmasked;
         if (!isRevealed) {
-            revert IFederation.WrongSubmissionState(
-                round, v.participant, IFederation.SubmissionState.Revealed, actual
-            );
+            revert IFederation.WrongSubmissionState(round, v.participant, IFederation.SubmissionState.Revealed, actual);
         }
         bytes30 revealed = submission.digest;
         if (v.revealed != revealed) revert IFederation.RevealMismatch(v.participant, v.revealed, revealed);

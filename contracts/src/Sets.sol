@@ -27,12 +27,10 @@ library Sets {
 
     /// @notice Reverts unless the submission is of the set `byOrder`.
     /// @dev Who submitted nothing has the order 0, as the first that committed.
-    function requireIn(
-        uint256 byOrder,
-        uint256 round,
-        address account,
-        IFederation.Submission storage submission
-    ) internal view {
+    function requireIn(uint256 byOrder, uint256 round, address account, IFederation.Submission storage submission)
+        internal
+        view
+    {
         bool isIn = submission.state != IFederation.SubmissionState.None && has(byOrder, submission.order);
         if (!isIn) revert IFederation.NotInSet(round, account);
     }

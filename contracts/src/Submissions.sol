@@ -113,8 +113,9 @@ library Submissions {
     }
 
     function _isWeak(uint256 key) private pure returns (bool) {
-        return key == 0 || key == ONE || key == ORDER_8 || key == ORDER_8_TOO || key == P_LESS_1 || key == P
-            || key == P_AND_1;
+        return
+            key == 0 || key == ONE || key == ORDER_8 || key == ORDER_8_TOO || key == P_LESS_1 || key == P
+                || key == P_AND_1;
     }
 
     /// @dev The weights of all seats together are below 2^24 (library Limits).

@@ -396,15 +396,111 @@ contract TermsTest is World {
 
     // ------------------------------------------------------------------ rules
 
-    /// @notice Masked mode is refused until there is one, with either scoring.
-    function test_RevertWhen_Masked() public {
+    /// @notice Clear updates are paid by either rule, and know none of what only sums need.
+    function test_ClearTermsHaveNoPhasesOfSums() public {
         IFederation.Terms memory terms = _terms();
         terms.rules.scoring = IFederation.Scoring.HeldOut;
         _accept(terms);
-        terms.rules.privacy = IFederation.Privacy.Masked;
-        _refuse(terms, "scoring", 1); // private, or paid by measured help
-        terms.rules.scoring = IFederation.Scoring.Equal;
-        _refuse(terms, "privacy", 1);
+        terms.rules.minSet = 3;
+        _refuse(terms, "minSet", 3);
+        terms = _terms();
+        terms.windows.sealSeconds = 1;
+        _refuse(terms, "sealSeconds", 1);
+        terms = _terms();
+        terms.windows.unmaskSeconds = 1;
+        _refuse(terms, "unmaskSeconds", 1);
+        terms = _terms();
+        terms.windows.assistSeconds = 1;
+        _refuse(terms, "assistSeconds", 1);
+    }
+
+    /// @notice Private, or paid by measured help: a masked update cannot be measured by itself.
+    function test_MaskedUpdatesAreAllWorthTheSame() public {
+        IFederation.Terms memory terms = _maskedTerms();
+        _accept(terms);
+        terms.rules.scoring = IFederation.Scoring.HeldOut;
+        _refuse(terms, "scoring", 1);
+    }
+
+    /// @notice A sum is of three updates at least, and no more than a round that opens can have.
+    function test_TheLeastSetIsBounded() public {
+        IFederation.Terms memory terms = _maskedTerms();
+        terms.rules.minSet = 2;
+        _refuse(terms, "minSet", 2);
+        terms.rules.minSet = 3;
+        _accept(terms);
+        terms.seats.minParticipants = SEATS;
+        terms.rules.minSet = uint8(SEATS);
+        _accept(terms);
+        terms.rules.minSet = uint8(SEATS) + 1;
+        _refuse(terms, "minSet", SEATS + 1);
+        terms.rules.minSet = uint8(SEATS);
+        terms.seats.minParticipants = SEATS - 1;
+        _refuse(terms, "minSet", SEATS);
+        terms.seats.minParticipants = SEATS;
+        terms.seats.roundSeats = SEATS - 1;
+        _refuse(terms, "minSet", SEATS);
+    }
+
+    /// @notice At most 32 masked updates a round, of fewer than 2^24 leaves.
+    function test_MaskedRoundsAreBounded() public {
+        IFederation.Terms memory terms = _maskedTerms();
+        terms.seats.roundSeats = 32;
+        _accept(terms);
+        terms.seats.roundSeats = 33;
+        _refuse(terms, "roundSeats", 33);
+        terms = _maskedTerms();
+        terms.identity.leafCount = (1 << 24) - 1;
+        terms.identity.treeDepth = 24;
+        _accept(terms);
+        terms.identity.leafCount = 1 << 24;
+        _refuse(terms, "leafCount", 1 << 24);
+        terms.rules.privacy = IFederation.Privacy.Clear;
+        terms.rules.minSet = 0;
+        terms.windows.sealSeconds = terms.windows.unmaskSeconds = terms.windows.assistSeconds = 0;
+        _accept(terms);
+    }
+
+    /// @notice Each phase of a sum has a second, at most 30 days, and the stake outlasts them.
+    function test_MaskedWindowsAreBounded() public {
+        string[3] memory names = ["sealSeconds", "unmaskSeconds", "assistSeconds"];
+        for (uint256 i = 0; i < 3; ++i) {
+            IFederation.Terms memory terms = _maskedTerms();
+            _setMaskedWindow(terms, i, 0);
+            _refuse(terms, bytes32(bytes(names[i])), 0);
+            _setMaskedWindow(terms, i, 1);
+            _accept(terms);
+            _setMaskedWindow(terms, i, 30 days);
+            _refuse(terms, "unbondingSeconds", UNBONDING);
+            _setMaskedWindow(terms, i, 30 days + 1);
+            _refuse(terms, bytes32(bytes(names[i])), 30 days + 1);
+        }
+        IFederation.Terms memory least = _maskedTerms();
+        least.windows.unbondingSeconds = COMMIT + REVEAL + SEAL + UNMASK + ASSIST + PROPOSE;
+        _accept(least);
+        least.windows.unbondingSeconds -= 1;
+        _refuse(least, "unbondingSeconds", least.windows.unbondingSeconds);
+    }
+
+    /// @notice Masked terms are read back bit for bit, each from its place.
+    /// forge-config: default.fuzz.runs = 64
+    /// forge-config: deep.fuzz.runs = 10000
+    function testFuzz_MaskedTermsArePackedWithoutLoss(uint256 seed) public {
+        IFederation.Terms memory terms = _maskedTerms();
+        terms.seats.roundSeats = uint16(_part(seed, 0, 3, 32));
+        terms.seats.maxParticipants = uint16(_part(seed, 1, terms.seats.roundSeats, 512));
+        terms.seats.minParticipants = uint16(_part(seed, 2, 3, terms.seats.maxParticipants));
+        uint256 most = terms.seats.roundSeats;
+        if (most > terms.seats.minParticipants) most = terms.seats.minParticipants;
+        terms.rules.minSet = uint8(_part(seed, 3, 3, most));
+        terms.windows.sealSeconds = uint32(_part(seed, 4, 1, 9 days));
+        terms.windows.unmaskSeconds = uint32(_part(seed, 5, 1, 9 days));
+        terms.windows.assistSeconds = uint32(_part(seed, 6, 1, 9 days));
+        terms.windows.unbondingSeconds = uint32(_part(seed, 7, 28 days, 30 days));
+        _accept(terms);
+        vm.assertEq(federation.sponsor(), sponsor);
+        vm.assertEq(federation.createdAt(), block.timestamp);
+        vm.assertEq(federation.aggregators(), aggregators);
     }
 
     // --------------------------------------------------------------- helpers
@@ -429,6 +525,12 @@ contract TermsTest is World {
     function _longTerms() private view returns (IFederation.Terms memory terms) {
         terms = _terms();
         terms.windows.unbondingSeconds = 30 days;
+    }
+
+    function _setMaskedWindow(IFederation.Terms memory terms, uint256 i, uint32 value) private pure {
+        if (i == 0) terms.windows.sealSeconds = value;
+        if (i == 1) terms.windows.unmaskSeconds = value;
+        if (i == 2) terms.windows.assistSeconds = value;
     }
 
     function _setWindow(IFederation.Terms memory terms, uint256 i, uint32 value) private pure {

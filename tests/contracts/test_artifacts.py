@@ -18,7 +18,7 @@ from contracts import compiler
 from contracts.compiler import CONTRACTS_DIR, load_artifact
 from protocol.errors import Misconfigured
 
-LIBRARIES = ("Availability", "Disputes", "Masking", "Membership", "Rounds")
+LIBRARIES = ("Availability", "Disputes", "Masking", "Membership", "Rounds", "Sums")
 NAMES = ("DevToken", "Factory", "Federation", *LIBRARIES)
 LARGEST_CODE = 24_576  # bytes, EIP-170
 PLACEHOLDER = re.compile(r"__\$[0-9a-f]{34}\$__")

@@ -22,6 +22,9 @@ abstract contract World is Test {
     uint128 internal constant DEPOSIT = 30;
     uint32 internal constant COMMIT = 100;
     uint32 internal constant REVEAL = 200;
+    uint32 internal constant SEAL = 110; // where updates are masked
+    uint32 internal constant UNMASK = 120;
+    uint32 internal constant ASSIST = 130;
     uint32 internal constant PROPOSE = 300;
     uint32 internal constant CHALLENGE = 400;
     uint32 internal constant RESPONSE = 100;
@@ -102,9 +105,23 @@ abstract contract World is Test {
             unbondingSeconds: UNBONDING,
             closesAt: CLOSES_AT
         });
-        terms.rules = IFederation.Rules({
-            privacy: IFederation.Privacy.Clear, scoring: IFederation.Scoring.Equal, minSet: 0
-        });
+        terms.rules =
+            IFederation.Rules({privacy: IFederation.Privacy.Clear, scoring: IFederation.Scoring.Equal, minSet: 0});
+    }
+
+    /// @dev The same federation, of which only sums are opened.
+    function _maskedTerms() internal view returns (IFederation.Terms memory terms) {
+        return _masked(_terms());
+    }
+
+    function _masked(IFederation.Terms memory terms) internal pure returns (IFederation.Terms memory) {
+        terms.seats.minParticipants = 3;
+        terms.windows.sealSeconds = SEAL;
+        terms.windows.unmaskSeconds = UNMASK;
+        terms.windows.assistSeconds = ASSIST;
+        terms.rules.privacy = IFederation.Privacy.Masked;
+        terms.rules.minSet = 3;
+        return terms;
     }
 
     function _deploy(IFederation.Terms memory terms) internal returns (IFederation) {
