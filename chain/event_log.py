@@ -198,7 +198,8 @@ def check_complete(
 
 def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
     # A refuted proposal no longer stands: the stage is OPEN again, or the round abandoned.
-    standing = counted.stage in (Stage.PROPOSED, Stage.FINALIZED)
+    is_voided = told.masking.voided_proposal is not None
+    standing = counted.stage in (Stage.PROPOSED, Stage.FINALIZED) or is_voided
     compared = {
         "openings": (int(told.opened_by is not None), int(bool(counted.opened_block))),
         "members": (len(told.members), counted.active),

@@ -216,6 +216,9 @@ class RoundHistory:
                 self.masking.add(event)
             case Unmasked() | Assisted() | Objected() | Voided():
                 self.masking.add(event)
+                if isinstance(event, Voided):
+                    self.masking.voided_proposal = self.proposed
+                    self.proposed, self.requested = None, []
             case Proposed():
                 self.proposals.append(event)
                 self.proposed, self.requested = event, []
@@ -251,6 +254,8 @@ class Masking:
     assisted: list[Assisted] = field(default_factory=list)
     objected: list[Objected] = field(default_factory=list)
     voided: Voided | None = None
+    voided_proposal: Proposed | None = None
+    """The proposal that was objected to; None where the round was void before any."""
 
     @property
     def members(self) -> list[Address]:
