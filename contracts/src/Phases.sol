@@ -32,7 +32,10 @@ library Phases {
         // Nobody is left to commit: the phase ends early.
         bool isFull = committed >= r.active || committed >= Founding.seats().roundSeats;
         if (!isFull && block.timestamp < commitDeadline) return IFederation.Status.Commit;
-        if (r.revealed < committed && block.timestamp < r.revealDeadline) return IFederation.Status.Reveal;
+        if (r.revealed < committed && block.timestamp < r.revealDeadline && committed >= Founding.rules().minSet) {
+            // With fewer no sum can be opened, and nobody is to be blamed for revealing nothing into such a round.
+            return IFederation.Status.Reveal;
+        }
         IFederation.Status next = Founding.isMasked() ? _afterReveal(state.sums[round]) : IFederation.Status.Propose;
         bool hasDeadline = next == IFederation.Status.Propose || next == IFederation.Status.Seal;
         return hasDeadline && block.timestamp >= r.nextDeadline ? IFederation.Status.Expired : next;
