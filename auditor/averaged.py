@@ -8,7 +8,7 @@ import numpy as np
 
 from auditor.replay import Audit
 from chain.events import Proposed
-from chain.records import Leaf, MaskedLeaf, Model, OpenedLeaf, Opening
+from chain.records import Leaf, Model, OpenedLeaf, Opening
 from protocol.average import move_by_sum_into, move_model
 from protocol.encoding import LEAF_VALUES, value_type
 from protocol.errors import Rejected, Unavailable
@@ -99,18 +99,19 @@ class Averaged:
 
     def open(
         self, leaf: int, posted: Posted = _NOTHING
-    ) -> tuple[tuple[OpenedLeaf | MaskedLeaf, ...], Leaf, Leaf]:
+    ) -> tuple[tuple[OpenedLeaf, ...], Leaf, Leaf]:
         """Return one leaf of every update, of the model before and of the model, with proofs.
 
         A missing leaf is taken from `posted`; raises Unavailable when it is not there either.
         """
-        updates: list[OpenedLeaf | MaskedLeaf] = []
-        for update in self.updates:
-            opened = self._open(update.reveal.root, update.folder, leaf, posted)
-            if update.reveal.secrets is None:
-                updates.append(OpenedLeaf(Opening.of(update.reveal), opened))
-            else:
-                updates.append(MaskedLeaf(update.reveal, opened))
+        updates = [
+            OpenedLeaf(
+                Opening.of(update.reveal),
+                self._open(update.reveal.root, update.folder, leaf, posted),
+                update.reveal,
+            )
+            for update in self.updates
+        ]
         return tuple(updates), *self.open_models(leaf, posted)
 
     def wrong_leaf(self, proposed: Proposed, leaf: int, posted: Posted = _NOTHING) -> "WrongLeaf":
@@ -123,9 +124,7 @@ class Averaged:
         before = Leaf(*self.before.prove(self.spec, leaf))
         return before, self._open(self.root, self.model, leaf, posted)
 
-    def is_right(
-        self, leaf: int, updates: Sequence[OpenedLeaf | MaskedLeaf], before: Leaf, model: Leaf
-    ) -> bool:
+    def is_right(self, leaf: int, updates: Sequence[OpenedLeaf], before: Leaf, model: Leaf) -> bool:
         """Whether a leaf of the model is what the same leaf of every update makes of it."""
         if self.masked is not None:
             sums = np.zeros(LEAF_VALUES, np.uint32)
@@ -167,7 +166,7 @@ class WrongLeaf:
 
     proposed: Proposed
     leaf: int
-    updates: tuple[OpenedLeaf | MaskedLeaf, ...]
+    updates: tuple[OpenedLeaf, ...]
     before: Leaf
     model: Leaf
     members: tuple[Address, ...] = ()

@@ -18,7 +18,7 @@ from chain.events import DepositReturned, ProposalRefuted, Proposed
 from chain.federation import Federation
 from chain.history import LeafRequests
 from chain.leaf_requests import settle_unanswered
-from chain.records import MaskedLeaf, OpenedLeaf, Opening
+from chain.records import Opening
 from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
@@ -152,15 +152,11 @@ def challenge(federation: Federation, fault: Fault) -> Receipt:
         case WrongMove():
             return federation.challenge_move(round_id, fault.leaf, fault.before, fault.model)
         case WrongLeaf():
-            models = fault.before, fault.model
-            masked = [each for each in fault.updates if isinstance(each, MaskedLeaf)]
-            if masked:
+            leaves = fault.updates, fault.before, fault.model
+            if fault.members:
                 members = fault.members
-                return federation.challenge_sum(
-                    round_id, fault.leaf, verdicts, members, masked, *models
-                )
-            clear = [each for each in fault.updates if isinstance(each, OpenedLeaf)]
-            return federation.challenge_average(round_id, fault.leaf, verdicts, clear, *models)
+                return federation.challenge_sum(round_id, fault.leaf, verdicts, members, *leaves)
+            return federation.challenge_average(round_id, fault.leaf, verdicts, *leaves)
 
 
 def judge(

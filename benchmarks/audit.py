@@ -52,7 +52,7 @@ from protocol.commitment import (
     compute_seed,
     compute_update_digest,
 )
-from protocol.encoding import Kind
+from protocol.encoding import PublishedKind
 from protocol.screening import screen_update
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
@@ -161,7 +161,7 @@ class Stage:
         return root, pin(store, folder, build_manifest(folder, self.spec, about, root))
 
 
-def subject(kind: Kind) -> Subject:
+def subject(kind: PublishedKind) -> Subject:
     return Subject(CHAIN_ID, FEDERATION, ROUND, kind)
 
 
@@ -223,7 +223,15 @@ def make_terms(spec: Spec, root: Digest, manifest: Digest) -> Terms:
             aggregator_bond=none,
             availability_deposit=none,
         ),
-        windows=Windows(0, 0, 0, 0, 0, 0, closes_at=UnixTime(0)),
+        windows=Windows(
+            commit_seconds=0,
+            reveal_seconds=0,
+            propose_seconds=0,
+            challenge_seconds=0,
+            response_seconds=0,
+            unbonding_seconds=0,
+            closes_at=UnixTime(0),
+        ),
         rules=Rules(Privacy.CLEAR, Scoring.EQUAL),
     )
 

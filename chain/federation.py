@@ -34,7 +34,6 @@ from chain.records import (
     Leaf,
     LeafAnswer,
     LeafRequest,
-    MaskedLeaf,
     Model,
     OpenedLeaf,
     Opening,
@@ -502,7 +501,7 @@ class Federation(ContractClient):
         leaf: int,
         verdicts: Sequence[Verdict],
         members: Sequence[Address],
-        updates: Sequence[MaskedLeaf],
+        updates: Sequence[OpenedLeaf],
         before: Leaf,
         model: Leaf,
     ) -> Receipt:

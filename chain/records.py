@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from contracts.enums import Privacy, RequestState, Scoring, Stage, Status, SubmissionState
 from protocol.commitment import bind_secrets, pack_members
+from protocol.errors import Misconfigured
 from protocol.reveal import Reveal
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 
@@ -379,27 +380,23 @@ class Leaf:
 
 @dataclass(frozen=True)
 class OpenedLeaf:
-    """What an accepted participant revealed, with one leaf of it."""
+    """What an accepted participant revealed, with one leaf of it.
+
+    Of a masked update it takes the `reveal` with the seeds that were opened.
+    """
 
     opening: Opening
     leaf: Leaf
-
-    def to_abi(self) -> tuple[Any, ...]:
-        """Return the values in the contract's order."""
-        return self.opening.to_abi(), self.leaf.to_abi()
-
-
-@dataclass(frozen=True)
-class MaskedLeaf:
-    """A leaf of a masked update in the average, with what takes its masks away."""
-
-    reveal: Reveal
-    leaf: Leaf
+    reveal: Reveal | None = None
 
     def packed(self) -> bytes:
-        """Return the bytes that `challengeSum` takes of it (contracts/src/IFederation.sol)."""
+        """Return the bytes of a masked update for `challengeSum` (contracts/src/IFederation.sol).
+
+        Raises Misconfigured without its reveal.
+        """
         reveal = self.reveal
-        assert reveal.secrets is not None
+        if reveal is None or reveal.secrets is None:
+            raise Misconfigured("a clear update is not disputed as a masked one")
         return b"".join(
             [
                 self.leaf.values,
@@ -409,6 +406,10 @@ class MaskedLeaf:
                 *reveal.seeds,
             ]
         )
+
+    def to_abi(self) -> tuple[Any, ...]:
+        """Return the values in the contract's order."""
+        return self.opening.to_abi(), self.leaf.to_abi()
 
 
 @dataclass(frozen=True)

@@ -98,9 +98,9 @@ def rebuild(
             f" {len(missing)} of the {len(folders)} updates to rebuild it from: {missing[0]}"
         )
     updates = [each for each in folders if isinstance(each, LayerFolder)]
-    weights = [weight for _, weight in averaged]
-    updates, weights = as_summed(context, [reveal for reveal, _ in averaged], updates, weights)
-    average_layers(context.spec, before, updates, weights, target, context.round_id)
+    reveals, weights = [reveal for reveal, _ in averaged], [weight for _, weight in averaged]
+    summed = as_summed(context, reveals, updates, weights)
+    average_layers(context.spec, before, *summed, target, context.round_id)
     return target
 
 

@@ -54,10 +54,11 @@ def judge_sum(context: RoundContext, total: LayerFolder, fetcher: Fetcher) -> Su
     cap = context.terms.seats.weight_cap
     weights = {r.participant: compute_weight(r.examples, cap) for r in context.reveals}
     sealed = {verdict.participant: verdict for verdict in masking.sealed.verdicts}
+    movement, unseen = None, list[str]()
     try:
-        movement, unseen = last_movement(context, fetcher), ()
+        movement = last_movement(context, fetcher)
     except (Unavailable, Rejected) as error:
-        movement, unseen = None, (f"the last movement of the model: {error}",)
+        unseen.append(f"the last movement of the model: {error}")
     earlier = [] if movement is None else [sketch_movement(context, movement, seed)]
     decisions = []
     for reveal in context.reveals:  # in the order of the commitments
@@ -71,7 +72,7 @@ def judge_sum(context: RoundContext, total: LayerFolder, fetcher: Fetcher) -> Su
             why = _WORDS.get(reason, "")
             earlier.append(posted[who])
         decision = _counted(accepted(context, reveal, folder), reason, why)
-        decisions.append(replace(decision, not_compared=unseen if reason == ACCEPTED else ()))
+        decisions.append(replace(decision, not_compared=tuple(unseen)))
     ordered = sorted(decisions, key=lambda each: int(each.reveal.participant, 16))
     objection = _find_objection(context, sketch_folder(context, total, seed), posted, weights)
     return SumJudgement(ordered, objection)

@@ -142,7 +142,7 @@ def plan(
     # 4. What only a round of training can tell, unless the configuration says it.
     trial = None
     screening = config.screening
-    settled = [config.encoding.grid_bits, screening.min_norm]
+    settled: list[float | None] = [config.encoding.grid_bits, screening.min_norm]
     settled += [screening.max_update_norm] if is_masked else []
     if always_try or None in settled:
         trial = run_trial(
