@@ -44,34 +44,34 @@ library Masking {
     /// @dev The seal's block has no hash before the next one, so that nobody knows the vectors when the set is chosen.
     function fixSketch(State storage state, uint256 round) external {
         Founding.requireMasked();
+        IFederation.Sum memory sum = state.sums[round];
         // slither-disable-next-line unused-return
-        _requireOpening(state, round);
-        IFederation.Sum storage sum = state.sums[round];
+        _requireOpening(state, round, sum);
         if (sum.sketchSeed != 0) revert IFederation.SketchIsFixed(round);
         uint256 sealedBlock = sum.sealedBlock;
         if (block.number <= sealedBlock) revert IFederation.SketchTooEarly(block.number, sealedBlock);
         bool hasHash = block.number <= sealedBlock + HASH_BLOCKS;
         bytes32 hash = blockhash(hasHash ? sealedBlock : block.number - 1);
         bytes32 sketchSeed = keccak256(abi.encode(hash, block.prevrandao));
-        sum.sketchSeed = sketchSeed;
+        state.sums[round].sketchSeed = sketchSeed;
         emit IFederation.SketchFixed(round, sketchSeed);
     }
 
     /// @notice See IFederation.unmask.
     function unmask(State storage state, uint256 round, IFederation.Secrets calldata secrets, bytes32 sketch) external {
         Founding.requireMasked();
-        IFederation.Status actual = _requireOpening(state, round);
-        IFederation.Sum storage sum = state.sums[round];
+        IFederation.Sum memory sum = state.sums[round];
+        bool isAssist = _requireOpening(state, round, sum);
         if (sum.sketchSeed == 0) revert IFederation.SketchNotFixed(round);
         address participant = _requireRank(sum, round, secrets);
         bool isOwn = msg.sender == participant;
-        if (!isOwn && actual != IFederation.Status.Assist) {
-            revert IFederation.WrongStatus(round, IFederation.Status.Assist, actual);
+        if (!isOwn && !isAssist) {
+            revert IFederation.WrongStatus(round, IFederation.Status.Assist, IFederation.Status.Unmask);
         }
         Phases.requireSubmission(state, round, participant, IFederation.SubmissionState.Revealed);
         IFederation.Submission storage submission = state.submissions[round][participant];
         submission.digest = _open(secrets, sum.byRank, participant, submission.digest);
-        sum.unmasked += 1;
+        state.sums[round].unmasked = sum.unmasked + 1;
         emit IFederation.Unmasked(
             round, participant, msg.sender, secrets.ownSeed, secrets.seeds, isOwn ? sketch : bytes32(0)
         );
@@ -173,18 +173,24 @@ library Masking {
         return share > least ? share : least;
     }
 
-    /// @dev Unmask or Assist.
-    function _requireOpening(State storage state, uint256 round) private view returns (IFederation.Status actual) {
-        actual = Phases.status(state, round);
-        if (actual != IFederation.Status.Unmask && actual != IFederation.Status.Assist) {
-            revert IFederation.WrongStatus(round, IFederation.Status.Unmask, actual);
+    /// @dev Reverts unless the round is in phase Unmask or Assist; returns whether in the latter.
+    ///      By the sum alone, since every participant pays for it: between the seal and the last secret nothing else tells
+    ///      where a round stands, and it ends no earlier than at the assist deadline.
+    function _requireOpening(State storage state, uint256 round, IFederation.Sum memory sum)
+        private
+        view
+        returns (bool isAssist)
+    {
+        if (sum.unmasked == sum.size || block.timestamp >= sum.assistDeadline) {
+            revert IFederation.WrongStatus(round, IFederation.Status.Unmask, Phases.status(state, round));
         }
+        return block.timestamp >= sum.unmaskDeadline;
     }
 
     /// @dev The member of the set whose secrets these are.
-    function _requireRank(IFederation.Sum storage sum, uint256 round, IFederation.Secrets calldata secrets)
+    function _requireRank(IFederation.Sum memory sum, uint256 round, IFederation.Secrets calldata secrets)
         private
-        view
+        pure
         returns (address participant)
     {
         uint256 count = Sets.requireMembers(sum.membersHash, secrets.members);

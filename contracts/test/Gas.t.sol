@@ -3,13 +3,13 @@ pragma solidity 0.8.37;
 
 import {IFactory} from "../src/IFactory.sol";
 import {IFederation} from "../src/IFederation.sol";
+import {Metered} from "./kit/Metered.sol";
 import {Trees} from "./kit/Trees.sol";
-import {World} from "./kit/World.sol";
 
 /// @dev What whole transactions cost: 21,000 and calldata included, every slot cold, as on a chain.
 ///      The limits are those of docs/protocol.md. Figures go to snapshots/Gas.json.
 /// forge-config: default.isolate = true
-contract GasTest is World {
+contract GasTest is Metered {
     uint256 private constant LEAF = 12_345;
     uint256 private constant DEPTH = 14;
     uint256 private constant FIRST_MODEL = 1000; // numbers of trees beside those of updates
@@ -29,15 +29,7 @@ contract GasTest is World {
         terms.identity.leafCount = uint32(1 << DEPTH);
         terms.identity.treeDepth = uint8(DEPTH);
         if (realRoots[FIRST_MODEL] != 0) terms.identity.initialModelRoot = realRoots[FIRST_MODEL];
-        terms.seats.maxParticipants = 512;
-        terms.seats.roundTarget = 127; // one less than are active, or drawing is not paid for
         terms.seats.roundSeats = 64;
-        terms.money.updateReward = 1000 ether;
-        terms.money.aggregatorFee = 50 ether;
-        terms.money.participantStake = 100 ether;
-        terms.money.missedRevealPenalty = 50 ether;
-        terms.money.aggregatorBond = 5000 ether;
-        terms.money.availabilityDeposit = 30 ether;
     }
 
     /// @notice No module has more than 20,000 bytes of code.
@@ -231,19 +223,6 @@ contract GasTest is World {
         if (isLastOverpaid) verdicts[count - 1].weight += 1;
     }
 
-    /// @dev What `call` costs: its work, or the floor of EIP-7623 that forge does not know at this EVM version.
-    function _measure(address sender, address target, bytes memory call) private returns (uint256) {
-        vm.prank(sender);
-        (bool succeeded,) = target.call(call);
-        uint256 used = _gasUsed();
-        vm.assertTrue(succeeded, "call");
-        uint256 floor = 21_000;
-        for (uint256 i = 0; i < call.length; ++i) {
-            floor += call[i] == 0 ? 10 : 40;
-        }
-        return used > floor ? used : floor;
-    }
-
     function _leaf(uint256 i, uint256 length) private pure returns (IFederation.Leaf memory leaf) {
         leaf.values = new bytes(length);
         for (uint256 k = 0; k < length; ++k) {
@@ -314,22 +293,6 @@ contract GasTest is World {
         vm.snapshotValue("Gas", string.concat("propose", suffix), proposeGas);
     }
 
-    /// @dev Finds a seed that draws everybody who takes part here.
-    function _askAllOf(uint256 round, uint256 count) private {
-        bytes32 opening = blockhash(federation.getRound(round).openedBlock);
-        uint256 limit = type(uint256).max / 128 * 127;
-        for (uint256 randao = 1;; ++randao) {
-            bytes32 seed = keccak256(abi.encode(address(federation), round, opening, randao));
-            bool isAll = true;
-            for (uint256 i = 0; i < count && isAll; ++i) {
-                isAll = uint256(keccak256(abi.encode(seed, _participant(i)))) < limit;
-            }
-            if (!isAll) continue;
-            vm.prevrandao(bytes32(randao));
-            return;
-        }
-    }
-
     function _keepLimits(uint256 count, uint256 commitGas, uint256 revealGas, uint256 proposeGas) private pure {
         vm.assertLe(commitGas, 70_000, "commit");
         vm.assertLe(revealGas, 48_000, "reveal");
@@ -341,9 +304,5 @@ contract GasTest is World {
         vm.warp(federation.getRound(round).nextDeadline);
         IFederation.Verdict[] memory verdicts = _verdicts(round, count);
         return _measure(stranger, address(federation), abi.encodeCall(IFederation.finalize, (round, verdicts)));
-    }
-
-    function _gasUsed() private view returns (uint256) {
-        return vm.lastCallGas().gasTotalUsed;
     }
 }

@@ -165,7 +165,11 @@ contract MaskedDisputesTest is MaskedWorld {
             Trees.put(garbage, k, int256(int32(uint32(uint256(keccak256(abi.encode("garbage", k)))))));
         }
         int256[6] memory edges = [
-            int256(type(int32).max), type(int32).min, MOST * _total(), -MOST * _total(), MOST * _total() + 1,
+            int256(type(int32).max),
+            type(int32).min,
+            MOST * _total(),
+            -MOST * _total(),
+            MOST * _total() + 1,
             -MOST * _total() - 1
         ];
         bytes memory sum = _sumOf();
@@ -236,8 +240,7 @@ contract MaskedDisputesTest is MaskedWorld {
         uint256 round = _proposedCase();
         IFederation.Verdict[] memory verdicts = _sumVerdicts(round);
         uint256 length = 1024 + 32 * 3 + 36 + 64;
-        uint256[8] memory at =
-            [uint256(0), 1023, 1024, 1119, 1120, 1152, 1156, length - 1]; // first and last byte of each part
+        uint256[8] memory at = [uint256(0), 1023, 1024, 1119, 1120, 1152, 1156, length - 1]; // first and last byte of each part
         for (uint256 i = 0; i < 8; ++i) {
             for (uint256 record = 0; record < 4; record += 3) {
                 bytes memory updates = _records(round);
@@ -312,9 +315,7 @@ contract MaskedDisputesTest is MaskedWorld {
         _challenge(round, others, list, updates);
         bytes memory wrong = _membersBytes();
         wrong[0] ^= 0x01;
-        vm.expectRevert(
-            abi.encodeWithSelector(IFederation.MembersMismatch.selector, keccak256(wrong), keccak256(list))
-        );
+        vm.expectRevert(abi.encodeWithSelector(IFederation.MembersMismatch.selector, keccak256(wrong), keccak256(list)));
         _challenge(round, verdicts, wrong, updates);
         IFederation.Leaf memory start = _leafOf(played.before);
         IFederation.Leaf memory model = _leafOf(played.model);
@@ -379,9 +380,7 @@ contract MaskedDisputesTest is MaskedWorld {
         federation.propose(round, root, NEW_MANIFEST, verdicts);
         for (uint256 i = 0; i < 4; ++i) {
             IFederation.Opening memory right = _opening(round, i);
-            vm.expectRevert(
-                abi.encodeWithSelector(IFederation.VerdictIsRight.selector, round, _participant(i))
-            );
+            vm.expectRevert(abi.encodeWithSelector(IFederation.VerdictIsRight.selector, round, _participant(i)));
             federation.challengeVerdict(round, i, verdicts, right);
         }
         IFederation.Opening memory opening = _opening(round, 4);
@@ -414,9 +413,7 @@ contract MaskedDisputesTest is MaskedWorld {
         federation.propose(round, root, NEW_MANIFEST, verdicts);
         for (uint256 i = 0; i < 2; ++i) {
             IFederation.Opening memory opening = _opening(round, i);
-            vm.expectRevert(
-                abi.encodeWithSelector(IFederation.VerdictIsRight.selector, round, _participant(i))
-            );
+            vm.expectRevert(abi.encodeWithSelector(IFederation.VerdictIsRight.selector, round, _participant(i)));
             federation.challengeVerdict(round, i, verdicts, opening);
         }
     }
@@ -491,7 +488,9 @@ contract MaskedDisputesTest is MaskedWorld {
         bytes memory start = new bytes(4 * VALUES);
         for (uint256 k = 0; k < VALUES; ++k) {
             int256 value = int256(int32(uint32(uint256(keccak256(abi.encode(seed, "model", k))))));
-            Trees.put(start, k, k % 5 == 0 ? (value > 0 ? Trees.LARGEST : -Trees.LARGEST) : Trees.hold(value, Trees.LARGEST));
+            Trees.put(
+                start, k, k % 5 == 0 ? (value > 0 ? Trees.LARGEST : -Trees.LARGEST) : Trees.hold(value, Trees.LARGEST)
+            );
         }
         played.before = start;
         _finishCase();
@@ -676,12 +675,9 @@ contract MaskedDisputesTest is MaskedWorld {
         _challenge(round, _sumVerdicts(round), _membersBytes(), _records(round));
     }
 
-    function _challenge(
-        uint256 round,
-        IFederation.Verdict[] memory verdicts,
-        bytes memory list,
-        bytes memory updates
-    ) private {
+    function _challenge(uint256 round, IFederation.Verdict[] memory verdicts, bytes memory list, bytes memory updates)
+        private
+    {
         IFederation.Leaf memory start = _leafOf(played.before);
         IFederation.Leaf memory model = _leafOf(played.model);
         vm.prank(challenger);

@@ -104,9 +104,7 @@ contract MaskedRoundsTest is MaskedWorld {
         isOpen[1] = false;
         verdicts[1].revealed = _digest(round, 1);
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IFederation.RevealMismatch.selector, _participant(1), verdicts[1].revealed, known
-            )
+            abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(1), verdicts[1].revealed, known)
         );
         _proposeAs(aggregators[0], round, verdicts);
     }
@@ -207,9 +205,7 @@ contract MaskedRoundsTest is MaskedWorld {
             round, _participant(3), IFederation.SubmissionState.Unmasked, IFederation.SubmissionState.Revealed
         );
         _object(round, 3);
-        _expectWrongSubmission(
-            round, stranger, IFederation.SubmissionState.Unmasked, IFederation.SubmissionState.None
-        );
+        _expectWrongSubmission(round, stranger, IFederation.SubmissionState.Unmasked, IFederation.SubmissionState.None);
         vm.prank(stranger);
         federation.object(round);
         _object(round, 2);
@@ -322,9 +318,7 @@ contract MaskedRoundsTest is MaskedWorld {
         federation.finalize(round, verdicts);
         _expectWrongStatus(round, IFederation.Status.Expired, IFederation.Status.Void);
         federation.abandon(round);
-        vm.expectRevert(
-            abi.encodeWithSelector(IFederation.RoundStillOpen.selector, round, IFederation.Status.Void)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IFederation.RoundStillOpen.selector, round, IFederation.Status.Void));
         federation.replaceAggregator();
         IFederation.Opening memory opening = _opening(round, 0);
         _expectWrongStatus(round, IFederation.Status.Challenge, IFederation.Status.Void);
@@ -350,9 +344,7 @@ contract MaskedRoundsTest is MaskedWorld {
         _toVoid(round);
         bytes memory other = _membersBytes();
         other[119] ^= 0x01;
-        vm.expectRevert(
-            abi.encodeWithSelector(IFederation.MembersMismatch.selector, keccak256(other), keccak256(list))
-        );
+        vm.expectRevert(abi.encodeWithSelector(IFederation.MembersMismatch.selector, keccak256(other), keccak256(list)));
         federation.voidRound(round, other, openings);
         for (uint256 given = 3; given <= 5; given += 2) {
             IFederation.Opening[] memory some = new IFederation.Opening[](given);
@@ -365,9 +357,7 @@ contract MaskedRoundsTest is MaskedWorld {
         openings[3].examples += 100;
         bytes30 given_ = bytes30(keccak256(abi.encode(openings[3])));
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IFederation.RevealMismatch.selector, _participant(5), given_, _digest(round, 5)
-            )
+            abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(5), given_, _digest(round, 5))
         );
         federation.voidRound(round, list, openings);
     }
@@ -466,9 +456,7 @@ contract MaskedRoundsTest is MaskedWorld {
                     vm.warp(federation.getRound(round).nextDeadline);
                     _assertStatus(round, IFederation.Status.Expired);
                     vm.expectRevert(
-                        abi.encodeWithSelector(
-                            IFederation.RoundStillOpen.selector, round, IFederation.Status.Expired
-                        )
+                        abi.encodeWithSelector(IFederation.RoundStillOpen.selector, round, IFederation.Status.Expired)
                     );
                     federation.replaceAggregator();
                 }
@@ -483,15 +471,37 @@ contract MaskedRoundsTest is MaskedWorld {
         }
     }
 
+    /// @notice Nobody reveals into a round whose sum can never be opened, and nobody pays for that.
+    function test_ARoundOfTooFewCommitmentsHasNoReveals() public {
+        uint256 round = _openWith(4);
+        members = 3;
+        _commitMasked(round, 0);
+        _commitMasked(round, 1);
+        uint256 snapshot = vm.snapshotState();
+        vm.warp(federation.getRound(round).commitDeadline - 1);
+        _commitMasked(round, 2); // three are enough
+        vm.warp(federation.getRound(round).commitDeadline);
+        _assertStatus(round, IFederation.Status.Reveal);
+        vm.revertToState(snapshot);
+        vm.warp(federation.getRound(round).commitDeadline);
+        _assertStatus(round, IFederation.Status.Seal);
+        _expectWrongStatus(round, IFederation.Status.Reveal, IFederation.Status.Seal);
+        _revealMasked(round, 0);
+        vm.expectRevert(abi.encodeWithSelector(IFederation.NothingRevealed.selector, round));
+        federation.penalize(round, _participant(0));
+        federation.abandon(round);
+        _assertStatus(round, IFederation.Status.Abandoned);
+        vm.expectRevert(abi.encodeWithSelector(IFederation.NothingRevealed.selector, round));
+        federation.penalize(round, _participant(1));
+    }
+
     /// @notice With enough of them the lead answers for the seal, as for the proposal.
     function test_RevertWhen_ARoundIsAbandonedThatCouldBeSealed() public {
         (hasMissed[3], hasMissed[4]) = (true, true);
         uint256 round = _revealedMasked(5);
         _expectWrongStatus(round, IFederation.Status.Expired, IFederation.Status.Seal);
         federation.abandon(round);
-        vm.expectRevert(
-            abi.encodeWithSelector(IFederation.RoundStillOpen.selector, round, IFederation.Status.Seal)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IFederation.RoundStillOpen.selector, round, IFederation.Status.Seal));
         federation.replaceAggregator();
         uint256 snapshot = vm.snapshotState();
         _seal(round);
@@ -544,9 +554,7 @@ contract MaskedRoundsTest is MaskedWorld {
         federation.requestModelLeaf(round, 0);
         vm.assertEq(federation.getRound(round).openRequests, 1);
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IFederation.LeafNotLate.selector, block.timestamp, block.timestamp + RESPONSE
-            )
+            abi.encodeWithSelector(IFederation.LeafNotLate.selector, block.timestamp, block.timestamp + RESPONSE)
         );
         federation.settleRequest(NEW_ROOT, 0);
         _object(round, 0);

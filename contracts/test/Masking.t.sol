@@ -45,7 +45,7 @@ contract MaskingTest is MaskedWorld {
         vm.prank(_participant(0));
         federation.commitMasked(round, "another", key);
         vm.warp(federation.getRound(round).commitDeadline);
-        _expectWrongStatus(round, IFederation.Status.Commit, IFederation.Status.Reveal);
+        _expectWrongStatus(round, IFederation.Status.Commit, IFederation.Status.Seal);
         vm.prank(_participant(1));
         federation.commitMasked(round, "late", key);
     }
@@ -192,12 +192,13 @@ contract MaskingTest is MaskedWorld {
 
     /// @notice The rules of reveal() hold: its phase, once each, digests and examples.
     function test_RevertWhen_RevealingAsNobodyMay() public {
-        uint256 round = _openWith(3);
+        uint256 round = _openWith(4);
         members = 3;
         _commitMasked(round, 0);
         _expectWrongStatus(round, IFederation.Status.Reveal, IFederation.Status.Commit);
         _revealMasked(round, 0);
         _commitMasked(round, 1);
+        _commitMasked(round, 2);
         vm.warp(federation.getRound(round).commitDeadline);
         IFederation.MaskedReveal memory r = _maskedReveal(round, 0);
         r.root = 0;
@@ -221,9 +222,9 @@ contract MaskingTest is MaskedWorld {
         );
         _revealMasked(round, 0);
         _expectWrongSubmission(
-            round, _participant(2), IFederation.SubmissionState.Committed, IFederation.SubmissionState.None
+            round, _participant(3), IFederation.SubmissionState.Committed, IFederation.SubmissionState.None
         );
-        _revealMasked(round, 2);
+        _revealMaskedAs(round, 3, r);
     }
 
     // ----------------------------------------------------------------- phases

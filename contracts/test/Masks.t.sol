@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Average} from "../src/Average.sol";
 import {Masks} from "../src/Masks.sol";
+import {MaskedTrees} from "./kit/MaskedTrees.sol";
 import {Test} from "./kit/Test.sol";
 
 /// @dev The vectors of docs/protocol.md §13, which Python holds protocol/ to, against the library and the EVM's hashes.
@@ -46,6 +48,34 @@ contract MasksTest is Test {
             vm.assertEq(left, vm.parseJsonBytes(json, string.concat(key, "sum_bytes")), key);
             signs[0] = -signs[0];
             vm.assertTrue(keccak256(this.sumOf(leaves, seeds, signs, leaf)) != keccak256(left), key);
+        }
+    }
+
+    /// @notice Sums of every golden average, made of weighted leaves under masks that cancel, average as clear ones do; those
+    ///         that leave +-127 times the weights are held there.
+    function test_Averages() public view {
+        string memory averages = _vectors("average");
+        uint256 count = vm.parseJsonUint(averages, ".case_count");
+        vm.assertGt(count, 14, "averages");
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = string.concat(".cases[", vm.toString(i), "].");
+            uint256[] memory weights = vm.parseJsonUintArray(averages, string.concat(key, "weights"));
+            bytes[] memory updates = vm.parseJsonBytesArray(averages, string.concat(key, "update_bytes"));
+            uint256 total = 0;
+            bytes[] memory leaves = new bytes[](updates.length);
+            for (uint256 k = 0; k < updates.length; ++k) {
+                leaves[k] = MaskedTrees.weighted(updates[k], int256(weights[k]));
+                total += weights[k];
+            }
+            uint256 shift = 24 - vm.parseJsonUint(averages, string.concat(key, "grid"));
+            bytes memory start = vm.parseJsonBytes(averages, string.concat(key, "before_bytes"));
+            bytes memory model = vm.parseJsonBytes(averages, string.concat(key, "after_bytes"));
+            vm.assertTrue(this.isAverage(leaves, total, shift, start, model), key);
+            for (uint256 k = i % 7; k < 256; k += 31) {
+                model[4 * k + 3] ^= 0x01;
+                vm.assertFalse(this.isAverage(leaves, total, shift, start, model), key);
+                model[4 * k + 3] ^= 0x01;
+            }
         }
     }
 
@@ -118,6 +148,22 @@ contract MasksTest is Test {
             Masks.remove(sums, seeds[i], leaf, signs[i] > 0);
         }
         return Masks.packed(sums);
+    }
+
+    function isAverage(
+        bytes[] calldata leaves,
+        uint256 total,
+        uint256 shift,
+        bytes calldata start,
+        bytes calldata model
+    ) external view returns (bool) {
+        uint256[] memory sums = Masks.empty();
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            Masks.add(sums, leaves[i]);
+            Masks.remove(sums, keccak256(abi.encode(i)), 3, i % 2 == 0);
+            Masks.remove(sums, keccak256(abi.encode(i)), 3, i % 2 != 0);
+        }
+        return Average.isAverage(Masks.held(sums, total), total, shift, start, model);
     }
 
     function _vectors(string memory name) private view returns (string memory) {

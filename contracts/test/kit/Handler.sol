@@ -14,15 +14,15 @@ import {Trees} from "./Trees.sol";
 contract Handler is Test {
     uint256 public constant PARTICIPANTS = 5;
     uint256 public constant AGGREGATORS = 3;
-    uint256 private constant HONEST = PARTICIPANTS + 1; // the aggregator that is; the first to lead is not
-    uint32 private constant EXAMPLES = 7; // above the weight cap
+    uint256 internal constant HONEST = PARTICIPANTS + 1; // the aggregator that is; the first to lead is not
+    uint32 internal constant EXAMPLES = 7; // above the weight cap
     bytes4 private constant PANIC = 0x4e487b71;
 
     IFederation public immutable federation;
     IERC20 public immutable token;
     address public immutable sponsor;
     uint256 private immutable SPONSOR_KEY;
-    IFederation.Terms private terms;
+    IFederation.Terms internal terms;
     address[] public accounts; // participants, then aggregators, then the sponsor
 
     uint256 public tokensIn;
@@ -30,11 +30,11 @@ contract Handler is Test {
     mapping(bytes4 selector => uint256 times) public done;
     mapping(uint256 round => IFederation.Status) public lastStatus;
     mapping(uint256 round => mapping(address account => bool)) public wasPaid;
-    mapping(uint256 round => IFederation.Verdict[]) private _proposed;
-    mapping(uint256 round => bytes model) private _model; // the proposal's only leaf
-    mapping(uint256 round => bytes model) private _before;
-    mapping(bytes32 root => bytes leaf) private _leaves; // where somebody knows it
-    bytes private _currentModel;
+    mapping(uint256 round => IFederation.Verdict[]) internal _proposed;
+    mapping(uint256 round => bytes model) internal _model; // the proposal's only leaf
+    mapping(uint256 round => bytes model) internal _before;
+    mapping(bytes32 root => bytes leaf) internal _leaves; // where somebody knows it
+    bytes internal _currentModel;
 
     bytes32[] public requested; // roots of which leaf 0, the only one, was ever requested
     mapping(bytes32 root => bool) private _wasRequested;
@@ -101,7 +101,7 @@ contract Handler is Test {
         }
     }
 
-    function _findMissed(address account, uint256[] memory rounds) private view {
+    function _findMissed(address account, uint256[] memory rounds) internal view {
         uint256 missing = 2;
         for (uint256 round = federation.roundCount(); round != 0 && missing != 0; --round) {
             if (federation.getRound(round).commitDeadline == 0 || !federation.isEligible(round, account)) continue;
@@ -298,8 +298,8 @@ contract Handler is Test {
     }
 
     /// @dev Stops in the last second of each phase on the way, so that the honest do what is theirs.
-    function _wait(uint256 until) private {
-        for (uint256 i = 0; i < 8; ++i) {
+    function _wait(uint256 until) internal {
+        for (uint256 i = 0; i < 12; ++i) {
             _actHonestly();
             uint256 deadline = _nextDeadline();
             if (deadline > until) break;
@@ -312,14 +312,14 @@ contract Handler is Test {
     }
 
     /// @dev When the phase that the newest round is in ends by itself.
-    function _nextDeadline() private view returns (uint256) {
+    function _nextDeadline() internal view virtual returns (uint256) {
         IFederation.Round memory r = federation.getRound(federation.roundCount());
         if (block.timestamp < r.commitDeadline) return r.commitDeadline;
         if (block.timestamp < r.revealDeadline) return r.revealDeadline;
         return block.timestamp < r.nextDeadline ? r.nextDeadline : type(uint256).max;
     }
 
-    function _actHonestly() private {
+    function _actHonestly() internal virtual {
         uint256 round = federation.roundCount();
         address participant = accounts[0];
         address lead = accounts[HONEST];
@@ -334,8 +334,12 @@ contract Handler is Test {
             if (federation.getSubmission(round, participant).state == IFederation.SubmissionState.Committed) {
                 _reveal(participant);
             }
-            status = federation.status(round);
         }
+        _leadHonestly(round, lead);
+    }
+
+    function _leadHonestly(uint256 round, address lead) internal {
+        IFederation.Status status = federation.status(round);
         if (federation.currentAggregator() != lead) return;
         if (status == IFederation.Status.Propose && federation.getRound(round).revealed != 0) _propose(lead, 0);
         for (uint256 i = 0; i < requested.length; ++i) {
@@ -344,7 +348,11 @@ contract Handler is Test {
     }
 
     /// @dev The step that an honest world would take next, so that runs reach settlement.
-    function goOn(uint256 choice) external {
+    function goOn(uint256 choice) external virtual {
+        _goOn(choice);
+    }
+
+    function _goOn(uint256 choice) internal {
         uint256 round = federation.roundCount();
         IFederation.Status status = federation.status(round);
         address lead = federation.currentAggregator();
@@ -368,14 +376,14 @@ contract Handler is Test {
         }
     }
 
-    function _goOnSeeding(uint256 round, uint256 choice) private {
+    function _goOnSeeding(uint256 round, uint256 choice) internal {
         vm.roll(block.number + 1);
         if (!_call(_anyone(choice), abi.encodeCall(IFederation.fixSeed, (round)))) {
             _call(_anyone(choice), abi.encodeCall(IFederation.abandon, (round)));
         }
     }
 
-    function _goOnOpening(address lead, uint256 choice) private {
+    function _goOnOpening(address lead, uint256 choice) internal {
         vm.roll(block.number + 1);
         if (federation.activeCount() < 4) {
             _join(_participant(choice), 1);
@@ -387,7 +395,7 @@ contract Handler is Test {
     }
 
     /// @dev Some requests are answered, some of the others keep the round from being settled.
-    function _goOnChallenging(uint256 choice) private {
+    function _goOnChallenging(uint256 choice) internal virtual {
         uint256 deadline = federation.getRound(federation.roundCount()).nextDeadline;
         if (block.timestamp >= deadline) return _settleAll();
         if (choice % 8 == 0) requestModel(choice >> 3);
@@ -410,8 +418,7 @@ contract Handler is Test {
         for (uint256 i = 0; i <= 2 * AGGREGATORS && !federation.isOver(); ++i) {
             _settleAll();
             if (federation.isOver()) break;
-            if (_finalize(sponsor, round, _proposed[round])) break;
-            if (_call(sponsor, abi.encodeCall(IFederation.abandon, (round)))) break;
+            if (_end(round)) break;
             _call(sponsor, abi.encodeCall(IFederation.replaceAggregator, ()));
             _wait(block.timestamp + 1000);
         }
@@ -437,6 +444,12 @@ contract Handler is Test {
         vm.assertEq(federation.escrow(), 0, "escrow left");
         vm.assertEq(token.balanceOf(address(federation)), federation.burned(), "what is left is burned");
         vm.assertEq(tokensOut + federation.burned(), tokensIn, "out and in");
+    }
+
+    /// @dev Whether the round could be ended.
+    function _end(uint256 round) internal virtual returns (bool) {
+        return
+            _finalize(sponsor, round, _proposed[round]) || _call(sponsor, abi.encodeCall(IFederation.abandon, (round)));
     }
 
     // --------------------------------------------------------------- the sums
@@ -483,49 +496,54 @@ contract Handler is Test {
 
     // ---------------------------------------------------------------- helpers
 
-    function _participant(uint256 seed) private view returns (address) {
+    function _participant(uint256 seed) internal view returns (address) {
         return accounts[seed % PARTICIPANTS];
     }
 
-    function _aggregator(uint256 seed) private view returns (address) {
+    function _aggregator(uint256 seed) internal view returns (address) {
         return accounts[PARTICIPANTS + seed % AGGREGATORS];
     }
 
-    function _anyone(uint256 seed) private view returns (address) {
+    function _anyone(uint256 seed) internal view returns (address) {
         return accounts[seed % accounts.length];
     }
 
-    function _digest(bytes memory leaf) private pure returns (bytes32) {
+    function _digest(bytes memory leaf) internal pure returns (bytes32) {
         return sha256(bytes.concat(hex"00", leaf));
     }
 
     /// @dev The only leaf of a participant's update.
-    function _update(uint256 round, address account) private pure returns (bytes memory leaf) {
+    function _update(uint256 round, address account) internal pure returns (bytes memory leaf) {
         for (uint256 i = 0; i < 8; ++i) {
             leaf = bytes.concat(leaf, keccak256(abi.encode("update", round, account, i)));
         }
     }
 
     /// @dev Its root serves as manifest and salt too.
-    function _root(uint256 round, address account) private pure returns (bytes32) {
+    function _root(uint256 round, address account) internal pure returns (bytes32) {
         return _digest(_update(round, account));
     }
 
-    function _opening(uint256 round, address account) private pure returns (IFederation.Opening memory) {
+    function _opening(uint256 round, address account) internal view virtual returns (IFederation.Opening memory) {
         bytes32 root = _root(round, account);
         return IFederation.Opening({root: root, manifest: root, examples: EXAMPLES});
     }
 
-    function _leaf(bytes memory values) private pure returns (IFederation.Leaf memory leaf) {
+    function _leaf(bytes memory values) internal pure returns (IFederation.Leaf memory leaf) {
         leaf.values = values;
     }
 
-    function _shift(uint256 round) private view returns (uint256) {
+    function _shift(uint256 round) internal view returns (uint256) {
         uint256 bits = terms.identity.gridBits + (round - 1) / terms.identity.gridEvery;
         return bits < 24 ? 24 - bits : 0;
     }
 
-    function _averageOf(uint256 round, IFederation.Verdict[] memory verdicts) private view returns (bytes memory) {
+    function _averageOf(uint256 round, IFederation.Verdict[] memory verdicts)
+        internal
+        view
+        virtual
+        returns (bytes memory)
+    {
         uint256 accepted = _countAccepted(verdicts);
         bytes[] memory updates = new bytes[](accepted);
         uint256[] memory weights = new uint256[](accepted);
@@ -538,28 +556,28 @@ contract Handler is Test {
         return accepted == 0 ? _currentModel : Trees.moved(_currentModel, updates, weights, _shift(round));
     }
 
-    function _countAccepted(IFederation.Verdict[] memory verdicts) private pure returns (uint256 accepted) {
+    function _countAccepted(IFederation.Verdict[] memory verdicts) internal pure returns (uint256 accepted) {
         for (uint256 i = 0; i < verdicts.length; ++i) {
             if (verdicts[i].weight != 0) accepted += 1;
         }
     }
 
-    function _isOpen(bytes32 root) private view returns (bool) {
+    function _isOpen(bytes32 root) internal view returns (bool) {
         return federation.leafRequest(root, 0).state == IFederation.RequestState.Open;
     }
 
-    function _isStanding(IFederation.LeafRequest memory request) private view returns (bool) {
+    function _isStanding(IFederation.LeafRequest memory request) internal view returns (bool) {
         return block.timestamp < request.deadline && _isStandingOnce(request);
     }
 
     /// @dev Overdue ones stand too, until they are settled.
-    function _isStandingOnce(IFederation.LeafRequest memory request) private view returns (bool) {
+    function _isStandingOnce(IFederation.LeafRequest memory request) internal view virtual returns (bool) {
         IFederation.Round memory r = federation.getRound(request.round);
         return request.state == IFederation.RequestState.Open && r.stage == IFederation.Stage.Proposed
             && r.proposals == request.proposal;
     }
 
-    function _join(address account, uint256 choice) private {
+    function _join(address account, uint256 choice) internal {
         uint40 expiry = uint40(block.timestamp + choice % 3);
         if (choice % 16 == 4) expiry = uint40(block.timestamp - 1);
         address invited = choice % 16 == 8 ? _anyone(choice >> 4) : account;
@@ -581,7 +599,7 @@ contract Handler is Test {
         vm.assertTrue(isInvited || !hasJoined, "joined without an invitation");
     }
 
-    function _request(address account, bytes32 root, bytes memory payload) private returns (bool) {
+    function _request(address account, bytes32 root, bytes memory payload) internal returns (bool) {
         IFederation.LeafRequest memory old = federation.leafRequest(root, 0);
         uint256 held = federation.deposits();
         _owed = old.challenger;
@@ -599,7 +617,7 @@ contract Handler is Test {
         return true;
     }
 
-    function _post(address account, bytes32 root) private {
+    function _post(address account, bytes32 root) internal {
         uint256 credit = federation.creditOf(account);
         IFederation.LeafRequest memory request = federation.leafRequest(root, 0);
         IFederation.LeafAnswer[] memory answers = new IFederation.LeafAnswer[](1);
@@ -615,7 +633,7 @@ contract Handler is Test {
     }
 
     /// @dev Overdue and standing costs the bond, void gives the deposit back, and anything else is refused.
-    function _settle(address account, bytes32 root) private {
+    function _settle(address account, bytes32 root) internal {
         IFederation.LeafRequest memory request = federation.leafRequest(root, 0);
         bool isStanding = _isStandingOnce(request);
         bool isDue =
@@ -634,14 +652,14 @@ contract Handler is Test {
         delete _proposed[request.round];
     }
 
-    function _settleAll() private {
+    function _settleAll() internal {
         for (uint256 i = 0; i < requested.length; ++i) {
             _settle(sponsor, requested[i]);
         }
     }
 
     /// @dev Half the bond goes to whoever showed the fault, the rest is burned, and the escrow does not move.
-    function _refute(address challenger, bytes memory payload) private returns (bool) {
+    function _refute(address challenger, bytes memory payload) internal returns (bool) {
         uint256 round = federation.roundCount();
         uint256 bond_ = terms.money.aggregatorBond;
         uint256 credit = federation.creditOf(challenger);
@@ -655,7 +673,7 @@ contract Handler is Test {
         return true;
     }
 
-    function _commit(address account) private returns (bool) {
+    function _commit(address account) internal virtual returns (bool) {
         uint256 round = federation.roundCount();
         bytes32 root = _root(round, account);
         bytes32 commitment =
@@ -663,7 +681,7 @@ contract Handler is Test {
         return _call(account, abi.encodeCall(IFederation.commit, (round, commitment)));
     }
 
-    function _reveal(address account) private returns (bool) {
+    function _reveal(address account) internal virtual returns (bool) {
         uint256 round = federation.roundCount();
         bytes32 root = _root(round, account);
         _leaves[root] = _update(round, account);
@@ -671,7 +689,7 @@ contract Handler is Test {
     }
 
     /// @dev One aggregator is honest; the others average as they like, and withhold some models.
-    function _propose(address aggregator, uint256 choice) private returns (bool) {
+    function _propose(address aggregator, uint256 choice) internal returns (bool) {
         uint256 round = federation.roundCount();
         bool isHonest = aggregator == accounts[HONEST];
         IFederation.Verdict[] memory verdicts = _judge(round, choice, isHonest);
@@ -692,7 +710,7 @@ contract Handler is Test {
         return true;
     }
 
-    function _bend(bytes memory model, uint256 choice) private pure returns (bytes memory) {
+    function _bend(bytes memory model, uint256 choice) internal pure returns (bytes memory) {
         int256 value = Trees.value(model, choice % 256);
         int256 by = choice % 2 == 0 ? int256(1) : int256(10_000_000);
         Trees.put(model, choice % 256, value > 0 ? value - by : value + by);
@@ -701,8 +719,9 @@ contract Handler is Test {
 
     /// @dev A verdict on every reveal: as it must be, or some rejected and some weights by chance.
     function _judge(uint256 round, uint256 choice, bool isHonest)
-        private
+        internal
         view
+        virtual
         returns (IFederation.Verdict[] memory verdicts)
     {
         verdicts = new IFederation.Verdict[](federation.getRound(round).revealed);
@@ -723,7 +742,7 @@ contract Handler is Test {
     }
 
     /// @dev Settles, and checks each account's gain against the posted price worked out here.
-    function _finalize(address caller, uint256 round, IFederation.Verdict[] memory verdicts) private returns (bool) {
+    function _finalize(address caller, uint256 round, IFederation.Verdict[] memory verdicts) internal returns (bool) {
         IFederation.Status status = federation.status(round);
         address lead = federation.currentAggregator();
         uint256[] memory credits = _credits();
@@ -752,7 +771,7 @@ contract Handler is Test {
         return true;
     }
 
-    function _credits() private view returns (uint256[] memory credits) {
+    function _credits() internal view returns (uint256[] memory credits) {
         credits = new uint256[](accounts.length);
         for (uint256 i = 0; i < accounts.length; ++i) {
             credits[i] = federation.creditOf(accounts[i]);
@@ -760,7 +779,7 @@ contract Handler is Test {
     }
 
     /// @dev One call; counts tokens and checks what no call may do, and what only some may.
-    function _call(address sender, bytes memory payload) private returns (bool succeeded) {
+    function _call(address sender, bytes memory payload) internal returns (bool succeeded) {
         uint256 held = token.balanceOf(address(federation));
         uint256[] memory credits = _credits();
         bytes memory answer;
@@ -781,7 +800,7 @@ contract Handler is Test {
     }
 
     /// @dev Nobody honest loses anything.
-    function _watchTheHonest() private view {
+    function _watchTheHonest() internal view {
         vm.assertTrue(
             federation.aggregatorState(accounts[HONEST]) != IFederation.AggregatorState.Slashed, "honest, slashed"
         );
@@ -790,11 +809,11 @@ contract Handler is Test {
     }
 
     /// @dev Credit grows for whom a call pays, and shrinks by its owner's withdrawal only.
-    function _watchCredits(uint256[] memory credits, address sender, bytes4 selector) private view {
+    function _watchCredits(uint256[] memory credits, address sender, bytes4 selector) internal view {
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint256 credit = federation.creditOf(accounts[i]);
             if (credit > credits[i]) {
-                bool mayGrow = selector == IFederation.finalize.selector
+                bool mayGrow = selector == IFederation.finalize.selector || selector == IFederation.voidRound.selector
                     || (_isChallenge(selector) && accounts[i] == sender)
                     || (_isRequest(selector) && accounts[i] == _owed)
                     || (selector == IFederation.postLeaves.selector && accounts[i] == sender)
@@ -810,15 +829,16 @@ contract Handler is Test {
     }
 
     /// @dev A status never moves backwards; only a standby gets the proposal phase again, of a round that expired or
-    ///      whose proposal was refuted.
-    function _watchStatuses(bytes4 selector) private {
+    ///      whose proposal was refuted, or that of the seal.
+    function _watchStatuses(bytes4 selector) internal {
         for (uint256 round = 1; round <= federation.roundCount(); ++round) {
             IFederation.Status before = lastStatus[round];
             IFederation.Status now_ = federation.status(round);
             bool isReplaced = selector == IFederation.replaceAggregator.selector && before == IFederation.Status.Expired;
             bool mayRefute = _isChallenge(selector) || selector == IFederation.settleRequest.selector;
             bool isRefuted = mayRefute && before == IFederation.Status.Challenge;
-            bool isRetry = now_ == IFederation.Status.Propose && (isReplaced || isRefuted);
+            bool isRetry = (now_ == IFederation.Status.Propose && (isReplaced || isRefuted))
+                || (now_ == IFederation.Status.Seal && isReplaced);
             bool hasEnded = before == IFederation.Status.Finalized || before == IFederation.Status.Abandoned;
             bool isForwards = hasEnded ? now_ == before : _rank(now_) >= _rank(before);
             vm.assertTrue(isRetry || isForwards, "status moved backwards");
@@ -827,17 +847,17 @@ contract Handler is Test {
     }
 
     /// @dev Unseeded follows Seed, though its number is the last.
-    function _rank(IFederation.Status status) private pure returns (uint256) {
+    function _rank(IFederation.Status status) internal pure virtual returns (uint256) {
         return status == IFederation.Status.Unseeded ? 3 : 2 * uint256(status);
     }
 
-    function _isChallenge(bytes4 selector) private pure returns (bool) {
+    function _isChallenge(bytes4 selector) internal pure virtual returns (bool) {
         return selector == IFederation.challengeAverage.selector || selector == IFederation.challengeMove.selector
             || selector == IFederation.challengeVerdict.selector || selector == IFederation.challengeDuplicate.selector
             || selector == IFederation.challengeOriginal.selector;
     }
 
-    function _isRequest(bytes4 selector) private pure returns (bool) {
+    function _isRequest(bytes4 selector) internal pure returns (bool) {
         return selector == IFederation.requestModelLeaf.selector || selector == IFederation.requestUpdateLeaf.selector
             || selector == IFederation.settleRequest.selector;
     }
