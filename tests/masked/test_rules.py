@@ -102,7 +102,7 @@ def test_who_refuses_is_silent_and_its_update_is_recovered(tmp_path: Path) -> No
         eve = world.participants["eve"]
         eve.trust = Trust(trusted=(world.auditor.address,), min_trusted=1)
         said: list[str] = []
-        eve.report = lambda event: said.append(event.text())
+        eve.report = lambda event: said.append(str(event.facts()))
         round_id = world.seal()
         world.unmask(round_id)
         assert world.status(round_id) is Status.UNMASK
