@@ -35,7 +35,7 @@ from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
-from node.masks import Masks, Trust
+from node.masks import NOT_FINAL, Masks, Trust
 from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import (
@@ -267,6 +267,8 @@ class Participant:
             if refusal:
                 event = events.KeepsSecrets(round=round_id, reason=refusal)
                 self._report_once(f"{round_id} {refusal}", event)
+                if refusal in NOT_FINAL:
+                    self.federation.ask_for_block()
                 return False
             with self.recorder.phase("sketch", round_id):
                 folder = self._update_folder(round_id)
@@ -381,6 +383,7 @@ class Participant:
         if is_early and not has_ended(now, round_id, Status.COMMIT, depth):
             waiting = events.WaitingForConfirmations(round=round_id)
             self._report_once(f"final {round_id}", waiting)
+            self.federation.ask_for_block()
             return None
         context, least = self.context(round_id, now), now.terms().rules.min_set
         if len(context.told.committed) < least:

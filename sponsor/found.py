@@ -237,6 +237,7 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
     """Return the contract's terms for a plan; amounts in token units."""
     config, spec = plan.config, plan.spec
     seats, money, windows = config.seats, config.money, config.windows
+    is_masked = spec.privacy == "masked"
     return Terms(
         Identity(
             spec_digest=spec.digest(),
@@ -270,9 +271,9 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
         Windows(
             commit_seconds=windows.commit_seconds,
             reveal_seconds=windows.reveal_seconds,
-            seal_seconds=windows.seal_seconds,
-            unmask_seconds=windows.unmask_seconds,
-            assist_seconds=windows.assist_seconds,
+            seal_seconds=windows.seal_seconds if is_masked else 0,
+            unmask_seconds=windows.unmask_seconds if is_masked else 0,
+            assist_seconds=windows.assist_seconds if is_masked else 0,
             propose_seconds=windows.propose_seconds,
             challenge_seconds=windows.challenge_seconds,
             response_seconds=windows.response_seconds,
@@ -282,7 +283,7 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
         Rules(
             Privacy[config.rules.privacy.upper()],
             _SCORING[config.rules.scoring],
-            min_set=config.rules.min_set if spec.privacy == "masked" else 0,
+            min_set=config.rules.min_set if is_masked else 0,
         ),
     )
 

@@ -70,7 +70,8 @@ def test_too_few_commitments_end_the_round_and_cost_nobody(tmp_path: Path) -> No
         world.act("reveal", round_id)
         assert world.settle(round_id) is Status.ABANDONED
         told = world.told(round_id)
-        assert told.revealed == told.penalized == []
+        assert told.revealed == []
+        assert told.penalized == []
         assert world.aggregator.bond_state() is AggregatorState.BONDED
         # And the next one works.
         assert world.play() is Status.FINALIZED
