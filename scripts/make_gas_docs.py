@@ -38,6 +38,9 @@ SINGLE: Final = {
     "postLeaves (a model's and an update's)": "anybody who has them, and is credited the deposits",
     "settleRequest": "anybody, when nobody posted the leaf in time",
 }
+MASKED: Final = ("commitMasked", "revealMasked", "sealSet", "unmask", "challengeSum")
+# Participants, and how many of them revealed nothing.
+MASKED_SIZES: Final = ((4, 0), (4, 1), (16, 0), (16, 5), (32, 0), (32, 10))
 # From .gas-snapshot of github.com/gensyn-ai/rl-swarm-contracts at 0263a9a.
 GENSYN: Final = (
     ("register a peer", 89_204, "test_Anyone_CanAddPeer_Successfully"),
@@ -58,6 +61,8 @@ def filled(page: str) -> str:
         "round": _round(gas),
         "share": _share(gas),
         "single": _single(gas),
+        "masked": _masked(gas),
+        "streams": _streams(gas),
         "comparison": _comparison(gas),
     }
     return re.sub(
@@ -84,6 +89,26 @@ def _share(gas: Gas) -> str:
 
 def _single(gas: Gas) -> str:
     rows = [[f"`{name}`", who, f"{gas[name]:,}"] for name, who in SINGLE.items()]
+    return _table(["call", "who pays", "gas"], rows)
+
+
+def _masked(gas: Gas) -> str:
+    rows = []
+    for size, gone in MASKED_SIZES:
+        suffix = f" ({size}, {gone} gone)" if gone else f" ({size})"
+        rows.append([str(size), str(gone), *(f"{gas[step + suffix]:,}" for step in MASKED)])
+    return _table(["participants", "gone", *MASKED], rows)
+
+
+def _streams(gas: Gas) -> str:
+    rows = [
+        ["`fixSketch`", "anybody, once a round", f"{gas['fixSketch (16)']:,}"],
+        [
+            "`challengeSum`, 272 streams",
+            "the challenger",
+            f"{gas['challengeSum, most streams']:,}",
+        ],
+    ]
     return _table(["call", "who pays", "gas"], rows)
 
 

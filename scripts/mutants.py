@@ -45,11 +45,14 @@ NEAREST: Final = {
     "Federation.sol": "Money|Aggregators|Membership|HostileTokens",
     "Lead.sol": "Opening|Aggregators|Proposals",
     "Limits.sol": "Terms",
-    "Membership.sol": "Membership|Submissions|Money",
-    "Phases.sol": "Submissions|Opening|Disputes",
+    "Masking.sol": "Masking|MaskedRounds",
+    "Membership.sol": "Membership|Submissions|Money|MaskedRounds",
+    "Phases.sol": "Submissions|Opening|Disputes|Masking",
     "Proofs.sol": "Verdicts|Disputes|Requests",
-    "Rounds.sol": "Opening|Proposals|Aggregators",
-    "Submissions.sol": "Submissions",
+    "Rounds.sol": "Opening|Proposals|Aggregators|MaskedRounds",
+    "Sets.sol": "Masking|MaskedRounds|MaskedDisputes",
+    "Submissions.sol": "Submissions|Masking",
+    "Sums.sol": "MaskedDisputes",
     "Tokens.sol": "HostileTokens",
 }
 # forge asks for the version in every run, and the npm compiler takes a second to load.

@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from rich.console import Console
@@ -168,7 +169,10 @@ def _terms(terms: Terms) -> dict[str, Any]:
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in vars(terms.identity).items()
     }
-    rules = {name: value.name.lower() for name, value in vars(terms.rules).items()}
+    rules = {
+        name: value.name.lower() if isinstance(value, Enum) else value
+        for name, value in vars(terms.rules).items()
+    }
     return {
         "identity": identity,
         "seats": dict(vars(terms.seats)),

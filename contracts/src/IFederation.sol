@@ -133,7 +133,7 @@ interface IFederation {
         None, // not opened
         Seed, // opened; anybody may fix the seed from the next block on
         Commit, // waiting for commitments
-        Reveal, // waiting for reveals
+        Reveal, // waiting for reveals; masked: not if fewer than `minSet` committed
         Seal, // masked: waiting for the aggregator to say which updates are summed
         Unmask, // masked: waiting for the secrets that the sum needs
         Assist, // masked: anybody may post those of who was silent, recovered from shares
@@ -262,7 +262,7 @@ interface IFederation {
     /// @param round Round of the proposal that it is about
     /// @param proposal Number of that proposal in the round, from 1; void when it is not the standing one
     /// @param state How far it has come
-    /// @param isModel Whether the leaf is of the model (1024 bytes) or of an update (256 bytes)
+    /// @param isModel Whether the leaf is of the model (1024 bytes) or of an update (256 bytes, 1024 where masked)
     struct LeafRequest {
         address challenger;
         uint40 deadline;
@@ -306,7 +306,7 @@ interface IFederation {
     }
 
     /// @notice A leaf and the way from it to a root (docs/protocol.md §4).
-    /// @param values Its bytes: 256 of an update, 1024 of a model
+    /// @param values Its bytes: 256 of an update, 1024 of a model and of a masked update
     /// @param proof Siblings on the way up, the lowest first
     struct Leaf {
         bytes values;
@@ -383,7 +383,8 @@ interface IFederation {
     event Evicted(address indexed participant, uint40 unlockAt);
     /// @notice A participant that left had its stake credited.
     event StakeReleased(address indexed participant, uint256 amount);
-    /// @notice A commitment was never revealed; `amount` of the stake was burned.
+    /// @notice A commitment was never revealed, or the secrets of a masked update not posted by its owner; `amount` of
+    ///         the stake was burned.
     event Penalized(uint256 indexed round, address indexed participant, uint256 amount);
     /// @notice An aggregator posted its bond.
     event Bonded(address indexed aggregator, uint256 amount);
@@ -391,13 +392,15 @@ interface IFederation {
     event Unbonded(address indexed aggregator, uint256 amount);
     /// @notice An aggregator lost its bond: it left a round unproposed, or was refuted; what is not rewarded is burned.
     event AggregatorSlashed(uint256 indexed round, address indexed aggregator, uint256 amount);
-    /// @notice A standby took over; `round` is 0 when no round was open.
+    /// @notice A standby took over; `round` is 0 when no round was open. `proposeDeadline` is that of the seal where updates
+    ///         are masked and no set is sealed.
     event AggregatorReplaced(
         uint256 indexed round, address indexed previous, address indexed current, uint40 proposeDeadline
     );
     /// @notice A round was opened in block `openedBlock`; its seed comes from that block's hash.
     event RoundOpened(uint256 indexed round, address indexed aggregator, uint40 openedBlock, uint16 active);
-    /// @notice The seats to be asked are drawn, and the deadlines count.
+    /// @notice The seats to be asked are drawn, and the deadlines count. `proposeDeadline` is that of the seal where updates
+    ///         are masked: what the aggregator owes first.
     event SeedFixed(
         uint256 indexed round, bytes32 seed, uint40 commitDeadline, uint40 revealDeadline, uint40 proposeDeadline
     );
@@ -541,11 +544,12 @@ interface IFederation {
     error MissedOrder(uint256 previous, uint256 round);
     /// @notice The seat was not asked in this round, still can commit, did, or found the round full.
     error NotMissed(uint256 round, address participant);
-    /// @notice Every revealed update needs one verdict.
+    /// @notice Every revealed update needs one verdict; in a seal, every commitment.
     error VerdictCount(uint256 given, uint256 revealed);
     /// @notice Verdicts are in ascending order of participant, each once.
     error VerdictOrder(address previous, address participant);
-    /// @notice An accepted update has weight 1..weightCap and the score its terms ask for; a rejected one has neither.
+    /// @notice An accepted update has weight 1..weightCap and the score its terms ask for; a rejected one has neither. Where
+    ///         updates are masked one of the set keeps its weight in any case, and what was not revealed has no reason.
     error InvalidVerdict(address participant, uint32 weight, uint16 score, uint8 reason);
     /// @notice With no update accepted the model must stay as it is.
     error ModelMustStay(bytes32 root, bytes32 currentRoot);
@@ -661,7 +665,8 @@ interface IFederation {
     /// @param rounds The missed ones, in ascending order
     function evict(address account, uint256[] calldata rounds) external;
 
-    /// @notice Burns the penalty for a commitment that was not revealed in time. Anybody may call.
+    /// @notice Burns the penalty for a commitment that was not revealed in time, or for a member of a sealed set whose
+    ///         secrets nobody posted: the latter once the round is void or ended. Anybody may call.
     function penalize(uint256 round, address account) external;
 
     /// @notice Tells where the caller can be reached. The event is all there is.
@@ -694,7 +699,8 @@ interface IFederation {
     /// @param salt The commitment's secret
     function reveal(uint256 round, bytes32 root, bytes32 manifest, uint32 examples, bytes32 salt) external;
 
-    /// @notice Commits the caller to a key and a number of examples, where updates are masked.
+    /// @notice Commits the caller to a key and a number of examples, where updates are masked. Peers use the key told here,
+    ///         whatever the commitment says.
     /// @param commitment keccak256(contract, round, participant, publicKey, examples, salt)
     /// @param publicKey X25519 key made for this round
     function commitMasked(uint256 round, bytes32 commitment, bytes32 publicKey) external;
@@ -753,8 +759,8 @@ interface IFederation {
 
     // --------------------------------------------------------------- disputes
 
-    /// @notice Shows that one leaf of the proposed model is not what the accepted updates make of the model before.
-    ///         Anybody may call. Half of the aggregator's bond is credited to the caller, half burned; a bonded standby
+    /// @notice Shows that one leaf of the proposed model is not what the accepted updates make of the model before, where
+    ///         updates are clear. Anybody may call. Half of the aggregator's bond is credited to the caller, half burned; a bonded standby
     ///         gets the round with the same reveals, and without one the round is abandoned.
     /// @param leaf Its number
     /// @param verdicts As proposed
@@ -798,7 +804,7 @@ interface IFederation {
     function challengeMove(uint256 round, uint256 leaf, Leaf calldata before, Leaf calldata model) external;
 
     /// @notice Shows that a verdict has a weight other than min(examples, weightCap), takes the zero update or
-    ///         rejects another one as zero. Anybody may call; the consequences are those of challengeAverage.
+    ///         rejects another one as zero (only the first where updates are masked). Anybody may call; the consequences are those of challengeAverage.
     /// @param index Position in `verdicts`
     /// @param verdicts As proposed
     /// @param opening What the participant revealed
@@ -806,7 +812,8 @@ interface IFederation {
         external;
 
     /// @notice Shows that a verdict takes an update whose root was committed earlier in the round (or gives a later
-    ///         check as the reason). Anybody may call; the consequences are those of challengeAverage.
+    ///         check as the reason), where updates are clear. Anybody may call; the consequences are those of
+    ///         challengeAverage.
     /// @param index Position in `verdicts`
     /// @param earlier Position of the update committed earlier
     /// @param verdicts As proposed
@@ -821,8 +828,8 @@ interface IFederation {
         Opening calldata earlierOpening
     ) external;
 
-    /// @notice Shows that a verdict rejects as a duplicate an update whose root nobody had committed to earlier.
-    ///         Anybody may call; the consequences are those of challengeAverage.
+    /// @notice Shows that a verdict rejects as a duplicate an update whose root nobody had committed to earlier, where
+    ///         updates are clear. Anybody may call; the consequences are those of challengeAverage.
     /// @param index Position in `verdicts`
     /// @param verdicts As proposed
     /// @param all What every participant revealed, in the order of the verdicts

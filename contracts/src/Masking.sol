@@ -217,7 +217,7 @@ library Masking {
 
     /// @dev The own seed, and those shared with who is outside the set: the seeds of two members cancel in the sum.
     function _requireSecrets(IFederation.Secrets calldata secrets, uint256 byRank) private pure {
-        uint256 count = secrets.members.length / 20;
+        uint256 count = Sets.countOf(secrets.members);
         uint256 rank = secrets.rank;
         bytes32[] calldata commitments = secrets.commitments;
         bytes32[] calldata seeds = secrets.seeds;

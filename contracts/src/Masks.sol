@@ -78,24 +78,15 @@ library Masks {
                 uint256 word = 0;
                 for (uint256 lane = 0; lane < 8; ++lane) {
                     uint256 place = 4 * (lane % 2) + i % 4; // among the 8 values of a word of the leaf
+                    // slither-disable-next-line divide-before-multiply
                     uint256 lanes = sums[2 * (4 * (i / 4) + lane / 2) + 1 - place % 2];
+                    // slither-disable-next-line divide-before-multiply
                     int256 sum = int32(uint32(lanes >> (192 - 64 * (place / 2))));
                     if (sum > most) sum = most;
                     if (sum < -most) sum = -most;
                     word = word << 32 | uint256(sum + int256(128 * total));
                 }
                 result[i] = word;
-            }
-        }
-    }
-
-    /// @notice The sums as 256 signed values of 32 bits, big-endian.
-    function packed(uint256[] memory sums) internal pure returns (bytes memory values) {
-        values = new bytes(WORDS * 32);
-        for (uint256 k = 0; k < WORDS; ++k) {
-            uint256 word = (sums[2 * k] & LANES) | ((sums[2 * k + 1] & LANES) << 32);
-            assembly ("memory-safe") {
-                mstore(add(add(values, 0x20), shl(5, k)), word)
             }
         }
     }

@@ -17,6 +17,11 @@ library Sets {
     function requireMembers(bytes32 required, bytes calldata members) internal pure returns (uint256 count) {
         bytes32 given = keccak256(members);
         if (given != required) revert IFederation.MembersMismatch(given, required);
+        return countOf(members);
+    }
+
+    /// @notice How many addresses there are.
+    function countOf(bytes calldata members) internal pure returns (uint256) {
         return members.length / ADDRESS_BYTES;
     }
 

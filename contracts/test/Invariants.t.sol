@@ -240,7 +240,12 @@ contract InvariantsTest is World {
         for (uint256 i = 0; i < reached.length; ++i) {
             vm.assertGt(times[i], 0, vm.toString(i));
         }
-        vm.assertGt(finalized, 18, "finalized more than once a run");
+        vm.assertGe(finalized, _leastFinalized(), "finalized");
+    }
+
+    /// @dev Of 18 histories.
+    function _leastFinalized() internal pure virtual returns (uint256) {
+        return 19;
     }
 
     /// @dev In which most of the rounds of a history are played.

@@ -163,7 +163,7 @@ def test_an_event_of_another_contract_founds_nothing(stage: Stage, sender: Sende
     """The proxy names the very block in which a contract of the attacker's says it founded it."""
     claimed = now(stage.w3) + 1_000
     args = bytearray(arguments(stage))
-    args[33 * 32 : 34 * 32] = claimed.to_bytes(32, "big")  # createdAt, behind the sponsor
+    args[37 * 32 : 38 * 32] = claimed.to_bytes(32, "big")  # createdAt, behind the sponsor
     implementation = find_implementation(stage.w3, stage.sponsor.address)
     bare = deploy(sender, proxy_to(implementation, bytes(args)))
     assert Federation(stage.w3, bare).created_at() == claimed

@@ -181,7 +181,18 @@ def told(stage: Stage) -> list[FederationEvent]:
 
 
 def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
-    assert {type(each) for each in told} == set(EVENT_TYPES)
+    masked = {
+        ev.KeyPublished,
+        ev.SecretsBound,
+        ev.SetSealed,
+        ev.SketchFixed,
+        ev.Unmasked,
+        ev.Assisted,
+        ev.Objected,
+        ev.Voided,
+    }
+    # tests/chain/test_masked.py plays the others.
+    assert {type(each) for each in told} == set(EVENT_TYPES) - masked
     places = [(each.block_number, each.log_index) for each in told]
     assert places == sorted(places)
     assert len({each.key for each in told}) == len(told)

@@ -445,6 +445,7 @@ SAMPLES: dict[str, Any] = {
     "uint32": 77,
     "uint16": 55,
     "uint8": 2,
+    "enum IFederation.Privacy": 1,
 }
 
 
@@ -452,7 +453,9 @@ SAMPLES: dict[str, Any] = {
 def test_every_declared_error_is_decoded(entry: dict[str, Any]) -> None:
     types = [field["type"] for field in entry["inputs"]]
     values = [
-        b"rounds".ljust(32, b"\0") if field["name"] == "term" else SAMPLES[field["type"]]
+        b"rounds".ljust(32, b"\0")
+        if field["name"] == "term"
+        else SAMPLES.get(field["internalType"], SAMPLES[field["type"]])
         for field in entry["inputs"]
     ]
     selector = keccak(text=f"{entry['name']}({','.join(types)})")[:4]

@@ -355,7 +355,7 @@ contract MaskedHandler is Handler {
             if (members[i] == account) continue;
             Masks.remove(lanes, _pairSeed(round, account, members[i]), 0, account > members[i]);
         }
-        leaf = Masks.packed(lanes);
+        leaf = MaskedTrees.packed(lanes);
         MaskedTrees.add(leaf, MaskedTrees.weighted(_update(round, account), int256(uint256(terms.seats.weightCap))), 1);
     }
 

@@ -16,6 +16,16 @@ library MaskedTrees {
         return abi.encodePacked(blocks);
     }
 
+    /// @dev The values that library Masks keeps in lanes, as a masked leaf has them: of word k of the leaf, word 2 * k of
+    ///      the sums has those at odd places and the next one those at even places.
+    function packed(uint256[] memory sums) internal pure returns (bytes memory result) {
+        result = new bytes(4 * VALUES);
+        for (uint256 k = 0; k < VALUES; ++k) {
+            uint256 word = sums[2 * (k / 8) + 1 - k % 2];
+            Trees.put(result, k, int256(int32(uint32(word >> (192 - 64 * (k % 8 / 2))))));
+        }
+    }
+
     /// @dev An update's leaf, one byte a value, times its weight: four bytes a value.
     function weighted(bytes memory values, int256 weight) internal pure returns (bytes memory result) {
         result = new bytes(4 * VALUES);
