@@ -6,6 +6,7 @@ from typing import Any
 from chain.factory import Factory
 from chain.federation import Federation
 from chain.invitation import Invitation, sign_invitation
+from chain.phases import void_round
 from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.wallet import Wallet
@@ -98,6 +99,8 @@ def _abandon_what_is_stuck(federation: Federation) -> None:
     if not newest:
         return
     status = federation.status(newest)
+    if status is Status.VOID:
+        void_round(federation, RoundId(newest))
     if status in (Status.UNSEEDED, Status.EXPIRED):
         try:
             federation.abandon(RoundId(newest))
