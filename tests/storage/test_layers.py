@@ -14,7 +14,8 @@ from devnet.ipfs.daemon import DevIpfsDaemon
 from protocol.canonical import sha256
 from protocol.checks import Check
 from protocol.cid import raw_cid
-from protocol.encoding import BLOCK_BYTES, Made
+from protocol.encoding import BLOCK_BYTES
+from protocol.encoding import PublishedKind as Made
 from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.manifest import LayerEntry, Manifest
 from protocol.spec import Spec
@@ -56,6 +57,7 @@ def folder_of(path: Path, spec: Spec, kind: Made, seed: int = 1) -> LayerFolder:
 
 
 def manifest_of(folder: LayerFolder, spec: Spec, round_id: int = 3) -> Manifest:
+    assert folder.kind != "sum"
     subject = Subject(31337, FEDERATION, RoundId(round_id), folder.kind)
     (found,) = examine(spec, folder.kind, [folder.paths(spec)])
     manifest = build_manifest(folder, spec, subject, found.root, found.digests)
