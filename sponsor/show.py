@@ -190,10 +190,10 @@ def _base_model(location: FederationLocation, digest: Digest) -> str | None:
     except (Unavailable, Rejected):
         return None
     adapter, model = spec.adapter, spec.base_model
-    size = spec.total_bytes("update")
+    size, masked = spec.total_bytes(spec.update_kind), "masked, " * (spec.privacy == "masked")
     return (
         f"{model.name}@{model.revision}, {adapter.kind} of rank {adapter.rank} on"
-        f" {', '.join(adapter.targets)}: {size:,} bytes an update"
+        f" {', '.join(adapter.targets)}: {masked}{size:,} bytes an update"
     )
 
 
