@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import fsum
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final, Literal
@@ -45,6 +46,7 @@ from storage.files import read_json, write_json
 from storage.layers import LayerFolder
 from tests.attacks import cheats
 from tests.attacks.cheats import Seen, Steps
+from training.evaluate import Evaluation
 from training.examples import Example, read_examples
 from training.session import Session, open_session
 
@@ -62,6 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--quick", action="store_true", help="minutes: two rounds, three cheats")
+    parser.add_argument("--cheats", nargs="+", choices=CHEATS, metavar="NAME", help="only these")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="only these")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--memory", type=Path, help="where trainings and losses are kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -77,12 +81,13 @@ def run(options: argparse.Namespace) -> None:
     started, runs = time.time(), []
     name = "incentives-quick" if options.quick else "incentives"
     rounds = 2 if options.quick else _ROUNDS
-    chosen = [each for each in CHEATS if not options.quick or each in _QUICK]
+    wanted = options.cheats or (_QUICK if options.quick else CHEATS)
+    chosen = dict.fromkeys(["none", *wanted])  # what all others are compared with
     for seed in options.seeds:
         memory = options.memory or cache_folder() / "incentives"
         stage = Stage.open(Config.load(options.config), seed, memory / str(seed))
         for cheat in chosen:
-            for way in WAYS:
+            for way in options.ways:
                 played = Play(stage, way, CHEATS[cheat]).run(rounds)
                 runs.append({"seed": seed, "cheat": cheat, "way": way, **played})
                 print(line_of(runs[-1]), flush=True)
@@ -129,12 +134,11 @@ class Stage:
 
     def _evaluate(self, model: LayerFolder) -> float:
         """Return the loss on the whole set, and keep that on each eighth of it."""
-        layers = model.read(self.spec)
-        parts = [self.session.evaluate(layers, self.held_out[k::_EIGHTHS]) for k in range(_EIGHTHS)]
+        rows = self.session.evaluate_each(model.read(self.spec), self.held_out)
+        parts = [_mean_loss(rows[k::_EIGHTHS]) for k in range(_EIGHTHS)]
         root = model.root(self.spec).hex()
-        write_json(self.memory / "parts" / f"{root}.json", [part.loss for part in parts])
-        tokens = sum(part.tokens for part in parts)
-        return sum(part.loss * part.tokens for part in parts) / tokens
+        write_json(self.memory / "parts" / f"{root}.json", parts)
+        return _mean_loss(rows)
 
     def parts_of(self, root: Digest) -> list[float]:
         """Return the losses of a model on each eighth of the held-out set."""
@@ -161,6 +165,11 @@ class Stage:
             update, _ = session.train(model.read(self.spec), examples, seed, round_id=round_id)
             kept.write(self.spec, update.steps)
         return kept.read(self.spec)
+
+
+def _mean_loss(rows: Sequence[Evaluation]) -> float:
+    """Return the mean over all answer tokens of some rows, in nats."""
+    return fsum(row.loss * row.tokens for row in rows) / sum(row.tokens for row in rows)
 
 
 def _shuffled(examples: Sequence[Example]) -> list[Example]:
@@ -424,12 +433,9 @@ def plot(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = [name for name in dict.fromkeys(row["cheat"] for row in rows) if name != "none"]
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
     for place, way in enumerate(WAYS):
-        pays = [
-            next(row["pay"] for row in rows if (row["cheat"], row["way"]) == (name, way))
-            for name in names
-        ]
-        heights = [number + (1 - place) * 0.25 for number in range(len(names))]
-        axes.barh(heights, pays, height=0.23, label=way)
+        pays = {row["cheat"]: row["pay"] for row in rows if row["way"] == way}
+        heights = [names.index(name) + (1 - place) * 0.25 for name in names if name in pays]
+        axes.barh(heights, [pays[name] for name in names if name in pays], height=0.23, label=way)
     axes.axvline(0.05, color="grey", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
