@@ -40,6 +40,7 @@ from rounds.score import Evaluate
 from runtime.events import Event
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+from tests.bulk import approval_of, funding_of, joining, send_all, transfer_of
 from tests.ethereum.anvil import shared_anvil
 from tests.terms import changed, found_federation
 from training.update import Carried
@@ -172,10 +173,8 @@ class World:
         self.standby_wallet = Wallet.from_key(bytes(dev_account(8).key))
         self.auditor = Wallet.from_key(bytes(dev_account(9).key))
         self.address, self.deployment_block = self._deploy()
-        self._fill_wallets()
-        for name in self.names:
-            self.client(self.wallets[name]).join()
-            self.participants[name] = self.participant(name)
+        self._join()
+        self.participants = {name: self.participant(name) for name in self.names}
         self.aggregator = self.restart_aggregator()
         return self
 
@@ -358,7 +357,8 @@ class World:
         terms = changed(terms, **self._changes)
         listed = [self.aggregator_wallet.address, self.standby_wallet.address]
         federation = found_federation(self.sponsor, terms, listed)
-        federation.fund(TokenUnits(terms.seats.rounds * terms.round_cost))
+        self._stake = terms.money.participant_stake
+        self._send_tokens(federation.address, TokenUnits(terms.seats.rounds * terms.round_cost))
         return federation.address, federation.deployment_block
 
     def _wallet(self, index: int) -> Wallet:
@@ -370,11 +370,28 @@ class World:
         self.w3.provider.make_request("anvil_setBalance", balance)  # type: ignore[arg-type]
         return wallet
 
-    def _fill_wallets(self) -> None:
-        for wallet in (
-            *self.wallets.values(),
-            self.aggregator_wallet,
-            self.standby_wallet,
-            self.auditor,
-        ):
-            self.token.transfer(wallet.address, TokenUnits(1_000 * TOKEN))
+    def _send_tokens(self, federation: Address, escrow: TokenUnits) -> None:
+        """Fill the escrow and everybody's wallet."""
+        roles = self.aggregator_wallet, self.standby_wallet, self.auditor
+        transfers = [
+            transfer_of(wallet.address, TokenUnits(1_000 * TOKEN))
+            for wallet in (*self.wallets.values(), *roles)
+        ]
+        sponsor, token = self.sponsor.wallet, self.token.address
+        send_all(
+            self.w3,
+            [
+                (sponsor, token, approval_of(federation, escrow)),
+                (sponsor, federation, funding_of(escrow)),
+                *((sponsor, token, transfer) for transfer in transfers),
+            ],
+        )
+
+    def _join(self) -> None:
+        """Seat every participant."""
+        approval = approval_of(self.address, self._stake)
+        pairs = [
+            ((wallet, self.token.address, approval), (wallet, self.address, joining()))
+            for wallet in self.wallets.values()
+        ]
+        send_all(self.w3, [call for pair in pairs for call in pair])
