@@ -7,10 +7,11 @@ tests/attacks/cheats.py makes up, for three rounds. Screening, scores, harm and 
 by the project's own code, without chain and store. Trainings are kept by model, participant and
 seed, and losses by model, so that an interrupted run goes on where it was.
 
-Told of each cheat and way of scoring: the check that rejected it, its pay in parts of a mean honest
-one's in the rounds in which it acts, its gain beside the noise of a round's gain (standard error
-over eighths of the held-out set), and the final loss beside that of the run without it. Results:
-benchmarks/results/incentives.json and incentives.png.
+Told of each cheat and way of scoring: the check that rejected it, the cosine that check 12 saw, its
+pay in parts of a mean honest one's in the rounds in which it acts, its gain beside the noise of a
+round's gain (standard error over eighths of the held-out set), what the honest ones were paid, and
+the final loss beside that of the run without it. Results: benchmarks/results/incentives.json and
+incentives.png.
 """
 
 import argparse
@@ -245,7 +246,7 @@ class Play(Seen):
             updates[who] = LayerFolder(folder / f"{round_id}-{who[-4:]}", "update")
             updates[who].write(spec, steps)
         # 2. Checks 9 to 12.
-        rejected = self._screen(updates)
+        rejected, similar = self._screen(updates)
         passed = [who for who in sorted(updates) if who not in rejected]
         # 3. Help.
         weights = dict.fromkeys(passed, stage.cap)
@@ -283,15 +284,19 @@ class Play(Seen):
             "honest_gains": [gains.get(who) for who in stage.data],
             "noise": noise,
             "honest_checks": [rejected.get(who, 0) for who in stage.data],
+            "similar": similar.get(_CHEAT, 0.0),
+            "honest_similar": [similar[who] for who in stage.data],
         }
 
     def _is_honest_yet(self, round_id: RoundId) -> bool:
         """Whether a cheat has nothing to send again, and so trains honestly."""
         return self.cheat is CHEATS["own last update"] and round_id == 1
 
-    def _screen(self, updates: Mapping[Address, LayerFolder]) -> dict[Address, int]:
-        """Return the check that rejects each update, where one does."""
-        spec, rejected = self.spec, {}
+    def _screen(
+        self, updates: Mapping[Address, LayerFolder]
+    ) -> tuple[dict[Address, int], dict[Address, float]]:
+        """Return the check that rejects each update, where one does, and the cosine of check 12."""
+        spec, rejected, similar = self.spec, {}, {}
         order, roots = list(updates), {w: f.root(spec) for w, f in updates.items()}
         copies = duplicates([(who, roots[who]) for who in order])
         for who, folder in updates.items():
@@ -305,9 +310,10 @@ class Play(Seen):
         found = compare_updates(spec, list(updates.values()), self._older(), self._movement())
         for n, who in enumerate(order):
             most = max([*found.among[n][:n], *found.earlier[n], found.movement[n]], default=0)
+            similar[who] = most / FULL_BASIS_POINTS
             if most >= SIMILAR:
                 rejected.setdefault(who, int(Check.SIMILAR))
-        return rejected
+        return rejected, similar
 
     def _older(self) -> list[LayerFolder]:
         recent = self.past[::-1][:ROUNDS_COMPARED]
@@ -399,7 +405,11 @@ def line_of(run: Mapping[str, Any]) -> str:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each cheat and way: means over the seeds."""
+    """Return one row for each cheat and way: means over the seeds, cosines the largest.
+
+    `honest` is the mean score of honest participants, `least` what the least paid of them got over
+    all rounds in parts of what the best paid got.
+    """
     alone = {(run["seed"], run["way"]): run["loss"] for run in runs if run["cheat"] == "none"}
     rows = []
     for cheat in dict.fromkeys(run["cheat"] for run in runs):
@@ -408,15 +418,22 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if not found:
                 continue
             worse = [run["loss"] / alone[run["seed"], way] - 1 for run in found]
-            checks = sorted({row["check"] for run in found for row in run["rounds"] if row["sent"]})
+            acted = [row for run in found for row in run["rounds"] if row["sent"]]
+            every = [row for run in found for row in run["rounds"]]
+            got = [[row["honest"] for row in run["rounds"]] for run in found]
+            paid = [[sum(each) for each in zip(*rounds, strict=True)] for rounds in got]
             rows.append(
                 {
                     "cheat": cheat,
                     "way": way,
-                    "checks": checks,
+                    "checks": sorted({row["check"] for row in acted}),
+                    "similar": max((row["similar"] for row in acted), default=0.0),
                     "pay": fmean(run["pay"] for run in found),
                     "loss": fmean(run["loss"] for run in found),
                     "worse": fmean(worse),
+                    "honest": fmean(fmean(row["honest"]) for row in every),
+                    "honest_similar": max(max(row["honest_similar"]) for row in every),
+                    "least": fmean(min(each) / max(each) for each in paid if max(each) > 0),
                 }
             )
     return rows
