@@ -24,7 +24,7 @@ from chain.deploy import deploy_token
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.records import Identity, Money, Rules, Seats, Terms, Windows
+from chain.records import Money, Rules, Seats, Terms, Windows
 from contracts.enums import Privacy, Scoring, Status
 from devnet.accounts import DEV_BALANCE_WEI, dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
@@ -38,8 +38,9 @@ from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from rounds.score import Evaluate
 from runtime.events import Event
+from sponsor.found import InitialModel, publish
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+from storage.layers import LayerFolder
 from tests.bulk import approval_of, funding_of, joining, send_all, transfer_of
 from tests.ethereum.anvil import shared_anvil
 from tests.terms import changed, found_federation
@@ -303,27 +304,14 @@ class World:
     # ------------------------------------------------------------------- setup
 
     def _deploy(self) -> tuple[Address, int]:
-        self.store.put_block(self.spec.to_bytes())
-        self.store.put_block(b"held out")
         self.initial = LayerFolder(self.folder / "initial", "model")
         self.initial.write(self.spec, self._start)
-        root = self.initial.root(self.spec)
-        subject = initial_subject(self.w3.eth.chain_id)
-        manifest = pin(
-            self.store, self.initial, build_manifest(self.initial, self.spec, subject, root)
-        )
+        model = InitialModel(self.initial, self.initial.root(self.spec))
+        chain_id = self.w3.eth.chain_id
+        identity = publish(self.store, self.spec, b"held out", model, chain_id)
         self.token = deploy_token(self.sponsor, TokenUnits(1_000_000 * TOKEN))
         terms = Terms(
-            Identity(
-                spec_digest=self.spec.digest(),
-                initial_model_root=root,
-                initial_model_manifest=manifest,
-                zero_root=self.spec.zero_root,
-                leaf_count=self.spec.leaf_count,
-                tree_depth=self.spec.tree_depth,
-                grid_bits=self.spec.encoding.grid_bits,
-                grid_every=self.spec.encoding.grid_every,
-            ),
+            identity,
             Seats(
                 max_participants=16,
                 min_participants=1,
