@@ -433,7 +433,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "worse": fmean(worse),
                     "honest": fmean(fmean(row["honest"]) for row in every),
                     "honest_similar": max(max(row["honest_similar"]) for row in every),
-                    "least": fmean(min(each) / max(each) for each in paid if max(each) > 0),
+                    "least": fmean(min(each) / max(each) if any(each) else 0 for each in paid),
                 }
             )
     return rows

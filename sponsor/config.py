@@ -228,7 +228,7 @@ class RulesSection(Section):
 
     privacy: Literal["clear"] = "clear"
     scoring: Literal["equal", "heldOut"] = "equal"
-    score_gain: Literal["whole", "new"] = "whole"
+    score_gain: Literal["whole", "new"] = "new"
     loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
 
     @model_validator(mode="before")
