@@ -239,7 +239,7 @@ class RulesSection(Section):
     privacy: Literal["clear", "masked"] = "clear"
     min_set: Annotated[int, Field(ge=MIN_PARTICIPANTS, le=MAX_PARTICIPANTS)] = MIN_PARTICIPANTS
     scoring: Literal["equal", "heldOut"] = "equal"
-    score_gain: Literal["whole", "new"] = "whole"
+    score_gain: Literal["whole", "new"] = "new"
     loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
 
     @model_validator(mode="before")

@@ -30,10 +30,12 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from commonweight import __version__
 from commonweight.cli.options import (
-    DEFAULT_IPFS,
-    DEFAULT_RPC,
     PATH,
+    SHOWN_IPFS,
+    SHOWN_RPC,
     as_json,
+    default_ipfs,
+    default_rpc,
     fail,
     federation_option,
     open_wallet,
@@ -82,9 +84,9 @@ class Target:
             address, from_block = location.address, location.deployment_block
             rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
         checked = read_address(address)
-        w3 = connect(rpc_url or DEFAULT_RPC)
+        w3 = connect(rpc_url or default_rpc())
         client = Federation(w3, checked, wallet, deployment_block=from_block)
-        return client, _open_store(ipfs_url or DEFAULT_IPFS, self.allow_private)
+        return client, _open_store(ipfs_url or default_ipfs(), self.allow_private)
 
 
 def _open_store(ipfs_url: str, allow_private: bool) -> Sources:
@@ -98,11 +100,11 @@ def target_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @click.argument("address", required=False)
     @federation_option
-    @click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
+    @click.option("--rpc", "rpc_url", show_default=SHOWN_RPC, help="Ethereum JSON-RPC endpoint.")
     @click.option(
         "--ipfs",
         "ipfs_url",
-        show_default=DEFAULT_IPFS,
+        show_default=SHOWN_IPFS,
         help='IPFS RPC endpoint; "none" to read announced gateways alone.',
     )
     @click.option("--from-block", default=0, help="First block to look at, to save time.")
