@@ -236,7 +236,7 @@ class History:
             further.add(event)
         return further
 
-    def add(self, event: FederationEvent) -> None:
+    def add(self, event: FederationEvent) -> None:  # noqa: C901 - one case per event
         """Add the next event."""
         self.events.append(event)
         self.accounts.book(event)
@@ -261,10 +261,9 @@ class History:
                 self.withdrawals.append(event)
         # Replacing an aggregator between rounds emits an event of round 0.
         if isinstance(event, RoundEvent) and event.round:
-            told = self.rounds.get(event.round)
-            if told is None:
-                told = self.rounds[event.round] = self._new_round(event)
-            told.add(event)
+            if event.round not in self.rounds:
+                self.rounds[event.round] = self._new_round(event)
+            self.rounds[event.round].add(event)
 
     def round(self, round_id: RoundId) -> RoundHistory:
         """Return a round, without events if there are none of it."""
