@@ -4,6 +4,7 @@ The functions of explorer/*_facts.py return JSON values: a page is drawn from th
 its JSON twin is. Amounts are in token units, times in Unix seconds, digests in hex.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -62,6 +63,7 @@ def head(subject: Subject) -> dict[str, Any]:
         "chain_id": view.now.chain_id,
         "block": view.block,
         "time": view.clock,
+        "here": time.time(),
         "trouble": view.trouble,
         "symbol": view.symbol,
         "state": state_of(view),

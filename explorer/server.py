@@ -334,7 +334,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(explorer: Explorer, sock: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM."""
-    config = uvicorn.Config(
+    uvicorn.Server(settings(explorer)).run(sockets=[sock])
+
+
+def settings(explorer: Explorer) -> uvicorn.Config:
+    """Return how the server runs."""
+    return uvicorn.Config(
         explorer.app(),
         log_level="warning",
         access_log=False,
@@ -345,7 +350,6 @@ def run(explorer: Explorer, sock: socket.socket) -> None:
         timeout_graceful_shutdown=1,
         limit_concurrency=256,
     )
-    uvicorn.Server(config).run(sockets=[sock])
 
 
 def _as_page(page: Page) -> Callable[[Request], Response]:

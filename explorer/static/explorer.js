@@ -28,8 +28,9 @@
   }
 
   function countOn() {
-    const now = Date.now() / 1000 + ahead;
+    const here = Date.now() / 1000;
     for (const time of document.querySelectorAll("time")) {
+      const now = time.dataset.clock === "here" ? here : here + ahead;
       const text = relative(Math.trunc(Date.parse(time.dateTime) / 1000 - now));
       if (time.textContent !== text) time.textContent = text;
     }

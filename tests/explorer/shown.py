@@ -1,19 +1,22 @@
 """The explorer over a test's world, asked as a browser asks it; and pages as they are parsed."""
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from chain.factory import FactoryLocation
 from explorer.audits import Audits
 from explorer.federations import Federations
 from explorer.following import LocalNotes
-from explorer.server import Explorer, Export
+from explorer.server import Explorer, Export, listen, settings
 from protocol.types import Address
 from tests.world import World
 
@@ -126,3 +129,17 @@ class Shown:
                 return found
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
+
+
+@contextmanager
+def serving(shown: Shown) -> Iterator[str]:
+    """Serve the pages at a free port, and yield their address."""
+    sock = listen("127.0.0.1", 0)
+    server = uvicorn.Server(settings(shown.explorer))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
