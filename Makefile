@@ -132,7 +132,7 @@ test-explorer: setup tests/explorer/browser/node_modules/.ready
 	$(BIN)/python -m pytest tests/explorer/browser --browser "$(CHROMIUM)"
 
 tests/explorer/browser/node_modules/.ready: tests/explorer/browser/package.json tests/explorer/browser/package-lock.json
-	cd $(@D)/.. && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready
+	cd tests/explorer/browser && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready
 
 # The pictures of docs/explorer.md, of the newest run that is up: `commonweight demo --keep` first.
 explorer-images: setup

@@ -1,4 +1,4 @@
-"""Pictures of the pages for the documents: `python -m tests.explorer.browser.pictures CHROMIUM DIR`.
+"""Pictures of the pages: `python -m tests.explorer.browser.pictures CHROMIUM FOLDER`.
 
 They are of the newest run on this machine, whose devnet must be up (`commonweight demo --keep`): a
 real federation, its real losses, and an audit that has run.
@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.explorer.browser.drive import Reader, Scheme, chromium
 
-_COLOURS: Final = 96  # of flat pages, which then take some 60 kB
+_COLOURS: Final = 256  # enough for flat pages, which then take some 80 kB
 _HIGHEST: Final = 1500
 _WAIT_S: Final = 300.0
 
