@@ -11,6 +11,7 @@ about a round. Nothing here reads the chain; chain/event_log.py does.
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chain.accounts import Accounts
 from chain.events import (
@@ -148,7 +149,7 @@ class RoundHistory:
 
     def copied(self) -> "RoundHistory":
         """Return a copy that can be added to."""
-        changing = {
+        changing: dict[str, Any] = {
             name: copy(value)
             for name, value in vars(self).items()
             if isinstance(value, list | dict)

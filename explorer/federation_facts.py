@@ -14,7 +14,7 @@ from protocol.cid import raw_cid
 from protocol.scoring import MILLION
 from protocol.types import Address, RoundId
 from runtime.status import duration
-from sponsor.show import count_unreachable, describe_base, terms_as_json, terms_in_words
+from sponsor.show import describe_base, terms_as_json, terms_in_words
 
 PAGE_ROUNDS: Final = 25
 _CHART_ROUNDS: Final = 60
@@ -256,11 +256,10 @@ def _participant(subject: Subject, who: Address) -> dict[str, Any]:
 
 def _aggregators(subject: Subject) -> list[dict[str, Any]]:
     view = subject.view
-    unreachable = count_unreachable(view.history)
     rows = []
     for who, state in view.aggregators.items():
         person = view.people.get(who)
-        counted = unreachable.get(who, {"revealed": 0, "rejected": 0})
+        counted = view.unreachable.get(who, {"revealed": 0, "rejected": 0})
         rows.append(
             {
                 **subject.person(who),

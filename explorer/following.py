@@ -31,6 +31,7 @@ from protocol.types import Address, Digest, RoundId
 from rounds.whereabouts import learn_places
 from runtime.service import one_line
 from runtime.status import describe_round
+from sponsor.show import count_unreachable
 from storage.blocks import Store
 
 POLL_S: Final = 1.0
@@ -71,6 +72,7 @@ class View:
     leads: Address
     aggregators: Mapping[Address, AggregatorState]
     announced: Mapping[Address, Mapping[str, Any]]
+    unreachable: Mapping[Address, Mapping[str, int]]
     sponsor: Address
     symbol: str
     trouble: str | None = None
@@ -118,6 +120,7 @@ class _OfEvents:
     people: Mapping[Address, Person]
     aggregators: Mapping[Address, AggregatorState]
     announced: Mapping[Address, Mapping[str, Any]]
+    unreachable: Mapping[Address, Mapping[str, int]]
 
 
 class Following:
@@ -141,7 +144,7 @@ class Following:
         self._trouble: str | None = None
         self._totals = Totals()
         self._fixed: tuple[Address, str] | None = None
-        self._of_events = _OfEvents({}, {}, {})
+        self._of_events = _OfEvents({}, {}, {}, {})
         self._wanted_at = time.monotonic()
         self._wake = threading.Event()
         self._stopped = threading.Event()
@@ -257,6 +260,7 @@ class Following:
                     Address(who): made
                     for who, made in describe_announcements(read_announcements(now)).items()
                 },
+                unreachable=count_unreachable(history),
             )
         told = self._of_events
         return View(
@@ -272,6 +276,7 @@ class Following:
             leads=now.current_aggregator(),
             aggregators=told.aggregators,
             announced=told.announced,
+            unreachable=told.unreachable,
             sponsor=sponsor,
             symbol=symbol,
         )

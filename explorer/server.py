@@ -10,7 +10,9 @@ no other site may read them.
 
 import json
 import re
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -28,11 +30,9 @@ from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
-    JSONResponse,
     RedirectResponse,
     Response,
     StreamingResponse,
@@ -106,7 +106,7 @@ class Explorer:
         self._streams = 0
         self._exporting = threading.Lock()
 
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         """Return the application."""
         one = "/federations/{address}"
         pages = (
@@ -127,13 +127,13 @@ class Explorer:
             Route(one + "/events", self._events),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
-        guard = Middleware(Guard, name=self.name)
         handlers: Any = {
             HTTPException: _on_error,
             CommonweightError: _on_failure,
             Exception: _on_fault,
         }
-        return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+        # Around everything: an answer to a fault has the headers too.
+        return Guard(Starlette(routes=routes, exception_handlers=handlers), self.name)
 
     # ------------------------------------------------------------------- facts
 
@@ -333,8 +333,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(explorer: Explorer, sock: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    uvicorn.Server(settings(explorer)).run(sockets=[sock])
+    """Serve until SIGINT or SIGTERM, which are no failures."""
+    # uvicorn raises a signal again once it has closed what was open.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(settings(explorer)).run(sockets=[sock])
 
 
 def settings(explorer: Explorer) -> uvicorn.Config:
@@ -365,7 +368,7 @@ def _as_page(page: Page) -> Callable[[Request], Response]:
 
 def _as_json(page: Page) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
-        return JSONResponse(page.facts(request))
+        return _json(page.facts(request))
 
     return answer
 
@@ -381,7 +384,7 @@ def _before(request: Request) -> int | None:
 
 
 def _health(request: Request) -> Response:
-    return JSONResponse({"ok": True})
+    return _json({"ok": True})
 
 
 def _on_error(request: Request, error: HTTPException) -> Response:
@@ -401,7 +404,7 @@ def _on_fault(request: Request, error: Exception) -> Response:
 def _failure(request: Request, status: int, reason: str) -> Response:
     path = request.url.path
     if path.endswith(".json"):
-        return JSONResponse({"error": reason}, status)
+        return _json({"error": reason}, status)
     again = status == 503
     body = render(
         "failure.html",
@@ -409,6 +412,11 @@ def _failure(request: Request, status: int, reason: str) -> Response:
     )
     headers = {"Retry-After": "2"} if again else {}
     return Response(body, status, headers, media_type="text/html")
+
+
+def _json(value: Mapping[str, Any], status: int = 200) -> Response:
+    # In ASCII: a string of strangers may hold half of a surrogate pair, which UTF-8 does not.
+    return Response(json.dumps(value, allow_nan=False), status, media_type="application/json")
 
 
 def _text(status: int, reason: str) -> Response:

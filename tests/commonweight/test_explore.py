@@ -41,7 +41,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def exploring(at: Path, *arguments: str) -> Iterator[str]:
+def exploring(at: Path, *arguments: str, ending: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """Run the command in the folder `at`, and yield the address that it prints."""
     command = [sys.executable, "-P", "-m", "commonweight", "explore", "--port", "0", *arguments]
     process = subprocess.Popen(
@@ -50,9 +50,8 @@ def exploring(at: Path, *arguments: str) -> Iterator[str]:
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()
-        process.send_signal(signal.SIGTERM)
-        # uvicorn ends by the signal itself, once everything is closed.
-        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+        process.send_signal(ending)
+        assert process.wait(timeout=30) == 0
     finally:
         process.kill()
         process.wait()
@@ -77,7 +76,8 @@ def test_it_shows_the_federation_of_the_folder(world: World) -> None:
 def test_it_shows_a_factorys_federations(world: World, tmp_path: Path) -> None:
     factory = world.client().founding().factory
     endpoints = ["--rpc", world.rpc_url, "--ipfs", world.daemon.url, "--no-audit"]
-    with exploring(tmp_path, "--factory", factory.lower(), *endpoints) as url:
+    options = ["--factory", factory.lower(), *endpoints]
+    with exploring(tmp_path, *options, ending=signal.SIGINT) as url:
         at, page = ask(url)
         assert at == f"{url}federations"
         assert world.address in page

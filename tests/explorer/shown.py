@@ -20,7 +20,7 @@ from explorer.server import Explorer, Export, listen, settings
 from protocol.types import Address
 from tests.world import World
 
-HOSTILE_NAME = "<script>alert(1)</script>"
+HOSTILE_NAME = "<script>alert(1)</script>\ud800"
 HOSTILE_MODEL = '"><img src=x onerror=alert(1)>\x1b[31m\u202e'
 _WAIT_S = 60.0
 _ALONE = {"meta", "link", "br", "rect", "path", "line", "circle"}

@@ -1,21 +1,20 @@
 """What the server lets nobody do, how it tells of changes, and how it begins and ends."""
 
 import socket
-import threading
 import time
 import urllib.request
 import zipfile
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
 import anyio
 import pytest
-import uvicorn
 
 from chain.records import Model
-from explorer.server import is_own_name, listen, run
+from explorer.server import is_own_name, listen
 from protocol.errors import Misconfigured, Unavailable
-from tests.explorer.shown import Page, Shown
+from tests.explorer.shown import Page, Shown, serving
 from tests.world import World
 
 POLICY = (
@@ -76,6 +75,15 @@ def test_pages_of_other_sites_can_link_and_no_more(shown: Shown) -> None:
     assert status("cross-site", "navigate") == 200
     assert status("cross-site", "no-cors") == status("cross-site", "cors") == 403
     assert status("same-origin", "cors") == 200
+
+
+def test_a_fault_shows_no_traceback(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.server.round_facts", lambda *facts: 1 / 0)
+    answer = shown.http.get(f"{shown.here}/rounds/1")
+    assert answer.status_code == 500
+    assert "a fault of this program" in answer.text
+    assert "division" not in answer.text
+    assert answer.headers["content-security-policy"] == POLICY
 
 
 # ---------------------------------------------------------------------------- what moves
@@ -195,29 +203,17 @@ def test_without_a_base_model_there_is_no_download(shown: Shown) -> None:
 # ------------------------------------------------------------------------------- listening
 
 
-def test_it_serves_at_a_socket_until_it_is_told_to_stop(world: World) -> None:
-    servers: list[uvicorn.Server] = []
-    real = uvicorn.Server
-
-    def noted(config: uvicorn.Config) -> uvicorn.Server:
-        servers.append(real(config))
-        return servers[0]
-
-    with Shown(world, audits=False) as shown, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("explorer.server.uvicorn.Server", noted)
-        sock = listen("127.0.0.1", 0)
-        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        thread = threading.Thread(target=run, args=(shown.explorer, sock))
-        thread.start()
+def test_a_stream_that_is_open_does_not_keep_the_server(world: World) -> None:
+    with Shown(world, audits=False) as shown, ExitStack() as server:
+        url = server.enter_context(serving(shown))
         with urllib.request.urlopen(f"{url}/health", timeout=20) as answer:
             assert answer.status == 200
             assert "server" not in answer.headers
-        # A stream that is open does not keep the server.
         with urllib.request.urlopen(f"{url}{shown.here}/events?version=0", timeout=20) as stream:
             assert stream.readline() == b"retry: 2000\n"
-            servers[0].should_exit = True
-            thread.join(timeout=20)
-        assert not thread.is_alive()
+            began = time.monotonic()
+            server.close()  # waits for the server's end
+            assert time.monotonic() - began < 20
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> int:
             with Reader(browser, url, width=width, scheme=scheme) as reader:
                 reader.open(page)
                 reader.page.wait_for_timeout(400)
-                picture = Image.open(BytesIO(reader.page.screenshot(full_page=True)))
-            picture = picture.crop((0, 0, picture.width, min(picture.height, _HIGHEST)))
+                whole = Image.open(BytesIO(reader.page.screenshot(full_page=True)))
+            picture = whole.crop((0, 0, whole.width, min(whole.height, _HIGHEST)))
             target = Path(folder) / f"explorer-{name}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             picture.convert("RGB").quantize(_COLOURS).save(target, optimize=True)

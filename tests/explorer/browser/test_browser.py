@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from auditor.disputes import challenge_open
 from contracts.enums import Status
+from protocol.text import printable
 from protocol.types import RoundId
 from tests.disputes.lies import TERMS, WINDOW, Still, auditing, off_by_one, propose
 from tests.explorer.browser.drive import Reader, Scheme, chromium
@@ -161,7 +162,7 @@ def test_a_name_that_is_a_script_does_not_run(stage: Stage) -> None:
     with stage.read() as reader:
         page = reader.open(stage.path("/participants/{bob}"))
         page.on("dialog", lambda dialog: reader.faults.append(dialog.message))
-        expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE_NAME)
+        expect(page.get_by_role("heading", level=1)).to_have_text(printable(HOSTILE_NAME))
         page.wait_for_timeout(300)
         assert reader.faults == []
 
