@@ -17,6 +17,7 @@ _SUBJECTS: Final = {
     "§9": "payouts, losses and tokens",
     "§10": "terms and sizes",
     "§11": "refuted proposals",
+    "§13": "masked rounds",
 }
 PAGE_ROUNDS: Final = 50
 

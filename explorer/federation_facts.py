@@ -26,12 +26,13 @@ _PHASES: Final = {
     "REVEAL": "reveal",
     "SEAL": "seal",
     "UNMASK": "unmask",
+    "ASSIST": "assist",
     "PROPOSE": "propose",
     "CHALLENGE": "challenge",
     "SETTLEABLE": "settle",
 }
-_MASKED_ONLY: Final = frozenset({"SEAL", "UNMASK"})
-_STANDS_AT: Final = {"UNSEEDED": "SEED", "EXPIRED": "PROPOSE"}
+_MASKED_ONLY: Final = frozenset({"SEAL", "UNMASK", "ASSIST"})
+_STANDS_AT: Final = {"UNSEEDED": "SEED", "EXPIRED": "PROPOSE", "VOID": "ASSIST"}
 
 
 def federation_facts(subject: Subject, before: int | None = None) -> dict[str, Any]:

@@ -87,15 +87,13 @@ def _led_by(subject: Subject, told: RoundHistory) -> dict[str, Any] | None:
 
 
 def _deadlines(told: RoundHistory) -> dict[str, int]:
-    """Return the deadlines that events have named, by phase."""
-    named: dict[str, int] = {}
-    for event in (told.seeded, told.proposed):
-        if event is None:
-            continue
-        for name, value in dict(event).items():
-            if name.endswith("_deadline"):
-                named[name.removesuffix("_deadline")] = value
-    return named
+    """Return the deadlines that events have named, by phase; a later event's counts."""
+    return {
+        name.removesuffix("_deadline"): value
+        for event in told.events
+        for name, value in dict(event).items()
+        if name.endswith("_deadline") and value
+    }
 
 
 def _concerned(subject: Subject, told: RoundHistory) -> list[Address]:

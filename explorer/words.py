@@ -15,7 +15,7 @@ from protocol.types import Address, format_tokens
 # The first of these that an event has is who acted.
 _ACTORS: Final = (
     *("participant", "challenger", "responder", "aggregator", "previous", "who", "account"),
-    *("funder", "sponsor"),
+    *("funder", "sponsor", "helper"),
 )
 _PLACE: Final = frozenset({"block_number", "block_hash", "transaction_hash", "log_index", "round"})
 

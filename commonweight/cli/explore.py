@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 import click
 
@@ -27,10 +28,11 @@ from explorer.federations import Federations
 from explorer.following import LocalNotes
 from explorer.server import Explorer, Export, listen, run
 from protocol.cid import raw_cid
-from protocol.errors import Misconfigured, WrongBytes
-from protocol.types import read_address
+from protocol.errors import CommonweightError, Misconfigured, WrongBytes
+from protocol.types import Address, read_address
 from runtime.events import Evaluated
 from runtime.home import audit_cache_folder, cache_folder, federation_file
+from runtime.progress import read_progress
 from storage.blocks import Store
 from storage.dial import DialRules
 from storage.ipfs import ContentStore
@@ -151,19 +153,35 @@ def _home(
     return path, FederationLocation.load(path)
 
 
+class RunLosses:
+    """The held-out losses that a run's roles reported, by round; what is new is read at a call."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._progress = run_folder / "progress"
+        self._offsets: dict[Path, int] = {}
+        self._found: dict[int, float] = {}
+        self._lock = Lock()
+
+    def __call__(self) -> Mapping[int, float]:
+        """Return the losses so far; 0 is the base model's."""
+        with self._lock:
+            for path in sorted(self._progress.glob("*.jsonl")):
+                for offset, line in read_progress(path, self._offsets.get(path, 0)):
+                    self._offsets[path] = offset
+                    if isinstance(line.event, Evaluated):
+                        self._found[line.event.round] = line.event.loss
+            return dict(self._found)
+
+
 def _notes(path: Path | None) -> LocalNotes:
     """Return names and losses that a run on this machine has, beside its federation file."""
     if path is None:
         return LocalNotes()
-    run_folder = path.parent
-
-    def losses() -> Mapping[int, float]:
-        found = (line.event for line in results.progress(run_folder))
-        return {event.round: event.loss for event in found if isinstance(event, Evaluated)}
-
-    with suppress(Misconfigured, OSError, ValueError, KeyError):
-        return LocalNotes(names=results.names(run_folder), losses=losses)  # type: ignore[arg-type]
-    return LocalNotes(losses=losses)
+    names: Mapping[Address, str] = {}
+    # They only inform: a run of another version may have settings that this one does not take.
+    with suppress(CommonweightError, OSError, ValueError, KeyError):
+        names = {Address(who): name for who, name in results.names(path.parent).items()}
+    return LocalNotes(names, RunLosses(path.parent))
 
 
 def _exporter(store: Store, place: Place) -> Export | None:

@@ -138,4 +138,7 @@
   countOn();
   setInterval(countOn, 1000);
   listen();
+  // The list of federations has no stream: it is read again now and then.
+  const seconds = Number(document.body.dataset.again || 0);
+  if (seconds) setInterval(() => document.hidden || readAgain(), seconds * 1000);
 })();

@@ -17,6 +17,10 @@ from click.testing import CliRunner, Result
 
 from chain.location import FederationLocation
 from commonweight.cli import main
+from commonweight.cli.explore import RunLosses
+from protocol.types import RoundId
+from runtime.events import Evaluated, Opened
+from runtime.progress import reporter
 from tests.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +86,20 @@ def test_it_shows_a_factorys_federations(world: World, tmp_path: Path) -> None:
         assert at == f"{url}federations"
         assert world.address in page
         assert "--no-audit" in ask(f"{url}federations/{world.address}/audit")[1]
+
+
+def test_losses_of_a_run_are_read_on(tmp_path: Path) -> None:
+    losses = RunLosses(tmp_path)
+    assert losses() == {}
+    report = reporter(tmp_path / "progress" / "1.jsonl", "aggregator")
+    (tmp_path / "progress").mkdir()
+    report(Evaluated(round=RoundId(0), loss=3.1, tokens=9))
+    assert losses() == {0: 3.1}
+    report(Opened(round=RoundId(1), gas=7))
+    report(Evaluated(round=RoundId(1), loss=2.4, tokens=9))
+    again = reporter(tmp_path / "progress" / "2.jsonl", "aggregator")  # after an interruption
+    again(Evaluated(round=RoundId(2), loss=2.2, tokens=9))
+    assert losses() == losses() == {0: 3.1, 1: 2.4, 2: 2.2}
 
 
 # ------------------------------------------------------------------------------- mistakes

@@ -1,5 +1,6 @@
 """What each page says, and that its twin in JSON says the same."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -243,6 +244,18 @@ def test_json_is_json(shown: Shown) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     json.loads(answer.text, parse_constant=pytest.fail)  # no NaN
+
+
+def test_code_by_others_is_what_it_is_said_to_be() -> None:
+    static = Path(pages.__file__).parent / "static"
+    listed = re.findall(
+        r"\| `(\S+)` \|.*\| `([0-9a-f]{64})` \|", (static / "VENDORED.md").read_text()
+    )
+    assert listed
+    for name, digest in listed:
+        assert hashlib.sha256((static / name).read_bytes()).hexdigest() == digest
+    ours = {"explorer.js", "explorer.css", "icon.svg", "VENDORED.md"}
+    assert {path.name for path in static.iterdir()} == ours | {name for name, _ in listed}
 
 
 def test_no_template_marks_anything_safe() -> None:
