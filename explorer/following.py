@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from chain.announcements import describe_announcements, read_announcements
+from chain.development import is_development_chain
 from chain.federation import Federation
 from chain.history import History
 from chain.records import Terms
@@ -34,7 +35,9 @@ from runtime.status import describe_round
 from sponsor.show import count_unreachable
 from storage.blocks import Store
 
-POLL_S: Final = 1.0
+_POLL_S: Final = 3.0  # blocks come every 12 s on Ethereum
+_POLL_DEVELOPMENT_S: Final = 1.0
+_SAME_BLOCK_S: Final = 5.0  # without a new block only the time moves a round on
 _IDLE_S: Final = 60.0  # after the last look at a page: an open page looks every few seconds
 _FIRST_WAIT_S: Final = 5.0
 
@@ -131,14 +134,14 @@ class Following:
         federation: Federation,
         store: Store,
         notes: LocalNotes | None = None,
-        poll_s: float = POLL_S,
     ) -> None:
         self.federation, self.store = federation, store
         self.notes = notes or LocalNotes()
         self.times = BlockTimes(federation.w3)
         self.version = 0
         """Grows with each change that a page would show."""
-        self._poll_s = poll_s
+        is_quick = is_development_chain(federation.chain_id)
+        self._poll_s = _POLL_DEVELOPMENT_S if is_quick else _POLL_S
         self._changed = threading.Condition()
         self._view: View | None = None
         self._trouble: str | None = None
@@ -242,10 +245,13 @@ class Following:
             self._changed.notify_all()
 
     def _look(self) -> View:
-        now = self.federation.now()
+        now, known = self.federation.now(), self._view
+        # Who provides a node counts requests: this is the only one of most looks.
+        is_new = known is None or known.trouble is not None or known.block != now.head
+        if known is not None and not is_new and time.time() - known.read_at < _SAME_BLOCK_S:
+            return known
         history = now.history()
         chain_time, read_at = now.next_time(), time.time()
-        known = self._view
         if self._fixed is None:
             self._fixed = now.sponsor(), now.token.symbol()
         sponsor, symbol = self._fixed

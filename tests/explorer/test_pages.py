@@ -248,9 +248,8 @@ def test_json_is_json(shown: Shown) -> None:
 
 def test_code_by_others_is_what_it_is_said_to_be() -> None:
     static = Path(pages.__file__).parent / "static"
-    listed = re.findall(
-        r"\| `(\S+)` \|.*\| `([0-9a-f]{64})` \|", (static / "VENDORED.md").read_text()
-    )
+    rows = (static / "VENDORED.md").read_text()
+    listed = re.findall(r"\| `(\S+)` \|.*\| `([0-9a-f]{64})` \|", rows)
     assert listed
     for name, digest in listed:
         assert hashlib.sha256((static / name).read_bytes()).hexdigest() == digest

@@ -7,6 +7,7 @@ import zipfile
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -99,6 +100,36 @@ def test_the_stream_tells_of_changes(shown: Shown) -> None:
     assert changed == f'event: changed\ndata: {{"version": {shown.following.version}}}\n\n'
     assert block == f'event: block\ndata: {{"block": {shown.following.block}}}\n\n'
     assert shown.explorer._streams == 0
+
+
+def test_only_so_many_streams_are_open_at_once(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown.explorer, "_streams", 64)
+    answer = shown.http.get(f"{shown.here}/events?version=0")
+    assert answer.status_code == 503
+    assert "too many pages are open" in answer.text
+
+
+def test_a_node_is_asked_little_while_nothing_happens(world: World) -> None:
+    with Shown(world, audits=False) as shown:
+        shown.json()
+        before = shown.following.view()
+        asked: list[str] = []
+        provider: Any = shown.following.federation.w3.provider
+        real = provider._ask
+
+        def ask(method: Any, params: Any) -> Any:
+            asked.append(method)
+            return real(method, params)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(provider, "_ask", ask)
+            time.sleep(3.0)  # three looks
+            shown.json()
+        assert set(asked) <= {"eth_blockNumber"}
+        assert 1 <= len(asked) <= 4
+        assert shown.following.view() is before
 
 
 def test_a_page_names_the_version_that_it_is_of(shown: Shown) -> None:
