@@ -13,6 +13,8 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from chain.factory import FactoryLocation
+from chain.federation import Federation
+from ethereum.rpc import connect
 from explorer.audits import Audits
 from explorer.federations import Federations
 from explorer.following import LocalNotes
@@ -79,7 +81,9 @@ class Shown:
         folder: Path | None = None,
     ) -> None:
         folder = folder or world.folder / f"explorer-{time.monotonic_ns()}"
-        client = world.client()
+        # A connection of its own, so that a test can bend it.
+        w3 = connect(world.rpc_url)
+        client = Federation(w3, world.address, deployment_block=world.deployment_block)
         self.world, self.here = world, f"/federations/{world.address}"
         self.audits = Audits(folder / "audits", enabled=audits)
         factory = FactoryLocation(client.founding().factory, 0)

@@ -111,7 +111,10 @@ def test_only_so_many_streams_are_open_at_once(
     assert "too many pages are open" in answer.text
 
 
-def test_a_node_is_asked_little_while_nothing_happens(world: World) -> None:
+def test_a_node_is_asked_little_while_nothing_happens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer.following._SAME_BLOCK_S", 1000.0)  # however slow this machine is
     with Shown(world, audits=False) as shown:
         shown.json()
         before = shown.following.view()
