@@ -22,15 +22,17 @@ _SUBJECTS: Final = {
 PAGE_ROUNDS: Final = 50
 
 
-def audit_facts(subject: Subject, *, is_enabled: bool, before: int | None = None) -> dict[str, Any]:
-    """Return the audit with its rounds below `before`, the newest first."""
+def audit_facts(
+    subject: Subject, *, is_enabled: bool, before: int | None = None, most: int = PAGE_ROUNDS
+) -> dict[str, Any]:
+    """Return the audit with at most so many rounds below `before`, the newest first."""
     audit, summary = subject.audit, audit_summary(subject)
     checks = audit.checks
     counts = Counter((check.section, check.passed) for check in checks)
     sections = sorted({check.section for check in checks}, key=lambda name: int(name[1:]))
     newest = max(audit.rounds, default=0)
     last = newest if before is None else min(newest, before - 1)
-    shown = [n for n in range(last, max(last - PAGE_ROUNDS, 0), -1) if n in audit.rounds]
+    shown = [n for n in range(last, max(last - most, 0), -1) if n in audit.rounds]
     return {
         **head(subject),
         **summary,

@@ -35,13 +35,15 @@ _MASKED_ONLY: Final = frozenset({"SEAL", "UNMASK", "ASSIST"})
 _STANDS_AT: Final = {"UNSEEDED": "SEED", "EXPIRED": "PROPOSE", "VOID": "ASSIST"}
 
 
-def federation_facts(subject: Subject, before: int | None = None) -> dict[str, Any]:
-    """Return a federation with its rounds below `before`, the newest first."""
+def federation_facts(
+    subject: Subject, before: int | None = None, most: int = PAGE_ROUNDS
+) -> dict[str, Any]:
+    """Return a federation with at most so many rounds below `before`, the newest first."""
     view, terms = subject.view, subject.view.terms
     history = view.history
     newest = max(history.rounds, default=RoundId(0))
     last = newest if before is None else min(newest, before - 1)
-    shown = [RoundId(n) for n in range(last, max(last - PAGE_ROUNDS, 0), -1)]
+    shown = [RoundId(n) for n in range(last, max(last - most, 0), -1)]
     return {
         **head(subject),
         "sponsor": subject.person(view.sponsor),

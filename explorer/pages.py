@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from explorer.facts import ORIGINS
@@ -24,6 +24,11 @@ _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 def render(template: str, facts: Mapping[str, Any]) -> str:
     """Return a page; `facts` are the template's names."""
     return _ENVIRONMENT.get_template(template).render(**facts)
+
+
+def render_still(template: str, facts: Mapping[str, Any]) -> str:
+    """Return a page to be kept: its style inside, no scripts, and dates in place of times."""
+    return _STILL.get_template(template).render(**facts)
 
 
 def relative(time: float, now: float) -> str:
@@ -65,7 +70,8 @@ def _finalize(value: object) -> object:
 
 # StrictUndefined: a name misspelt in a template is an error, not an empty cell.
 _ENVIRONMENT: Final = Environment(
-    loader=PackageLoader("explorer"),
+    # The style sheet too: a page to be kept has it inside.
+    loader=ChoiceLoader([PackageLoader("explorer"), PackageLoader("explorer", "static")]),
     autoescape=True,
     finalize=_finalize,
     undefined=StrictUndefined,
@@ -82,4 +88,7 @@ _ENVIRONMENT.filters.update(
     size=size_of,
     duration=duration,
 )
-_ENVIRONMENT.globals.update(origins=ORIGINS)
+_ENVIRONMENT.globals.update(origins=ORIGINS, is_still=False)
+_STILL: Final = _ENVIRONMENT.overlay()
+_STILL.filters = {**_ENVIRONMENT.filters, "relative": lambda time, now: date(time)}
+_STILL.globals = {**_ENVIRONMENT.globals, "is_still": True}

@@ -16,8 +16,10 @@ _NOT_ITS_TURN: Final = frozenset(
 )
 
 
-def participant_facts(subject: Subject, who: Address, before: int | None = None) -> dict[str, Any]:
-    """Return an account, all zero for a stranger, with its rounds below `before`, newest first."""
+def participant_facts(
+    subject: Subject, who: Address, before: int | None = None, most: int = PAGE_ROUNDS
+) -> dict[str, Any]:
+    """Return an account, all zero for a stranger, with its newest rounds below `before`."""
     view = subject.view
     history, terms = view.history, view.terms
     results = [round_result(told, who, terms) for told in history.rounds.values()]
@@ -28,7 +30,7 @@ def participant_facts(subject: Subject, who: Address, before: int | None = None)
         if result.outcome is not Outcome.PAID and result.outcome not in _NOT_ITS_TURN
     )
     last = len(results) if before is None else min(len(results), before - 1)
-    shown = results[max(last - PAGE_ROUNDS, 0) : max(last, 0)][::-1]
+    shown = results[max(last - most, 0) : max(last, 0)][::-1]
     person = view.people.get(who)
     figures = {} if person is None else dict(vars(person))
     announced = view.announced.get(who)

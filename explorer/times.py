@@ -34,14 +34,16 @@ class BlockTimes:
         self._known: OrderedDict[Key, int] = OrderedDict()
         self._asked: dict[Key, Future[None]] = {}
 
-    def of(self, events: Iterable[FederationEvent]) -> Mapping[int, int]:
+    def of(
+        self, events: Iterable[FederationEvent], wait_s: float | None = None
+    ) -> Mapping[int, int]:
         """Return the times of the events' blocks by number, as far as they are known in time."""
         keys = {(event.block_number, bytes(event.block_hash)) for event in events}
         with self._lock:
             for key in keys - self._known.keys() - self._asked.keys():
                 self._asked[key] = self._pool.submit(self._ask, key)
             pending = [self._asked[key] for key in keys & self._asked.keys()]
-        wait(pending, timeout=_WAIT_S)
+        wait(pending, timeout=_WAIT_S if wait_s is None else wait_s)
         with self._lock:
             return {
                 number: time for number, found in keys if (time := self._known.get((number, found)))
