@@ -28,8 +28,8 @@ class Documents:
         self._found: dict[Digest, Any] = {}
         self._fetches: dict[Digest, tuple[float, Future[None]]] = {}
 
-    def get(self, digest: Digest, parse: Callable[[bytes], Any]) -> Any:
-        """Return what `parse` makes of a document, or None if it does not come at once.
+    def get(self, digest: Digest, parse: Callable[[bytes], Any], wait_s: float = _WAIT_S) -> Any:
+        """Return what `parse` makes of a document, or None if it does not come by then.
 
         `parse` raises Rejected for what it cannot read.
         """
@@ -40,7 +40,7 @@ class Documents:
             fetch = self._pool.submit(self._fetch, digest, parse)
             self._fetches[digest] = time.monotonic(), fetch
         if fetch is not None:
-            wait([fetch], timeout=_WAIT_S)
+            wait([fetch], timeout=wait_s)
         return self._found.get(digest)
 
     def stop(self) -> None:

@@ -174,6 +174,15 @@ class Following:
         if was_idle:
             self._wake.set()
 
+    def await_documents(self, wait_s: float) -> None:
+        """Wait for the spec and the manifests of all settled models, each so long at most."""
+        terms, view = self.federation.terms(), self.view()
+        self._documents.get(terms.identity.spec_digest, Spec.parse, wait_s)
+        first = view.history.model_before(RoundId(1), terms).manifest
+        settled = [t.finalized.manifest for t in view.history.rounds.values() if t.finalized]
+        for digest in (first, *settled):
+            self._documents.get(digest, Manifest.parse, wait_s)
+
     def bump(self) -> None:
         """Note a change that is none of the chain's."""
         with self._changed:

@@ -28,6 +28,7 @@ from protocol.types import Address, RoundId
 from storage.files import write_atomically
 
 _FIRST_VIEW_S: Final = 60.0
+_DOCUMENT_S: Final = 10.0
 _TIMES_S: Final = 120.0  # for the times of all blocks with an event, each asked for once
 # What templates write in an attribute. Text of strangers has its quotes escaped, and cannot match.
 _LINK: Final = re.compile(r'(href|src)="(/[^"]*)"')
@@ -60,6 +61,7 @@ def write_pages(following: Following, audit: FederationAudit, folder: Path) -> i
     """
     view = following.view(_FIRST_VIEW_S)
     following.times.of(view.history.events, _TIMES_S)
+    following.await_documents(_DOCUMENT_S)
     following.spec()
     subject = Subject(following, view, audit, following.spec())
     count = 0

@@ -49,6 +49,7 @@ def test_the_pages_say_what_the_audit_found(folder: Path) -> None:
     assert f"All {told['made']} checks so far passed" in text
     rows = json.loads((folder / "round-2.json").read_text())["timeline"]
     assert all(row["time"] for row in rows)
+    assert json.loads((folder / "model-2.json").read_text())["is_in_store"] is True
     index = Page((folder / "index.html").read_text())
     assert r"\x1b[31m\u202e" in index.text
     assert HOSTILE_MODEL not in index.source
