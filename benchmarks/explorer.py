@@ -2,11 +2,11 @@
 
     python -m benchmarks.explorer      (`make bench-explorer`; --quick: 40 rounds)
 
-The real contract on anvil plays the rounds, every transaction in a block of its own: nobody trains,
-roots and manifests are random numbers, and no bytes are in any store. Then `commonweight explore`
-is started twice, the second time with the events that the first has kept, and its pages are asked
-for: the first ones, and some hundred more while its memory is watched. Results go to
-benchmarks/results/explorer.json.
+The real contract on anvil plays the rounds: transactions of a phase in one block, and in the last
+20 rounds each in a block of its own. Nobody trains, roots and manifests are random numbers, and no
+bytes are in any store. Then `commonweight explore` is started twice, the second time with the
+events that the first has kept, and its pages are asked for: the first ones, and some hundred more
+while its memory is watched. Results go to benchmarks/results/explorer.json.
 """
 
 import argparse
@@ -44,6 +44,7 @@ from tests.world import TOKEN, World
 _GAS: Final = hex(12_000_000)
 _LONG_S: Final = 50_000
 _EXAMPLES: Final = 20
+_SPREAD_ROUNDS: Final = 20  # the last ones, each transaction of which has a block of its own
 _ASKED: Final = 50  # rounds between two looks at the memory
 
 
@@ -76,6 +77,12 @@ class Contract:
             if entry["type"] == "function"
         }
         self.ask("anvil_autoImpersonateAccount", True)
+        self.mines_each = True
+
+    def mine_each(self, is_so: bool) -> None:
+        """Mine a block for each transaction, or one for all that are sent at once."""
+        self.mines_each = is_so
+        self.ask("evm_setAutomine", is_so)
 
     def ask(self, method: str, *params: object) -> Any:
         """Return the node's answer to one request."""
@@ -106,6 +113,8 @@ class Contract:
             for (who, _), each in zip(calls, data, strict=True)
         ]
         hashes = self.post(sent)
+        if not self.mines_each:
+            self.ask("evm_mine")
         wanted: list[tuple[str, list[object]]] = [
             ("eth_getTransactionReceipt", [each]) for each in hashes
         ]
@@ -225,7 +234,10 @@ def playing(folder: Path, rounds: int, seats: int) -> Iterator[World]:
     ):
         history = History(world, seats)
         began = time.monotonic()
+        history.contract.mine_each(False)
         for number in range(1, rounds + 1):
+            if number > rounds - _SPREAD_ROUNDS:
+                history.contract.mine_each(True)
             history.play(RoundId(number))
             if number % 50 == 0:
                 print(f"{number} rounds in {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -282,11 +294,13 @@ class Explored:
         who = sorted(world.client().now().history().active)[0]
         random.seed(1)
         drawn = random.sample(range(1, rounds + 1), min(20, rounds))
+        spread = range(rounds - _SPREAD_ROUNDS + 1, rounds + 1)
         kinds = {
             "a federation": [here] * 20,
             "its older rounds": [f"{here}?before={number + 1}" for number in drawn],
             # None of them was asked for before: the times of its blocks are not known either.
-            "a round": [f"{here}/rounds/{number}" for number in drawn],
+            "a round in few blocks": [f"{here}/rounds/{number}" for number in drawn],
+            "a round in 133 blocks": [f"{here}/rounds/{number}" for number in spread],
             "a round as JSON": [f"{here}/rounds/{number}.json" for number in drawn],
             "a participant": [f"{here}/participants/{who}"] * 20,
             "the audit": [f"{here}/audit"] * 20,

@@ -144,7 +144,6 @@ class Explorer:
             "home": self.home,
             "federations": self.federations.list(),
             "time": time.time(),
-            "symbol": "",
         }
 
     def _federation(self, request: Request) -> dict[str, Any]:
@@ -262,9 +261,8 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = (
-                    {**_HEADERS} if _is_static(scope) else {**_HEADERS, "Cache-Control": "no-store"}
-                )
+                kept = {} if _is_static(scope) else {"Cache-Control": "no-store"}
+                own = {**_HEADERS, **kept}
                 known = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
