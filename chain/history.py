@@ -152,7 +152,7 @@ class RoundHistory:
         changing: dict[str, Any] = {
             name: copy(value)
             for name, value in vars(self).items()
-            if isinstance(value, list | dict)
+            if isinstance(value, list | dict | set)
         }
         return replace(self, **changing)
 
