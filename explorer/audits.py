@@ -53,6 +53,11 @@ class RoundAudit:
         """Whether all passed, one failed, or none failed and not all could be made."""
         return result_of(self.checks)
 
+    @property
+    def may_change(self) -> bool:
+        """Whether something could not be checked that another look may find."""
+        return any(check.unchecked and not check.lasting for check in self.checks)
+
 
 @dataclass(frozen=True)
 class FederationAudit:
@@ -161,7 +166,7 @@ class Audits:
         judged = [each for each in history.rounds.values() if each.proposed or each.ended]
         due = {each.round_id for each in judged if known.of_round(each) is None}
         if may_try_again:
-            due |= {n for n, each in known.rounds.items() if _may_change(each.checks)}
+            due |= {n for n, each in known.rounds.items() if each.may_change}
         state = frozenset((number, len(history.round(number).events)) for number in due)
         if not due or (state == tried and not may_try_again):
             return None
@@ -239,7 +244,3 @@ def _same(first: RoundHistory, second: RoundHistory) -> bool:
         return True
     ends = [each.events[-1].key if each.events else None for each in (first, second)]
     return len(first.events) == len(second.events) and ends[0] == ends[1]
-
-
-def _may_change(checks: Iterable[CheckResult]) -> bool:
-    return any(check.unchecked and not check.lasting for check in checks)

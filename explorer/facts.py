@@ -5,7 +5,7 @@ its JSON twin is. Amounts are in token units, times in Unix seconds, digests in 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -93,7 +93,7 @@ def origin_of(audited: RoundAudit | None) -> Origin:
 
 
 def timeline(
-    subject: Subject, events: list[FederationEvent], *, join_payments: bool = False
+    subject: Subject, events: Sequence[FederationEvent], *, join_payments: bool = False
 ) -> list[dict[str, Any]]:
     """Return events in chain order as rows, with their times as far as these are known.
 

@@ -95,12 +95,13 @@ class Federations:
                 self._rows = list_federations(factory, self.factory.block)
                 self._listed_at = time.monotonic()
             rows = self._rows
-        return [{**row, "base_model": self._base_model(row["spec_cid"])} for row in rows]
-
-    def _base_model(self, spec_cid: str) -> str | None:
-        """Return the base model of a spec in a store; None while the store does not have it."""
-        spec: Spec | None = self._documents.get(digest_of_raw_cid(spec_cid), Spec.parse)
-        return None if spec is None else spec.base_model.name
+        specs: list[Spec | None] = [
+            self._documents.get(digest_of_raw_cid(row["spec_cid"]), Spec.parse) for row in rows
+        ]
+        return [
+            {**row, "base_model": None if spec is None else spec.base_model.name}
+            for row, spec in zip(rows, specs, strict=True)
+        ]
 
     def stop(self) -> None:
         """Follow none any longer."""

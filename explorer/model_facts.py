@@ -1,5 +1,6 @@
 """A global model: its root and CID, what it is made of, and how to use it."""
 
+from math import prod
 from typing import Any
 
 from chain.records import Model
@@ -30,7 +31,11 @@ def model_facts(subject: Subject, number: int, *, can_export: bool) -> dict[str,
     assert model is not None
     settled = [n for n, told in view.history.rounds.items() if told.finalized is not None]
     told = view.history.round(RoundId(number))
-    audited = subject.audit.of_round(told) if number else None
+    if number:
+        origin = origin_of(subject.audit.of_round(told))
+    else:
+        about = [c for c in subject.audit.general if c.claim.startswith("the initial model")]
+        origin = "recomputed" if about and about[0].passed else "differs" if about else "chain"
     known = {each["round"]: each["loss"] for each in losses(subject)["points"]}
     manifest = subject.following.manifest(model.manifest)
     return {
@@ -42,30 +47,13 @@ def model_facts(subject: Subject, number: int, *, can_export: bool) -> dict[str,
         "next": min((n for n in settled if n > number), default=None),
         "accepted": view.totals.figures(told, view.terms.seats).accepted if number else None,
         "base": None if spec is None else describe_base(spec),
-        "values": None if spec is None else sum(_size(layer.shape) for layer in spec.layers),
+        "values": None if spec is None else sum(prod(layer.shape) for layer in spec.layers),
         "layers": None if spec is None else len(spec.layers),
         "bytes": None if spec is None else spec.total_bytes("model"),
         "blocks": None if manifest is None else sum(len(each.blocks) for each in manifest.layers),
         "is_in_store": manifest is not None,
         "loss": known.get(number),
         "loss_before": known.get(0),
-        "origin": origin_of(audited) if number else _initial_origin(subject),
+        "origin": origin,
         "can_export": can_export,
     }
-
-
-def _initial_origin(subject: Subject) -> str:
-    about = [c for c in subject.audit.general if c.claim.startswith("the initial model")]
-    return origin_word(about[0].passed) if about else "chain"
-
-
-def origin_word(passed: bool | None) -> str:
-    """Return where a figure of one check comes from."""
-    return "recomputed" if passed else "differs"
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size

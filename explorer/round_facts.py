@@ -1,6 +1,6 @@
 """A round: its phases, every update with its checks, score and pay, the model, disputes, events."""
 
-from typing import Any
+from typing import Any, Final
 
 from auditor.check_result import CheckResult
 from chain import events as ev
@@ -17,7 +17,8 @@ from protocol.scoring import MILLION
 from protocol.types import Address, RoundId
 from protocol.verdict import Verdict
 
-_SETTLED_ON_CHAIN = (Check.ZERO, Check.DUPLICATE)
+_SETTLED_ON_CHAIN: Final = (Check.ZERO, Check.DUPLICATE)
+_DISPUTES: Final = (ev.ProposalRefuted, ev.AggregatorSlashed, ev.AggregatorReplaced)
 
 
 def round_facts(subject: Subject, round_id: RoundId) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def round_facts(subject: Subject, round_id: RoundId) -> dict[str, Any]:
     is_newest = round_id == max(view.history.rounds)
     left = view.phase["seconds_left"] if is_newest else None
     newest = max(view.history.rounds)
+    led = told.finalized or told.proposed or told.opened_by
+    disputes = [event for event in told.events if isinstance(event, _DISPUTES)]
     return {
         **head(subject),
         **view.totals.figures(told, terms.seats).as_json(),
@@ -38,7 +41,7 @@ def round_facts(subject: Subject, round_id: RoundId) -> dict[str, Any]:
         "phases": phases(status, terms),
         "previous": round_id - 1 or None,
         "next": round_id + 1 if round_id < newest else None,
-        "aggregator": _led_by(subject, told),
+        "aggregator": None if led is None else subject.person(led.aggregator),
         "seed": told.seeded.seed.hex() if told.seeded else None,
         "deadlines": {} if told.ended else _deadlines(told),
         "is_measured": terms.rules.scoring is Scoring.HELD_OUT,
@@ -46,7 +49,7 @@ def round_facts(subject: Subject, round_id: RoundId) -> dict[str, Any]:
         "updates": [_update(subject, told, who, audited) for who in _concerned(subject, told)],
         "not_asked": sum(not told.asks(who, terms.seats) for who in told.members),
         "model": _model(subject, told),
-        "disputes": timeline(subject, [e for e in told.events if _is_dispute(e)]),
+        "disputes": timeline(subject, disputes),
         "leaf_requests": _leaf_requests(subject, told),
         "timeline": timeline(subject, list(told.events), join_payments=True),
         "origin": origin_of(audited),
@@ -78,12 +81,6 @@ def check_as_json(check: CheckResult) -> dict[str, Any]:
         "result": result,
         "seen_differently": check.seen_differently,
     }
-
-
-def _led_by(subject: Subject, told: RoundHistory) -> dict[str, Any] | None:
-    """Return who led the round last."""
-    last = told.finalized or told.proposed or told.opened_by
-    return None if last is None else subject.person(last.aggregator)
 
 
 def _deadlines(told: RoundHistory) -> dict[str, int]:
@@ -191,10 +188,6 @@ def _model(subject: Subject, told: RoundHistory) -> dict[str, Any]:
             "without": {each.participant: each.loss / MILLION for each in listed.without},
         },
     }
-
-
-def _is_dispute(event: ev.FederationEvent) -> bool:
-    return isinstance(event, ev.ProposalRefuted | ev.AggregatorSlashed | ev.AggregatorReplaced)
 
 
 def _leaf_requests(subject: Subject, told: RoundHistory) -> list[dict[str, Any]]:

@@ -10,13 +10,13 @@ no other site may read them.
 
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -203,8 +203,7 @@ class Explorer:
             # One at a time: each reads the base model's configuration and holds the adapter.
             with self._exporting:
                 self.export(model, Path(folder.name) / name)
-            archive = Path(folder.name) / f"{name}.zip"
-            _zip(Path(folder.name) / name, archive)
+            archive = Path(shutil.make_archive(f"{folder.name}/{name}", "zip", folder.name, name))
         except BaseException:
             folder.cleanup()
             raise
@@ -261,7 +260,11 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = {} if _is_static(scope) else {"Cache-Control": "no-store"}
+                kept = (
+                    {}
+                    if str(scope["path"]).startswith("/static/")
+                    else {"Cache-Control": "no-store"}
+                )
                 own = {**_HEADERS, **kept}
                 known = {name for name, _ in message["headers"]}
                 message["headers"] = [
@@ -419,17 +422,6 @@ def _json(value: Mapping[str, Any], status: int = 200) -> Response:
 
 def _text(status: int, reason: str) -> Response:
     return Response(reason + "\n", status, media_type="text/plain")
-
-
-def _is_static(scope: Scope) -> bool:
-    return str(scope["path"]).startswith("/static/")
-
-
-def _zip(folder: Path, archive: Path) -> None:
-    # Stored as it is: weights do not get smaller.
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        for path in sorted(folder.rglob("*")):
-            file.write(path, path.relative_to(folder.parent))
 
 
 def _reason(error: Exception) -> str:

@@ -62,13 +62,13 @@ def write_pages(following: Following, audit: FederationAudit, folder: Path) -> i
     view = following.view(_FIRST_VIEW_S)
     following.times.of(view.history.events, _TIMES_S)
     following.await_documents(_DOCUMENT_S)
-    following.spec()
     subject = Subject(following, view, audit, following.spec())
     count = 0
     for path, template, facts in _pages(subject):
         text = render_still(template, {**facts, "path": path, "version": None})
         name = folder / file_of(path)
-        write_atomically(name, _LINK.sub(_to_file, text).encode("utf-8"))
+        text = _LINK.sub(lambda found: f'{found[1]}="{file_of(found[2])}"', text)
+        write_atomically(name, text.encode())
         write_atomically(name.with_suffix(".json"), json.dumps(facts).encode())
         count += 1
     return count
@@ -110,7 +110,3 @@ def file_of(path: str) -> str:
     if not parts:
         return f"index{ending}"
     return "-".join([kinds.get(parts[0], parts[0]), *parts[1:]]) + ending
-
-
-def _to_file(found: re.Match[str]) -> str:
-    return f'{found[1]}="{file_of(found[2])}"'

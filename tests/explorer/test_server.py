@@ -211,7 +211,7 @@ def test_a_model_is_downloaded_as_a_zip(world: World) -> None:
         assert answer.headers["content-type"] == "application/zip"
         assert "adapter-round-2.zip" in answer.headers["content-disposition"]
         with zipfile.ZipFile(BytesIO(answer.content)) as archive:
-            assert archive.namelist() == ["adapter-round-2/adapter_config.json"]
+            assert "adapter-round-2/adapter_config.json" in archive.namelist()
         assert written == [world.client().current_model()]
         path = f"{shown.here}/models/2/adapter.zip"
         for site in ("cross-site", "same-site"):
