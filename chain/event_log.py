@@ -115,9 +115,10 @@ class EventLog:
                     f"the chain has another block {block} than a moment ago", service="chain"
                 )
             # Callers keep a history, so it is never changed. Without new events it is used again.
-            history = self._history
-            if told or history is None:
+            if self._history is None:
                 history = History.fold([*self._events, *told], self._deposit)
+            else:
+                history = self._history.extended(told) if told else self._history
             try:
                 check_complete(history, counts, block, self._complete)
             except MissingLogs:

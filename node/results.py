@@ -106,7 +106,7 @@ def round_results(federation: Federation, address: Address) -> Iterator[RoundRes
     """
     terms = federation.terms()
     for told in federation.history().rounds.values():
-        yield _result(told, address, terms)
+        yield round_result(told, address, terms)
 
 
 def used_update(told: RoundHistory, address: Address) -> bool:
@@ -124,9 +124,11 @@ def last_used_round(history: History, address: Address, before: RoundId) -> Roun
     return max((round_id for round_id in used if round_id < before), default=None)
 
 
-def _result(  # noqa: C901 - one case per outcome
+def round_result(  # noqa: C901 - one case per outcome
     told: RoundHistory, address: Address, terms: Terms
 ) -> RoundResult:
+    """Return the result of one round for `address`."""
+
     def result(outcome: Outcome, reason: str, paid: int = 0, penalty: int = 0) -> RoundResult:
         amounts = TokenUnits(paid), TokenUnits(penalty)
         return RoundResult(told.round_id, outcome, reason, *amounts)

@@ -30,6 +30,7 @@ def list_federations(factory: Factory, from_block: int) -> list[dict[str, Any]]:
                 "block": founded.block,
                 "spec_cid": raw_cid(founded.spec_digest),
                 "update_reward": terms.money.update_reward,
+                "participant_stake": terms.money.participant_stake,
                 "participants": federation.active_count(),
                 "by_invitation": terms.seats.by_invitation,
                 "rounds_left": terms.seats.rounds - opened,

@@ -45,6 +45,8 @@ from commonweight.cli.options import (
 )
 from ethereum.rpc import connect
 from ethereum.wallet import Wallet
+from explorer.following import Following
+from explorer.still import audit_of, write_pages
 from protocol.errors import Unavailable
 from protocol.spec import Spec
 from protocol.types import RoundId, read_address
@@ -144,7 +146,11 @@ def audit() -> None:
     multiple=True,
     help="Only this round; may be given several times. Tokens are counted all the same.",
 )
-@click.option("--report", type=PATH, help="Write an HTML page to this file.")
+@click.option(
+    "--report",
+    type=PATH,
+    help="Write one page to this file (….html), or the explorer's pages to this folder.",
+)
 @click.option("--challenge", is_flag=True, help="Prove what can be proved to the contract.")
 @click.option(
     "--model",
@@ -237,7 +243,7 @@ def audit_run(
     # The page is written and the result printed before the exit code: they explain a failure.
     if report is not None:
         try:
-            write_atomically(report, render(found).encode())
+            _write_report(report, found, client, store)
         except OSError as error:
             fail(f"report {report}: {error.strerror}")
     if json_output:
@@ -277,6 +283,20 @@ def audit_watch(
     click.echo(f"watching {client.address} as {wallet.address}", err=True)
     with tempfile.TemporaryDirectory(prefix="commonweight-watch-") as folder:
         watch(client, store, Path(folder), click.echo, stopped.is_set, once=once)
+
+
+def _write_report(report: Path, found: Findings, client: Federation, store: Store) -> None:
+    """Write one page, or all pages about the federation into a folder."""
+    if report.suffix in (".html", ".htm"):
+        write_atomically(report, render(found).encode())
+        return
+    following = Following(client, store)
+    following.start()
+    try:
+        count = write_pages(following, audit_of(found), report)
+    finally:
+        following.stop()
+    click.echo(f"{count} pages in {report}: begin with {report / 'index.html'}", err=True)
 
 
 @contextmanager
