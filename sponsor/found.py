@@ -256,7 +256,7 @@ def build_terms(plan: Plan, identity: Identity, token: Address) -> Terms:
     """Return the contract's terms for a plan; amounts in token units."""
     config = plan.config
     seats, money, windows = config.seats, config.money, config.windows
-    is_masked = spec.privacy == "masked"
+    is_masked = config.rules.privacy == "masked"
     return Terms(
         identity,
         Seats(
