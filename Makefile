@@ -45,7 +45,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
   test-contracts test-mutants test-explorer lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-disk bench-explorer bench-incentives explorer-images bench-masking bench-storage bench-stores bench-vram compose-check clean
+  bench-disk bench-explorer bench-incentives explorer-images bench-masked-rounds bench-masking bench-storage bench-stores bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -185,6 +185,10 @@ bench-aggregation: setup
 # An audit of a round with 100 million values beside hashlib over the same bytes.
 bench-audit: setup
 	$(BIN)/python -m benchmarks.audit $(if $(QUICK),--millions 10)
+
+# What masks cost in a whole round, beside a clear one; minutes on an idle machine.
+bench-masked-rounds: setup
+	$(BIN)/python -m benchmarks.masked_rounds $(if $(QUICK),--participants 4)
 
 # Masks on updates, and off their sum, beside clear ones.
 bench-masking: setup

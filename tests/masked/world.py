@@ -27,7 +27,8 @@ class MaskedWorld(World):
     def __init__(
         self, folder: Path, *, names: tuple[str, ...] = FOUR, norm: float = 10.0, **changes: Any
     ) -> None:
-        spec = small_spec(privacy="masked", screening={"min_norm": 10, "max_update_norm": norm})
+        limits = {"min_norm": 10, "max_update_norm": norm}
+        spec = changes.pop("spec", None) or small_spec(privacy="masked", screening=limits)
         super().__init__(folder, names=names, spec=spec, **{**TERMS, **changes})
 
     def status(self, round_id: RoundId) -> Status:

@@ -408,6 +408,7 @@ def spec_options() -> Vectors:
         {**base, "training": {**base["training"], "over_rounds": over_rounds}},
         {**base, "scoring": "heldOut", "held_out": {"gain": "whole", "tolerance": 100}},
         {**base, "scoring": "heldOut", "held_out": {"gain": "new", "tolerance": 0}},
+        {**base, "privacy": "masked", "screening": {"min_norm": 1, "max_update_norm": 10}},
         {
             **base,
             "template": "alpaca",
@@ -520,8 +521,14 @@ def manifest() -> Vectors:
             {**scored, "losses": {**losses, "average": 0.5}}
         ),
     }
+    masked = {**manifest_document("masked"), "bundle": 32 * "b1"}
+    bent |= {
+        "a masked update without a bundle": reference.canonical(manifest_document("masked")),
+        "an update with a bundle": reference.canonical({**document, "bundle": masked["bundle"]}),
+        "a sum": reference.canonical({**document, "kind": "sum"}),
+    }
     cases = []
-    for each in (document, manifest_document("model"), scored):
+    for each in (document, manifest_document("model"), scored, masked):
         data = reference.canonical(each)
         cases.append(
             {
@@ -1208,6 +1215,34 @@ def sketches() -> Vectors:
     }
 
 
+def openings() -> Vectors:
+    """What stands for a masked update in digests: at the reveal, and once it is opened."""
+    rng, cases = random.Random(13), []
+    for outsiders in (0, 1, 3):
+        root, manifest, secrets = (rng.randbytes(32) for _ in range(3))
+        seeds = [rng.randbytes(32) for _ in range(1 + outsiders)]
+        examples = rng.choice([1, 20, 2**32 - 1])
+        bound = reference.bound(manifest, secrets)
+        opened = reference.opened(bound, seeds)
+        members = ascending([reference.address(number) for number in range(3 + outsiders)])
+        cases.append(
+            {
+                "root": hexed(root),
+                "manifest": hexed(manifest),
+                "examples": str(examples),
+                "secrets": hexed(secrets),
+                "seeds": [hexed(seed) for seed in seeds],
+                "bound": hexed(bound),
+                "revealed_digest": hexed(reference.update_digest(root, bound, examples)),
+                "opened": hexed(opened),
+                "opened_digest": hexed(reference.update_digest(root, opened, examples)),
+                "members": members,
+                "members_hash": hexed(reference.members_hash(members)),
+            }
+        )
+    return {"case_count": len(cases), "cases": cases}
+
+
 FILES: dict[str, Callable[[], Vectors]] = {
     "encoding.json": encoding,
     "differences.json": differences,
@@ -1230,6 +1265,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "shares.json": shares,
     "bundles.json": bundles,
     "sketches.json": sketches,
+    "openings.json": openings,
 }
 
 

@@ -443,6 +443,18 @@ def masked_commitment(
     return keccak256(b"".join(word(value) for value in words))
 
 
+def bound(manifest: bytes, secrets: bytes) -> bytes:
+    return keccak256(word(manifest) + word(secrets))
+
+
+def opened(bound_manifest: bytes, seeds: list[bytes]) -> bytes:
+    return keccak256(bound_manifest + b"".join(seeds))
+
+
+def members_hash(members: list[str]) -> bytes:
+    return keccak256(b"".join(bytes.fromhex(member[2:]) for member in members))
+
+
 def gf_product(a: int, b: int) -> int:
     """In GF(2^8): as polynomials over bits, then the remainder by x^8 + x^4 + x^3 + x + 1."""
     product = 0

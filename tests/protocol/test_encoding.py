@@ -2,7 +2,7 @@ import re
 import struct
 from fractions import Fraction
 from math import prod
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from protocol.errors import Misconfigured, Rejected
 from tests.protocol import reference
 from tests.protocol.strategies import MAX
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("update", "model")  # whose values are read as they are
 
 shapes = hnp.array_shapes(max_dims=3, max_side=9)
 layers = st.sampled_from(KINDS).flatmap(

@@ -2,8 +2,9 @@
 
 import json
 import struct
+from dataclasses import replace
 from io import BytesIO
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from protocol.commitment import (
     PREFIX_BYTES,
     compute_commitment,
     compute_masked_commitment,
+    compute_members_hash,
     compute_seed,
     compute_update_digest,
     is_eligible,
@@ -38,6 +40,7 @@ from protocol.masking import (
 from protocol.pair_keys import MaskedRound, is_small_order, pair_seed, public_key, share_key
 from protocol.payout import compute_fee, compute_payouts
 from protocol.projection import project, solve_coefficients
+from protocol.reveal import Reveal
 from protocol.scoring import compute_scores, to_millionths
 from protocol.screening import squared_norm_limit
 from protocol.shares import default_threshold, open_shares, recover, seal_shares, split
@@ -75,6 +78,8 @@ from protocol.types import Address, BasisPoints, Digest, RoundId, TokenUnits
 from protocol.verdict import Verdict, compute_weight, verdicts_hash
 from tests.protocol import make_vectors, reference
 from tests.protocol.strategies import Update, make_spec, packed
+
+STORED: tuple[Kind, ...] = ("update", "model")
 
 
 def load(name: str) -> Any:
@@ -235,7 +240,7 @@ def test_spec() -> None:
     assert Spec.parse(raw(vectors["bytes"])) == spec
     assert spec.digest() == raw(vectors["digest"])
     assert raw_cid(spec.digest()) == vectors["cid"]
-    for kind in get_args(Kind):
+    for kind in STORED:
         places = range(len(spec.layers))
         assert [spec.layer_bytes(i, kind) for i in places] == vectors["layer_bytes"][kind]
         sizes = [spec.block_sizes(i, kind) for i in places]
@@ -454,6 +459,23 @@ def test_pair_keys() -> None:
             raw(case["salt"]),
         )
         assert commitment == raw(case["commitment"])
+
+
+def test_openings() -> None:
+    for case in load("openings.json")["cases"]:
+        reveal = Reveal(
+            Address(case["members"][0]),
+            raw(case["root"]),
+            raw(case["manifest"]),
+            int(case["examples"]),
+            raw(case["secrets"]),
+        )
+        assert reveal.bound_manifest == raw(case["bound"])
+        assert reveal.digest == raw(case["revealed_digest"])
+        known = replace(reveal, seeds=tuple(raw(seed) for seed in case["seeds"]))
+        assert known.bound_manifest == raw(case["opened"])
+        assert known.digest == raw(case["opened_digest"])
+        assert compute_members_hash(case["members"]) == raw(case["members_hash"])
 
 
 def test_copied_keys_lead_to_other_seeds() -> None:
