@@ -20,6 +20,7 @@ endif
 NEWEST ?= $(call first_python,python3.13 $(PYENV)/3.13.*/bin/python python3.12 $(PYENV)/3.12.*/bin/python $(PYTHON))
 NO_PYTHON = $(error Python 3.11, 3.12 or 3.13 is needed and none is on the PATH: set PYTHON)
 CONFIG ?= configs/demo.toml
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 IPFS ?= kubo
 
 BIN := .venv/bin
@@ -42,9 +43,9 @@ FORGE := node_modules/.bin/forge
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
-  test-contracts test-mutants lint release \
+  test-contracts test-mutants test-explorer lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-disk bench-incentives bench-masking bench-storage bench-stores bench-vram compose-check clean
+  bench-disk bench-explorer bench-incentives explorer-images bench-masking bench-storage bench-stores bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -125,6 +126,19 @@ test-contracts: setup
 	cd contracts && $(FORGE) coverage --no-match-contract GasTest --no-match-test "testFuzz|invariant" \
 	  | ../$(BIN)/python ../scripts/check_coverage.py
 
+# The explorer's pages in a real browser, over a federation on anvil. CHROMIUM names another browser.
+test-explorer: setup tests/explorer/browser/node_modules/.ready
+	@test -n "$(CHROMIUM)" || { echo "Chromium not found: apt-get install chromium, or set CHROMIUM" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/explorer/browser --browser "$(CHROMIUM)"
+
+tests/explorer/browser/node_modules/.ready: tests/explorer/browser/package.json tests/explorer/browser/package-lock.json
+	cd tests/explorer/browser && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready
+
+# The pictures of docs/explorer.md, of the newest run that is up: `commonweight demo --keep` first.
+explorer-images: setup
+	@test -n "$(CHROMIUM)" || { echo "Chromium not found: apt-get install chromium, or set CHROMIUM" >&2; exit 1; }
+	$(BIN)/python -m tests.explorer.browser.pictures "$(CHROMIUM)" docs/images
+
 # Wheel, sources, pinned requirements, bill of materials, notes and sums of the newest commit, in dist/.
 release: setup
 	$(BIN)/python -m scripts.release
@@ -199,6 +213,10 @@ bench-stores: setup build/daemons/ipfs build/daemons/versitygw
 # Bytes on the disk of each role over 200 rounds, by the aggregator's `keep`.
 bench-disk: setup
 	$(BIN)/python -m benchmarks.disk $(if $(QUICK),--rounds 4 --every 2 --out build)
+
+# Pages over 1,000 rounds of 64 participants, which the real contract on anvil has played.
+bench-explorer: setup
+	$(BIN)/python -m benchmarks.explorer $(if $(QUICK),--quick)
 
 # What one byte a value costs beside float32. DATA is a folder with stories260k/.
 bench-differences: setup

@@ -51,7 +51,8 @@ CONFIRMATIONS: Final = SETTLED_BLOCKS
 class AuditCache:
     """The cache of one federation, below `folder`, which federations may share.
 
-    `evaluator` is a digest of what evaluates models in this audit, None where nothing does.
+    `evaluator` is a digest of what evaluates models in this audit, None where nothing does. Events
+    are cached too, unless the federation's client keeps them itself (`keeps_events`).
     """
 
     def __init__(
@@ -60,8 +61,11 @@ class AuditCache:
         federation: Federation,
         confirmations: int = CONFIRMATIONS,
         evaluator: str | None = None,
+        *,
+        keeps_events: bool = True,
     ) -> None:
         self._federation = federation
+        self._keeps_events = keeps_events
         self._confirmations = confirmations
         self._evaluator = evaluator
         self._chain_id = federation.chain_id
@@ -93,8 +97,10 @@ class AuditCache:
     # ------------------------------------------------------------------ events
 
     @property
-    def index(self) -> EventIndex:
+    def index(self) -> EventIndex | None:
         """The events up to a block, as the node of this audit reported them."""
+        if not self._keeps_events:
+            return None
         key, node = json.dumps(self._key()), self._federation
         return EventIndex(
             self.folder,

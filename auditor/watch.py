@@ -122,6 +122,8 @@ class Watcher:
         if settled:
             return  # the history was read before the settlement, which may have refuted a proposal
         status = now.status(newest, now.head)
+        if status is Status.VOID:
+            self._report(f"round {newest}: its sum was not opened or is objected to, and is void")
         if status is Status.EXPIRED:
             self._report(f"round {newest}: {active} is late, anybody may hand the round on")
         self._report_refuted(told)

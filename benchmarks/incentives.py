@@ -7,10 +7,11 @@ tests/attacks/cheats.py makes up, for three rounds. Screening, scores, harm and 
 by the project's own code, without chain and store. Trainings are kept by model, participant and
 seed, and losses by model, so that an interrupted run goes on where it was.
 
-Told of each cheat and way of scoring: the check that rejected it, its pay in parts of a mean honest
-one's in the rounds in which it acts, its gain beside the noise of a round's gain (standard error
-over eighths of the held-out set), and the final loss beside that of the run without it. Results:
-benchmarks/results/incentives.json and incentives.png.
+Told of each cheat and way of scoring: the check that rejected it, the cosine that check 12 saw, its
+pay in parts of a mean honest one's in the rounds in which it acts, its gain beside the noise of a
+round's gain (standard error over eighths of the held-out set), what the honest ones were paid, and
+the final loss beside that of the run without it. Results: benchmarks/results/incentives.json and
+incentives.png.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import fsum
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final, Literal
@@ -45,6 +47,7 @@ from storage.files import read_json, write_json
 from storage.layers import LayerFolder
 from tests.attacks import cheats
 from tests.attacks.cheats import Seen, Steps
+from training.evaluate import Evaluation
 from training.examples import Example, read_examples
 from training.session import Session, open_session
 
@@ -62,6 +65,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--quick", action="store_true", help="minutes: two rounds, three cheats")
+    parser.add_argument("--cheats", nargs="+", choices=CHEATS, metavar="NAME", help="only these")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="only these")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--memory", type=Path, help="where trainings and losses are kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -77,12 +82,13 @@ def run(options: argparse.Namespace) -> None:
     started, runs = time.time(), []
     name = "incentives-quick" if options.quick else "incentives"
     rounds = 2 if options.quick else _ROUNDS
-    chosen = [each for each in CHEATS if not options.quick or each in _QUICK]
+    wanted = options.cheats or (_QUICK if options.quick else CHEATS)
+    chosen = dict.fromkeys(["none", *wanted])  # what all others are compared with
     for seed in options.seeds:
         memory = options.memory or cache_folder() / "incentives"
         stage = Stage.open(Config.load(options.config), seed, memory / str(seed))
         for cheat in chosen:
-            for way in WAYS:
+            for way in options.ways:
                 played = Play(stage, way, CHEATS[cheat]).run(rounds)
                 runs.append({"seed": seed, "cheat": cheat, "way": way, **played})
                 print(line_of(runs[-1]), flush=True)
@@ -129,12 +135,11 @@ class Stage:
 
     def _evaluate(self, model: LayerFolder) -> float:
         """Return the loss on the whole set, and keep that on each eighth of it."""
-        layers = model.read(self.spec)
-        parts = [self.session.evaluate(layers, self.held_out[k::_EIGHTHS]) for k in range(_EIGHTHS)]
+        rows = self.session.evaluate_each(model.read(self.spec), self.held_out)
+        parts = [_mean_loss(rows[k::_EIGHTHS]) for k in range(_EIGHTHS)]
         root = model.root(self.spec).hex()
-        write_json(self.memory / "parts" / f"{root}.json", [part.loss for part in parts])
-        tokens = sum(part.tokens for part in parts)
-        return sum(part.loss * part.tokens for part in parts) / tokens
+        write_json(self.memory / "parts" / f"{root}.json", parts)
+        return _mean_loss(rows)
 
     def parts_of(self, root: Digest) -> list[float]:
         """Return the losses of a model on each eighth of the held-out set."""
@@ -161,6 +166,11 @@ class Stage:
             update, _ = session.train(model.read(self.spec), examples, seed, round_id=round_id)
             kept.write(self.spec, update.steps)
         return kept.read(self.spec)
+
+
+def _mean_loss(rows: Sequence[Evaluation]) -> float:
+    """Return the mean over all answer tokens of some rows, in nats."""
+    return fsum(row.loss * row.tokens for row in rows) / sum(row.tokens for row in rows)
 
 
 def _shuffled(examples: Sequence[Example]) -> list[Example]:
@@ -236,7 +246,7 @@ class Play(Seen):
             updates[who] = LayerFolder(folder / f"{round_id}-{who[-4:]}", "update")
             updates[who].write(spec, steps)
         # 2. Checks 9 to 12.
-        rejected = self._screen(updates)
+        rejected, similar = self._screen(updates)
         passed = [who for who in sorted(updates) if who not in rejected]
         # 3. Help.
         weights = dict.fromkeys(passed, stage.cap)
@@ -274,15 +284,19 @@ class Play(Seen):
             "honest_gains": [gains.get(who) for who in stage.data],
             "noise": noise,
             "honest_checks": [rejected.get(who, 0) for who in stage.data],
+            "similar": similar.get(_CHEAT, 0.0),
+            "honest_similar": [similar[who] for who in stage.data],
         }
 
     def _is_honest_yet(self, round_id: RoundId) -> bool:
         """Whether a cheat has nothing to send again, and so trains honestly."""
         return self.cheat is CHEATS["own last update"] and round_id == 1
 
-    def _screen(self, updates: Mapping[Address, LayerFolder]) -> dict[Address, int]:
-        """Return the check that rejects each update, where one does."""
-        spec, rejected = self.spec, {}
+    def _screen(
+        self, updates: Mapping[Address, LayerFolder]
+    ) -> tuple[dict[Address, int], dict[Address, float]]:
+        """Return the check that rejects each update, where one does, and the cosine of check 12."""
+        spec, rejected, similar = self.spec, {}, {}
         order, roots = list(updates), {w: f.root(spec) for w, f in updates.items()}
         copies = duplicates([(who, roots[who]) for who in order])
         for who, folder in updates.items():
@@ -296,9 +310,10 @@ class Play(Seen):
         found = compare_updates(spec, list(updates.values()), self._older(), self._movement())
         for n, who in enumerate(order):
             most = max([*found.among[n][:n], *found.earlier[n], found.movement[n]], default=0)
+            similar[who] = most / FULL_BASIS_POINTS
             if most >= SIMILAR:
                 rejected.setdefault(who, int(Check.SIMILAR))
-        return rejected
+        return rejected, similar
 
     def _older(self) -> list[LayerFolder]:
         recent = self.past[::-1][:ROUNDS_COMPARED]
@@ -390,7 +405,11 @@ def line_of(run: Mapping[str, Any]) -> str:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each cheat and way: means over the seeds."""
+    """Return one row for each cheat and way: means over the seeds, cosines the largest.
+
+    `honest` is the mean score of honest participants, `least` what the least paid of them got over
+    all rounds in parts of what the best paid got.
+    """
     alone = {(run["seed"], run["way"]): run["loss"] for run in runs if run["cheat"] == "none"}
     rows = []
     for cheat in dict.fromkeys(run["cheat"] for run in runs):
@@ -399,15 +418,22 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if not found:
                 continue
             worse = [run["loss"] / alone[run["seed"], way] - 1 for run in found]
-            checks = sorted({row["check"] for run in found for row in run["rounds"] if row["sent"]})
+            acted = [row for run in found for row in run["rounds"] if row["sent"]]
+            every = [row for run in found for row in run["rounds"]]
+            got = [[row["honest"] for row in run["rounds"]] for run in found]
+            paid = [[sum(each) for each in zip(*rounds, strict=True)] for rounds in got]
             rows.append(
                 {
                     "cheat": cheat,
                     "way": way,
-                    "checks": checks,
+                    "checks": sorted({row["check"] for row in acted}),
+                    "similar": max((row["similar"] for row in acted), default=0.0),
                     "pay": fmean(run["pay"] for run in found),
                     "loss": fmean(run["loss"] for run in found),
                     "worse": fmean(worse),
+                    "honest": fmean(fmean(row["honest"]) for row in every),
+                    "honest_similar": max(max(row["honest_similar"]) for row in every),
+                    "least": fmean(min(each) / max(each) if any(each) else 0 for each in paid),
                 }
             )
     return rows
@@ -424,12 +450,9 @@ def plot(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = [name for name in dict.fromkeys(row["cheat"] for row in rows) if name != "none"]
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
     for place, way in enumerate(WAYS):
-        pays = [
-            next(row["pay"] for row in rows if (row["cheat"], row["way"]) == (name, way))
-            for name in names
-        ]
-        heights = [number + (1 - place) * 0.25 for number in range(len(names))]
-        axes.barh(heights, pays, height=0.23, label=way)
+        pays = {row["cheat"]: row["pay"] for row in rows if row["way"] == way}
+        heights = [names.index(name) + (1 - place) * 0.25 for name in names if name in pays]
+        axes.barh(heights, [pays[name] for name in names if name in pays], height=0.23, label=way)
     axes.axvline(0.05, color="grey", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""Puts the tables of benchmarks/results/*.json into docs/results.md, between their marks.
+"""Puts the tables of benchmarks/results/*.json into the pages that show them, between their marks.
 
     python -m benchmarks.tables
 
@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from benchmarks.common import RESULTS
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "results.md"
+_DOCS: Final = Path(__file__).parents[1] / "docs"
+PAGES: Final = (_DOCS / "results.md", _DOCS / "incentives.md")
 Results = dict[str, Any]
 _MODELS: Final = ("base", "alone", "centralised", "centralised, wide", "federated")
 _RATIOS: Final = {
@@ -25,8 +26,9 @@ _RATIOS: Final = {
 
 
 def main() -> None:
-    """Rewrite the page."""
-    PAGE.write_text(filled(PAGE.read_text(), RESULTS))
+    """Rewrite the pages."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text(), RESULTS))
 
 
 def filled(page: str, results: Path) -> str:
@@ -148,10 +150,40 @@ def vram_table(results: Results) -> str:
     return _table(["model", "estimate, GB", "measured, GB", "Flower's table, GB", "tokens/s"], rows)
 
 
+def incentives_table(results: Results) -> str:
+    """Return what each cheat is paid, what it is seen by, and what it leaves to the honest."""
+    found: dict[str, Results] = {}
+    for row in results["summary"]:
+        found.setdefault(row["cheat"], {})[row["way"]] = row
+    rows = []
+    for cheat, ways in found.items():
+        one = ways.get("whole") or next(iter(ways.values()))
+        checks = ", ".join(str(check) for check in one["checks"] if check)
+        honest = [f"{ways[way]['honest']:.2f}" if way in ways else "" for way in ("whole", "new")]
+        least = [f"{ways[way]['least']:.2f}" if way in ways else "" for way in ("whole", "new")]
+        rows.append(
+            [
+                cheat,
+                f"{one['similar']:.2f}" if one["similar"] else "",
+                checks or "none",
+                *(f"{ways[w]['pay']:.0%}" if w in ways else "" for w in ("equal", "whole", "new")),
+                f"{one['worse']:+.1%}",
+                " / ".join(honest),
+                " / ".join(least),
+            ]
+        )
+    pays = [f"pay, `{way}`" for way in ("equal", "whole", "new")]
+    head = ["cheat", "cosine", "check", *pays, "final loss", "honest", "least over best paid"]
+    seeds = len({run["seed"] for run in results["runs"]})
+    said = f"{results['rounds']} rounds, {seeds} seed{'s' * (seeds > 1)}."
+    return f"{_table(head, rows)}\n\n{said} {_machine({'machine': results['machine']})}"
+
+
 TABLES: Final[dict[str, Callable[[Results], str]]] = {
     "medical": medical_table,
     "glue": glue_table,
     "differences": differences_table,
+    "incentives": incentives_table,
     "overhead": overhead_table,
     "vram": vram_table,
 }

@@ -115,9 +115,10 @@ class EventLog:
                     f"the chain has another block {block} than a moment ago", service="chain"
                 )
             # Callers keep a history, so it is never changed. Without new events it is used again.
-            history = self._history
-            if told or history is None:
+            if self._history is None:
                 history = History.fold([*self._events, *told], self._deposit)
+            else:
+                history = self._history.extended(told) if told else self._history
             try:
                 check_complete(history, counts, block, self._complete)
             except MissingLogs:
@@ -198,7 +199,8 @@ def check_complete(
 
 def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
     # A refuted proposal no longer stands: the stage is OPEN again, or the round abandoned.
-    standing = counted.stage in (Stage.PROPOSED, Stage.FINALIZED)
+    is_voided = told.masking.voided_proposal is not None
+    standing = counted.stage in (Stage.PROPOSED, Stage.FINALIZED) or is_voided
     compared = {
         "openings": (int(told.opened_by is not None), int(bool(counted.opened_block))),
         "members": (len(told.members), counted.active),

@@ -13,6 +13,7 @@ docs/protocol.md the digests.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from web3 import Web3
 from web3.exceptions import BlockNotFound
+from web3.types import RPCEndpoint
 
 from chain.authentic import IMPLEMENTATION, Founding, check_federation, find_founding
 from chain.contract import ContractClient
@@ -51,7 +53,7 @@ from ethereum.rpc import connect, plain_errors
 from ethereum.transactions import Receipt, Sender, SendingLimits
 from ethereum.wallet import Wallet
 from protocol.commitment import pack_members
-from protocol.errors import Misconfigured, WrongBytes
+from protocol.errors import Misconfigured, Unavailable, WrongBytes
 from protocol.tree import is_proof_valid
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime, parse_address
 from protocol.verdict import Verdict
@@ -120,6 +122,16 @@ class Federation(ContractClient):
         if not found and is_development_chain(self.chain_id):
             return self.head
         return found
+
+    def ask_for_block(self) -> None:
+        """Ask for another block on a development chain, which may mine on demand only.
+
+        Nothing becomes final there while nobody sends anything. Elsewhere, and where the node does
+        not know the request, nothing happens.
+        """
+        if is_development_chain(self.chain_id):
+            with suppress(Unavailable, Reverted), plain_errors():
+                self.w3.provider.make_request(RPCEndpoint("evm_mine"), [])
 
     def pinned(self) -> "Federation":
         """Return this client if it is pinned to a block already, else `now`."""

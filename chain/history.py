@@ -9,7 +9,9 @@ about a round. Nothing here reads the chain; chain/event_log.py does.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chain.accounts import Accounts
 from chain.events import (
@@ -198,6 +200,15 @@ class RoundHistory:
         """Return what a participant was credited for the round."""
         return TokenUnits(sum(e.amount for e in self.paid if e.participant == participant))
 
+    def copied(self) -> "RoundHistory":
+        """Return a copy that can be added to."""
+        changing: dict[str, Any] = {
+            name: copy(value)
+            for name, value in vars(self).items()
+            if isinstance(value, list | dict | set)
+        }
+        return replace(self, **changing)
+
     def add(self, event: RoundEvent) -> None:  # noqa: C901 - one case per event
         """Add the round's next event."""
         self.events.append(event)
@@ -216,6 +227,9 @@ class RoundHistory:
                 self.masking.add(event)
             case Unmasked() | Assisted() | Objected() | Voided():
                 self.masking.add(event)
+                if isinstance(event, Voided):
+                    self.masking.voided_proposal = self.proposed
+                    self.proposed, self.requested = None, []
             case Proposed():
                 self.proposals.append(event)
                 self.proposed, self.requested = event, []
@@ -251,6 +265,8 @@ class Masking:
     assisted: list[Assisted] = field(default_factory=list)
     objected: list[Objected] = field(default_factory=list)
     voided: Voided | None = None
+    voided_proposal: Proposed | None = None
+    """The proposal that was objected to; None where the round was void before any."""
 
     @property
     def members(self) -> list[Address]:
@@ -325,7 +341,28 @@ class History:
             history.add(event)
         return history
 
-    def add(self, event: FederationEvent) -> None:
+    def extended(self, events: Iterable[FederationEvent]) -> "History":
+        """Return a history with the next events; this one, which somebody may hold, stays.
+
+        Rounds that they do not touch are shared by both.
+        """
+        # Of a thousand rounds only the last changes: to fold all of them again for each block would
+        # take seconds.
+        further = replace(
+            self,
+            **{name: copy(value) for name, value in vars(self).items() if name != "accounts"},
+            accounts=replace(self.accounts, credited=copy(self.accounts.credited)),
+        )
+        own: set[RoundId] = set()
+        for event in events:
+            if isinstance(event, RoundEvent) and event.round not in own:
+                own.add(event.round)
+                if (told := self.rounds.get(event.round)) is not None:
+                    further.rounds[event.round] = told.copied()
+            further.add(event)
+        return further
+
+    def add(self, event: FederationEvent) -> None:  # noqa: C901 - one case per event
         """Add the next event."""
         self.events.append(event)
         self.accounts.book(event)
@@ -350,7 +387,9 @@ class History:
                 self.withdrawals.append(event)
         # Replacing an aggregator between rounds emits an event of round 0.
         if isinstance(event, RoundEvent) and event.round:
-            self.rounds.setdefault(event.round, self._new_round(event)).add(event)
+            if event.round not in self.rounds:
+                self.rounds[event.round] = self._new_round(event)
+            self.rounds[event.round].add(event)
 
     def round(self, round_id: RoundId) -> RoundHistory:
         """Return a round, without events if there are none of it."""

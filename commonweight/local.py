@@ -43,8 +43,9 @@ from protocol.spec import Spec
 from protocol.types import TOKEN_DECIMALS, Address, RoundId, TokenUnits, UnixTime
 from rounds.context import RoundContext
 from rounds.rebuild import obtain_model
+from sponsor.found import InitialModel, publish
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+from storage.layers import LayerFolder
 from training.update import exact_difference
 
 _ACCOUNTS: Final = 8  # of the chain: after the sponsor's and the aggregator's
@@ -147,23 +148,11 @@ class LocalFederation:
         leading = Wallet.from_key(bytes(dev_account(1).key))
         token = deploy_token(sponsor, _tokens(10**9))
         # 1. What the contract will name.
-        self._store.put_block(self.spec.to_bytes())
-        self._store.put_block(_NOTHING)
-        initial = LayerFolder(self._folder / "initial", "model")
-        initial.write(self.spec, self._integers)
-        root, subject = initial.root(self.spec), initial_subject(self._w3.eth.chain_id)
-        manifest = pin(self._store, initial, build_manifest(initial, self.spec, subject, root))
+        folder = LayerFolder(self._folder / "initial", "model")
+        folder.write(self.spec, self._integers)
+        model = InitialModel(folder, folder.root(self.spec))
+        identity = publish(self._store, self.spec, _NOTHING, model, self._w3.eth.chain_id)
         # 2. The contract, its rounds paid for.
-        identity = Identity(
-            spec_digest=self.spec.digest(),
-            initial_model_root=root,
-            initial_model_manifest=manifest,
-            zero_root=self.spec.zero_root,
-            leaf_count=self.spec.leaf_count,
-            tree_depth=self.spec.tree_depth,
-            grid_bits=self.spec.encoding.grid_bits,
-            grid_every=0,
-        )
         now = UnixTime(self._w3.eth.get_block("latest")["timestamp"])
         terms = _terms(identity, token.address, len(self._trainers), self._rounds, self._cap, now)
         founded = deploy_factory(sponsor).create(terms, [leading.address])

@@ -1,7 +1,10 @@
-"""The Flower ClientApp: four messages, each handled by the participant's own code.
+"""The Flower ClientApp: a message for each step, handled by the participant's own code.
 
     train.commit     train and commit to the open round
-    train.reveal     pin the update and reveal it
+    train.reveal     pin the update, masked where the federation says so, and reveal it
+    train.unmask     of masked updates: post the secrets that the sum needs
+    train.assist     … give shares of a silent member's secrets
+    train.object     … say that the sum does not fit the sketches
     train.withdraw   withdraw the credit
     evaluate         return the loss of a settled model on a share of the held-out set
 
@@ -13,7 +16,7 @@ The settings file is `participant` in the node's config (deployment), or lies in
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +24,7 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.clientapp import ClientApp
 
 from chain.event_log import MissingLogs
+from chain.federation import Federation
 from chain.phases import await_end, depth_of_finality
 from contracts.enums import Status, SubmissionState
 from ethereum.wallet import load_keystore, read_password
@@ -99,7 +103,9 @@ def reveal(message: Message, context: Context) -> Message:
     if state is SubmissionState.COMMITTED:
         half = federation.terms().windows.reveal_seconds // 2
         deadline = UnixTime(federation.get_round(round_id).reveal_deadline - half)
-        await_end(federation, round_id, Status.COMMIT, confirmations, deadline, _pause)
+        masked = federation.terms().is_masked
+        wait = partial(_pause_for_block, federation) if masked else _pause
+        await_end(federation, round_id, Status.COMMIT, confirmations, deadline, wait)
     return _reply(message, participant.reveal(round_id))
 
 
@@ -176,6 +182,11 @@ def _reply(message: Message, prepared: Prepared | None) -> Message:
 
 def _pause() -> None:
     time.sleep(_POLL_SECONDS)
+
+
+def _pause_for_block(federation: Federation) -> None:
+    federation.ask_for_block()
+    _pause()
 
 
 def _round(message: Message) -> RoundId:

@@ -235,6 +235,8 @@ class Follower:
             if is_early and not has_ended(now, round_id, Status.COMMIT, depth):
                 event = events.WaitingForConfirmations(round=round_id)
                 self._report_once(f"bury {round_id}", event)
+                if now.terms().is_masked:
+                    self.federation.ask_for_block()
                 return True
             self.participant.reveal(round_id)
         return state is not SubmissionState.NONE

@@ -35,6 +35,10 @@ from storage.files import read_json, sync_files, write_atomically, write_json
 from storage.layers import LayerFolder, build_manifest
 
 _BLOCK = 1 << 18  # values masked at once
+_SEAL_NOT_FINAL = "the seal is not final yet"
+_DRAW_NOT_FINAL = "the sketches' vectors are not final yet"
+NOT_FINAL = frozenset({_SEAL_NOT_FINAL, _DRAW_NOT_FINAL})
+"""What `Masks.refusal` says as long as another block may change it."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,9 @@ class Masks:
         # 1. No reorganisation can bring another set.
         drawn = context.told.masking.drawn
         if sealed is None or sealed.block_number > finalized_block:
-            return "the seal is not final yet"
+            return _SEAL_NOT_FINAL
         if drawn is None or drawn.block_number > finalized_block:
-            return "the sketches' vectors are not final yet"
+            return _DRAW_NOT_FINAL
         # 2. Without us in the set nothing of ours is in the sum.
         if self.address not in members:
             return "this participant is not in the set"

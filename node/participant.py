@@ -35,7 +35,7 @@ from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
-from node.masks import Masks, Trust
+from node.masks import NOT_FINAL, Masks, Trust
 from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import (
@@ -267,6 +267,8 @@ class Participant:
             if refusal:
                 event = events.KeepsSecrets(round=round_id, reason=refusal)
                 self._report_once(f"{round_id} {refusal}", event)
+                if refusal in NOT_FINAL:
+                    self.federation.ask_for_block()
                 return False
             with self.recorder.phase("sketch", round_id):
                 folder = self._update_folder(round_id)
@@ -325,8 +327,13 @@ class Participant:
                 judged = judge_sum(context, obtain_sum(context), FETCHER)
             self._checked.add(told.proposed.root)
             if judged.objection:
-                with self._unless(round_id, SubmissionState.OBJECTED):
+                try:
                     self.federation.object_to(round_id)
+                except Reverted:
+                    # Enough others have, or the window has closed meanwhile.
+                    if self.federation.status(round_id) is Status.CHALLENGE:
+                        raise
+                    return
                 self.report(events.ObjectedTo(round=round_id, reason=judged.objection))
 
     def forget_secrets(self, now: Federation) -> None:
@@ -376,10 +383,16 @@ class Participant:
         if is_early and not has_ended(now, round_id, Status.COMMIT, depth):
             waiting = events.WaitingForConfirmations(round=round_id)
             self._report_once(f"final {round_id}", waiting)
+            self.federation.ask_for_block()
+            return None
+        context, least = self.context(round_id, now), now.terms().rules.min_set
+        if len(context.told.committed) < least:
+            reason = f"{len(context.told.committed)} committed, {least} are needed to open a sum"
+            event = events.KeepsSecrets(round=round_id, reason=reason)
+            self._report_once(f"few {round_id}", event)
             return None
         with self.recorder.phase("mask", round_id):
-            folder = self._update_folder(round_id)
-            masks.mask(self.context(round_id, now), folder, prepared.examples)
+            masks.mask(context, self._update_folder(round_id), prepared.examples)
         return masks.files, masks.reveal(prepared.examples)
 
     def _send_commitment(self, round_id: RoundId, prepared: Prepared) -> Receipt:

@@ -36,6 +36,7 @@ CHECK_MEANINGS: Final = {
     Check.BUNDLE: "its secrets' bundle is malformed, for other peers, or contradicts a peer's",
     Check.SILENT: "it did not open its secrets, and others did in its place",
     Check.BLAMED: "what it published of its update contradicts the masked values",
+    Check.TOO_FEW: "nothing is wrong with it, but too few others could be summed with it",
 }
 """The checks of docs/protocol.md §6, one phrase each."""
 
@@ -63,6 +64,8 @@ class Outcome(Enum):
     OFFLINE = "offline"
     FULL = "full"
     NOT_REVEALED = "not revealed"
+    SILENT = "silent"
+    VOID = "void"
     REJECTED = "rejected"
     ABANDONED = "abandoned"
 
@@ -103,7 +106,7 @@ def round_results(federation: Federation, address: Address) -> Iterator[RoundRes
     """
     terms = federation.terms()
     for told in federation.history().rounds.values():
-        yield _result(told, address, terms)
+        yield round_result(told, address, terms)
 
 
 def used_update(told: RoundHistory, address: Address) -> bool:
@@ -121,9 +124,11 @@ def last_used_round(history: History, address: Address, before: RoundId) -> Roun
     return max((round_id for round_id in used if round_id < before), default=None)
 
 
-def _result(  # noqa: C901 - one case per outcome
+def round_result(  # noqa: C901 - one case per outcome
     told: RoundHistory, address: Address, terms: Terms
 ) -> RoundResult:
+    """Return the result of one round for `address`."""
+
     def result(outcome: Outcome, reason: str, paid: int = 0, penalty: int = 0) -> RoundResult:
         amounts = TokenUnits(paid), TokenUnits(penalty)
         return RoundResult(told.round_id, outcome, reason, *amounts)
@@ -133,6 +138,10 @@ def _result(  # noqa: C901 - one case per outcome
     has_revealed = address in {event.participant for event in told.revealed}
     fault = next((event for event in told.penalized if event.participant == address), None)
     if fault is not None:
+        if has_revealed:
+            reason = "sealed into the sum, but its secrets were not posted in time: the penalty"
+            reason += " was taken from the stake"
+            return result(Outcome.SILENT, reason, penalty=fault.amount)
         reason = "committed but not revealed: the penalty was taken from the stake"
         return result(Outcome.NOT_REVEALED, reason, penalty=fault.amount)
     if not told.ended:
@@ -150,9 +159,16 @@ def _result(  # noqa: C901 - one case per outcome
     if not has_revealed:
         follows = "a penalty may follow" if told.revealed else "as nobody has, so without a penalty"
         return result(Outcome.NOT_REVEALED, f"committed but not revealed: {follows}")
+    if told.masking.voided is not None:
+        paid = told.paid_to(address)
+        half = "its secrets were posted, and half the price is paid" if paid else "nothing is paid"
+        return result(Outcome.VOID, f"the round's sum was refused or not opened: {half}", paid=paid)
     if told.abandoned is not None:
         return result(Outcome.ABANDONED, "the round was abandoned: nobody was paid")
     verdict, paid = told.verdict_on(address), told.paid_to(address)
+    if verdict is not None and verdict.is_averaged and not verdict.is_accepted:
+        why = describe_rejection(verdict.reason).removeprefix("rejected by ")
+        return result(Outcome.UNPAID, f"summed with the others, but not paid by {why}")
     if verdict is not None and not verdict.is_accepted:
         return result(Outcome.REJECTED, describe_rejection(verdict.reason))
     is_measured = terms.rules.scoring is Scoring.HELD_OUT

@@ -5,7 +5,7 @@ without one.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from chain.federation import Federation
 from contracts.enums import Status, SubmissionState
@@ -14,6 +14,15 @@ from protocol.types import Address, RoundId, format_tokens
 from protocol.whereabouts import parse_whereabouts
 from runtime.settings import RoleSettings
 from runtime.status import describe_process, describe_round, open_federation, print_process
+
+_UNDER_WAY: Final = (
+    Status.COMMIT,
+    Status.REVEAL,
+    Status.SEAL,
+    Status.UNMASK,
+    Status.ASSIST,
+    Status.PROPOSE,
+)
 
 
 def participant_status(settings: RoleSettings) -> dict[str, Any]:
@@ -70,12 +79,15 @@ def print_participant(status: dict[str, Any], line: Callable[[str], object]) -> 
 def _own_part(federation: Federation, newest: RoundId, address: Address) -> str | None:
     """Return this participant's part in the open round; None when no round is open."""
     status = federation.status(newest) if newest else Status.NONE
-    if status not in (Status.COMMIT, Status.REVEAL, Status.PROPOSE):
+    if status not in _UNDER_WAY:
         return None
     state = federation.get_submission(newest, address).state
     standing = federation.get_participant(address)
     if state is SubmissionState.REVEALED:
-        return "revealed"
+        is_asked = status in (Status.UNMASK, Status.ASSIST)
+        return "revealed, opens what the sum needs next" if is_asked else "revealed"
+    if state in (SubmissionState.UNMASKED, SubmissionState.OBJECTED):
+        return "revealed, and what the sum needs is opened"
     if state is SubmissionState.COMMITTED:
         return "committed, to reveal" if status is Status.REVEAL else "committed"
     if status is not Status.COMMIT:

@@ -28,7 +28,7 @@ class Budget:
 
         Models come first, and take at most half of it.
         """
-        sizes = spec.total_bytes("update"), spec.total_bytes("model")
+        sizes = spec.total_bytes(spec.update_kind), spec.total_bytes("model")
         for_update, for_model = (FIRST_BYTES_S + size / SLOWEST_BYTES_PER_S for size in sizes)
         ends_at = time.monotonic() + seconds
         return cls(update_s or for_update, min(for_model, seconds / 2), ends_at)

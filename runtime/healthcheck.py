@@ -3,6 +3,7 @@
     python -m runtime.healthcheck chain   http://127.0.0.1:8545
     python -m runtime.healthcheck ipfs    http://127.0.0.1:5001
     python -m runtime.healthcheck metrics http://127.0.0.1:9464
+    python -m runtime.healthcheck explorer http://127.0.0.1:8080
 
 Exit code 0 when it does, 1 when it does not. It runs every few seconds, so it imports only the
 standard library.
@@ -33,10 +34,16 @@ def has_metrics(url: str) -> bool:
     return _ask(f"{url}/metrics", None) is not None
 
 
+def is_explorer(url: str) -> bool:
+    """Whether the explorer serves its pages at `url`."""
+    return b'"ok"' in (_ask(f"{url}/health", None) or b"")
+
+
 _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "chain": is_chain,
     "ipfs": is_ipfs,
     "metrics": has_metrics,
+    "explorer": is_explorer,
 }
 
 

@@ -81,8 +81,8 @@ class Preflight:
     Each attribute stays None until its check has found it.
     """
 
-    uploads: ClassVar[Kind] = "update"
-    """What the role puts into its store."""
+    uploads: ClassVar[Kind | None] = None
+    """What the role puts into its store; None for its updates."""
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
@@ -160,14 +160,14 @@ class Preflight:
                 now = self.federation.now()
                 sources.learn(read_announcements(now), now.round_count())
                 self.spec = Spec.parse(sources.get_block(digest))
-                layers, size = len(self.spec.layers), self.spec.total_bytes("update")
+                layers, size = len(self.spec.layers), self.spec.total_bytes(self.spec.update_kind)
                 finding.text = f"{layers} layers, {size:,} bytes per update"
             yield finding
 
         # 3. That the store takes an update and gives it back, and where the chain will say it is.
         if self.federation is not None and self.spec is not None and sources is not None:
             with looking("store") as finding:
-                size = self.spec.total_bytes(self.uploads)
+                size = self.spec.total_bytes(self.uploads or self.spec.update_kind)
                 seconds = prove_store(sources, size, answers.store.reader())
                 read = answers.store.public or sources.address
                 finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"

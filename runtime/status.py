@@ -18,8 +18,10 @@ from runtime.service import is_held
 from runtime.settings import RoleSettings
 from storage.files import read_json
 
-# What the newest round waits for, whoever asks. COMMIT and REVEAL show counts instead.
+# What the newest round waits for, whoever asks. The other phases show counts instead.
 _FOR_ALL: Final = {
+    Status.SEAL: "the aggregator looks at what was revealed, and seals the set that is summed",
+    Status.VOID: "the sum was not opened, or is objected to: anybody can end the round",
     Status.PROPOSE: "the aggregator screens and averages",
     Status.EXPIRED: "the aggregator is late: anybody can hand the round on",
     Status.CHALLENGE: "a model is proposed: it can be challenged",
@@ -57,9 +59,14 @@ def describe_round(federation: Federation, newest: RoundId, own_part: str | None
     general = "the federation is over" if federation.is_over() else _FOR_ALL.get(status)
     deadline = counts = None
     if facts is not None:
+        masked = federation.get_sum(newest)
+        opened = f"{masked.unmasked} of {masked.size} opened what the sum needs"
         deadline = {
             Status.COMMIT: facts.commit_deadline,
             Status.REVEAL: facts.reveal_deadline,
+            Status.SEAL: facts.propose_deadline,
+            Status.UNMASK: masked.unmask_deadline,
+            Status.ASSIST: masked.assist_deadline,
             Status.PROPOSE: facts.propose_deadline,
             Status.CHALLENGE: facts.challenge_deadline,
         }.get(status)
@@ -67,6 +74,8 @@ def describe_round(federation: Federation, newest: RoundId, own_part: str | None
         counts = {
             Status.COMMIT: f"{facts.committed} committed, there is room for {room}",
             Status.REVEAL: f"{facts.revealed} of {facts.committed} revealed",
+            Status.UNMASK: opened,
+            Status.ASSIST: f"{opened}, shares of the others' are wanted",
         }.get(status)
     # By the chain's clock, which decides. Nothing moves a round on by itself, so 0 may last.
     left = None if deadline is None else max(0, deadline - federation.next_time())

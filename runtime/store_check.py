@@ -39,7 +39,7 @@ def check_store(settings: RoleSettings, address: Address | None) -> Iterator[Fin
     spec: Spec | None = None
     with looking("store") as finding:
         spec = Spec.parse(sources.get_block(federation.terms().identity.spec_digest))
-        size = spec.total_bytes("update")
+        size = spec.total_bytes(spec.update_kind)
         seconds = prove_store(sources, size, settings.store.reader())
         read = settings.store.public or sources.address
         finding.text = f"{size:,} bytes written and read back from {read}: {seconds:.1f} s"

@@ -57,7 +57,7 @@ def _by_participants(config: Config) -> Iterator[Attack]:
         False,
         f"{config.weight_cap} count at most, what a round of training can read",
     )
-    shared = "half of an honest price or more, by its measured help" if is_measured else earns
+    shared = "about half of an honest price, by its measured help" if is_measured else earns
     yield Attack(
         "participant",
         "one training for several seats, with noise",

@@ -36,7 +36,7 @@ def check_masked_size(spec: Spec) -> None:
         )
 
 
-def check_windows(windows: WindowsSection) -> None:
+def check_windows(windows: WindowsSection, *, is_masked: bool = False) -> None:
     """Raise Misconfigured, with every reason, for windows that only suit development."""
     faults = []
     if windows.challenge_seconds < SHORTEST_CHALLENGE_SECONDS:
@@ -56,7 +56,7 @@ def check_windows(windows: WindowsSection) -> None:
         f"{name}_seconds is {seconds}, members wait for the chain's finality and need"
         f" {SHORTEST_FINAL_SECONDS} at least"
         for name, seconds in waiting.items()
-        if windows.unmask_seconds and seconds < SHORTEST_FINAL_SECONDS
+        if is_masked and seconds < SHORTEST_FINAL_SECONDS
     ]
     if faults:
         raise Misconfigured(f"{'; '.join(faults)}: give --dev for a federation to try things on")

@@ -201,7 +201,7 @@ class MoneySection(Section):
 class WindowsSection(Section):
     """The phases of a round, in seconds; `response_seconds` 0 allows no leaf requests.
 
-    Seal, unmask and assist are phases of masked rounds only.
+    Seal, unmask and assist are phases of masked rounds, and count for nothing in clear ones.
     """
 
     commit_seconds: Seconds
@@ -239,7 +239,7 @@ class RulesSection(Section):
     privacy: Literal["clear", "masked"] = "clear"
     min_set: Annotated[int, Field(ge=MIN_PARTICIPANTS, le=MAX_PARTICIPANTS)] = MIN_PARTICIPANTS
     scoring: Literal["equal", "heldOut"] = "equal"
-    score_gain: Literal["whole", "new"] = "whole"
+    score_gain: Literal["whole", "new"] = "new"
     loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
 
     @model_validator(mode="before")
@@ -325,8 +325,6 @@ class Config(Section):
             "assist_seconds": windows.assist_seconds,
         }
         if rules.privacy == "clear":
-            if given := [name for name, seconds in phases.items() if seconds]:
-                raise ValueError(f"{given[0]} is a phase of masked rounds, and privacy is clear")
             return
         if missing := [name for name, seconds in phases.items() if not seconds]:
             raise ValueError(f"privacy masked takes {missing[0]}")

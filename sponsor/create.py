@@ -66,7 +66,7 @@ def create_federation(
     listed = [read_address(each) for each in order.aggregators]
     token = None if order.token is None else read_address(order.token)
     if not order.dev:
-        check_windows(config.windows)
+        check_windows(config.windows, is_masked=config.rules.privacy == "masked")
     sponsor = Sender(connect(order.rpc_url), open_wallet())
     chain_id = sponsor.w3.eth.chain_id
     for line in check_chain(chain_id, understood=order.understood):

@@ -34,6 +34,7 @@ from sponsor.checks import check_evaluations, check_masked_size
 from sponsor.config import Config, token_units
 from sponsor.continued import Predecessor, check_continues
 from sponsor.trial import Trial, run_trial
+from storage.blocks import Store
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, build_manifest, initial_subject, pin
 
@@ -174,10 +175,8 @@ def deploy_unfunded(plan: Plan, means: Means, aggregators: Sequence[Address]) ->
     sponsor, store, spec, model = means.sponsor, means.store, plan.spec, plan.model
     # 1. Content first: once the contract is there, anybody may fetch what it names.
     chain_id = sponsor.w3.eth.chain_id
-    store.put_block(spec.to_bytes())
-    store.put_block(_held_out(plan.config).read_bytes())
-    subject = initial_subject(chain_id)
-    manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
+    held_out = _held_out(plan.config).read_bytes()
+    identity = publish(store, spec, held_out, model, chain_id)
     # 2. The token.
     cost, token = rounds_cost(plan.config), means.token
     if token is None:
@@ -188,7 +187,7 @@ def deploy_unfunded(plan: Plan, means: Means, aggregators: Sequence[Address]) ->
     else:
         check_token(Erc20(sponsor.w3, token), sponsor.address, cost)
     # 3. The federation.
-    federation = means.factory.create(build_terms(plan, manifest, token), aggregators)
+    federation = means.factory.create(build_terms(plan, identity, token), aggregators)
     return FederationLocation(
         chain_id=chain_id,
         address=federation.address,
@@ -233,21 +232,33 @@ def fund_rounds(sponsor: Sender, location: FederationLocation) -> TokenUnits:
     return missing
 
 
-def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
+def publish(
+    store: Store, spec: Spec, held_out: bytes, model: InitialModel, chain_id: int
+) -> Identity:
+    """Store what a federation begins with; return how its contract names that."""
+    store.put_block(spec.to_bytes())
+    store.put_block(held_out)
+    subject = initial_subject(chain_id)
+    manifest = pin(store, model.folder, build_manifest(model.folder, spec, subject, model.root))
+    return Identity(
+        spec_digest=spec.digest(),
+        initial_model_root=model.root,
+        initial_model_manifest=manifest,
+        zero_root=spec.zero_root,
+        leaf_count=spec.leaf_count,
+        tree_depth=spec.tree_depth,
+        grid_bits=spec.encoding.grid_bits,
+        grid_every=spec.encoding.grid_every,
+    )
+
+
+def build_terms(plan: Plan, identity: Identity, token: Address) -> Terms:
     """Return the contract's terms for a plan; amounts in token units."""
-    config, spec = plan.config, plan.spec
+    config = plan.config
     seats, money, windows = config.seats, config.money, config.windows
+    is_masked = config.rules.privacy == "masked"
     return Terms(
-        Identity(
-            spec_digest=spec.digest(),
-            initial_model_root=plan.model.root,
-            initial_model_manifest=manifest,
-            zero_root=spec.zero_root,
-            leaf_count=spec.leaf_count,
-            tree_depth=spec.tree_depth,
-            grid_bits=spec.encoding.grid_bits,
-            grid_every=spec.encoding.grid_every,
-        ),
+        identity,
         Seats(
             max_participants=seats.max_participants,
             min_participants=seats.min_participants,
@@ -270,9 +281,9 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
         Windows(
             commit_seconds=windows.commit_seconds,
             reveal_seconds=windows.reveal_seconds,
-            seal_seconds=windows.seal_seconds,
-            unmask_seconds=windows.unmask_seconds,
-            assist_seconds=windows.assist_seconds,
+            seal_seconds=windows.seal_seconds if is_masked else 0,
+            unmask_seconds=windows.unmask_seconds if is_masked else 0,
+            assist_seconds=windows.assist_seconds if is_masked else 0,
             propose_seconds=windows.propose_seconds,
             challenge_seconds=windows.challenge_seconds,
             response_seconds=windows.response_seconds,
@@ -282,7 +293,7 @@ def build_terms(plan: Plan, manifest: Digest, token: Address) -> Terms:
         Rules(
             Privacy[config.rules.privacy.upper()],
             _SCORING[config.rules.scoring],
-            min_set=config.rules.min_set if spec.privacy == "masked" else 0,
+            min_set=config.rules.min_set if is_masked else 0,
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 from chain.factory import Factory
 from chain.federation import Federation
 from chain.invitation import Invitation, sign_invitation
+from chain.phases import void_round
 from contracts.enums import Status
 from contracts.reverts import Reverted
 from ethereum.wallet import Wallet
@@ -29,6 +30,7 @@ def list_federations(factory: Factory, from_block: int) -> list[dict[str, Any]]:
                 "block": founded.block,
                 "spec_cid": raw_cid(founded.spec_digest),
                 "update_reward": terms.money.update_reward,
+                "participant_stake": terms.money.participant_stake,
                 "participants": federation.active_count(),
                 "by_invitation": terms.seats.by_invitation,
                 "rounds_left": terms.seats.rounds - opened,
@@ -98,6 +100,8 @@ def _abandon_what_is_stuck(federation: Federation) -> None:
     if not newest:
         return
     status = federation.status(newest)
+    if status is Status.VOID:
+        void_round(federation, RoundId(newest))
     if status in (Status.UNSEEDED, Status.EXPIRED):
         try:
             federation.abandon(RoundId(newest))

@@ -36,7 +36,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
         "sponsor": federation.sponsor(),
         "spec_cid": raw_cid(terms.identity.spec_digest),
         "base_model": _base_model(location, terms.identity.spec_digest),
-        "terms": _terms(terms),
+        "terms": terms_as_json(terms),
         "aggregators": list(federation.aggregators()),
         "current_aggregator": federation.current_aggregator(),
         "escrow": federation.escrow(),
@@ -62,7 +62,7 @@ def describe_federation(location: FederationLocation) -> dict[str, Any]:
 def print_federation(described: dict[str, Any]) -> None:
     """Print a description on stdout."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    for name, text in _in_words(described):
+    for name, text in terms_in_words(described):
         console.print(f"[bold]{name:<12}[/] {text}")
     members = Table("participant", "stake", "credit", "active", title="Participants")
     for account, standing in described["participants"].items():
@@ -104,8 +104,11 @@ def count_unreachable(history: History) -> dict[Address, dict[str, int]]:
     return counts
 
 
-def _in_words(described: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the terms as a participant reads them, one subject a line."""
+def terms_in_words(described: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a federation's terms as a participant reads them: (subject, text), a line each.
+
+    `described` is what `describe_federation` returns, its participants and rounds aside.
+    """
     terms, tokens = described["terms"], format_tokens
     seats, money, windows = terms["seats"], terms["money"], terms["windows"]
     asked = (
@@ -163,7 +166,7 @@ def _in_words(described: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _terms(terms: Terms) -> dict[str, Any]:
+def terms_as_json(terms: Terms) -> dict[str, Any]:
     """Return the terms by section, as JSON values."""
     identity = {
         name: value.hex() if isinstance(value, bytes) else value
@@ -189,11 +192,16 @@ def _base_model(location: FederationLocation, digest: Digest) -> str | None:
         spec = Spec.parse(ContentStore(location.ipfs_url).get_block(digest))
     except (Unavailable, Rejected):
         return None
+    return describe_base(spec)
+
+
+def describe_base(spec: Spec) -> str:
+    """Return a spec's base model and what is trained of it, in words."""
     adapter, model = spec.adapter, spec.base_model
-    size = spec.total_bytes("update")
+    size, masked = spec.total_bytes(spec.update_kind), "masked, " * (spec.privacy == "masked")
     return (
         f"{model.name}@{model.revision}, {adapter.kind} of rank {adapter.rank} on"
-        f" {', '.join(adapter.targets)}: {size:,} bytes an update"
+        f" {', '.join(adapter.targets)}: {masked}{size:,} bytes an update"
     )
 
 

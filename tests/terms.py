@@ -5,12 +5,13 @@ from dataclasses import fields, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 
 from chain.deploy import deploy_factory
 from chain.factory import Factory
 from chain.federation import Federation
 from chain.records import Terms
+from ethereum.rpc import RpcProvider
 from ethereum.transactions import Sender
 from protocol.types import Address
 from sponsor.config import Config
@@ -47,8 +48,8 @@ def factory_of(sender: Sender) -> Factory:
     w3, provider = sender.w3, sender.w3.provider
     known: Any = _IN_PROCESS
     key: Any = w3
-    if isinstance(provider, HTTPProvider):
-        known, key = _BY_URL, str(provider.endpoint_uri)
+    if isinstance(provider, RpcProvider):
+        known, key = _BY_URL, provider.place
     address = known.get(key)
     # A test may have gone back to before it was deployed, or another chain be at this port.
     if address is None or not w3.eth.get_code(w3.to_checksum_address(address)):

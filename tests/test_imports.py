@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "aggregator": SHARED,
     "auditor": SHARED - {"training"},
     "devnet": {*SHARED, "sponsor"},
+    "explorer": {*SHARED - {"training"}, "sponsor", "node", "auditor"},
 }
 OURS = {*MAY_IMPORT, "commonweight", "tests"}
 

@@ -24,7 +24,7 @@ from chain.deploy import deploy_token
 from chain.events import Proposed
 from chain.federation import Federation
 from chain.history import RoundHistory
-from chain.records import Identity, Money, Rules, Seats, Terms, Windows
+from chain.records import Money, Rules, Seats, Terms, Windows
 from contracts.enums import Privacy, Scoring, Status
 from devnet.accounts import DEV_BALANCE_WEI, dev_account
 from devnet.ipfs.daemon import DevIpfsDaemon
@@ -38,8 +38,10 @@ from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
 from rounds.score import Evaluate
 from runtime.events import Event
+from sponsor.found import InitialModel, publish
 from storage.ipfs import ContentStore
-from storage.layers import LayerFolder, build_manifest, initial_subject, pin
+from storage.layers import LayerFolder
+from tests.bulk import approval_of, funding_of, joining, send_all, transfer_of
 from tests.ethereum.anvil import shared_anvil
 from tests.terms import changed, found_federation
 from training.update import Carried
@@ -172,10 +174,8 @@ class World:
         self.standby_wallet = Wallet.from_key(bytes(dev_account(8).key))
         self.auditor = Wallet.from_key(bytes(dev_account(9).key))
         self.address, self.deployment_block = self._deploy()
-        self._fill_wallets()
-        for name in self.names:
-            self.client(self.wallets[name]).join()
-            self.participants[name] = self.participant(name)
+        self._join()
+        self.participants = {name: self.participant(name) for name in self.names}
         self.aggregator = self.restart_aggregator()
         return self
 
@@ -311,27 +311,14 @@ class World:
     # ------------------------------------------------------------------- setup
 
     def _deploy(self) -> tuple[Address, int]:
-        self.store.put_block(self.spec.to_bytes())
-        self.store.put_block(b"held out")
         self.initial = LayerFolder(self.folder / "initial", "model")
         self.initial.write(self.spec, self._start)
-        root = self.initial.root(self.spec)
-        subject = initial_subject(self.w3.eth.chain_id)
-        manifest = pin(
-            self.store, self.initial, build_manifest(self.initial, self.spec, subject, root)
-        )
+        model = InitialModel(self.initial, self.initial.root(self.spec))
+        chain_id = self.w3.eth.chain_id
+        identity = publish(self.store, self.spec, b"held out", model, chain_id)
         self.token = deploy_token(self.sponsor, TokenUnits(1_000_000 * TOKEN))
         terms = Terms(
-            Identity(
-                spec_digest=self.spec.digest(),
-                initial_model_root=root,
-                initial_model_manifest=manifest,
-                zero_root=self.spec.zero_root,
-                leaf_count=self.spec.leaf_count,
-                tree_depth=self.spec.tree_depth,
-                grid_bits=self.spec.encoding.grid_bits,
-                grid_every=self.spec.encoding.grid_every,
-            ),
+            identity,
             Seats(
                 max_participants=16,
                 min_participants=1,
@@ -365,7 +352,8 @@ class World:
         terms = changed(terms, **self._changes)
         listed = [self.aggregator_wallet.address, self.standby_wallet.address]
         federation = found_federation(self.sponsor, terms, listed)
-        federation.fund(TokenUnits(terms.seats.rounds * terms.round_cost))
+        self._stake = terms.money.participant_stake
+        self._send_tokens(federation.address, TokenUnits(terms.seats.rounds * terms.round_cost))
         return federation.address, federation.deployment_block
 
     def _wallet(self, index: int) -> Wallet:
@@ -377,11 +365,28 @@ class World:
         self.w3.provider.make_request("anvil_setBalance", balance)  # type: ignore[arg-type]
         return wallet
 
-    def _fill_wallets(self) -> None:
-        for wallet in (
-            *self.wallets.values(),
-            self.aggregator_wallet,
-            self.standby_wallet,
-            self.auditor,
-        ):
-            self.token.transfer(wallet.address, TokenUnits(1_000 * TOKEN))
+    def _send_tokens(self, federation: Address, escrow: TokenUnits) -> None:
+        """Fill the escrow and everybody's wallet."""
+        roles = self.aggregator_wallet, self.standby_wallet, self.auditor
+        transfers = [
+            transfer_of(wallet.address, TokenUnits(1_000 * TOKEN))
+            for wallet in (*self.wallets.values(), *roles)
+        ]
+        sponsor, token = self.sponsor.wallet, self.token.address
+        send_all(
+            self.w3,
+            [
+                (sponsor, token, approval_of(federation, escrow)),
+                (sponsor, federation, funding_of(escrow)),
+                *((sponsor, token, transfer) for transfer in transfers),
+            ],
+        )
+
+    def _join(self) -> None:
+        """Seat every participant."""
+        approval = approval_of(self.address, self._stake)
+        pairs = [
+            ((wallet, self.token.address, approval), (wallet, self.address, joining()))
+            for wallet in self.wallets.values()
+        ]
+        send_all(self.w3, [call for pair in pairs for call in pair])

@@ -50,14 +50,63 @@ def held_out_loss(
     rows = tokenize_for(model, tokenizer, examples, sequence_length, template).rows
     total, tokens = 0.0, 0
     with quiet(), inference(model):
-        prefix = _shared_prefix(rows)
-        cache = _compute_prefix(model, prefix)
-        first = len(prefix) if cache is not None else 0
-        for batch in _batches(rows, batch_tokens):
-            loss, counted = _batch_loss(model, batch, tokenizer.pad_token_id, first, cache)
-            total += loss
-            tokens += counted
+        for _, answers in _forward(model, rows, tokenizer.pad_token_id, batch_tokens):
+            total += float(cross_entropy(answers.logits, answers.right, reduction="sum"))
+            tokens += len(answers.right)
+    return _evaluation(total, tokens)
+
+
+def held_out_losses(
+    model: PeftModel | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    sequence_length: int,
+    batch_tokens: int = BATCH_TOKENS,
+    template: Template = "chat",
+) -> list[Evaluation]:
+    """Return what `held_out_loss` gives for each example alone, from one pass over all of them.
+
+    In their order, without those that have no room for an answer.
+    """
+    rows = tokenize_for(model, tokenizer, examples, sequence_length, template).rows
+    found: dict[int, Evaluation] = {}
+    with quiet(), inference(model):
+        for places, answers in _forward(model, rows, tokenizer.pad_token_id, batch_tokens):
+            losses = cross_entropy(answers.logits, answers.right, reduction="none")
+            parts = torch.split(losses, answers.tokens)
+            for place, part in zip(places, parts, strict=True):
+                found[place] = _evaluation(float(part.sum()), len(part))
+    return [found[place] for place in range(len(rows))]
+
+
+def _evaluation(total: float, tokens: int) -> Evaluation:
     return Evaluation(total / tokens, math.exp(min(total / tokens, 700.0)), tokens)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Logits, float32 (answer tokens of a batch, vocabulary), the right tokens, and how many of
+    them each row has.
+    """
+
+    logits: torch.Tensor
+    right: torch.Tensor
+    tokens: list[int]
+
+
+def _forward(
+    model: PeftModel | PreTrainedModel,
+    rows: Sequence[TokenizedExample],
+    pad_token_id: int,
+    batch_tokens: int,
+) -> Iterator[tuple[list[int], _Answers]]:
+    """Yield what the model says to the rows, a batch at a time, with their places in `rows`."""
+    prefix = _shared_prefix(rows)
+    cache = _compute_prefix(model, prefix)
+    first = len(prefix) if cache is not None else 0
+    for places in _batches(rows, batch_tokens):
+        batch = [rows[place] for place in places]
+        yield places, _batch_answers(model, batch, pad_token_id, first, cache)
 
 
 def _shared_prefix(rows: Sequence[TokenizedExample]) -> tuple[int, ...]:
@@ -89,28 +138,26 @@ def _compute_prefix(
     return cache if can_repeat else None
 
 
-def _batches(
-    rows: Sequence[TokenizedExample], batch_tokens: int
-) -> Iterator[list[TokenizedExample]]:
-    """Yield the rows in batches of like length, so that little of them is padding."""
-    batch: list[TokenizedExample] = []
-    for row in sorted(rows, key=lambda row: len(row.token_ids)):
+def _batches(rows: Sequence[TokenizedExample], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield the rows' places in batches of like length, so that little of them is padding."""
+    batch: list[int] = []
+    for place in sorted(range(len(rows)), key=lambda place: len(rows[place].token_ids)):
         # The newest row is the longest, and all are padded to it.
-        if batch and (len(batch) + 1) * len(row.token_ids) > batch_tokens:
+        if batch and (len(batch) + 1) * len(rows[place].token_ids) > batch_tokens:
             yield batch
             batch = []
-        batch.append(row)
+        batch.append(place)
     yield batch
 
 
-def _batch_loss(
+def _batch_answers(
     model: PeftModel | PreTrainedModel,
     rows: Sequence[TokenizedExample],
     pad_token_id: int,
     first: int,
     cache: DynamicCache | None,
-) -> tuple[float, int]:
-    """Return the sum of the losses of a batch's answer tokens, and how many these are.
+) -> _Answers:
+    """Return what the model says to a batch where it answers.
 
     The first `first` columns are in `cache`, as those of one row.
     """
@@ -136,7 +183,7 @@ def _batch_loss(
         ).logits[0]
     # In float32 whatever the model computes in: bfloat16 has 8 bits of precision.
     right = answers[counted].to(model.device)
-    return float(cross_entropy(logits.float(), right, reduction="sum")), int(counted.sum())
+    return _Answers(logits.float(), right, counted.sum(dim=1).tolist())
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from training.adapter import (
 )
 from training.chat import answer, answers, base_answer
 from training.data import TokenizedExamples, tokenize
-from training.evaluate import Evaluation, held_out_loss
+from training.evaluate import Evaluation, held_out_loss, held_out_losses
 from training.examples import Example
 from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
@@ -120,6 +120,14 @@ class Session:
         write_adapter(self._model, self.decode(layers))
         length = self.spec.training.sequence_length
         return held_out_loss(
+            self._model, self._tokenizer, examples, length, template=self.spec.template
+        )
+
+    def evaluate_each(self, layers: IntegerLayers, examples: Sequence[Example]) -> list[Evaluation]:
+        """Return the loss on each of `examples` that has room for an answer, from one pass."""
+        write_adapter(self._model, self.decode(layers))
+        length = self.spec.training.sequence_length
+        return held_out_losses(
             self._model, self._tokenizer, examples, length, template=self.spec.template
         )
 

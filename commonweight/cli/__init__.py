@@ -20,6 +20,7 @@ NOUNS: Final = {
     "audit": "Recompute what a federation did.",
     "demo": "Play a whole federation on this machine: train, average, pay and audit.",
     "devnet": "Run a chain and an IPFS daemon on this machine, to try things on.",
+    "explore": "Show federations as web pages on this machine: rounds, pay, audit and models.",
     "federation": "Create a federation, look at it, invite to it, and end it.",
     "keys": "Make and import wallets (Ethereum keystore files).",
     "model": "Use a federation's model, or average checkpoints.",

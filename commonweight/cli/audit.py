@@ -30,10 +30,12 @@ from chain.federation import Federation
 from chain.location import FederationLocation
 from commonweight import __version__
 from commonweight.cli.options import (
-    DEFAULT_IPFS,
-    DEFAULT_RPC,
     PATH,
+    SHOWN_IPFS,
+    SHOWN_RPC,
     as_json,
+    default_ipfs,
+    default_rpc,
     fail,
     federation_option,
     open_wallet,
@@ -43,6 +45,8 @@ from commonweight.cli.options import (
 )
 from ethereum.rpc import connect
 from ethereum.wallet import Wallet
+from explorer.following import Following
+from explorer.still import audit_of, write_pages
 from protocol.errors import Unavailable
 from protocol.spec import Spec
 from protocol.types import RoundId, read_address
@@ -82,9 +86,9 @@ class Target:
             address, from_block = location.address, location.deployment_block
             rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
         checked = read_address(address)
-        w3 = connect(rpc_url or DEFAULT_RPC)
+        w3 = connect(rpc_url or default_rpc())
         client = Federation(w3, checked, wallet, deployment_block=from_block)
-        return client, _open_store(ipfs_url or DEFAULT_IPFS, self.allow_private)
+        return client, _open_store(ipfs_url or default_ipfs(), self.allow_private)
 
 
 def _open_store(ipfs_url: str, allow_private: bool) -> Sources:
@@ -98,11 +102,11 @@ def target_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @click.argument("address", required=False)
     @federation_option
-    @click.option("--rpc", "rpc_url", show_default=DEFAULT_RPC, help="Ethereum JSON-RPC endpoint.")
+    @click.option("--rpc", "rpc_url", show_default=SHOWN_RPC, help="Ethereum JSON-RPC endpoint.")
     @click.option(
         "--ipfs",
         "ipfs_url",
-        show_default=DEFAULT_IPFS,
+        show_default=SHOWN_IPFS,
         help='IPFS RPC endpoint; "none" to read announced gateways alone.',
     )
     @click.option("--from-block", default=0, help="First block to look at, to save time.")
@@ -142,7 +146,11 @@ def audit() -> None:
     multiple=True,
     help="Only this round; may be given several times. Tokens are counted all the same.",
 )
-@click.option("--report", type=PATH, help="Write an HTML page to this file.")
+@click.option(
+    "--report",
+    type=PATH,
+    help="Write one page to this file (….html), or the explorer's pages to this folder.",
+)
 @click.option("--challenge", is_flag=True, help="Prove what can be proved to the contract.")
 @click.option(
     "--model",
@@ -235,7 +243,7 @@ def audit_run(
     # The page is written and the result printed before the exit code: they explain a failure.
     if report is not None:
         try:
-            write_atomically(report, render(found).encode())
+            _write_report(report, found, client, store)
         except OSError as error:
             fail(f"report {report}: {error.strerror}")
     if json_output:
@@ -275,6 +283,20 @@ def audit_watch(
     click.echo(f"watching {client.address} as {wallet.address}", err=True)
     with tempfile.TemporaryDirectory(prefix="commonweight-watch-") as folder:
         watch(client, store, Path(folder), click.echo, stopped.is_set, once=once)
+
+
+def _write_report(report: Path, found: Findings, client: Federation, store: Store) -> None:
+    """Write one page, or all pages about the federation into a folder."""
+    if report.suffix in (".html", ".htm"):
+        write_atomically(report, render(found).encode())
+        return
+    following = Following(client, store)
+    following.start()
+    try:
+        count = write_pages(following, audit_of(found), report)
+    finally:
+        following.stop()
+    click.echo(f"{count} pages in {report}: begin with {report / 'index.html'}", err=True)
 
 
 @contextmanager

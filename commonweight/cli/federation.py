@@ -10,10 +10,12 @@ from chain.factory import Factory, known_factory
 from chain.federation import Federation, connect_federation
 from chain.location import FederationLocation
 from commonweight.cli.options import (
-    DEFAULT_IPFS,
-    DEFAULT_RPC,
     PATH,
+    SHOWN_IPFS,
+    SHOWN_RPC,
     as_json,
+    default_ipfs,
+    default_rpc,
     fail,
     federation_option,
     plain_failures,
@@ -37,7 +39,7 @@ _UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 
 keystore_option = click.option("--keystore", type=PATH, required=True, help="The sponsor's wallet.")
 password_option = click.option("--password-file", type=PATH, help="Default: asked for.")
-rpc_option = click.option("--rpc", "rpc_url", default=DEFAULT_RPC, show_default=True)
+rpc_option = click.option("--rpc", "rpc_url", default=default_rpc, show_default=SHOWN_RPC)
 factory_option = click.option("--factory", help="Default: the one known on the chain.")
 
 
@@ -135,7 +137,7 @@ def federation_check(config: Path, json_output: bool) -> None:
 @click.option("--aggregator", "aggregators", multiple=True, required=True, help="May be repeated.")
 @click.option("--token", help="An ERC-20 with 18 decimals. Default, to try: a development token.")
 @rpc_option
-@click.option("--ipfs", "ipfs_url", default=DEFAULT_IPFS, show_default=True)
+@click.option("--ipfs", "ipfs_url", default=default_ipfs, show_default=SHOWN_IPFS)
 @factory_option
 @click.option("--deploy-factory", is_flag=True, help="Deploy a factory where none is known.")
 @click.option("--seed", default=0, show_default=True, help="Of the initial adapter.")

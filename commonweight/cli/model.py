@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,8 +115,15 @@ def model_chat(
     if question is not None and asked is not None:
         fail("give the question once")
     one = question if question is not None else asked
+    questions = _typed_questions() if one is None else iter([one])
+    # Before a model is loaded for nothing; a person first sees what is asked of them.
+    if not sys.stdin.isatty():
+        first = next(questions, None)
+        if first is None:
+            fail("no question: give one as QUESTION, or one per line of input")
+        questions = chain([first], questions)
     chat = open_chat(adapter, place)
-    for each in _typed_questions() if one is None else [one]:
+    for each in questions:
         fine_tuned, base = chat.ask(each, tokens)
         # One object per question, as soon as it is answered.
         if json_output:

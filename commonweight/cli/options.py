@@ -9,13 +9,17 @@ from typing import Any, Final, NoReturn, ParamSpec
 
 import click
 
+from devnet import daemons
 from ethereum.wallet import Wallet, load_keystore, read_password
 from protocol.errors import CommonweightError
+from runtime.home import home
 
 P = ParamSpec("P")
 
 DEFAULT_RPC: Final = "http://127.0.0.1:8545"  # where anvil, geth and most nodes listen
 DEFAULT_IPFS: Final = "http://127.0.0.1:5001"  # Kubo's RPC
+SHOWN_RPC: Final = f"the devnet's, else {DEFAULT_RPC}"
+SHOWN_IPFS: Final = f"the devnet's, else {DEFAULT_IPFS}"
 PATH: Final = click.Path(path_type=Path)
 
 # Which extra of pyproject.toml installs an optional module.
@@ -31,6 +35,18 @@ federation_option = click.option(
     type=PATH,
     help="Federation file, or its folder. Default: federation.json here, else the newest run's.",
 )
+
+
+def default_rpc() -> str:
+    """Return the devnet's chain where it runs, else where most nodes listen."""
+    net = daemons.running(home() / "devnet")
+    return DEFAULT_RPC if net is None else net.rpc_url
+
+
+def default_ipfs() -> str:
+    """Return the devnet's IPFS daemon where it runs, else where Kubo listens."""
+    net = daemons.running(home() / "devnet")
+    return DEFAULT_IPFS if net is None else net.ipfs_url
 
 
 def wallet_options(function: Callable[P, None]) -> Callable[P, None]:

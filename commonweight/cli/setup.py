@@ -10,7 +10,7 @@ import click
 
 from chain.invitation import Invitation
 from chain.location import FederationLocation
-from commonweight.cli.options import DEFAULT_IPFS, DEFAULT_RPC, PATH, fail, new_password
+from commonweight.cli.options import PATH, default_ipfs, default_rpc, fail, new_password
 from protocol.errors import Misconfigured
 from protocol.text import parse_toml
 from runtime.preflight import Answers, Finding
@@ -126,9 +126,9 @@ class Setup:
         # 2. The wallet. Without a password the check reports it, and the others still run.
         keystore = self.path("keystore", "Keystore file", "wallet.json")
         password: str | None = None
-        rpc_url = self.text("rpc_url", "Ethereum RPC URL", DEFAULT_RPC)
+        rpc_url = self.text("rpc_url", "Ethereum RPC URL", default_rpc())
         # Refused before it is written: a password in it would stand in federation.json.
-        ipfs_url = ApiAddress.parse(self.text("ipfs_url", "IPFS RPC URL", DEFAULT_IPFS)).url
+        ipfs_url = ApiAddress.parse(self.text("ipfs_url", "IPFS RPC URL", default_ipfs())).url
         address = self.text("address", "Address of the federation's contract")
         if self.password_file is not None:
             password = new_password(self.password_file)

@@ -209,7 +209,7 @@ def _launch(
                     relative_error=built.trial.relative_error,
                 )
             )
-        size = spec.total_bytes("update")
+        size = spec.total_bytes(spec.update_kind)
         report(events.DeployingContract(layers=len(spec.layers), bytes=size))
         # Kept from run to run: only the federation is each run's own.
         factory = factory_in(home() / "devnet", sponsor)

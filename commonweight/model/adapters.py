@@ -22,6 +22,7 @@ from protocol.manifest import Manifest
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, parse_digest
 from runtime.home import federation_file, newest_run
+from storage.blocks import ReadableStore
 from storage.ipfs import ContentStore
 from storage.layers import LayerFolder, Published, Subject, fetch_model, fetch_update
 
@@ -114,7 +115,7 @@ def fetch_global_model(
         return FederatedAdapter(spec, folder.read(spec), f"model after round {finished}", origin)
 
 
-def fetch_adapter(cid: str, store: ContentStore) -> FederatedAdapter:
+def fetch_adapter(cid: str, store: ReadableStore) -> FederatedAdapter:
     """Return the model whose manifest has this CID, verifying every byte against it.
 
     Raises Misconfigured for an update, which is the difference from a model and none itself.

@@ -292,9 +292,10 @@ def test_tables_are_filled_from_what_the_benchmarks_write(tmp_path: Path) -> Non
     assert tables.filled(filled, tmp_path) == filled
 
 
-def test_the_page_has_the_tables_of_the_results() -> None:
-    page = tables.PAGE.read_text()
-    assert tables.filled(page, RESULTS) == page, "run `python -m benchmarks.tables`"
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_the_pages_have_the_tables_of_the_results(page: Path) -> None:
+    text = page.read_text()
+    assert tables.filled(text, RESULTS) == text, "run `python -m benchmarks.tables`"
 
 
 # ---------------------------------------------------------------------------------------- disk

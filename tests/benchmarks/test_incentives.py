@@ -31,8 +31,9 @@ class SmallSession:
     def with_spec(self, spec: Spec) -> "SmallSession":
         return SmallSession(spec, self.folder)
 
-    def evaluate(self, layers: Any, examples: Any) -> Any:
-        return SimpleNamespace(loss=Bowl(self.spec)(self._write(layers)), tokens=len(examples))
+    def evaluate_each(self, layers: Any, examples: Any) -> Any:
+        loss = Bowl(self.spec)(self._write(layers))
+        return [SimpleNamespace(loss=loss, tokens=1) for _ in examples]
 
     def train(self, layers: Any, examples: Any, seed: int, *, round_id: int) -> Any:
         self.trainings += 1
@@ -90,12 +91,30 @@ def test_what_was_trained_and_evaluated_is_not_done_again(stage: Stage) -> None:
     assert again.losses.evaluations == 0 < evaluations
 
 
-def test_a_loss_is_compared_with_the_run_without_the_cheat() -> None:
-    def run(cheat: str, loss: float) -> dict[str, Any]:
-        rows = [{"sent": cheat != "none", "check": 0}]
+def test_the_cosine_that_check_12_saw_is_told(stage: Stage) -> None:
+    def similar(cheat: str) -> tuple[float, float]:
+        last = Play(stage, "whole", CHEATS[cheat]).run(2)["rounds"][-1]
+        return last["similar"], max(last["honest_similar"])
+
+    assert similar("last movement")[0] > 0.9
+    assert similar("copy, cosine 0.6")[0] == pytest.approx(0.6, abs=0.05)
+    assert similar("none")[0] == 0
+    assert 0 < similar("none")[1] < 0.9
+
+
+def test_runs_are_summed_up_beside_that_without_the_cheat() -> None:
+    def run(cheat: str, loss: float, honest: list[list[float]]) -> dict[str, Any]:
+        beside = {"similar": 0.3, "honest_similar": [0.1, 0.2]}
+        rows = [{"sent": cheat != "none", "check": 0, "honest": each, **beside} for each in honest]
         return {"seed": 0, "cheat": cheat, "way": "equal", "pay": 1.0, "loss": loss, "rounds": rows}
 
-    rows = {row["cheat"]: row for row in summarise([run("none", 2.0), run("noise", 2.1)])}
+    runs = [run("none", 2.0, [[1, 1], [1, 1]]), run("noise", 2.1, [[0.2, 0.6], [0.2, 1.0]])]
+    rows = {row["cheat"]: row for row in summarise(runs)}
     assert rows["noise"]["worse"] == pytest.approx(0.05)
     assert rows["noise"]["checks"] == [0]
+    assert rows["noise"]["similar"] == 0.3
+    assert rows["noise"]["honest_similar"] == 0.2
+    assert rows["noise"]["honest"] == pytest.approx(0.5)
+    assert rows["noise"]["least"] == pytest.approx(0.25)
     assert rows["none"]["worse"] == 0
+    assert rows["none"]["similar"] == 0

@@ -118,6 +118,18 @@ def test_a_history_in_any_steps_is_the_whole_one(stage: Stage) -> None:
         assert client.at(head).history().rounds == fold(told).rounds
 
 
+def test_a_history_that_goes_on_is_the_whole_one_and_leaves_the_one_before(stage: Stage) -> None:
+    told = every_event(stage)
+    whole = fold(told)
+    for place in range(len(told)):
+        begun, before = fold(told[:place]), fold(told[:place])
+        assert begun.extended(told[place:]) == whole
+        assert begun == before
+    # Rounds that are over are not made again.
+    begun = fold(told[:-1])
+    assert begun.extended(told[-1:]).rounds[RoundId(1)] is begun.rounds[RoundId(1)]
+
+
 def test_asking_for_a_round_that_was_not_opened_changes_nothing(stage: Stage) -> None:
     """As whoever fetches the newest model does; the history is kept and compared again."""
     history = stage.sponsor.now().history()

@@ -30,6 +30,7 @@ def program(tmp_path: Path) -> Program:
         (("model", "chat", "hello"), "no federation"),
         (("model", "chat", "hello", "--question", "hello"), "give the question once"),
         (("model", "chat", "hello", "--adapter", "nowhere"), "'nowhere' is not the CIDv1"),
+        (("model", "chat"), "no question: give one as QUESTION, or one per line of input"),
         (("model", "export", "there", "--adapter", "bafy"), "'bafy' is not the CIDv1"),
     ],
 )

@@ -122,6 +122,13 @@ def test_a_role_sees_its_own_wallet_and_nobody_elses() -> None:
         ]
 
 
+def test_the_explorer_sees_no_wallet() -> None:
+    explorer = load("docker-compose.yml")["services"]["explorer"]
+    assert explorer["volumes"] == ["federation:/network/federation:ro", "explorer:/state"]
+    assert explorer["ports"] == ["127.0.0.1:${EXPLORER_PORT:-8080}:8080"]
+    assert "environment" not in explorer
+
+
 def test_private_data_has_no_way_out_to_the_internet() -> None:
     compose = load("docker-compose.yml")
     assert compose["networks"]["federation"] == {"internal": True}

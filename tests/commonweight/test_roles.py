@@ -322,7 +322,7 @@ def test_a_sponsor_creates_a_federation(tmp_path: Path, network: Network) -> Non
     assert trial["clipped_share"] <= 0.001
     assert created["escrow"] == "6,150.00"
     # The factory was deployed for it, and the devnet remembers which.
-    (row,) = run_json("federation", "list", "--rpc", network.net.rpc_url)
+    (row,) = run_json("federation", "list")  # of the devnet that runs
     assert row["federation"] == created["federation"]
     shown = run_json("federation", "show", "--federation", output)
     assert shown["aggregators"] == [network.wallet("aggregator").address]

@@ -55,10 +55,11 @@ def forward(url: str, request: Request) -> Reply:
 
 @dataclass
 class ScriptedNode:
-    """Where it is, and what it was asked."""
+    """Where it is, what it was asked, and with which headers."""
 
     url: str
     asked: list[Request]
+    headers: list[dict[str, str]]
 
     def methods(self) -> list[str]:
         return [request["method"] for request in self.asked]
@@ -68,6 +69,7 @@ class ScriptedNode:
 def scripted_node(answer: Callable[[Request], Reply]) -> Iterator[ScriptedNode]:
     """Yield a node that gives `answer` of each request."""
     asked: list[Request] = []
+    headers: list[dict[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -75,6 +77,7 @@ def scripted_node(answer: Callable[[Request], Reply]) -> Iterator[ScriptedNode]:
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append(request)
+            headers.append(dict(self.headers.items()))
             reply = answer(request)
             with suppress(OSError):  # the client may have given up
                 head, end, body = reply.to_bytes().partition(b"\r\n\r\n")
@@ -93,7 +96,7 @@ def scripted_node(answer: Callable[[Request], Reply]) -> Iterator[ScriptedNode]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield ScriptedNode(f"http://127.0.0.1:{server.server_address[1]}", asked)
+        yield ScriptedNode(f"http://127.0.0.1:{server.server_address[1]}", asked, headers)
     finally:
         server.shutdown()
         server.server_close()

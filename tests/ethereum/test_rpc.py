@@ -1,5 +1,6 @@
 """The connection: each failure of a node has one name, and no secret of the URL is repeated."""
 
+import base64
 import json
 import socket
 import threading
@@ -214,6 +215,20 @@ def test_session_is_kept_by_thread(rpc_url: str) -> None:
         worker.join()
     assert sessions[0] is not sessions[1]
     assert provider._connection.session is provider._connection.session
+
+
+def test_a_login_in_the_address_and_cookies_go_along() -> None:
+    def answer(request: Request) -> Reply:
+        return Reply({"result": "0x7"}, headers={"Set-Cookie": f"node={len(node.asked)}"})
+
+    with scripted_node(answer) as node:
+        w3 = connect(node.url.replace("//", "//ann:secret@"))
+        for _ in range(2):
+            assert w3.eth.chain_id == 7
+    login = "Basic " + base64.b64encode(b"ann:secret").decode()
+    assert [each.get("Authorization") for each in node.headers] == [login] * 3
+    assert [each.get("Cookie") for each in node.headers] == [None, "node=1", "node=2"]
+    assert len({each["Content-Length"] for each in node.headers}) == 1
 
 
 # ------------------------------------------------------------------------------ limited rates

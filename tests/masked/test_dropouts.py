@@ -1,13 +1,17 @@
 """Who drops out of a masked round, at every phase: what it costs, and that nothing else breaks."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from contracts.enums import AggregatorState, Status, SubmissionState
+from node.participant import Participant
+from protocol.bundle import Bundle
 from protocol.checks import Check
 from protocol.types import RoundId
-from protocol.verdict import FULL_SCORE
+from storage.files import write_json
+from storage.layers import build_manifest
 from tests.masked.world import FIVE, FOUR, WINDOW, MaskedWorld
 from tests.world import TOKEN, World
 
@@ -32,7 +36,7 @@ def clear_root(folder: Path, *absent: str, names: tuple[str, ...] = FIVE) -> byt
             if name not in absent:
                 participant.reveal(round_id)
         if absent:
-            world.travel(600)
+            world.travel(2 * WINDOW)
         assert world.settle(round_id) is Status.FINALIZED
         finalized = world.told(round_id).finalized
         assert finalized is not None
@@ -66,7 +70,8 @@ def test_too_few_commitments_end_the_round_and_cost_nobody(tmp_path: Path) -> No
         world.act("reveal", round_id)
         assert world.settle(round_id) is Status.ABANDONED
         told = world.told(round_id)
-        assert told.revealed == told.penalized == []
+        assert told.revealed == []
+        assert told.penalized == []
         assert world.aggregator.bond_state() is AggregatorState.BONDED
         # And the next one works.
         assert world.play() is Status.FINALIZED
@@ -77,7 +82,7 @@ def test_who_commits_and_reveals_nothing_pays_and_hides_nobody_less(tmp_path: Pa
     expected = clear_root(tmp_path / "clear", "eve")
     with MaskedWorld(tmp_path / "masked", names=FIVE) as world:
         round_id = world.seal("eve")
-        world.unmask(round_id, "eve") if False else world.act("unmask", round_id)
+        world.unmask(round_id)
         assert world.settle(round_id) is Status.FINALIZED
         told = world.told(round_id)
         assert told.finalized is not None
@@ -126,21 +131,21 @@ def test_a_broken_bundle_is_left_out_at_the_seal(tmp_path: Path) -> None:
         passes(world)
 
 
-def rewrite(participant, round_id: RoundId) -> None:  # type: ignore[no-untyped-def]
-    """Write masked.json anew, as of the bundle that is there now."""
-    from dataclasses import asdict, replace
-
-    from protocol.bundle import Bundle
-    from protocol.types import parse_digest
-    from storage.files import write_json
-    from storage.layers import build_manifest
-
+def rewrite(participant: Participant, round_id: RoundId) -> None:
+    """Write masked.json anew, as of the files that are there now."""
     masks = participant._masks(round_id)
     made = masks.masked()
+    assert made is not None
     subject = participant._subject(round_id, "masked")
-    manifest = build_manifest(masks.files, participant.spec, subject, parse_digest(made.root))
+    root = masks.files.root(participant.spec)
+    manifest = build_manifest(masks.files, participant.spec, subject, root)
     bundle = Bundle.parse(masks.files.bundle_path.read_bytes())
-    changed = replace(made, manifest=manifest.digest().hex(), secrets=bundle.secrets_digest().hex())
+    changed = replace(
+        made,
+        root=root.hex(),
+        manifest=manifest.digest().hex(),
+        secrets=bundle.secrets_digest().hex(),
+    )
     write_json(masks.folder / "masked.json", asdict(changed))
 
 
@@ -209,10 +214,9 @@ def test_a_standby_takes_the_round_over(tmp_path: Path, sealed: bool) -> None:
         if sealed:
             round_id = world.seal()
             world.unmask(round_id)
-            world.travel(10 * WINDOW)
         else:
             round_id = world.reveal_all()
-            world.travel(WINDOW)
+        world.travel_to(world.client().get_round(round_id).next_deadline)
         assert world.status(round_id) is Status.EXPIRED
         world.client(world.auditor).replace_aggregator()
         assert standby.is_active()
@@ -220,6 +224,8 @@ def test_a_standby_takes_the_round_over(tmp_path: Path, sealed: bool) -> None:
             standby.seal(round_id)
             standby.open_sum(round_id)
             world.unmask(round_id)
+        standby.propose(round_id)
+        world.travel_to(world.client().get_round(round_id).challenge_deadline)
         assert standby.play(round_id, lambda action, number: None) is Status.FINALIZED
         finalized = world.told(round_id).finalized
         assert finalized is not None

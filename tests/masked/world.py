@@ -17,6 +17,7 @@ TERMS: dict[str, Any] = {
     "seal_seconds": WINDOW,
     "unmask_seconds": WINDOW,
     "assist_seconds": WINDOW,
+    "challenge_seconds": WINDOW,
 }
 
 
@@ -38,8 +39,13 @@ class MaskedWorld(World):
         self.ask("commit", round_id)
         self.act("reveal", round_id, *absent)
         if absent:
-            self.travel(WINDOW)
+            self.travel_to(self.client().get_round(round_id).reveal_deadline)
         return round_id
+
+    def travel_to(self, deadline: int) -> None:
+        """Move the clock to a deadline."""
+        now = self.client().next_time()
+        self.travel(max(deadline - now, 0) + 1)
 
     def seal(self, *absent: str) -> RoundId:
         """As `reveal_all`, with the set sealed and the sketches drawn."""
@@ -56,13 +62,27 @@ class MaskedWorld(World):
                 getattr(participant, action)(round_id)
 
     def unmask(self, round_id: RoundId, *silent: str) -> None:
-        """Have all but the `silent` unmask; then the others help, and what helps is put together."""
+        """Have all but the `silent` unmask, and the others recover what these do not post."""
         self.act("unmask", round_id, *silent)
         if silent:
-            self.travel(WINDOW)
+            self.travel_to(self.client().get_sum(round_id).unmask_deadline)
             assert self.status(round_id) is Status.ASSIST
             self.act("assist", round_id, *silent)
             self.aggregator.open_sum(round_id)
+
+    def play(self) -> Status:
+        """Play one round to its end, with everybody's part in it."""
+        round_id = self.seal()
+        self.unmask(round_id)
+        return self.settle(round_id)
+
+    def settle(self, round_id: RoundId) -> Status:
+        """Propose, unless that was done, and settle the round after its challenge window."""
+        if self.status(round_id) is Status.PROPOSE:
+            self.aggregator.propose(round_id)
+        if self.status(round_id) is Status.CHALLENGE:
+            self.travel_to(self.client().get_round(round_id).challenge_deadline)
+        return super().settle(round_id)
 
     def paid(self, round_id: RoundId) -> dict[str, int]:
         """What each was credited for a round, by name; nobody who got nothing."""

@@ -25,8 +25,8 @@ def test_noise_pays_unless_help_is_measured() -> None:
 
 def test_a_resent_movement_pays_unless_only_what_is_new_counts() -> None:
     assert MOVEMENT in paying(DEMO)
-    assert MOVEMENT in paying(configured(DEMO, scoring="heldOut"))
-    assert MOVEMENT not in paying(configured(DEMO, scoring="heldOut", score_gain="new"))
+    assert MOVEMENT in paying(configured(DEMO, scoring="heldOut", score_gain="whole"))
+    assert MOVEMENT not in paying(configured(DEMO, scoring="heldOut"))
 
 
 def test_what_a_lead_that_zero_scores_everybody_saves_the_sponsor() -> None:

@@ -14,7 +14,8 @@ from devnet.ipfs.daemon import DevIpfsDaemon
 from protocol.canonical import sha256
 from protocol.checks import Check
 from protocol.cid import raw_cid
-from protocol.encoding import BLOCK_BYTES, Kind
+from protocol.encoding import BLOCK_BYTES
+from protocol.encoding import PublishedKind as Made
 from protocol.errors import Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.manifest import LayerEntry, Manifest
 from protocol.spec import Spec
@@ -49,13 +50,14 @@ def spec() -> Spec:
     return spec_of(*SHAPES)
 
 
-def folder_of(path: Path, spec: Spec, kind: Kind, seed: int = 1) -> LayerFolder:
+def folder_of(path: Path, spec: Spec, kind: Made, seed: int = 1) -> LayerFolder:
     folder = LayerFolder(path, kind)
     folder.write(spec, values_of(spec, kind, seed))
     return folder
 
 
 def manifest_of(folder: LayerFolder, spec: Spec, round_id: int = 3) -> Manifest:
+    assert folder.kind != "sum"
     subject = Subject(31337, FEDERATION, RoundId(round_id), folder.kind)
     (found,) = examine(spec, folder.kind, [folder.paths(spec)])
     manifest = build_manifest(folder, spec, subject, found.root, found.digests)
@@ -76,7 +78,7 @@ def contents(folder: LayerFolder, spec: Spec) -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", ["update", "model"])
-def test_values_come_back_as_they_were_written(tmp_path: Path, spec: Spec, kind: Kind) -> None:
+def test_values_come_back_as_they_were_written(tmp_path: Path, spec: Spec, kind: Made) -> None:
     folder = folder_of(tmp_path, spec, kind)
     for read, written in zip(folder.read(spec), values_of(spec, kind, 1), strict=True):
         assert read.dtype == written.dtype
@@ -92,7 +94,7 @@ def test_values_of_the_other_kind_are_refused(tmp_path: Path, spec: Spec) -> Non
 
 
 @pytest.mark.parametrize("kind", ["update", "model"])
-def test_a_folder_knows_whether_it_holds_a_root(tmp_path: Path, spec: Spec, kind: Kind) -> None:
+def test_a_folder_knows_whether_it_holds_a_root(tmp_path: Path, spec: Spec, kind: Made) -> None:
     folder = folder_of(tmp_path, spec, kind)
     root = folder.root(spec)
     assert folder.holds(spec, root)
@@ -155,7 +157,7 @@ def test_a_failure_while_pinning_is_raised(tmp_path: Path, spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("kind", ["update", "model"])
-def test_what_was_pinned_is_fetched(store: ContentStore, tmp_path: Path, kind: Kind) -> None:
+def test_what_was_pinned_is_fetched(store: ContentStore, tmp_path: Path, kind: Made) -> None:
     spec = spec_of(*LARGE)
     folder = folder_of(tmp_path / "made", spec, kind)
     manifest = manifest_of(folder, spec)

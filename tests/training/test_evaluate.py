@@ -11,7 +11,7 @@ from training import evaluate as module
 from training.adapter import read_adapter, write_adapter
 from training.chat import answer, base_answer
 from training.data import tokenize
-from training.evaluate import held_out_loss
+from training.evaluate import held_out_loss, held_out_losses
 from training.train import train
 
 _FEW_LAYERS: Final[dict[str, dict[str, Any]]] = {
@@ -53,6 +53,19 @@ def test_batches_change_the_loss_by_rounding_only(
     found = held_out_loss(model, tokenizer, EXAMPLES[::-1], 128, batch_tokens)
     assert found.tokens == expected.tokens
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [200, 10**6])
+def test_one_pass_gives_the_loss_of_each_example(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int
+) -> None:
+    model = build_model("nf4")
+    one_by_one = [held_out_loss(model, tokenizer, [example], 128) for example in EXAMPLES]
+    found = held_out_losses(model, tokenizer, EXAMPLES, 128, batch_tokens)
+    assert [row.tokens for row in found] == [row.tokens for row in one_by_one]
+    losses = [row.loss for row in one_by_one]
+    assert [row.loss for row in found] == pytest.approx(losses, rel=1e-5)
+    assert len({round(loss, 3) for loss in losses}) > 1  # an order that was lost would show
 
 
 def test_the_head_computes_at_answers_alone_and_is_left_as_it_was(
