@@ -8,7 +8,7 @@ import sys
 
 REQUIRED = "| src/"
 # When the SHA-256 precompile has run out of gas, too little is left to take the branch behind it.
-OUT_OF_GAS = "| src/Tree.sol "
+OUT_OF_GAS = ("| src/Tree.sol ", "| src/Masks.sol ")
 
 
 def _required(row: str) -> list[float]:

@@ -431,7 +431,12 @@ def test_records_are_the_contracts_structs() -> None:
             pending += field["components"]
     for name in MADE:
         assert seen.pop(name)
-    assert {name: [each.name for each in fields(kind)] for name, kind in records.items()} == seen
+    # An opened leaf of a masked update carries its reveal along, which is sent in another form.
+    own = {
+        name: [each.name for each in fields(kind) if each.name != "reveal"]
+        for name, kind in records.items()
+    }
+    assert own == seen
 
 
 # ------------------------------------------------------------------------ approvals
