@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from chain.events import FederationEvent
+from chain.history import RoundHistory
 from chain.records import Model
 from explorer.audits import FederationAudit, RoundAudit
 from explorer.following import Following, View
@@ -90,6 +91,16 @@ def origin_of(audited: RoundAudit | None) -> Origin:
     if audited is None or not (audited.told.proposed or audited.told.ended):
         return "chain"
     return "recomputed" if audited.result == "passed" else "differs"
+
+
+def deadlines(told: RoundHistory) -> dict[str, int]:
+    """Return the deadlines that a round's events have named, by phase; a later event's counts."""
+    return {
+        name.removesuffix("_deadline"): value
+        for event in told.events
+        for name, value in dict(event).items()
+        if name.endswith("_deadline") and value
+    }
 
 
 def timeline(

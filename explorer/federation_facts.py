@@ -7,13 +7,12 @@ from chain.history import History
 from chain.records import Terms
 from contracts.enums import AggregatorState, Privacy, Status
 from explorer.charts import bars, line, stacks
-from explorer.facts import Subject, head, model_as_json, origin_of
+from explorer.facts import Subject, deadlines, head, model_as_json, origin_of
 from explorer.following import View
 from node.results import Standing
 from protocol.cid import raw_cid
 from protocol.scoring import MILLION
 from protocol.types import Address, RoundId
-from runtime.status import duration
 from sponsor.show import describe_base, terms_as_json, terms_in_words
 
 PAGE_ROUNDS: Final = 25
@@ -181,16 +180,13 @@ def _described(subject: Subject) -> dict[str, Any]:
 def _now(subject: Subject, newest: RoundId) -> dict[str, Any]:
     """Return where the newest round stands, and until when."""
     view = subject.view
-    phase = dict(view.phase)
-    left = phase["seconds_left"]
     status = view.status_of(newest) if newest else Status.NONE
     return {
         "round": newest,
         "phase": status.name.lower(),
         "phases": phases(status, view.terms),
-        "doing": phase["doing"],
-        "until": None if left is None else view.chain_time + left,
-        "left": None if left is None else duration(left),
+        "doing": view.phase["doing"],
+        "until": deadlines(view.history.round(newest)).get(status.name.lower()),
     }
 
 

@@ -2,12 +2,13 @@
 
 federations = Federations(connect(rpc_url), open_store, factory=…)
 federations.open(address)       # followed from now on
-federations.list()              # rows of the factory's
+federations.listed()              # rows of the factory's
 """
 
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from explorer.audits import Audits
 from explorer.documents import Documents
 from explorer.following import Following, LocalNotes
 from protocol.cid import digest_of_raw_cid
-from protocol.errors import Misconfigured
+from protocol.errors import Misconfigured, Unavailable
 from protocol.spec import Spec
 from protocol.types import Address
 from sponsor.manage import list_federations
@@ -51,8 +52,10 @@ class Federations:
         self._documents = Documents(open_store())
         self._lock = threading.Lock()
         self._followed: dict[Address, Following] = {}
-        self._rows: list[dict[str, Any]] = []
-        self._listed_at = -_LIST_AGAIN_S
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="federations")
+        self._listing: Future[list[dict[str, Any]]] | None = None
+        self._list_again_at = 0.0
+        self._rows: list[dict[str, Any]] | None = None
 
     def follow(
         self, federation: Federation, store: Store | None = None, notes: LocalNotes | None = None
@@ -85,16 +88,27 @@ class Federations:
         federation.deployment_block = federation.founding().block
         return self.follow(federation)
 
-    def list(self) -> list[dict[str, Any]]:
-        """Return a row for each federation of the factory, oldest first; none without a factory."""
+    def listed(self) -> list[dict[str, Any]]:
+        """Return a row for each federation of the factory, oldest first; none without a factory.
+
+        As they were some seconds ago: only the first call waits for the node, and raises for it.
+        """
+        if self.factory is None:
+            return []
         with self._lock:
-            if self.factory is None:
-                return []
-            if time.monotonic() - self._listed_at >= _LIST_AGAIN_S:
-                factory = Factory(self.w3, self.factory.address)
-                self._rows = list_federations(factory, self.factory.block)
-                self._listed_at = time.monotonic()
-            rows = self._rows
+            # What has come is taken first, or looks that are far apart would never see it.
+            if self._listing is not None and self._listing.done():
+                if self._listing.exception() is None:
+                    self._rows = self._listing.result()
+                self._listing = None
+            if self._listing is None and time.monotonic() >= self._list_again_at:
+                self._listing = self._pool.submit(self._read_list, self.factory)
+                self._list_again_at = time.monotonic() + _LIST_AGAIN_S
+            rows, listing = self._rows, self._listing
+        if rows is None:
+            if listing is None:
+                raise Unavailable("the federations of the factory are not known: the node failed")
+            rows = listing.result()
         specs: list[Spec | None] = [
             self._documents.get(digest_of_raw_cid(row["spec_cid"]), Spec.parse) for row in rows
         ]
@@ -103,8 +117,12 @@ class Federations:
             for row, spec in zip(rows, specs, strict=True)
         ]
 
+    def _read_list(self, factory: FactoryLocation) -> list[dict[str, Any]]:
+        return list_federations(Factory(self.w3, factory.address), factory.block)
+
     def stop(self) -> None:
         """Follow none any longer."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._documents.stop()
         for following in list(self._followed.values()):
             following.stop()

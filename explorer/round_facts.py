@@ -8,7 +8,7 @@ from chain.history import RoundHistory
 from chain.records import Model
 from contracts.enums import Scoring
 from explorer.audits import RoundAudit
-from explorer.facts import Subject, head, model_as_json, origin_of, timeline
+from explorer.facts import Subject, deadlines, head, model_as_json, origin_of, timeline
 from explorer.federation_facts import phases
 from node.results import CHECK_MEANINGS, round_result
 from protocol.checks import ACCEPTED, Check
@@ -28,7 +28,6 @@ def round_facts(subject: Subject, round_id: RoundId) -> dict[str, Any]:
     audited = subject.audit.of_round(told)
     status = view.status_of(round_id)
     is_newest = round_id == max(view.history.rounds)
-    left = view.phase["seconds_left"] if is_newest else None
     newest = max(view.history.rounds)
     led = told.finalized or told.proposed or told.opened_by
     disputes = [event for event in told.events if isinstance(event, _DISPUTES)]
@@ -37,13 +36,13 @@ def round_facts(subject: Subject, round_id: RoundId) -> dict[str, Any]:
         **view.totals.figures(told, terms.seats).as_json(),
         "status": status.name.lower(),
         "doing": view.phase["doing"] if is_newest and not told.ended else None,
-        "until": None if left is None or told.ended else view.chain_time + left,
+        "until": None if told.ended else deadlines(told).get(status.name.lower()),
         "phases": phases(status, terms),
         "previous": round_id - 1 or None,
         "next": round_id + 1 if round_id < newest else None,
         "aggregator": None if led is None else subject.person(led.aggregator),
         "seed": told.seeded.seed.hex() if told.seeded else None,
-        "deadlines": {} if told.ended else _deadlines(told),
+        "deadlines": {} if told.ended else deadlines(told),
         "is_measured": terms.rules.scoring is Scoring.HELD_OUT,
         "weight_cap": terms.seats.weight_cap,
         "updates": [_update(subject, told, who, audited) for who in _concerned(subject, told)],
@@ -80,16 +79,6 @@ def check_as_json(check: CheckResult) -> dict[str, Any]:
         "detail": check.detail,
         "result": result,
         "seen_differently": check.seen_differently,
-    }
-
-
-def _deadlines(told: RoundHistory) -> dict[str, int]:
-    """Return the deadlines that events have named, by phase; a later event's counts."""
-    return {
-        name.removesuffix("_deadline"): value
-        for event in told.events
-        for name, value in dict(event).items()
-        if name.endswith("_deadline") and value
     }
 
 

@@ -142,7 +142,7 @@ class Explorer:
         return {
             "factory": None if factory is None else factory.address,
             "home": self.home,
-            "federations": self.federations.list(),
+            "federations": self.federations.listed(),
             "time": time.time(),
         }
 

@@ -117,7 +117,7 @@ def explore(
     federations = Federations(
         w3, open_store, audits, factory=listed, events_folder=cache_folder() / "explorer"
     )
-    federations.list()  # raises for an address where no factory is
+    federations.listed()  # raises for an address where no factory is
     audits.start()
     if first is not None:
         audits.want(federations.follow(first, notes=_notes(home)))

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from benchmarks import disk, glue, medical, overhead, tables, vram
+from benchmarks import disk, explorer, glue, medical, overhead, tables, vram
 from benchmarks.common import DATA_VARIABLE, RESULTS, data_file, spread, write_results
+from contracts.compiler import load_artifact
 from protocol.errors import Misconfigured
 from protocol.spec import Adapter, Quantization, Training
 from protocol.types import RoundId
@@ -46,6 +47,20 @@ def test_the_spread_is_the_samples() -> None:
         "deviation": pytest.approx(np.std([1, 2, 4], ddof=1)),
     }
     assert spread([3.0]) == {"mean": 3.0, "deviation": 0.0}
+
+
+# ------------------------------------------------------------------------------------ explorer
+
+
+def test_calls_are_encoded_as_web3_does() -> None:
+    inputs = {e["name"]: e["inputs"] for e in load_artifact("Federation")["abi"] if "name" in e}
+    kinds = [explorer._kind(each) for each in inputs["propose"]]
+    assert kinds == ["uint256", "bytes32", "bytes32", "(address,bytes30,uint32,uint16,uint8)[]"]
+
+
+def test_times_of_pages_are_summed_up() -> None:
+    summary = explorer._summary([0.3, 0.1, 0.2])
+    assert summary == {"first": 300.0, "median": 200.0, "worst": 300.0}
 
 
 # ------------------------------------------------------------------------------------- medical

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -41,6 +43,34 @@ def test_the_list_has_all_federations_of_the_factory(shown: Shown) -> None:
     page = shown.page("/federations")
     assert shown.here in page.links()
     assert "open to join" in page.text
+
+
+def test_the_list_is_read_again_beside_the_page(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = shown.json("/federations")["federations"]
+    assert len(before) > 0
+    go, asked = Event(), []
+
+    def read(*what: object) -> list[dict[str, object]]:
+        asked.append(what)
+        go.wait(20)
+        return []
+
+    monkeypatch.setattr("explorer.federations._LIST_AGAIN_S", 0.0)
+    monkeypatch.setattr("explorer.federations.list_federations", read)
+    shown.federations._list_again_at = 0.0
+    deadline = time.monotonic() + 20
+    while not asked:
+        assert shown.json("/federations")["federations"] == before  # does not wait
+        assert time.monotonic() < deadline
+    go.set()
+    while shown.json("/federations")["federations"]:
+        assert time.monotonic() < deadline
+    monkeypatch.undo()
+    while not shown.json("/federations")["federations"]:
+        shown.federations._list_again_at = 0.0
+        assert time.monotonic() < deadline
 
 
 def test_a_federation_says_what_is_due_and_where_its_money_is(shown: Shown) -> None:
@@ -148,7 +178,7 @@ def test_the_audit_lists_every_check(shown: Shown) -> None:
     assert told["made"] == told["passed"] == sum(row["passed"] for row in told["sections"])
     # Two settled rounds, and what can be said of the open one.
     assert [row["round"] for row in told["round_rows"]] == [3, 2, 1]
-    assert f"All {told['made']} checks so far passed" in page.text
+    assert f"All {told['made']} checks passed" in page.text
     for check in told["general"]:
         assert check["claim"] in page.text
     assert shown.world.daemon.url in page.text

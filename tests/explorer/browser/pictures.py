@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
         for name, page, width, scheme in pages:
             with Reader(browser, url, width=width, scheme=scheme) as reader:
                 reader.open(page)
+                # No taller than its page.
+                reader.page.set_viewport_size({"width": width, "height": 400})
                 reader.page.wait_for_timeout(400)
                 whole = Image.open(BytesIO(reader.page.screenshot(full_page=True)))
             picture = whole.crop((0, 0, whole.width, min(whole.height, _HIGHEST)))
