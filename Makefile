@@ -42,6 +42,10 @@ FORGE := node_modules/.bin/forge
 # peft before it begins: two thirds of the processor time of a short demo.
 unexport PYTHONDONTWRITEBYTECODE
 
+# bitsandbytes has two functions compiled as it is imported, for shapes that its kernels do not take: every
+# process that loads a model would load torch's compiler for them, half of what the import takes.
+test test-long test-slow: export TORCHDYNAMO_DISABLE := 1
+
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
   test-contracts test-mutants test-explorer lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \

@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="minutes: two rounds, three cheats")
     parser.add_argument("--cheats", nargs="+", choices=CHEATS, metavar="NAME", help="only these")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="only these")
+    parser.add_argument("--add", action="store_true", help="keep the other results that are there")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--memory", type=Path, help="where trainings and losses are kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -79,8 +80,10 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Play every cheat under every way of scoring, and write what came of it so far."""
-    started, runs = time.time(), []
+    started, runs = time.time(), list[dict[str, Any]]()
     name = "incentives-quick" if options.quick else "incentives"
+    if options.add and (options.out / f"{name}.json").exists():
+        runs = read_json(options.out / f"{name}.json")["runs"]
     rounds = 2 if options.quick else _ROUNDS
     wanted = options.cheats or (_QUICK if options.quick else CHEATS)
     chosen = dict.fromkeys(["none", *wanted])  # what all others are compared with
@@ -90,13 +93,20 @@ def run(options: argparse.Namespace) -> None:
         for cheat in chosen:
             for way in options.ways:
                 played = Play(stage, way, CHEATS[cheat]).run(rounds)
-                runs.append({"seed": seed, "cheat": cheat, "way": way, **played})
-                print(line_of(runs[-1]), flush=True)
+                newest = {"seed": seed, "cheat": cheat, "way": way, **played}
+                print(line_of(newest), flush=True)
+                runs = sorted(
+                    [each for each in runs if _key(each) != _key(newest)] + [newest], key=_key
+                )
             facts = {"seconds": round(time.time() - started), "rounds": rounds}
             results = {**facts, "summary": summarise(runs), "runs": runs}
             path = write_results(options.out, name, results)
     print(path)
     plot(runs, options.out / f"{name}.png")
+
+
+def _key(run: Mapping[str, Any]) -> tuple[int, ...]:
+    return run["seed"], list(CHEATS).index(run["cheat"]), WAYS.index(run["way"])
 
 
 # ------------------------------------------------------------------------------ the stage

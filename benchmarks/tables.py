@@ -155,28 +155,24 @@ def incentives_table(results: Results) -> str:
     found: dict[str, Results] = {}
     for row in results["summary"]:
         found.setdefault(row["cheat"], {})[row["way"]] = row
-    rows = []
-    for cheat, ways in found.items():
-        one = ways.get("whole") or next(iter(ways.values()))
-        checks = ", ".join(str(check) for check in one["checks"] if check)
-        honest = [f"{ways[way]['honest']:.2f}" if way in ways else "" for way in ("whole", "new")]
-        least = [f"{ways[way]['least']:.2f}" if way in ways else "" for way in ("whole", "new")]
-        rows.append(
-            [
-                cheat,
-                f"{one['similar']:.2f}" if one["similar"] else "",
-                checks or "none",
-                *(f"{ways[w]['pay']:.0%}" if w in ways else "" for w in ("equal", "whole", "new")),
-                f"{one['worse']:+.1%}",
-                " / ".join(honest),
-                " / ".join(least),
-            ]
-        )
-    pays = [f"pay, `{way}`" for way in ("equal", "whole", "new")]
-    head = ["cheat", "cosine", "check", *pays, "final loss", "honest", "least over best paid"]
-    seeds = len({run["seed"] for run in results["runs"]})
-    said = f"{results['rounds']} rounds, {seeds} seed{'s' * (seeds > 1)}."
-    return f"{_table(head, rows)}\n\n{said} {_machine({'machine': results['machine']})}"
+    ways = [way for way in ("equal", "whole", "new") if any(way in each for each in found.values())]
+
+    def across(rows: Results, figure: str, form: str) -> str:
+        return " / ".join(format(rows[way][figure], form) if way in rows else "" for way in ways)
+
+    lines = []
+    for cheat, rows in found.items():
+        first = next(iter(rows.values()))
+        checks = ", ".join(str(check) for check in first["checks"] if check)
+        seen = [f"{first['similar']:.2f}" if first["similar"] else "", checks]
+        pay = "" if cheat == "none" else across(rows, "pay", ".0%")
+        left = [across(rows, "honest", ".2f"), across(rows, "least", ".2f")]
+        lines.append([cheat, *seen, pay, f"{first['worse']:+.1%}", *left])
+    each = " / ".join(f"`{way}`" for way in ways)
+    head = ["cheat", "cosine", "check", f"pay, {each}", "final loss", "honest", "least over best"]
+    seeds = sorted({run["seed"] for run in results["runs"]})
+    said = f"{results['rounds']} rounds, seed {', '.join(map(str, seeds))}."
+    return f"{_table(head, lines)}\n\n{said} {_machine({'machine': results['machine']})}"
 
 
 TABLES: Final[dict[str, Callable[[Results], str]]] = {

@@ -1,19 +1,22 @@
 """A participant's state in plain words: what it does, what it earned, why a round was not paid.
 
-All of it is read from the chain, at one mined block, so that it works beside a running process and
-without one.
+It is read from the chain, at one mined block, so that it works beside a running process and without
+one. Only the daemon is asked, for its peer ID: others look for blocks at the one announced.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from chain.federation import Federation
+from chain.location import FederationLocation
 from contracts.enums import Status, SubmissionState
 from node.results import round_results, standing_of
+from protocol.errors import CommonweightError
 from protocol.types import Address, RoundId, format_tokens
-from protocol.whereabouts import parse_whereabouts
+from protocol.whereabouts import Peer, parse_whereabouts
 from runtime.settings import RoleSettings
 from runtime.status import describe_process, describe_round, open_federation, print_process
+from storage.ipfs import ContentStore
 
 _UNDER_WAY: Final = (
     Status.COMMIT,
@@ -33,6 +36,7 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
     history = federation.history()
     withdrawals, made = history.withdrawals, history.announced.get(address)
     places = parse_whereabouts(made.whereabouts) if made is not None else ()
+    peers = [place.id for place in places if isinstance(place, Peer)]
     return {
         "participant": address,
         **describe_process(settings),
@@ -44,6 +48,7 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
         "credit": federation.credit_of(address),
         "withdrawn": sum(e.amount for e in withdrawals if e.account == address),
         "announced": [place.line for place in places],
+        "daemon_elsewhere": _other_peer(settings, peers) if peers else None,
         "now": describe_round(federation, newest, _own_part(federation, newest, address)),
         "rounds": [
             {
@@ -70,10 +75,27 @@ def print_participant(status: dict[str, Any], line: Callable[[str], object]) -> 
         f" {format_tokens(status['penalties'])} lost in penalties"
     )
     line(f"announced    {', '.join(status['announced']) or 'no place where its blocks are'}")
+    if status["daemon_elsewhere"] is not None:
+        line(
+            f"daemon       peer {status['daemon_elsewhere']}, which is not announced: others look"
+            " for updates elsewhere (docs/stores.md)"
+        )
     for row in status["rounds"]:
         amount = f"paid {format_tokens(row['paid'])}: " if row["paid"] else ""
         penalty = f" ({format_tokens(row['penalty'])})" if row["penalty"] else ""
         line(f"round {row['round']:<6} {amount}{row['reason']}{penalty}")
+
+
+def _other_peer(settings: RoleSettings, announced: Sequence[str]) -> str | None:
+    """Return the daemon's peer ID if it is none of the announced ones; None without an answer."""
+    own = settings.store.own(FederationLocation.load(settings.federation).ipfs_url)
+    if not isinstance(own, ContentStore):
+        return None
+    try:
+        found = own.id()
+    except CommonweightError:  # a daemon that is down is not at another place
+        return None
+    return None if found in announced else found
 
 
 def _own_part(federation: Federation, newest: RoundId, address: Address) -> str | None:

@@ -1,5 +1,6 @@
 """The benchmark of incentives plays, screens and scores as a federation does."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,26 @@ def test_what_was_trained_and_evaluated_is_not_done_again(stage: Stage) -> None:
     Play(again, "whole", CHEATS["zero"]).run(2)
     assert session.trainings == trainings
     assert again.losses.evaluations == 0 < evaluations
+
+
+def test_plays_add_up_to_one_table(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stage, "open", lambda *_: stage)
+
+    def told(*arguments: str) -> list[tuple[str, str]]:
+        monkeypatch.setattr("sys.argv", ["", "--quick", "--out", str(tmp_path), *arguments])
+        incentives.main()
+        summary = json.loads((tmp_path / "incentives-quick.json").read_text())["summary"]
+        return [(row["cheat"], row["way"]) for row in summary]
+
+    whole = [("none", "whole"), ("zero", "whole")]
+    assert told("--cheats", "zero", "--ways", "whole") == whole
+    both = ["--cheats", "noise", "--ways", "new", "--add"]
+    assert sorted(told(*both)) == sorted([*whole, ("none", "new"), ("noise", "new")])
+    assert sorted(told(*both)) == sorted([*whole, ("none", "new"), ("noise", "new")])
+    assert told("--cheats", "zero", "--ways", "whole") == whole
+    assert (tmp_path / "incentives-quick.png").stat().st_size > 1000
 
 
 def test_the_cosine_that_check_12_saw_is_told(stage: Stage) -> None:

@@ -19,9 +19,11 @@ from node.settings import ParticipantSettings
 from protocol.types import Address, TokenUnits
 from runtime.processes import free_port
 from runtime.settings import write_location
+from storage.ipfs import ContentStore
 from tests.commonweight.network import Network
 from tests.commonweight.program import TINY
 from tests.passwords import write_password
+from tests.storage.test_sources import ID
 from tests.storage.web_server import WebServer
 
 NAME = "cardiology"
@@ -350,6 +352,11 @@ def test_leaving_takes_two_steps(tmp_path: Path, given: dict[str, Any], network:
     client.announce("https://ann.example\nand more")
     status = run("participant", "status", "--config", config)
     assert "announced    https://ann.example\n" in status
+    own = ContentStore(network.net.ipfs_url).id()
+    for peer, is_other in ((ID, True), (own, False)):
+        client.announce(f"/p2p/{peer}")
+        status = run("participant", "status", "--config", config)
+        assert (f"daemon       peer {own}, which is not announced" in status) is is_other
     left = run("participant", "leave", "--config", config)
     assert re.search("left; the stake is free in (39|40) min", left)
     assert "leaving" in run("participant", "status", "--config", config)
