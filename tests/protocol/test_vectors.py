@@ -465,10 +465,10 @@ def test_openings() -> None:
     for case in load("openings.json")["cases"]:
         reveal = Reveal(
             Address(case["members"][0]),
-            raw(case["root"]),
-            raw(case["manifest"]),
+            Digest(raw(case["root"])),
+            Digest(raw(case["manifest"])),
             int(case["examples"]),
-            raw(case["secrets"]),
+            Digest(raw(case["secrets"])),
         )
         assert reveal.bound_manifest == raw(case["bound"])
         assert reveal.digest == raw(case["revealed_digest"])
