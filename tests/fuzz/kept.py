@@ -67,6 +67,7 @@ def kept_by(world: World, folder: Path) -> dict[str, KeptFile]:
 
 
 def _load(cache: AuditCache) -> History | None:
+    assert cache.index is not None
     known = cache.index.load()
     return None if known is None else History.fold(known[0], TokenUnits(1))
 
