@@ -135,7 +135,9 @@ class Stage:
         data = {Address(f"0x{n:040x}"): read_examples(f) for n, f in enumerate(files, 1)}
         assert config.data.held_out is not None
         held_out = read_examples(config.data.held_out)
-        place = plan.spec, session, plan.model.folder, data, held_out, memory, config.weight_cap
+        # What was evaluated is kept under the spec, and losses do not depend on how help is paid.
+        plain = plan.spec.model_copy(update={"held_out": _paid_by("whole")})
+        place = plain, session, plan.model.folder, data, held_out, memory, config.weight_cap
         return cls(*place, seed)
 
     @cached_property
@@ -178,6 +180,10 @@ class Stage:
         return kept.read(self.spec)
 
 
+def _paid_by(gain: Literal["whole", "new"]) -> HeldOutScoring:
+    return HeldOutScoring(gain=gain, tolerance=0)
+
+
 def _mean_loss(rows: Sequence[Evaluation]) -> float:
     """Return the mean over all answer tokens of some rows, in nats."""
     return fsum(row.loss * row.tokens for row in rows) / sum(row.tokens for row in rows)
@@ -213,9 +219,7 @@ class Play(Seen):
         self.address = _CHEAT
         self.stage, self.way, self.cheat = stage, way, cheat
         gain: Literal["whole", "new"] = "new" if way == "new" else "whole"
-        self.spec = stage.spec.model_copy(
-            update={"held_out": HeldOutScoring(gain=gain, tolerance=0)}
-        )
+        self.spec = stage.spec.model_copy(update={"held_out": _paid_by(gain)})
         self.past: list[Past] = []
         self.model = stage.initial
         self.root = stage.initial.root(stage.spec)
