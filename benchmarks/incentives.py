@@ -465,8 +465,10 @@ def plot(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
     for place, way in enumerate(WAYS):
         pays = {row["cheat"]: row["pay"] for row in rows if row["way"] == way}
-        heights = [names.index(name) + (1 - place) * 0.25 for name in names if name in pays]
-        axes.barh(heights, [pays[name] for name in names if name in pays], height=0.23, label=way)
+        found = [name for name in names if name in pays]
+        if found:
+            heights = [names.index(name) + (1 - place) * 0.25 for name in found]
+            axes.barh(heights, [pays[name] for name in found], height=0.23, label=way)
     axes.axvline(0.05, color="grey", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
