@@ -135,7 +135,9 @@ class Stage:
         data = {Address(f"0x{n:040x}"): read_examples(f) for n, f in enumerate(files, 1)}
         assert config.data.held_out is not None
         held_out = read_examples(config.data.held_out)
-        place = plan.spec, session, plan.model.folder, data, held_out, memory, config.weight_cap
+        # What was evaluated is kept under the spec, and losses do not depend on how help is paid.
+        plain = plan.spec.model_copy(update={"held_out": _paid_by("whole")})
+        place = plain, session, plan.model.folder, data, held_out, memory, config.weight_cap
         return cls(*place, seed)
 
     @cached_property
@@ -178,6 +180,10 @@ class Stage:
         return kept.read(self.spec)
 
 
+def _paid_by(gain: Literal["whole", "new"]) -> HeldOutScoring:
+    return HeldOutScoring(gain=gain, tolerance=0)
+
+
 def _mean_loss(rows: Sequence[Evaluation]) -> float:
     """Return the mean over all answer tokens of some rows, in nats."""
     return fsum(row.loss * row.tokens for row in rows) / sum(row.tokens for row in rows)
@@ -213,9 +219,7 @@ class Play(Seen):
         self.address = _CHEAT
         self.stage, self.way, self.cheat = stage, way, cheat
         gain: Literal["whole", "new"] = "new" if way == "new" else "whole"
-        self.spec = stage.spec.model_copy(
-            update={"held_out": HeldOutScoring(gain=gain, tolerance=0)}
-        )
+        self.spec = stage.spec.model_copy(update={"held_out": _paid_by(gain)})
         self.past: list[Past] = []
         self.model = stage.initial
         self.root = stage.initial.root(stage.spec)
@@ -461,8 +465,10 @@ def plot(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 1.2), layout="constrained")
     for place, way in enumerate(WAYS):
         pays = {row["cheat"]: row["pay"] for row in rows if row["way"] == way}
-        heights = [names.index(name) + (1 - place) * 0.25 for name in names if name in pays]
-        axes.barh(heights, [pays[name] for name in names if name in pays], height=0.23, label=way)
+        found = [name for name in names if name in pays]
+        if found:
+            heights = [names.index(name) + (1 - place) * 0.25 for name in found]
+            axes.barh(heights, [pays[name] for name in found], height=0.23, label=way)
     axes.axvline(0.05, color="grey", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
