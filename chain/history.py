@@ -202,12 +202,7 @@ class RoundHistory:
 
     def copied(self) -> "RoundHistory":
         """Return a copy that can be added to."""
-        changing: dict[str, Any] = {
-            name: copy(value)
-            for name, value in vars(self).items()
-            if isinstance(value, list | dict | set)
-        }
-        return replace(self, **changing)
+        return replace(self, **_copies(self), masking=self.masking.copied())
 
     def add(self, event: RoundEvent) -> None:  # noqa: C901 - one case per event
         """Add the round's next event."""
@@ -293,6 +288,10 @@ class Masking:
         """Return a member's own seed and those with who is outside the set; empty if unknown."""
         event = self.unmasked.get(member)
         return () if event is None else (event.own_seed, *event.seeds)
+
+    def copied(self) -> "Masking":
+        """Return a copy that can be added to."""
+        return replace(self, **_copies(self))
 
     def add(self, event: RoundEvent) -> None:
         """Add the next event about masks."""
@@ -428,3 +427,12 @@ class History:
         # By block, not by the order of events: who joined in the opening's block is no member.
         members = (who for who, block in self.active.items() if block < first.block_number)
         return RoundHistory(first.round, frozenset(members))
+
+
+def _copies(parts: RoundHistory | Masking) -> dict[str, Any]:
+    """Return copies of the parts that events are added to, by name."""
+    return {
+        name: copy(value)
+        for name, value in vars(parts).items()
+        if isinstance(value, list | dict | set)
+    }

@@ -9,7 +9,7 @@ from chain import event_log as module
 from chain import events as ev
 from chain.event_index import block_hash
 from chain.event_log import MissingLogs, check_complete
-from chain.events import FederationEvent
+from chain.events import FederationEvent, KeyPublished, Objected
 from chain.history import History
 from protocol.errors import Unavailable
 from protocol.types import RoundId, TokenUnits
@@ -125,6 +125,16 @@ def test_a_history_that_goes_on_is_the_whole_one_and_leaves_the_one_before(stage
         begun, before = fold(told[:place]), fold(told[:place])
         assert begun.extended(told[place:]) == whole
         assert begun == before
+    # Those of a masked round, which its history keeps in a part of its own.
+    place = {"block_number": 7, "block_hash": bytes(32), "transaction_hash": bytes(32)}
+    of = {"round": RoundId(9), "participant": stage.sponsor.address, **place}
+    masked: list[FederationEvent] = [
+        KeyPublished.model_validate({**of, "public_key": bytes(32), "log_index": 0}),
+        Objected.model_validate({**of, "log_index": 1}),
+    ]
+    begun, before = fold(masked[:1]), fold(masked[:1])
+    assert begun.extended(masked[1:]) == fold(masked)
+    assert begun == before
     # Rounds that are over are not made again.
     begun = fold(told[:-1])
     assert begun.extended(told[-1:]).rounds[RoundId(1)] is begun.rounds[RoundId(1)]
