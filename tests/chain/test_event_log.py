@@ -126,8 +126,8 @@ def test_a_history_that_goes_on_is_the_whole_one_and_leaves_the_one_before(stage
         assert begun.extended(told[place:]) == whole
         assert begun == before
     # Those of a masked round, which its history keeps in a part of its own.
-    place = {"block_number": 7, "block_hash": bytes(32), "transaction_hash": bytes(32)}
-    of = {"round": RoundId(9), "participant": stage.sponsor.address, **place}
+    where = {"block_number": 7, "block_hash": bytes(32), "transaction_hash": bytes(32)}
+    of = {"round": RoundId(9), "participant": stage.sponsor.address, **where}
     masked: list[FederationEvent] = [
         KeyPublished.model_validate({**of, "public_key": bytes(32), "log_index": 0}),
         Objected.model_validate({**of, "log_index": 1}),
