@@ -77,12 +77,11 @@ class Masks:
                 "own_seed": secrets.token_hex(SEED_BYTES),
             }
             write_json(self._secrets_path, drawn, mode=0o600)
-        return public_key(self._private_key)
+        return self.public_key()
 
-    @property
-    def has_secrets(self) -> bool:
-        """Whether the round's secrets are here."""
-        return self._secrets_path.exists()
+    def public_key(self) -> bytes:
+        """Return the round's public key; Misconfigured when its secrets are not here."""
+        return public_key(self._private_key)
 
     # ------------------------------------------------------------------ reveal
 

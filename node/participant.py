@@ -49,9 +49,10 @@ from protocol.manifest import Manifest
 from protocol.reveal import Reveal
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
+from rounds.budget import Budget
 from rounds.context import RoundContext
 from rounds.prune import prune, rounds_on_disk, stale_rounds
-from rounds.rebuild import FETCHER, obtain_model, obtain_sum
+from rounds.rebuild import Fetcher, obtain_model, obtain_sum
 from rounds.seal import fetch_bundle
 from rounds.sketched import judge_sum
 from rounds.terms import require_agreement
@@ -323,8 +324,11 @@ class Participant:
             if now.get_submission(round_id, self.address).state is not SubmissionState.UNMASKED:
                 return
             context = self.context(round_id, now)
+            # No longer than objecting is possible: what others do not serve delays no next round.
+            left = max(told.proposed.challenge_deadline - now.next_time(), 0)
+            fetcher = Fetcher(Budget.of(self.spec, left))
             with self.recorder.phase("check sum", round_id):
-                judged = judge_sum(context, obtain_sum(context), FETCHER)
+                judged = judge_sum(context, obtain_sum(context, fetcher), fetcher)
             self._checked.add(told.proposed.root)
             if judged.objection:
                 try:
@@ -396,16 +400,17 @@ class Participant:
         return masks.files, masks.reveal(prepared.examples)
 
     def _send_commitment(self, round_id: RoundId, prepared: Prepared) -> Receipt:
-        commitment = self._commitment(round_id, prepared)
         if self.spec.privacy == "clear":
-            return self.federation.commit(round_id, commitment)
-        return self.federation.commit_masked(round_id, commitment, self._masks(round_id).draw())
+            return self.federation.commit(round_id, self._commitment(round_id, prepared))
+        # Here alone: secrets that are lost later are lost, and others in their place no help.
+        key = self._masks(round_id).draw()
+        return self.federation.commit_masked(round_id, self._commitment(round_id, prepared), key)
 
     def _send_reveal(self, shown: Reveal, round_id: RoundId, salt: bytes) -> Receipt:
         root, manifest, examples = shown.root, shown.manifest, shown.examples
         if shown.secrets is None:
             return self.federation.reveal(round_id, root, manifest, examples, salt)
-        opening, key = Opening(root, manifest, examples), self._masks(round_id).draw()
+        opening, key = Opening(root, manifest, examples), self._masks(round_id).public_key()
         return self.federation.reveal_masked(round_id, opening, key, salt, shown.secrets)
 
     def _masks(self, round_id: RoundId) -> Masks:
@@ -559,7 +564,7 @@ class Participant:
                 self.federation.address,
                 round_id,
                 self.address,
-                self._masks(round_id).draw(),
+                self._masks(round_id).public_key(),
                 prepared.examples,
                 bytes.fromhex(prepared.salt),
             )

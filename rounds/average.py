@@ -69,6 +69,18 @@ class Layout:
         layers = range(len(spec.layers))
         return cls(tuple(spec.layer_leaves(index) * LEAF_VALUES for index in layers))
 
+    def blocks(self, size: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield layer, first value, number of values and first leaf of each block.
+
+        A block has `size` values, whole leaves, or what is left of its layer.
+        """
+        first_leaf = 0
+        for layer, count in enumerate(self.layer_values):
+            for start in range(0, count, size):
+                leaf = first_leaf + start // LEAF_VALUES
+                yield layer, start, min(size, count - start), leaf
+            first_leaf += count // LEAF_VALUES
+
 
 @dataclass(frozen=True)
 class Slab:

@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.average import most_moved
-from protocol.encoding import LEAF_VALUES, leaf_bytes, value_type
+from protocol.encoding import LEAF_VALUES, leaf_bytes
 from protocol.spec import Spec
 from protocol.tree import leaf_digests
 from protocol.types import Digest, RoundId
@@ -85,14 +85,14 @@ def first_wrong_value(
 
     def compare(slab: Slab, expected: NDArray[np.int32]) -> WrongValue | None:
         """Return the first wrong value of one slab."""
-        found = _read(model, slab.layer, slab.start, expected.size)
+        found = model.values(slab.layer, slab.start, expected.size)
         wrong = np.flatnonzero(expected != found)
         if not wrong.size:
             return None
         at = int(wrong[0])
         place = slab.start + at
         # Read again for this value alone: the slab's inputs are released by now.
-        old, *steps = (_read(each, slab.layer, place, 1)[0] for each in (before, *updates))
+        old, *steps = (each.values(slab.layer, place, 1)[0] for each in (before, *updates))
         return WrongValue(
             leaf=slab.first_leaf + at // LEAF_VALUES,
             layer=spec.layers[slab.layer].name,
@@ -118,18 +118,15 @@ def first_too_far(
 
     It takes no update to see: whatever was averaged, no value can move further.
     """
-    limit, first_leaf = most_moved(spec.encoding.grid_in(round_id)), 0
-    for layer, count in enumerate(Layout.of(spec).layer_values):
-        for start in range(0, count, _BLOCK):
-            old = _read(before, layer, start, min(_BLOCK, count - start))
-            new = _read(model, layer, start, old.size)
-            far = np.flatnonzero(np.abs(new.astype(np.int64) - old) > limit)
-            if far.size:
-                at = int(far[0])
-                leaf = first_leaf + (start + at) // LEAF_VALUES
-                name = spec.layers[layer].name
-                return TooFar(leaf, name, start + at, int(old[at]), int(new[at]), limit)
-        first_leaf += count // LEAF_VALUES
+    limit = most_moved(spec.encoding.grid_in(round_id))
+    for layer, start, count, first_leaf in Layout.of(spec).blocks(_BLOCK):
+        old = before.values(layer, start, count)
+        new = model.values(layer, start, count)
+        far = np.flatnonzero(np.abs(new.astype(np.int64) - old) > limit)
+        if far.size:
+            at = int(far[0])
+            leaf, name = first_leaf + at // LEAF_VALUES, spec.layers[layer].name
+            return TooFar(leaf, name, start + at, int(old[at]), int(new[at]), limit)
     return None
 
 
@@ -163,9 +160,3 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
-
-
-def _read(folder: LayerFolder, layer: int, start: int, count: int) -> NDArray[Any]:
-    stored = value_type(folder.kind)
-    offset = start * stored.itemsize
-    return np.fromfile(folder.layer_path(layer), stored, count=count, offset=offset)

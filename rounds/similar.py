@@ -4,7 +4,7 @@ All of it is exact: products of blocks in floating point that hold integers with
 (`protocol.similarity`), added up as integers. Takes memory for one block of each update.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.encoding import value_type
 from protocol.projection import solve_coefficients
 from protocol.similarity import (
     movement_products,
@@ -79,7 +78,7 @@ def compare_updates(
     """
     total = _empty(len(updates), len(earlier))
     with ThreadPoolExecutor(_THREADS) as pool:
-        blocks = list(_blocks(spec))
+        blocks = [at[:3] for at in Layout.of(spec).blocks(_BLOCK)]
         for part in pool.map(lambda at: _block_sums(updates, earlier, movement, *at), blocks):
             total.add(part)
     squares = [int(total.among[i, i]) for i in range(len(updates))]
@@ -113,14 +112,14 @@ def project_updates(
     size = len(earlier) + (movement is not None)
     gram = [[0] * size for _ in range(size)]
     mixed = [[0] * size for _ in updates]
-    for at in _blocks(spec):
-        mine = [_read(each, *at) for each in updates]
-        older = [_read(each, *at) for each in earlier]
+    for *at, _ in Layout.of(spec).blocks(_BLOCK):
+        mine = [each.values(*at) for each in updates]
+        older = [each.values(*at) for each in earlier]
         if older:
             _add(gram, products(older))
             _add(mixed, products(mine, older))
         if movement is not None:
-            new, old = (_read(m, *at) for m in (movement.after, movement.before))
+            new, old = (m.values(*at) for m in (movement.after, movement.before))
             moved = new.astype(np.int64) - old
             for row, product in zip(mixed, movement_products(mine, moved), strict=True):
                 row[-1] += product
@@ -138,13 +137,6 @@ def _add(total: list[list[int]], part: list[list[int]]) -> None:
             row[k] += value
 
 
-def _blocks(spec: Spec) -> Iterator[tuple[int, int, int]]:
-    """Yield layer, first value and number of values of each block."""
-    for layer, count in enumerate(Layout.of(spec).layer_values):
-        for start in range(0, count, _BLOCK):
-            yield layer, start, min(_BLOCK, count - start)
-
-
 def _block_sums(
     updates: Sequence[LayerFolder],
     earlier: Sequence[LayerFolder],
@@ -155,14 +147,14 @@ def _block_sums(
 ) -> _Sums:
     """Return the sums over one block of a layer."""
     sums = _empty(len(updates), len(earlier))
-    mine = [_read(each, layer, start, count) for each in updates]
+    mine = [each.values(layer, start, count) for each in updates]
     sums.among += np.array(products(mine), np.int64)
     if earlier:
-        theirs = [_read(each, layer, start, count) for each in earlier]
+        theirs = [each.values(layer, start, count) for each in earlier]
         sums.earlier += np.array(products(mine, theirs), np.int64)
         sums.earlier_squares += np.array([sum_of_squares(each) for each in theirs], np.int64)
     if movement is not None:
-        new, old = (_read(m, layer, start, count) for m in (movement.after, movement.before))
+        new, old = (m.values(layer, start, count) for m in (movement.after, movement.before))
         moved = new.astype(np.int64) - old
         sums.movement = movement_products(mine, moved)
         sums.movement_squares = movement_squares(moved)
@@ -178,9 +170,3 @@ def _empty(updates: int, earlier: int) -> _Sums:
         [0] * updates,
         0,
     )
-
-
-def _read(folder: LayerFolder, layer: int, start: int, count: int) -> NDArray[np.signedinteger]:
-    stored = value_type(folder.kind)
-    offset = start * stored.itemsize
-    return np.fromfile(folder.layer_path(layer), stored, count=count, offset=offset)

@@ -6,15 +6,12 @@ a reason is all that follows for the model's sake, since the set is sealed; whet
 is to be refused is for the members to say (`object`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocol.checks import ACCEPTED, Check
-from protocol.encoding import LEAF_VALUES, value_type
 from protocol.errors import Rejected, Unavailable
 from protocol.sketches import SKETCH_BYTES, SKETCH_SIZE, exceeds_limit, judge, parse_sketch, sketch
 from protocol.types import Address, BasisPoints, Digest
@@ -81,8 +78,8 @@ def judge_sum(context: RoundContext, total: LayerFolder, fetcher: Fetcher) -> Su
 def sketch_folder(context: RoundContext, folder: LayerFolder, seed: Digest) -> list[int]:
     """Return the sketch of an update's differences, not yet weighted, or of a sum."""
     return _add_up(
-        sketch(_read(folder, layer, start, count), seed, leaf)
-        for layer, start, count, leaf in _blocks(context)
+        sketch(folder.values(layer, start, count), seed, leaf)
+        for layer, start, count, leaf in Layout.of(context.spec).blocks(_BLOCK)
     )
 
 
@@ -90,12 +87,12 @@ def sketch_movement(context: RoundContext, movement: Movement, seed: Digest) -> 
     """Return the sketch of a movement of the model, in its quanta."""
     return _add_up(
         sketch(
-            _read(movement.after, layer, start, count).astype(np.int64)
-            - _read(movement.before, layer, start, count),
+            movement.after.values(layer, start, count).astype(np.int64)
+            - movement.before.values(layer, start, count),
             seed,
             leaf,
         )
-        for layer, start, count, leaf in _blocks(context)
+        for layer, start, count, leaf in Layout.of(context.spec).blocks(_BLOCK)
     )
 
 
@@ -176,24 +173,8 @@ def _counted(decision: Screened, reason: int, why: str) -> Screened:
     )
 
 
-def _blocks(context: RoundContext) -> Iterator[tuple[int, int, int, int]]:
-    """Yield layer, first value, number of values and first leaf of each block."""
-    first_leaf = 0
-    for layer, count in enumerate(Layout.of(context.spec).layer_values):
-        for start in range(0, count, _BLOCK):
-            leaf = first_leaf + start // LEAF_VALUES
-            yield layer, start, min(_BLOCK, count - start), leaf
-        first_leaf += count // LEAF_VALUES
-
-
 def _add_up(parts: Iterable[Sequence[int]]) -> list[int]:
     total = [0] * SKETCH_SIZE
     for part in parts:
         total = [a + b for a, b in zip(total, part, strict=True)]
     return total
-
-
-def _read(folder: LayerFolder, layer: int, start: int, count: int) -> NDArray[Any]:
-    stored = value_type(folder.kind)
-    offset = start * stored.itemsize
-    return np.fromfile(folder.layer_path(layer), stored, count=count, offset=offset)

@@ -23,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from profiling.recorder import current
@@ -34,6 +35,7 @@ from protocol.encoding import (
     layer_bytes,
     layer_values,
     leaf_bytes,
+    value_type,
 )
 from protocol.errors import DiskFault, Misconfigured, Rejected, Unavailable, WrongBytes
 from protocol.manifest import LayerEntry, Manifest
@@ -112,6 +114,12 @@ class LayerFolder:
         with self.layer_path(index).open("rb") as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
+
+    def values(self, index: int, start: int, count: int) -> NDArray[Any]:
+        """Return `count` values of layer `index` from value `start` on, as they are stored."""
+        stored = value_type(self.kind)
+        offset = start * stored.itemsize
+        return np.fromfile(self.layer_path(index), stored, count=count, offset=offset)
 
     def root(self, spec: Spec) -> Digest:
         """Return the tree root over all layer files (docs/protocol.md §4)."""

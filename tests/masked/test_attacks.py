@@ -1,7 +1,7 @@
 """What a member of the set can try, and what comes of it: refused, bounded, named or voided."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from protocol.masking import MASKED_VALUE
 from protocol.pair_keys import public_key
 from protocol.sketches import pack_sketch, parse_sketch
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId
+from protocol.types import BasisPoints, Digest, RoundId
 from protocol.verdict import FULL_SCORE
 from rounds.average import average_layers as average
+from rounds.context import RoundContext
+from rounds.screen import Screened, rejected
+from rounds.sketched import SumJudgement, judge_sum
 from storage.layers import LayerFolder
 from tests.masked.test_dropouts import CAP, passes, price, rewrite
 from tests.masked.world import FIVE, FOUR, WINDOW, MaskedWorld
@@ -329,6 +332,70 @@ def test_a_masked_vector_is_revealed_once(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------- the aggregator lies
+
+
+def failures(world: MaskedWorld) -> list[str]:
+    return [check.line() for check in world.audit() if check.passed is False]
+
+
+def test_who_is_left_out_for_nothing_is_told_by_an_audit(tmp_path: Path) -> None:
+    with MaskedWorld(tmp_path, names=FIVE) as world:
+        round_id = world.reveal_all()
+        keep = world.aggregator._keeper.keep_revealed
+        eve = world.address_of("eve")
+
+        def leave_out(context: RoundContext, chosen: list[Screened]) -> None:
+            for index, each in enumerate(chosen):
+                if each.reveal.participant == eve:
+                    chosen[index] = rejected(each.reveal, each.folder, Check.BUNDLE, "a lie")
+            keep(context, chosen)
+
+        world.aggregator._keeper.keep_revealed = leave_out  # type: ignore[assignment, method-assign]
+        world.aggregator.seal(round_id)
+        world.aggregator.open_sum(round_id)
+        world.unmask(round_id)
+        assert world.settle(round_id) is Status.FINALIZED
+        told = [line for line in failures(world) if "§13" in line]
+        assert len(told) == 1
+        assert f"{eve} was rightly sealed outside the set" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "score", "reason"),
+    [
+        (Bent(lambda steps: steps * 0), FULL_SCORE, 0),
+        (SyntheticTrainer("eve", 50), BasisPoints(0), Check.SIMILAR),
+    ],
+    ids=["friend", "foe"],
+)
+def test_an_unfair_score_is_told_by_an_audit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trainer: SyntheticTrainer,
+    score: BasisPoints,
+    reason: int,
+) -> None:
+    """Paid although its sketch is that of nothing, or not paid although nothing is wrong."""
+    with MaskedWorld(tmp_path, names=FIVE) as world:
+        world.participants["eve"].trainer = trainer
+        eve = world.address_of("eve")
+
+        def lie(*about: Any) -> SumJudgement:
+            judged = judge_sum(*about)
+            for index, each in enumerate(judged.decisions):
+                if each.reveal.participant == eve:
+                    verdict = replace(each.verdict, score=score, reason=int(reason))
+                    judged.decisions[index] = replace(each, verdict=verdict)
+            return judged
+
+        round_id = world.seal()
+        world.unmask(round_id)
+        monkeypatch.setattr("aggregator.aggregator.judge_sum", lie)
+        assert world.settle(round_id) is Status.FINALIZED
+        told = failures(world)
+        assert len(told) == 1, told
+        assert "§6" in told[0]
+        assert eve in told[0]
 
 
 @pytest.mark.parametrize("silent", [(), ("eve",)], ids=["all", "one silent"])

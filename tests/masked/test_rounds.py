@@ -7,6 +7,7 @@ import numpy as np
 from contracts.enums import Status, SubmissionState
 from protocol.types import RoundId
 from protocol.verdict import FULL_SCORE
+from storage.digests import block_digests
 from tests.masked.world import FOUR, MaskedWorld
 from tests.world import World
 
@@ -35,15 +36,17 @@ def test_the_model_is_that_of_clear_updates(tmp_path: Path) -> None:
 
 
 def test_what_is_stored_says_nothing_of_an_update(tmp_path: Path) -> None:
-    """No masked layer equals, or even correlates with, the update that it hides."""
+    """The store has no block of a clear update, and no masked layer correlates with its own."""
     with MaskedWorld(tmp_path) as world:
         world.play()
-        context = world.participants["ann"].context(ONE)
-        for reveal in context.reveals:
-            state = world.client().get_submission(ONE, reveal.participant).state
+        for participant in world.participants.values():
+            state = world.client().get_submission(ONE, participant.address).state
             assert state is SubmissionState.UNMASKED
-            folder = context.update_folder(reveal.participant)
-            assert not folder.path.exists() or folder.kind == "masked"
+            clear, masked_files = participant._update_folder(ONE), participant._masks(ONE).files
+            for digests in block_digests(clear.paths(world.spec)):
+                assert not any(map(world.store.has, digests))
+            for digests in block_digests(masked_files.paths(world.spec)):
+                assert all(map(world.store.has, digests))
         mine = world.participants["ann"]
         update = np.fromfile(mine._update_folder(ONE).layer_path(0), np.int8)
         masked = np.fromfile(mine._masks(ONE).files.layer_path(0), ">u4").astype(np.float64)
