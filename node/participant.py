@@ -314,7 +314,7 @@ class Participant:
     def object(self, round_id: RoundId) -> None:
         """Hold the proposed round's sum against the sketches, once; object when it does not fit.
 
-        Raises Unavailable while an update of the set is unavailable.
+        What cannot be looked at while objecting is possible is reported, and not looked at.
         """
         with locked(self.state):
             now = self.federation.now()
@@ -327,8 +327,13 @@ class Participant:
             # No longer than objecting is possible: what others do not serve delays no next round.
             left = max(told.proposed.challenge_deadline - now.next_time(), 0)
             fetcher = Fetcher(Budget.of(self.spec, left))
-            with self.recorder.phase("check sum", round_id):
-                judged = judge_sum(context, obtain_sum(context, fetcher), fetcher)
+            try:
+                with self.recorder.phase("check sum", round_id):
+                    judged = judge_sum(context, obtain_sum(context, fetcher), fetcher)
+            except Unavailable as error:
+                event = events.SumUnchecked(round=round_id, reason=str(error))
+                self._report_once(f"unchecked {told.proposed.root.hex()}", event)
+                return
             self._checked.add(told.proposed.root)
             if judged.objection:
                 try:

@@ -534,6 +534,17 @@ class ObjectedTo(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumUnchecked(Event):
+    """The round's sum could not be looked at while objecting was possible."""
+
+    phase = "sum unchecked"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetSealed(Event):
     """The set of masked updates that are summed is fixed; with none the round ended."""
 

@@ -332,7 +332,7 @@ class Config(Section):
             raise ValueError(f"round_seats is at most {MAX_PARTICIPANTS} where privacy is masked")
         if not rules.min_set <= min(seats.min_participants, seats.round_seats):
             raise ValueError(
-                f"min_set is {rules.min_set}: min_participants and round_seats must be as many"
+                f"min_set is {rules.min_set}: min_participants and round_seats must not be below it"
             )
 
     @classmethod

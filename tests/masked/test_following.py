@@ -98,6 +98,22 @@ def test_followers_refuse_garbage_together(tmp_path: Path) -> None:
         passes(world)
 
 
+def test_what_a_member_cannot_look_at_ends_nothing(tmp_path: Path) -> None:
+    """An update that nobody serves any more ends no process, and is no reason to object."""
+    with MaskedWorld(tmp_path, rounds=1) as world:
+        ledger = Ledger(world)
+        round_id = world.seal()
+        world.unmask(round_id)
+        world.aggregator.propose(round_id)
+        world.withhold(world.told(round_id).reveals[0].manifest)
+        world.travel_to(world.client().get_round(round_id).challenge_deadline - 5)
+        ledger.look()
+        ledger.look()
+        assert {r["who"] for r in ledger.reports if r["phase"] == "sum unchecked"} == set(FOUR)
+        world.travel_to(world.client().get_round(round_id).challenge_deadline)
+        assert world.settle(round_id) is Status.FINALIZED
+
+
 @pytest.mark.long
 def test_a_watchers_process_takes_the_bond_of_a_lie_about_a_masked_sum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
