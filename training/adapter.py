@@ -23,14 +23,14 @@ Arrays = dict[str, NDArray[np.float32]]
 
 def adapter_layers(model: torch.nn.Module) -> list[tuple[str, tuple[int, ...]]]:
     """Return (name, shape) of every trainable layer of the adapter, sorted by name."""
-    return [(name, tuple(tensor.shape)) for name, tensor in _layers(model).items()]
+    return [(name, tuple(tensor.shape)) for name, tensor in trained_layers(model).items()]
 
 
 def read_adapter(model: torch.nn.Module) -> Arrays:
     """Return a copy of every trainable layer of the adapter, float32, in the order of its names."""
     return {
         name: tensor.detach().to("cpu", torch.float32, copy=True).numpy()
-        for name, tensor in _layers(model).items()
+        for name, tensor in trained_layers(model).items()
     }
 
 
@@ -42,7 +42,7 @@ def write_adapter(model: torch.nn.Module, arrays: Mapping[str, NDArray[np.floati
     """
     # Not peft's set_peft_model_state_dict, which ignores names that it does not know. Everything is
     # checked before the first layer is written, so that a refusal leaves the model whole.
-    layers = _layers(model)
+    layers = trained_layers(model)
     check_arrays(arrays, {name: tuple(tensor.shape) for name, tensor in layers.items()})
     with torch.no_grad():
         for name, tensor in layers.items():
@@ -73,7 +73,7 @@ def first_ranks_only(model: torch.nn.Module, rank: int | None) -> Iterator[None]
     beside the part of the model that it leaves unchanged.
     """
     handles = []
-    for name, tensor in _layers(model).items() if rank is not None else ():
+    for name, tensor in trained_layers(model).items() if rank is not None else ():
         kept = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
         kept[rank_part(name, rank)] = True
         handles.append(tensor.register_hook(partial(torch.mul, kept)))  # type: ignore[no-untyped-call]
@@ -100,7 +100,8 @@ def all_layers(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return dict(sorted(found.items()))
 
 
-def _layers(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+def trained_layers(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return A and B of every adapted module where they train, sorted by state-dict key."""
     return {name: tensor for name, tensor in all_layers(model).items() if tensor.requires_grad}
 
 

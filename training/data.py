@@ -35,11 +35,15 @@ class TokenizedExample:
 
 @dataclass(frozen=True)
 class TokenizedExamples:
-    """The rows that fit the sequence length, and how many examples were cut or left out."""
+    """The rows that fit the sequence length, and how many examples were cut or left out.
+
+    `places` says which of the examples each row is.
+    """
 
     rows: tuple[TokenizedExample, ...]
     truncated: int
     left_out: int
+    places: tuple[int, ...]
 
 
 def tokenize(
@@ -53,9 +57,9 @@ def tokenize(
     An example whose question alone fills the length is left out, and counts as truncated too.
     Raises Misconfigured when none is left, or when the template does not put the answer last.
     """
-    rows = []
+    rows, places = [], []
     truncated = 0
-    for example in examples:
+    for place, example in enumerate(examples):
         # In two pieces, so that no token straddles the border between prompt and answer.
         prompt_ids = encode(tokenizer, prompt_text(tokenizer, example, template))
         answer_ids = encode(tokenizer, answer_text(tokenizer, example, template))
@@ -63,12 +67,14 @@ def tokenize(
         truncated += len(ids) > sequence_length
         if len(prompt_ids) < sequence_length:
             rows.append(TokenizedExample(ids[:sequence_length], len(prompt_ids)))
+            places.append(place)
     if not rows:
         raise Misconfigured(
             f"no answer fits in a sequence length of {sequence_length} tokens: raise it, or give "
             f"shorter questions ({len(examples)} examples)"
         )
-    return TokenizedExamples(tuple(rows), truncated, len(examples) - len(rows))
+    left_out = len(examples) - len(rows)
+    return TokenizedExamples(tuple(rows), truncated, left_out, tuple(places))
 
 
 def tokenize_for(

@@ -86,11 +86,15 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The examples of a data set in order, the group of each (see `load`), and the report."""
+    """The examples of a data set in order, the group of each (see `load`), and the report.
+
+    `records` numbers the row that each comes from: a conversation gives several.
+    """
 
     examples: tuple[Example, ...]
     groups: tuple[str, ...]
     report: DataReport
+    records: tuple[int, ...]
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -141,6 +145,7 @@ def load(
     unseen = {name for name in named if name is not None}
     examples: list[Example] = []
     groups: list[str] = []
+    records: list[int] = []
     dropped: Counter[str] = Counter()
     rows = repaired = 0
     names: dict[str, None] = {}  # a dict keeps the order in which the fields appeared
@@ -158,6 +163,7 @@ def load(
         for example in found:
             examples.append(_repaired(example))
             groups.append(group.partition(group_until)[0] if group_until else group)
+            records.append(rows)
             repaired += examples[-1] is not example
     if not rows:
         raise Misconfigured(f"{source} is empty: expected questions and answers")
@@ -177,7 +183,7 @@ def load(
         in_held_out=sum(digest in public for digest in digests),
         repaired=repaired,
     )
-    return Loaded(tuple(examples), tuple(groups), report)
+    return Loaded(tuple(examples), tuple(groups), report, tuple(records))
 
 
 def split_validation(
@@ -193,19 +199,24 @@ def split_validation(
     training: list[Example] = []
     validation: list[Example] = []
     for example in examples:
-        # The part depends on text and seed alone: copies stay together, or a validation example
-        # could have been trained on, and examples added later move no other. All answers of a
-        # conversation stay together: each has the earlier ones before it.
-        first = example.history[0] if example.history else example
-        label = f"validation/{seed}/".encode() + text_digest(first)
-        number = int.from_bytes(hashlib.sha256(label).digest()[:8], "big")
-        (validation if number < share * 2**64 else training).append(example)
+        (validation if in_validation(example, share, seed) else training).append(example)
     if not training or not validation:
         raise Misconfigured(
             f"a share of {share:g} of {len(examples)} examples leaves none for "
             f"{'training' if not training else 'validation'}"
         )
     return training, validation
+
+
+def in_validation(example: Example, share: float, seed: int) -> bool:
+    """Return whether an example belongs to the validation part that `share` of the rows make."""
+    # The part depends on text and seed alone: copies stay together, or a validation example could
+    # have been trained on, and examples added later move no other. All answers of a conversation
+    # stay together: each has the earlier ones before it.
+    first = example.history[0] if example.history else example
+    label = f"validation/{seed}/".encode() + text_digest(first)
+    number = int.from_bytes(hashlib.sha256(label).digest()[:8], "big")
+    return number < share * 2**64
 
 
 def text_digest(example: Example | Exchange) -> bytes:

@@ -1,9 +1,12 @@
 """A federation's model in this process, loaded once and then given one adapter after another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
@@ -15,17 +18,22 @@ from training.adapter import (
     adapter_layers,
     initial_array,
     rank_part,
+    read_adapter,
     write_adapter,
 )
 from training.chat import answer, answers, base_answer
-from training.data import TokenizedExamples, tokenize
+from training.data import TokenizedExamples, collate, tokenize
 from training.evaluate import Evaluation, held_out_loss, held_out_losses
 from training.examples import Example
 from training.memory import check_room
 from training.model import attach_lora, load_base, load_tokenizer
+from training.private import ExampleGradients, Protection, train_privately
+from training.quiet import quiet
 from training.sources import ModelSource, check_identity, describe_source, resolve_source
 from training.train import OnStep, Options, TrainingReport, train_from
 from training.update import Carried, IntegerLayers, Update, encode_update
+
+_GRADIENTS_AT_ONCE: Final = 8
 
 
 class Session:
@@ -63,15 +71,23 @@ class Session:
         round_id: int = 1,
         rank: int | None = None,
         carried: Carried | None = None,
+        protection: Protection | None = None,
     ) -> tuple[Update, TrainingReport]:
         """Return the update that training from `layers` in round `round_id` gives, and a report.
 
         `carried` is what rounding took from the participant's last update. With a `rank` below the
-        federation's only the first ranks train; the update is zero elsewhere. Raises Misconfigured
-        when `rank` is above the federation's, or when training diverges.
+        federation's only the first ranks train; the update is zero elsewhere. With a `protection`
+        the examples' records are protected (training/private.py), and `seed` is not used. Raises
+        Misconfigured when `rank` is above the federation's, or when training diverges.
         """
         trained, report = self.train_arrays(
-            self.decode(layers), examples, seed, on_step, round_id=round_id, rank=rank
+            self.decode(layers),
+            examples,
+            seed,
+            on_step,
+            round_id=round_id,
+            rank=rank,
+            protection=protection,
         )
         names = [layer.name for layer in self.spec.layers]
         update = encode_update(
@@ -92,6 +108,7 @@ class Session:
         *,
         round_id: int = 1,
         rank: int | None = None,
+        protection: Protection | None = None,
     ) -> tuple[Arrays, TrainingReport]:
         """Train as `train` does, from and to float32 arrays by layer name."""
         if rank is not None and not 1 <= rank <= self.spec.adapter.rank:
@@ -99,16 +116,17 @@ class Session:
                 f"rank {rank} is not one of 1 to {self.spec.adapter.rank}, the federation's rank"
             )
         settings = self.spec.training
-        return train_from(
-            self._model,
-            self._tokenizer,
-            arrays,
-            examples,
-            settings,
-            seed=seed,
-            options=Options(self.spec.template, settings.learning_rate_in(round_id), rank),
-            on_step=on_step,
+        options = Options(self.spec.template, settings.learning_rate_in(round_id), rank)
+        given = (self._model, self._tokenizer)
+        if protection is None:
+            return train_from(
+                *given, arrays, examples, settings, seed=seed, options=options, on_step=on_step
+            )
+        write_adapter(self._model, arrays)
+        report = train_privately(
+            *given, examples, settings, protection, options=options, on_step=on_step
         )
+        return read_adapter(self._model), report
 
     def measure(self, examples: Sequence[Example]) -> TokenizedExamples:
         """Return the examples as tokens, and how many of them the sequence length cuts."""
@@ -130,6 +148,26 @@ class Session:
         return held_out_losses(
             self._model, self._tokenizer, examples, length, template=self.spec.template
         )
+
+    def gradients(
+        self, layers: IntegerLayers, examples: Sequence[Example]
+    ) -> Iterator[list[NDArray[np.float32]]]:
+        """Yield the gradient of the loss on each of `examples` at these layers, a layer an array.
+
+        Raises Misconfigured when one has no room for an answer.
+        """
+        write_adapter(self._model, self.decode(layers))
+        tokenized = self.measure(examples)
+        if tokenized.left_out:
+            raise Misconfigured(f"{tokenized.left_out} of {len(examples)} examples have no answer")
+        with quiet(), ExampleGradients(self._model) as gradients:
+            self._model.eval()
+            at_once = gradients.at_once(_GRADIENTS_AT_ONCE)
+            for start in range(0, len(examples), at_once):
+                rows = tokenized.rows[start : start + at_once]
+                found, _ = gradients.of(collate(rows, self._tokenizer.pad_token_id))
+                for index in range(len(rows)):
+                    yield [each[index].cpu().numpy() for each in found]
 
     def answer(self, layers: IntegerLayers, question: str, max_new_tokens: int) -> tuple[str, str]:
         """Return the answers of the model with these layers and of the base model."""

@@ -1,0 +1,67 @@
+"""Scores of examples by what is public of a round: how likely each was trained on.
+
+before, after = model_before.read(spec), update.applied_to(model_before)
+fall_of_losses(session, before, after, examples)          # a clear update, or a round's model
+sketch_scores(session, before, sketch, seed, examples)    # all that is public of a masked update
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.encoding import LEAF_VALUES
+from protocol.sketches import sketch
+from training.examples import Example
+from training.session import Session
+from training.update import IntegerLayers
+
+_LARGEST: Final = 2**20  # of a gradient's values, once it is in integers
+
+
+def with_answers(session: Session, examples: Sequence[Example]) -> list[Example]:
+    """Return those of `examples` that have room for an answer."""
+    return [examples[place] for place in session.measure(examples).places]
+
+
+def losses_of(session: Session, layers: IntegerLayers, examples: Sequence[Example]) -> list[float]:
+    """Return the loss of the model with `layers` on each example, nats per answer token."""
+    return [each.loss for each in session.evaluate_each(layers, examples)]
+
+
+def sketch_scores(
+    session: Session,
+    before: IntegerLayers,
+    posted: Sequence[int],
+    seed: bytes,
+    examples: Sequence[Example],
+) -> list[float]:
+    """Return how far the sketch of each example's gradient points against a posted sketch.
+
+    The cosine of the two, negative: training goes down the gradient. `posted` is of an update from
+    the model `before`, its randomness that of `seed` (docs/protocol.md §13).
+    """
+    update = np.array(posted, np.float64)
+    scores = []
+    for gradient in session.gradients(before, examples):
+        found = np.array(sketch(_whole_leaves(gradient), seed, 0), np.float64)
+        lengths = float(np.linalg.norm(found) * np.linalg.norm(update))
+        scores.append(-float(found @ update) / lengths if lengths else 0.0)
+    return scores
+
+
+def sketch_update(steps: Sequence[NDArray[np.int8]], seed: bytes) -> list[int]:
+    """Return the sketch of a whole update, as its participant posts it, but for its weight."""
+    return sketch(np.concatenate([_padded(layer) for layer in steps]), seed, 0)
+
+
+def _whole_leaves(gradient: Sequence[NDArray[np.float32]]) -> NDArray[np.int32]:
+    """Return a gradient as integers in whole leaves; its length does not matter."""
+    largest = max(float(np.abs(layer).max()) for layer in gradient)
+    scale = _LARGEST / largest if largest else 0.0
+    return np.concatenate([_padded(np.rint(each * scale).astype(np.int32)) for each in gradient])
+
+
+def _padded(layer: NDArray) -> NDArray:
+    return np.pad(layer.ravel(), (0, -layer.size % LEAF_VALUES))
