@@ -34,6 +34,7 @@ from contracts.reverts import Reverted
 from ethereum.transactions import SendingLimits
 from ethereum.wallet import Wallet
 from node.participant import Participant, training_failures
+from node.privacy import Ledger, PrivacyBudget
 from node.results import Standing, round_results, standing_of
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer
@@ -87,18 +88,26 @@ def open_participant(settings: ParticipantSettings, wallet: Wallet, report: Repo
     report(events.FeeLimit(wei=wei, reason=reason))
     phase_seconds = federation.terms().windows.reveal_seconds
     check_confirmations(federation, settings.confirmations, phase_seconds, "reveal")
-    participant = Participant(
-        federation,
-        store,
-        open_trainer(settings, store, report),
-        settings.state,
-        report,
-    )
+    budget = open_budget(settings, federation, report)
+    trainer = open_trainer(settings, store, report, budget)
+    participant = Participant(federation, store, trainer, settings.state, report, budget)
     participant.withdraw_to = settings.withdraw_to
     participant.trust = settings.privacy.trust()
     participant.public = settings.store.reader()
     participant.owns_store = settings.store.is_own(location.ipfs_url)
     return participant
+
+
+def open_budget(
+    settings: ParticipantSettings, federation: Federation, report: Report
+) -> PrivacyBudget | None:
+    """Return the privacy budget, and report what is spent of it; None where there is none."""
+    target = settings.privacy.target(federation.terms().seats.rounds)
+    if target is None:
+        return None
+    spent = Ledger.read(settings.state).epsilon
+    report(events.PrivacySpent(epsilon=spent, of=target.epsilon, delta=target.delta))
+    return PrivacyBudget(settings.state, federation, federation.sender.address, target, report)
 
 
 def connect_wallet(

@@ -36,6 +36,7 @@ from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
 from node.carried import CarriedFiles
 from node.masks import NOT_FINAL, Masks, Trust
+from node.privacy import BudgetSpent, PrivacyBudget
 from node.results import last_used_round
 from profiling.recorder import Recorder
 from protocol.commitment import (
@@ -150,9 +151,11 @@ class Participant:
         trainer: Trainer,
         state: Path,
         report: Report = ignore,
+        budget: PrivacyBudget | None = None,
     ) -> None:
         self.federation = federation
         self.address = federation.sender.address
+        self.budget = budget
         self.store = store
         self.trainer = trainer
         self.state = state
@@ -169,7 +172,10 @@ class Participant:
         learn_places(store, federation)
         self.spec = Spec.parse(store.get_block(terms.identity.spec_digest))
         require_agreement(terms, self.spec)  # or the work would be averaged as something else
-        self.carried = CarriedFiles(state / federation.address / "carried", self.spec)
+        # What rounding took from a noised update is noised itself, and says no more of a record.
+        # What it took from another is not: the two are apart, so that none reaches the other.
+        carried = "carried" if budget is None else "carried-private"
+        self.carried = CarriedFiles(state / federation.address / carried, self.spec)
         self.recorder = Recorder(state, "participant", self.address, self.spec)
 
     def commit(self, round_id: RoundId) -> Prepared | None:
@@ -186,7 +192,12 @@ class Participant:
                 return None
             # What was trained before a crash is used. A second update would have another salt, and
             # only one of the two could open a commitment that is already in the pool.
-            prepared = self._load(round_id) or self._prepare_if_possible(round_id)
+            # Unless it is from before records were protected.
+            prepared = self._load(round_id)
+            if prepared is not None and self.budget and not self.budget.covers(round_id):
+                self.report(events.TrainedBare(round=round_id))
+                prepared = None
+            prepared = prepared or self._prepare_if_possible(round_id)
             if prepared is None:
                 return None
             # Nothing of the update is stored before it is revealed, and by then it is too late to
@@ -441,6 +452,10 @@ class Participant:
             if self._failures[round_id] < _TRIES:
                 raise
             self.report(events.TrainingGivenUp(round=round_id, reason=str(error)))
+            return None
+        except BudgetSpent as error:
+            self._failures[round_id] = _TRIES
+            self.report(events.PrivacyUsedUp(round=round_id, reason=str(error)))
             return None
 
     def _prepare(self, round_id: RoundId) -> Prepared:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from node.canaries import planted_rows
 from node.participant import training_failures
-from node.settings import Choices
+from node.privacy import describe_noise
+from node.settings import Choices, Privacy
 from node.trainer import MANY_CUT
 from protocol.errors import Misconfigured
 from protocol.types import format_tokens
@@ -35,8 +37,11 @@ class ParticipantPreflight(Preflight):
         choices: Choices | None = None,
         *,
         has_invitation: bool = False,
+        privacy: Privacy | None = None,
     ) -> None:
         super().__init__(answers)
+        self.privacy = privacy or Privacy()
+        self._records = 0
         self.choices = choices or Choices()
         self._examples: list[Example] = []
         self.has_invitation = has_invitation
@@ -66,6 +71,10 @@ class ParticipantPreflight(Preflight):
         with looking("memory") as memory:
             memory.text = self._check_memory()
         yield memory
+        if self.privacy.epsilon is not None and finding.is_ok and self.federation is not None:
+            with looking("privacy") as privacy:
+                privacy.text, privacy.is_warning = self._check_privacy()
+            yield privacy
         # What a round does, on the data themselves: so that no round is the first to try it.
         if not (finding.is_ok and model.is_ok and memory.is_ok):
             return
@@ -105,17 +114,29 @@ class ParticipantPreflight(Preflight):
         # torch is what trains, and reading examples is beside it: an auditor's install has neither.
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError(name="torch")
-        from training.examples import Fields, load, split_validation
+        from training.examples import Fields, in_validation, load, split_validation
 
         fields = Fields(**self.choices.fields.model_dump())
         loaded = load(data, fields, encoding=self.choices.encoding)
         seed = 0 if self.spec is None else self.spec.training.seed
         self._examples, kept = split_validation(loaded.examples, self.choices.validation, seed)
+        share, planted = self.choices.validation, planted_rows(self.privacy.canaries)
+        pairs = zip(loaded.examples, loaded.records, strict=True)
+        records = {number for each, number in pairs if not in_validation(each, share, seed)}
+        self._records = len(records) + len(planted)
         report, told = loaded.report, [f"{len(loaded.examples)} examples in {data}"]
         told += [f"{count} rows dropped: {why}" for why, count in report.dropped.items()]
         told += [f"{report.repaired} repaired: they have lone surrogates"] * bool(report.repaired)
         told += [f"{len(kept)} kept back to measure on"] * bool(kept)
         return ", ".join(told)
+
+    def _check_privacy(self) -> tuple[str, bool]:
+        """Return what the budget means for the noise, and whether that is a warning."""
+        assert self.spec is not None
+        assert self.federation is not None
+        target = self.privacy.target(self.federation.terms().seats.rounds)
+        assert target is not None
+        return describe_noise(self.spec, target, self._records)
 
     def _check_tokens(self) -> tuple[str, bool]:
         """Return what the sequence length cuts, and whether that is much."""

@@ -27,10 +27,16 @@ rejoin = false                      # go on after a penalty, with the stake fill
 invitation = "invitation.json"      # the sponsor's, for a federation that admits by invitation
 evaluate = false                    # compute the held-out loss of each round's model
 
-[privacy]                           # of a federation whose updates are masked:
+[privacy]                           # in a federation whose updates are masked:
 trusted = ["0x…", "0x…"]            # participants whom you know
 min_trusted = 1                     # open nothing unless so many of them are summed with you
 min_set = 8                         # nor unless so many are in the sum; default: the contract's
+                                    # in any federation (docs/privacy.md):
+epsilon = 8.0                       # train by DP-SGD, and stop once a record may have lost so much
+delta = 1e-5                        # in all but so small a share of cases
+clip = 1.0                          # longest gradient that one row may have
+rounds = 10                         # to spread the budget over; default: those of the federation
+canaries = "canaries.json"          # plant these among the data, to measure what leaks
 
 [store]                             # where the blocks are, and where others read them: this and
 public = "https://ann.example"      # what else it can have is in runtime/stores.py
@@ -42,6 +48,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from node.masks import Trust
+from node.privacy import PrivacyTarget
 from protocol.canonical import ChecksumAddress
 from protocol.masking import MAX_PARTICIPANTS
 from runtime.settings import RoleSettings
@@ -69,13 +76,22 @@ class FieldNames(BaseModel):
 
 
 class Privacy(BaseModel):
-    """With whom a masked update may be summed."""
+    """With whom a masked update may be summed, and what rounds may tell of one record.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Without an `epsilon` records are not protected. `canaries` is a file that
+    `commonweight privacy plant` wrote.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     trusted: Annotated[tuple[ChecksumAddress, ...], Field(strict=False)] = ()
     min_trusted: Annotated[int, Field(ge=0)] = 0
     min_set: Annotated[int, Field(ge=0, le=MAX_PARTICIPANTS)] = 0
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    rounds: Annotated[int, Field(ge=1)] | None = None
+    canaries: Path | None = None
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -88,6 +104,12 @@ class Privacy(BaseModel):
     def trust(self) -> Trust:
         """Return the rules as a participant follows them."""
         return Trust(self.min_set, self.trusted, self.min_trusted)
+
+    def target(self, rounds: int) -> PrivacyTarget | None:
+        """Return the promise to each record; `rounds` are the federation's. None for no promise."""
+        if self.epsilon is None:
+            return None
+        return PrivacyTarget(self.epsilon, self.delta, self.clip, self.rounds or rounds)
 
 
 class Choices(BaseModel):

@@ -10,7 +10,9 @@ from typing import Any, Final
 from chain.federation import Federation
 from chain.location import FederationLocation
 from contracts.enums import Status, SubmissionState
+from node.privacy import describe_budget
 from node.results import round_results, standing_of
+from node.settings import ParticipantSettings
 from protocol.errors import CommonweightError
 from protocol.types import Address, RoundId, format_tokens
 from protocol.whereabouts import Peer, parse_whereabouts
@@ -28,7 +30,7 @@ _UNDER_WAY: Final = (
 )
 
 
-def participant_status(settings: RoleSettings) -> dict[str, Any]:
+def participant_status(settings: ParticipantSettings) -> dict[str, Any]:
     """Return a participant's state as JSON values; amounts in token units."""
     federation, address = open_federation(settings)
     newest = federation.round_count()
@@ -47,6 +49,12 @@ def participant_status(settings: RoleSettings) -> dict[str, Any]:
         "penalties": sum(result.penalty for result in results),
         "credit": federation.credit_of(address),
         "withdrawn": sum(e.amount for e in withdrawals if e.account == address),
+        "privacy": describe_budget(
+            settings.state,
+            federation,
+            address,
+            settings.privacy.target(federation.terms().seats.rounds),
+        ),
         "announced": [place.line for place in places],
         "daemon_elsewhere": _other_peer(settings, peers) if peers else None,
         "now": describe_round(federation, newest, _own_part(federation, newest, address)),
@@ -80,10 +88,22 @@ def print_participant(status: dict[str, Any], line: Callable[[str], object]) -> 
             f"daemon       peer {status['daemon_elsewhere']}, which is not announced: others look"
             " for updates elsewhere (docs/stores.md)"
         )
+    if status["privacy"] is not None:
+        line(f"privacy      {_privacy_line(status['privacy'])}")
     for row in status["rounds"]:
         amount = f"paid {format_tokens(row['paid'])}: " if row["paid"] else ""
         penalty = f" ({format_tokens(row['penalty'])})" if row["penalty"] else ""
         line(f"round {row['round']:<6} {amount}{row['reason']}{penalty}")
+
+
+def _privacy_line(privacy: dict[str, Any]) -> str:
+    """Return what is spent of the privacy budget in words."""
+    budget = "no budget now" if privacy["epsilon"] is None else f"of {privacy['epsilon']:g}"
+    rounds = f"{privacy['rounds']} rounds trained with noise"
+    told = f"ε {privacy['epsilon_spent']:.2f} {budget} spent at δ {privacy['delta']:g}, {rounds}"
+    if lost := privacy["rounds_not_counted"]:
+        told += f"; {lost} more on the chain, which count once the next round is trained"
+    return told
 
 
 def _other_peer(settings: RoleSettings, announced: Sequence[str]) -> str | None:

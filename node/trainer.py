@@ -5,9 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from node.canaries import planted_rows
 from node.participant import TrainedUpdate
-from node.settings import FieldNames, ParticipantSettings
+from node.privacy import PrivacyBudget
+from node.settings import FieldNames, ParticipantSettings, Privacy
 from profiling.recorder import current
+from protocol.errors import Misconfigured
 from protocol.spec import Spec
 from protocol.types import RoundId, parse_digest
 from runtime import events
@@ -20,14 +23,23 @@ from training.update import Carried
 # seconds to load, and a participant that is not asked to train should not wait for it.
 if TYPE_CHECKING:
     from training.examples import Example, Loaded
+    from training.private import Protection
     from training.session import Session
 
 MANY_CUT: Final = 10
 """Who has more than one in so many examples cut is warned: they lack their ends."""
 
 
-def open_trainer(settings: ParticipantSettings, store: Store, report: Report) -> "LocalTrainer":
-    """Return the trainer that a participant's settings describe."""
+def open_trainer(
+    settings: ParticipantSettings,
+    store: Store,
+    report: Report,
+    budget: PrivacyBudget | None = None,
+) -> "LocalTrainer":
+    """Return the trainer that a participant's settings describe.
+
+    Where these protect records, it needs a `budget` to train, though not to evaluate.
+    """
     return LocalTrainer(
         settings.data,
         settings.model,
@@ -38,6 +50,8 @@ def open_trainer(settings: ParticipantSettings, store: Store, report: Report) ->
         validation=settings.validation,
         rank=settings.rank,
         store=store,
+        budget=budget,
+        privacy=settings.privacy,
     )
 
 
@@ -47,7 +61,8 @@ class LocalTrainer:
     A share `validation` of the examples is withheld from training; each round reports the loss of
     the global model and of this participant's own update on it. `rank` trains fewer ranks than the
     spec has. With a `store`, the report on the data counts examples that are in the public held-out
-    set.
+    set. Where `privacy` has an epsilon, each round is taken from the `budget` and trained by
+    DP-SGD; where it has canaries, these are among the examples.
     """
 
     def __init__(
@@ -62,6 +77,8 @@ class LocalTrainer:
         validation: float = 0.0,
         rank: int | None = None,
         store: Store | None = None,
+        budget: PrivacyBudget | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         self.data = data
         self.source = source
@@ -72,6 +89,8 @@ class LocalTrainer:
         self.validation = validation
         self.rank = rank
         self.store = store
+        self.budget = budget
+        self.privacy = privacy or Privacy()
         self._loaded: Loaded | None = None
 
     def train(
@@ -83,13 +102,9 @@ class LocalTrainer:
         carried: Carried | None,
     ) -> TrainedUpdate:
         """Train from `model`, write the difference with what was `carried` to `update`."""
-        from training.examples import split_validation
-        from training.session import open_session
-
         is_first = self._loaded is None
-        examples = self._load(spec).examples
-        training, validation = split_validation(examples, self.validation, spec.training.seed)
-        session = open_session(spec, self.source, self.cache)
+        training, validation = self.divided(spec)
+        session = self.open(spec)
         current().note(base_weights=session.base_weights)
         if is_first:
             self._report_data(spec, session, training, validation)
@@ -98,6 +113,7 @@ class LocalTrainer:
             self.report(events.Training(round=round_id, step=step, steps=steps, loss=loss))
 
         before = model.read(spec)
+        protection = self._protect(spec, round_id)
         made, report = session.train(
             before,
             training,
@@ -106,6 +122,7 @@ class LocalTrainer:
             round_id=round_id,
             rank=self.rank,
             carried=carried,
+            protection=protection,
         )
         update.write(spec, made.steps)
         self.report(
@@ -126,6 +143,22 @@ class LocalTrainer:
             )
         return TrainedUpdate(report.examples, report.mean_loss, made.carried)
 
+    def _protect(self, spec: Spec, round_id: RoundId) -> "Protection | None":
+        """Take a round from the budget and return how it protects records; None where it is bare.
+
+        Raises BudgetSpent when it would be too much.
+        """
+        if self.privacy.epsilon is None:
+            return None
+        if self.budget is None:
+            raise Misconfigured("records are to be protected, and there is no budget to train by")
+        from training.private import Protection
+
+        records = self.records(spec)
+        mechanism = self.budget.plan(len(set(records)), spec.training)
+        self.budget.spend(round_id, mechanism)
+        return Protection(mechanism, self.privacy.clip, records)
+
     def evaluate(
         self, spec: Spec, store: Store, model: LayerFolder, part: int, parts: int
     ) -> tuple[float, int]:
@@ -133,11 +166,8 @@ class LocalTrainer:
 
         Evaluates every `parts`-th example of the public held-out set, starting at `part`.
         """
-        from training.session import open_session
-
         examples = read_held_out(spec, store)[part::parts]
-        session = open_session(spec, self.source, self.cache)
-        evaluation = session.evaluate(model.read(spec), examples)
+        evaluation = self.open(spec).evaluate(model.read(spec), examples)
         return evaluation.loss, evaluation.tokens
 
     def _load(self, spec: Spec) -> "Loaded":
@@ -176,6 +206,47 @@ class LocalTrainer:
                 left_out=tokenized.left_out,
             )
         )
+
+    def open(self, spec: Spec) -> "Session":
+        """Return the base model in memory, with its adapter."""
+        from training.session import open_session
+
+        return open_session(spec, self.source, self.cache)
+
+    def divided(self, spec: Spec) -> "tuple[list[Example], list[Example]]":
+        """Return the examples to train on, planted canaries included, and the validation part."""
+        from training.examples import split_validation
+
+        examples, seed = self._load(spec).examples, spec.training.seed
+        training, validation = split_validation(examples, self.validation, seed)
+        return training + planted_rows(self.privacy.canaries), validation
+
+    def records(self, spec: Spec) -> list[int]:
+        """Return the number of the record that each example to train on comes from."""
+        from training.examples import in_validation
+
+        loaded, share, seed = self._load(spec), self.validation, spec.training.seed
+        found = [
+            record
+            for example, record in zip(loaded.examples, loaded.records, strict=True)
+            if not in_validation(example, share, seed)
+        ]
+        first = max(loaded.records) + 1
+        return found + list(range(first, first + len(planted_rows(self.privacy.canaries))))
+
+    def rows_read(self, spec: Spec, session: "Session", round_id: RoundId) -> "list[Example]":
+        """Return the examples that training for a round reads, as often as it does.
+
+        Where records are protected nobody knows which it read: all of them, once.
+        """
+        from training.train import order_of
+
+        training, _ = self.divided(spec)
+        if self.privacy.epsilon is not None:
+            return training
+        places = session.measure(training).places
+        seed = self.round_seed(spec, round_id)
+        return [training[places[row]] for row in order_of(len(places), spec.training, seed)]
 
     def round_seed(self, spec: Spec, round_id: RoundId) -> int:
         """Return a 48-bit seed that depends on spec, round and data, and not on the wallet."""

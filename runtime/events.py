@@ -446,6 +446,61 @@ class Trained(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivacySpent(Event):
+    """What the rounds so far may have told of a record, of what all together may tell.
+
+    `round` is about to be trained, with `noise`, and is counted already; None as the role begins.
+    """
+
+    phase = "privacy"
+    round: RoundId | None = None
+    epsilon: float
+    of: float
+    delta: float
+    noise: float | None = None
+
+    def measure(self, metrics: "Metrics") -> None:
+        """Set what is spent, and the budget."""
+        metrics.epsilon.labels("spent").set(self.epsilon)
+        metrics.epsilon.labels("budget").set(self.of)
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """Return what is spent so far."""
+        return {} if self.round is None else {"privacy/epsilon": (self.round, self.epsilon)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyAssumed(Event):
+    """The wallet committed to rounds that the state folder does not know: they count as spent."""
+
+    phase = "privacy assumed"
+    level = logging.WARNING
+    style = "yellow"
+    rounds: int
+    first: RoundId
+    last: RoundId
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyUsedUp(Event):
+    """Another round would spend more than the privacy budget: nothing is trained."""
+
+    phase = "privacy used up"
+    level = logging.WARNING
+    style = "yellow"
+    round: RoundId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedBare(Event):
+    """An update was trained before records were protected, and is trained again with noise."""
+
+    phase = "trained again"
+    round: RoundId
+
+
+@dataclass(frozen=True, kw_only=True)
 class WalletElsewhere(Event):
     """The wallet has committed to a round, and not from this state folder."""
 

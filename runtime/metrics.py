@@ -28,6 +28,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.rounds = self._counter("rounds", "Rounds that ended, by outcome.", "outcome")
         self.loss = self._gauge("loss", "Newest loss, nats per token.", "kind")
+        self.epsilon = self._gauge(
+            "privacy_epsilon", "Epsilon spent on the own data so far, and the budget.", "kind"
+        )
         self.gas = self._counter("gas_used", "Gas of this process's transactions.", "phase")
         self.credited = self._gauge("credited_token_units", "Credited by rounds so far.")
         self.withdrawn = self._counter("withdrawn_token_units", "Withdrawn by this process.")

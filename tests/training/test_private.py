@@ -269,9 +269,7 @@ def test_the_sample_is_what_the_mechanism_says(
 ) -> None:
     asked = []
     true = system_random.chosen
-    monkeypatch.setattr(
-        system_random, "chosen", lambda *given: asked.append(given) or true(*given)
-    )
+    monkeypatch.setattr(system_random, "chosen", lambda *given: asked.append(given) or true(*given))
     protect(model, tokenizer, Mechanism(0.25, 1.0, 3), steps=3)
     assert asked == [(len(EXAMPLES), 0.25)] * 3
 
