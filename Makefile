@@ -4,7 +4,7 @@
 #   TORCH_BACKEND the build of torch for a new .venv: auto, cpu, cu126, …, none (scripts/setup_environment.py)
 #   CONFIG        what `make demo` plays
 #   IPFS          what `make test-daemons` stores in: kubo, or the URL of a daemon's RPC
-#   DATA          where the data sets of bench-medical, bench-glue and bench-differences lie; else COMMONWEIGHT_DATA
+#   DATA          where the data sets of bench-medical, -glue, -differences and -privacy lie; else COMMONWEIGHT_DATA
 #   QUICK         1: benchmarks in minutes, to see that they work
 #   PART          what `make test-faults` plays: 3/10 is the third tenth; AGAIN=1 plays survived faults too
 #   ONLY          the files that `make test-slow` plays
@@ -49,7 +49,7 @@ test test-long test-slow: export TORCHDYNAMO_DISABLE := 1
 .PHONY: setup demo test test-long test-newest test-slow test-daemons test-disputes test-faults test-fuzz \
   test-contracts test-mutants test-explorer lint release \
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
-  bench-disk bench-explorer bench-incentives explorer-images bench-masked-rounds bench-masking bench-storage bench-stores bench-vram compose-check clean
+  bench-disk bench-explorer bench-incentives explorer-images bench-masked-rounds bench-masking bench-privacy bench-storage bench-stores bench-vram compose-check clean
 
 # What every other target needs: seconds to a minute the first time, nothing the second.
 setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
@@ -234,6 +234,11 @@ bench-differences: setup
 # SEEDS plays so many seeds; what was trained and evaluated is kept, an interrupted run goes on.
 bench-incentives: setup
 	$(BIN)/python -m benchmarks.incentives $(if $(SEEDS),--seeds $$(seq 0 $$(($(SEEDS)-1)))) $(if $(QUICK),--quick)
+
+# What updates and models say of the data: clear, averaged, masked, and with differential privacy. DATA is
+# a folder with medquad/*.jsonl. What was trained and evaluated is kept, an interrupted run goes on.
+bench-privacy: setup
+	$(BIN)/python -m benchmarks.privacy $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
 
 # GPU memory of FlowerTune's models: estimated, and measured where there is a GPU.
 bench-vram: setup

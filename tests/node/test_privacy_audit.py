@@ -15,10 +15,13 @@ from node.settings import Privacy
 from node.trainer import LocalTrainer
 from protocol.encoding import encode_values
 from protocol.errors import Misconfigured
-from protocol.spec import Spec
+from protocol.spec import Spec, Training
 from protocol.types import RoundId
+from runtime.events import Event
 from storage.files import write_json
+from storage.layers import LayerFolder
 from tests.training.conftest import make_spec
+from training.accountant import Mechanism
 from training.adapter import initial_array
 from training.examples import Example
 from training.session import Session, open_session
@@ -63,6 +66,52 @@ def train(session: Session, spec: Spec, rows: list[Example], privacy: str) -> Ro
         told=SimpleNamespace(masking=SimpleNamespace(sketch_seed=None)),
     )
     return Round(context, before, update.steps, update.applied_to(before))  # type: ignore[arg-type]
+
+
+class NotedBudget:
+    """Plans as a budget does, and notes what is spent."""
+
+    def __init__(self, noted: list[object]) -> None:
+        self.noted = noted
+
+    def plan(self, records: int, training: Training) -> Mechanism:
+        self.noted.append(records)
+        return Mechanism(training.batch_size / records, 0.5, training.steps)
+
+    def spend(self, round_id: RoundId, mechanism: Mechanism) -> None:
+        self.noted.append(mechanism)
+
+
+def test_a_protected_round_spends_before_its_first_step(
+    spec: Spec, cache: Path, tmp_path: Path
+) -> None:
+    few = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": 2})})
+    model = LayerFolder(tmp_path / "model", "model")
+    model.write(
+        few, [encode_values(initial_array(each.name, each.shape, 3)) for each in few.layers]
+    )
+    noted: list[object] = []
+
+    def report(event: Event) -> None:
+        if event.phase == "training":
+            noted.append(event.phase)
+
+    budget = NotedBudget(noted)
+    trainer = trainer_of(
+        tmp_path,
+        cache,
+        report=report,
+        privacy=Privacy(epsilon=8.0, clip=0.5),
+        budget=budget,
+    )
+    updates = []
+    for number in (1, 2):
+        update = LayerFolder(tmp_path / f"update-{number}", "update")
+        trained = trainer.train(few, model, RoundId(1), update, None)
+        assert trained.examples == 2 * few.training.batch_size
+        updates.append(update.root(few))
+    assert noted == 2 * [20, Mechanism(0.4, 0.5, 2), "training", "training"]
+    assert updates[0] != updates[1]  # the same round from the same data: noise of its own
 
 
 @pytest.mark.parametrize("is_read", [True, False], ids=["read", "not read"])

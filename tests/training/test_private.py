@@ -10,13 +10,15 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
-from tests.training.conftest import EXAMPLES, BuildModel, settings
+from tests.training.conftest import EXAMPLES, BuildModel, lora, quantization, settings
 from training import private, system_random
 from training.accountant import Mechanism
 from training.adapter import Arrays, read_adapter, trained_layers, write_adapter
 from training.data import IGNORED, Batch, TokenizedExample, collate, tokenize
 from training.examples import Example
+from training.model import attach_lora, load_base
 from training.private import ExampleGradients, NoisedGradients, Protection, train_privately
+from training.sources import ModelSource
 from training.train import Options
 
 CLIP = 0.05  # below the length of most gradients of the tiny model
@@ -81,6 +83,22 @@ def test_gradients_of_examples_are_those_of_a_loop(
         for example in range(len(rows)):
             expected = alone[example][layer]
             assert (together[example] - expected).norm() <= close * expected.norm() + 1e-7
+
+
+def test_gradients_come_back_through_checkpoints(
+    tiny: ModelSource, build_model: BuildModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    base = load_base(tiny.folder, quantization(), gradient_checkpointing=True)
+    model = attach_lora(base, lora(), seed=1)
+    plain = build_model()
+    for each in (model, plain):
+        warm_up(each)
+        each.train()
+    batch = padded(tokenizer)(rows_of(tokenizer, ROWS))
+    with ExampleGradients(model) as gradients, ExampleGradients(plain) as others:
+        found, expected = gradients.of(batch)[0], others.of(batch)[0]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def check_clipping(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
