@@ -6,7 +6,7 @@ sketch_scores(session, before, sketch, seed, examples)    # all that is public o
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,5 +63,5 @@ def _whole_leaves(gradient: Sequence[NDArray[np.float32]]) -> NDArray[np.int32]:
     return np.concatenate([_padded(np.rint(each * scale).astype(np.int32)) for each in gradient])
 
 
-def _padded(layer: NDArray) -> NDArray:
+def _padded(layer: NDArray[Any]) -> NDArray[Any]:
     return np.pad(layer.ravel(), (0, -layer.size % LEAF_VALUES))

@@ -151,12 +151,9 @@ class PrivacyBudget:
         if not lost:
             return ledger
         every = [*_mechanisms(ledger.spends), mechanism]
-        worst = {
-            "rate": max(each.rate for each in every),
-            "noise": min(each.noise for each in every),
-            "steps": max(each.steps for each in every),
-        }
-        assumed = [Spend(here, number, is_assumed=True, **worst) for number in lost]
+        rate, noise = max(each.rate for each in every), min(each.noise for each in every)
+        steps = max(each.steps for each in every)
+        assumed = [Spend(here, number, rate, noise, steps, is_assumed=True) for number in lost]
         self.report(events.PrivacyAssumed(rounds=len(lost), first=lost[0], last=lost[-1]))
         return Ledger((*ledger.spends, *assumed), ledger.epsilon, ledger.delta)
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import fsum
+from math import fsum, sqrt
 from typing import Final
 
 from opacus.accountants.analysis import rdp
@@ -67,8 +67,7 @@ def signal_to_noise(mechanism: Mechanism, records: int, values: int) -> float:
     That is √steps · rate · records / (noise · √values) with `values` trained: every record as long
     as its clip, and all of one direction. Batch size and noise decide, not the learning rate.
     """
-    signal = mechanism.steps**0.5 * mechanism.rate * records
-    return signal / (mechanism.noise * values**0.5)
+    return sqrt(mechanism.steps / values) * mechanism.rate * records / mechanism.noise
 
 
 @lru_cache(maxsize=64)

@@ -16,9 +16,12 @@ from statistics import fmean
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training import system_random
 from training.examples import Example
+
+Scores = Sequence[float] | NDArray[np.float64]
 
 _Z: Final = 1.959964  # of a 95% interval
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
@@ -71,7 +74,7 @@ class Comparison:
         return "at chance" if self.low <= 0.5 <= self.high else "not at chance"
 
 
-def compare(members: Sequence[float], others: Sequence[float]) -> Comparison:
+def compare(members: Scores, others: Scores) -> Comparison:
     """Return how well scores tell members from others.
 
     The interval is Newcombe's method 5 (Statistics in Medicine 25, 2006, 559): Hanley and McNeil's

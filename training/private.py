@@ -117,7 +117,7 @@ def train_privately(
 
 
 def _optimizer(
-    parameters: Gradients, settings: Training, options: Options
+    parameters: Sequence[torch.nn.Parameter], settings: Training, options: Options
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Return AdamW and its schedule as `training.train` has them."""
     rate = settings.learning_rate if options.learning_rate is None else options.learning_rate
@@ -230,7 +230,7 @@ class ExampleGradients:
     def __init__(self, model: PeftModel) -> None:
         self.model = model
         self._layers = trained_layers(model)
-        weights = {parameter: name for name, parameter in self._layers.items()}
+        weights: dict[torch.Tensor, str] = {each: name for name, each in self._layers.items()}
         self._modules = {
             weights[module.weight]: module
             for module in model.modules()
@@ -275,7 +275,7 @@ class ExampleGradients:
             logits.float().transpose(1, 2), right, ignore_index=IGNORED, reduction="none"
         )
         total = (losses.sum(dim=1) / (right != IGNORED).sum(dim=1).clamp_min(1)).sum()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         self.model.zero_grad(set_to_none=True)
         if missing := [name for name in self._layers if name not in self._found]:
             raise Misconfigured(f"no gradient came back to {missing[0]}: it cannot be protected")
@@ -290,7 +290,8 @@ class ExampleGradients:
                 f"{name} is given tokens of several examples together: this model cannot be trained"
                 " with differential privacy"
             )
-        out.register_hook(lambda came_back: self._add(name, entered, came_back))
+        add = partial(self._add, name, entered)
+        out.register_hook(add)  # type: ignore[no-untyped-call]
 
     def _add(self, name: str, entered: torch.Tensor, came_back: torch.Tensor) -> None:
         outer = torch.einsum("e...o,e...i->eoi", came_back.float(), entered.float())

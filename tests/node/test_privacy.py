@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,9 +47,7 @@ class Protecting(Drifting):
     def __init__(self) -> None:
         super().__init__()
         self.trainings = 0
-
-    def before(self, round_id: RoundId) -> None:
-        pass
+        self.before: Callable[[RoundId], None] = lambda round_id: None
 
     def train(
         self,
@@ -70,6 +68,12 @@ class PrivatePlace(Place):
     """A federation with one participant who has a budget, unless `is_bare`."""
 
     is_bare = False
+    trainer: Protecting
+
+    @property
+    def budget(self) -> PrivacyBudget:
+        assert self.participant.budget is not None
+        return self.participant.budget
 
     @property
     def state(self) -> Path:
@@ -80,7 +84,7 @@ class PrivatePlace(Place):
         return Ledger.read(self.state)
 
     def restarted(self) -> Participant:
-        if not isinstance(self.trainer, Protecting):
+        if not isinstance(self.trainer, Protecting):  # the base class makes another
             self.trainer = Protecting()
         report = self.events.append
         address = self.client.sender.address
@@ -108,8 +112,7 @@ def place(tmp_path: Path) -> Iterator[PrivatePlace]:
 
 
 def mechanism(place: PrivatePlace) -> Mechanism:
-    assert place.participant.budget is not None
-    return place.participant.budget.plan(RECORDS, place.spec.training)
+    return place.budget.plan(RECORDS, place.spec.training)
 
 
 def test_it_stops_at_the_budget_and_stays_stopped(place: PrivatePlace) -> None:
@@ -126,7 +129,8 @@ def test_it_stops_at_the_budget_and_stays_stopped(place: PrivatePlace) -> None:
     # A restart, and one with the owner's mind changed.
     assert place.restarted().commit(round_id) is None
     assert len(place.ledger.spends) == place.trainer.trainings == 3
-    place.restarted().budget.target = PrivacyTarget(9.0, 1e-5, 1.0, 3)
+    place.restarted()
+    place.budget.target = PrivacyTarget(9.0, 1e-5, 1.0, 3)
     assert place.participant.commit(round_id) is not None
     assert len(place.ledger.spends) == 4
 
@@ -247,7 +251,8 @@ def test_an_unnoised_residual_reaches_no_noised_update(place: PrivatePlace) -> N
     assert "carried-private" in str(lost.facts()["reason"])
     assert place.ledger.spends[0].is_assumed  # bare rounds count, at the least
     # And what a noised update left over goes on.
-    place.restarted().budget.target = PrivacyTarget(9.0, 1e-5, 1.0, 3)
+    place.restarted()
+    place.budget.target = PrivacyTarget(9.0, 1e-5, 1.0, 3)
     place.play(accept=True)
     assert same(place.trainer.carried[4], place.trainer.left[3])
 

@@ -114,6 +114,7 @@ def test_a_protected_round_spends_before_its_first_step(
     assert updates[0] != updates[1]  # the same round from the same data: noise of its own
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_read", [True, False], ids=["read", "not read"])
 def test_what_was_trained_on_is_found(spec: Spec, session: Session, is_read: bool) -> None:
     # Not digits, which so small a model does not learn by heart: a letter each, many times.

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
@@ -17,9 +18,15 @@ from training.adapter import Arrays, read_adapter, trained_layers, write_adapter
 from training.data import IGNORED, Batch, TokenizedExample, collate, tokenize
 from training.examples import Example
 from training.model import attach_lora, load_base
-from training.private import ExampleGradients, NoisedGradients, Protection, train_privately
+from training.private import (
+    ExampleGradients,
+    Gradients,
+    NoisedGradients,
+    Protection,
+    train_privately,
+)
 from training.sources import ModelSource
-from training.train import Options
+from training.train import Options, TrainingReport
 
 CLIP = 0.05  # below the length of most gradients of the tiny model
 
@@ -45,7 +52,9 @@ def adapter(model: PeftModel) -> Arrays:
     return read_adapter(model)
 
 
-def rows_of(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> Sequence:
+def rows_of(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> Sequence[TokenizedExample]:
     return tokenize(tokenizer, examples, 128).rows
 
 
@@ -61,8 +70,9 @@ def one_by_one(model: PeftModel, rows: Sequence[TokenizedExample]) -> list[list[
         logits = model(input_ids=torch.tensor([row.token_ids])).logits[0, :-1]
         right = torch.tensor(row.token_ids[1:])
         right[: row.prompt_tokens - 1] = IGNORED
-        cross_entropy(logits, right, ignore_index=IGNORED).backward()
-        found.append([each.grad.clone() for each in trained_layers(model).values()])
+        cross_entropy(logits, right, ignore_index=IGNORED).backward()  # type: ignore[no-untyped-call]
+        gradients = [each.grad for each in trained_layers(model).values()]
+        found.append([each.clone() for each in gradients if each is not None])
     model.zero_grad()
     return found
 
@@ -129,7 +139,7 @@ def test_each_example_is_clipped(model: PeftModel, tokenizer: PreTrainedTokenize
 def test_clipping_a_batch_is_caught(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def clip_batch(total: list, found: list, clips: Sequence[float]) -> None:
+    def clip_batch(total: Gradients, found: Gradients, clips: Sequence[float]) -> None:
         sums = [each.sum(dim=0) for each in found]
         length = float(torch.cat([each.flatten() for each in sums]).norm())
         for layer, each in zip(total, sums, strict=True):
@@ -163,7 +173,7 @@ def test_gradients_that_are_not_finite_count_as_zero() -> None:
 
 def draws(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, noise: float, rate: float, times: int
-) -> np.ndarray:
+) -> NDArray[np.float32]:
     """Return the mean gradients of some samples, one row each, all layers in one."""
     tokenized = tokenize(tokenizer, ROWS, 128)
     protection = Protection(Mechanism(rate, noise, times), CLIP, range(len(ROWS)))
@@ -275,7 +285,7 @@ def test_records_are_taken_by_themselves() -> None:
     ids=["twice the rate", "a fixed size", "with replacement", "always the first", "from a seed"],
 )
 def test_other_samples_are_caught(
-    wrong: Callable[[int, float], np.ndarray], monkeypatch: pytest.MonkeyPatch
+    wrong: Callable[[int, float], NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system_random, "chosen", wrong)
     with pytest.raises(AssertionError):
@@ -287,7 +297,12 @@ def test_the_sample_is_what_the_mechanism_says(
 ) -> None:
     asked = []
     true = system_random.chosen
-    monkeypatch.setattr(system_random, "chosen", lambda *given: asked.append(given) or true(*given))
+
+    def noted(count: int, rate: float) -> NDArray[np.int64]:
+        asked.append((count, rate))
+        return true(count, rate)
+
+    monkeypatch.setattr(system_random, "chosen", noted)
     protect(model, tokenizer, Mechanism(0.25, 1.0, 3), steps=3)
     assert asked == [(len(EXAMPLES), 0.25)] * 3
 
@@ -297,12 +312,12 @@ def protect(
     tokenizer: PreTrainedTokenizerBase,
     mechanism: Mechanism,
     steps: int,
-    **options: object,
-):
+    rank: int | None = None,
+) -> TrainingReport:
     protection = Protection(mechanism, CLIP, range(len(EXAMPLES)))
     chosen = settings(steps=steps, learning_rate=0.02)
     return train_privately(
-        model, tokenizer, EXAMPLES, chosen, protection, options=Options(**options)
+        model, tokenizer, EXAMPLES, chosen, protection, options=Options(rank=rank)
     )
 
 
