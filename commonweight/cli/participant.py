@@ -102,9 +102,9 @@ def supernode(config: Path, superlink: str, root_certificates: Path | None, key:
 @click.option("--encoding", help="Of your examples, where it is neither UTF-8 nor UTF-16: cp1252.")
 @click.option("--validation", help="Share of the examples to measure on instead of training.")
 @click.option("--rank", help="Train only so many of the federation's ranks.")
-@click.option("--epsilon", type=float, help="Most that all rounds may tell of a row: DP-SGD.")
-@click.option("--delta", type=float, help="In all but so small a share of cases. Default: 1e-5.")
-@click.option("--clip", type=float, help="Longest gradient that one row may have. Default: 1.")
+@click.option("--epsilon", help="Most that all rounds may tell of a row: DP-SGD.")
+@click.option("--delta", help="In all but so small a share of cases. Default: 1e-5.")
+@click.option("--clip", help="Longest gradient that one row may have. Default: 1.")
 @plain_failures
 def init(folder: Path, yes: bool, **given: Any) -> None:
     """Check everything that taking part needs, and write participant.toml.
@@ -165,8 +165,9 @@ def _privacy(setup: Setup) -> tuple[dict[str, Any], Privacy]:
     """Return the section [privacy] with what was given of it, as written and as read."""
     section = dict(setup.optional("privacy") or {})
     given = {name: setup.optional(name) for name in ("epsilon", "delta", "clip")}
-    section |= {name: value for name, value in given.items() if value is not None}
-    return section, check_settings(Privacy, section, setup.file)
+    section |= {name: value for name, value in given.items() if value}
+    privacy = check_settings(Privacy, section, setup.file)
+    return section | {name: getattr(privacy, name) for name in given if name in section}, privacy
 
 
 @participant.command("join")

@@ -220,6 +220,31 @@ def test_fields_encoding_and_ranks_are_tried_and_remembered(
     assert "validation" not in file.read_text()
 
 
+def test_what_a_budget_means_is_said_before_anything_is_staked(
+    tmp_path: Path, given: dict[str, Any], network: Network
+) -> None:
+    assert "privacy" not in init(tmp_path, given)
+    line = line_of(init(tmp_path, {"epsilon": "50", "clip": "0.5"}), "privacy")
+    assert line.startswith("ok")
+    assert "ε 50 at δ 1e-05 over 3 rounds of 2 steps, each of about 4 of 80 rows" in line
+    file = tmp_path / "participant.toml"
+    privacy = ParticipantSettings.load(file).privacy
+    assert (privacy.epsilon, privacy.delta, privacy.clip) == (50.0, 1e-5, 0.5)
+    # What is written by hand beside it stays; a budget that drowns everything is named.
+    file.write_text(file.read_text() + "min_set = 4\n")
+    line = line_of(init(tmp_path, {"epsilon": "0.001"}), "privacy")
+    assert line.startswith("WARNING")
+    assert "drowns what is to be learnt" in line
+    privacy = ParticipantSettings.load(file).privacy
+    assert (privacy.epsilon, privacy.clip, privacy.min_set) == (0.001, 0.5, 4)
+    line = line_of(init(tmp_path, {"delta": "0.1"}), "privacy")
+    assert "less than 1/80" in line
+    error = run("participant", "init", "--folder", tmp_path, "--yes", "--epsilon", "-1", code=1)
+    assert "epsilon" in error.splitlines()[-1]
+    shown = run("participant", "status", "--config", file)
+    assert "ε 0.00 of 0.001 spent at δ 0.1, 0 rounds trained with noise" in shown
+
+
 def test_data_of_which_most_is_cut_are_a_warning(tmp_path: Path, given: dict[str, Any]) -> None:
     data = tmp_path / "long.jsonl"
     row = {"question": "Q?", "answer": "A" * 5_000}
