@@ -42,7 +42,7 @@ from sponsor.config import Config
 from storage.files import read_json, write_json
 from storage.layers import LayerFolder
 from training import seeded
-from training.accountant import Mechanism, noise_for
+from training.accountant import Mechanism, noise_for, signal_to_noise
 from training.examples import Example, load
 from training.leakage import chance_exposure, compare, exposure, make_canaries
 from training.private import Protection
@@ -266,20 +266,13 @@ class Stage:
     def alone(self, epsilon: float | None = None) -> list[NDArray[np.int8]]:
         """Return the update of the participant with many rows, protected for an `epsilon`."""
         size, rows = self.size, self.parts["alone"].data
-        protection = None
-        if epsilon is not None:
-            rate = size.batch / len(rows)
-            noise = noise_for(epsilon, _DELTA, rate, size.steps)
-            mechanism = Mechanism(rate, noise, size.steps)
-            protection = Protection(mechanism, _CLIP, range(len(rows)))
-        name = "alone" if epsilon is None else f"alone-{epsilon:g}"
-        return self._train(name, rows, size.batch, size.steps, 1, protection)
+        return self._train("alone", rows, size.batch, size.steps, 1, epsilon)
 
-    def few(self, number: int) -> list[NDArray[np.int8]]:
+    def few(self, number: int, epsilon: float | None = None) -> list[NDArray[np.int8]]:
         """Return the update of one of the many; number 0 has the canaries."""
-        size = self.size
+        size, name = self.size, f"few-{number:02d}"
         rows = self.parts["few"].data if number == 0 else self.parts["others"][number - 1]
-        return self._train(f"few-{number:02d}", rows, size.few_batch, size.few_steps, 2 + number)
+        return self._train(name, rows, size.few_batch, size.few_steps, 2 + number, epsilon)
 
     def _train(
         self,
@@ -288,8 +281,13 @@ class Stage:
         batch: int,
         steps: int,
         seed: int,
-        protection: Protection | None = None,
+        epsilon: float | None,
     ) -> list[NDArray[np.int8]]:
+        protection = None
+        if epsilon is not None:
+            name = f"{name}-{epsilon:g}"
+            mechanism = mechanism_of(epsilon, len(rows), batch, steps)
+            protection = Protection(mechanism, _CLIP, range(len(rows)))
         changed = self.spec.training.model_copy(update={"batch_size": batch, "steps": steps})
 
         def compute() -> list[NDArray[np.int8]]:
@@ -306,20 +304,28 @@ class Stage:
         size, alone, few = self.size, self.parts["alone"], self.parts["few"]
         found = [self._by_loss("a clear update", "alone", [self.alone()], alone)]
         for epsilon in size.epsilons:
-            made = self.alone(epsilon)
-            label = f"a clear update, ε {epsilon:g}"
-            row = self._by_loss(label, f"alone-{epsilon:g}", [made], alone)
-            rate = size.batch / size.rows
-            row["noise"] = noise_for(epsilon, _DELTA, rate, size.steps)
-            found.append(row)
+            row = self._by_loss(
+                f"a clear update, ε {epsilon:g}", f"alone-{epsilon:g}", [self.alone(epsilon)], alone
+            )
+            found.append(row | self._noise(epsilon, size.rows, size.batch, size.steps))
         for count in (1, 4, _MANY):
             label = "a clear update, short" if count == 1 else f"a mean of {count}, short"
             updates = [self.few(number) for number in range(count)]
             found.append(self._by_loss(label, f"few-of-{count}", updates, few))
+        for epsilon in size.epsilons:
+            made, label = [self.few(0, epsilon)], f"a clear update, short, ε {epsilon:g}"
+            row = self._by_loss(label, f"few-of-1-{epsilon:g}", made, few)
+            found.append(row | self._noise(epsilon, size.few, size.few_batch, size.few_steps))
         found.append(self._by_sketch("the sketch of a masked update", "alone", self.alone(), alone))
         first = self.few(0)
         found.append(self._by_sketch("the sketch of a masked update, short", "few", first, few))
         return found
+
+    def _noise(self, epsilon: float, rows: int, batch: int, steps: int) -> dict[str, float]:
+        mechanism = mechanism_of(epsilon, rows, batch, steps)
+        values = sum(layer.size for layer in self.initial)
+        ratio = signal_to_noise(mechanism, rows, values)
+        return {"noise": mechanism.noise, "signal_to_noise": ratio}
 
     def held_out(self, model: str, updates: Sequence[list[NDArray[np.int8]]] = ()) -> float:
         """Return the loss of a model on held-out rows, nats per answer token."""
@@ -395,6 +401,12 @@ class Stage:
             "canaries": by_times,
             "membership": {**vars(found), "in_words": found.in_words},
         }
+
+
+def mechanism_of(epsilon: float, rows: int, batch: int, steps: int) -> Mechanism:
+    """Return the noise with which so many steps spend `epsilon`."""
+    rate = batch / rows
+    return Mechanism(rate, noise_for(epsilon, _DELTA, rate, steps), steps)
 
 
 def line_of(row: dict[str, Any]) -> str:

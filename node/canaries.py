@@ -9,36 +9,30 @@ as private as the data.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from protocol.errors import Misconfigured
 from storage.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from training.examples import Example
+from training.examples import Example
+from training.leakage import make_canaries
 
 
 @dataclass(frozen=True)
 class Canaries:
     """Those that are planted, each `times` times, and as many that are not."""
 
-    planted: "tuple[Example, ...]"
-    kept: "tuple[Example, ...]"
+    planted: tuple[Example, ...]
+    kept: tuple[Example, ...]
     times: int
 
     @classmethod
     def make(cls, count: int, times: int) -> "Canaries":
         """Return new ones, drawn from the operating system's randomness."""
-        from training.leakage import make_canaries
-
         planted, kept = make_canaries(count)
         return cls(tuple(planted), tuple(kept), times)
 
     @classmethod
     def load(cls, path: Path) -> "Canaries":
         """Return those of a file; raises Misconfigured with one line."""
-        from training.examples import Example
-
         found = read_json(path)
         try:
             parts = [
@@ -61,11 +55,11 @@ class Canaries:
         write_json(path, {"planted": planted, "kept": kept, "times": self.times}, mode=0o600)
 
     @property
-    def rows(self) -> "list[Example]":
+    def rows(self) -> list[Example]:
         """The planted ones as they stand among the data, each time a record of its own."""
         return [each for each in self.planted for _ in range(self.times)]
 
 
-def planted_rows(path: Path | None) -> "list[Example]":
+def planted_rows(path: Path | None) -> list[Example]:
     """Return the rows that a file of canaries adds to the data; none without a file."""
     return [] if path is None else Canaries.load(path).rows

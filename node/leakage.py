@@ -6,7 +6,7 @@ sketch_scores(session, before, sketch, seed, examples)    # all that is public o
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +14,28 @@ from numpy.typing import NDArray
 from protocol.encoding import LEAF_VALUES
 from protocol.sketches import sketch
 from training.examples import Example
-from training.session import Session
 from training.update import IntegerLayers
+
+if TYPE_CHECKING:  # it imports torch
+    from training.session import Session
 
 _LARGEST: Final = 2**20  # of a gradient's values, once it is in integers
 
 
-def with_answers(session: Session, examples: Sequence[Example]) -> list[Example]:
+def with_answers(session: "Session", examples: Sequence[Example]) -> list[Example]:
     """Return those of `examples` that have room for an answer."""
-    return [examples[place] for place in session.measure(examples).places]
+    return [examples[place] for place in session.measure(examples).places] if examples else []
 
 
-def losses_of(session: Session, layers: IntegerLayers, examples: Sequence[Example]) -> list[float]:
+def losses_of(
+    session: "Session", layers: IntegerLayers, examples: Sequence[Example]
+) -> list[float]:
     """Return the loss of the model with `layers` on each example, nats per answer token."""
     return [each.loss for each in session.evaluate_each(layers, examples)]
 
 
 def sketch_scores(
-    session: Session,
+    session: "Session",
     before: IntegerLayers,
     posted: Sequence[int],
     seed: bytes,

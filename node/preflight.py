@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from node.canaries import planted_rows
 from node.participant import training_failures
@@ -13,10 +13,7 @@ from node.trainer import MANY_CUT
 from protocol.errors import Misconfigured
 from protocol.types import format_tokens
 from runtime.preflight import Answers, Finding, Preflight, check_gas, check_tokens, looking
-
-# Types alone: importing training imports torch, an optional extra.
-if TYPE_CHECKING:
-    from training.examples import Example
+from training.examples import Example, Fields, in_validation, load, split_validation
 
 ROUND_GAS: Final = 400_000
 """A participant's first round: approve, join, commit, reveal, withdraw, and some to spare."""
@@ -114,8 +111,6 @@ class ParticipantPreflight(Preflight):
         # torch is what trains, and reading examples is beside it: an auditor's install has neither.
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError(name="torch")
-        from training.examples import Fields, in_validation, load, split_validation
-
         fields = Fields(**self.choices.fields.model_dump())
         loaded = load(data, fields, encoding=self.choices.encoding)
         seed = 0 if self.spec is None else self.spec.training.seed

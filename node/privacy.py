@@ -16,7 +16,7 @@ copy can only raise what counts as spent.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from chain.federation import Federation
 from protocol.errors import CommonweightError, Misconfigured
@@ -25,10 +25,14 @@ from protocol.types import Address, RoundId
 from runtime import events
 from runtime.events import Report, ignore
 from storage.files import read_json, write_json
-
-# The accountant is Opacus's, which imports torch: both are late, as in node/trainer.py.
-if TYPE_CHECKING:
-    from training.accountant import Mechanism
+from training.accountant import (
+    CLEAR,
+    DROWNED,
+    Mechanism,
+    epsilon_of,
+    noise_for,
+    signal_to_noise,
+)
 
 LEDGER: Final = "privacy.json"
 _SLACK: Final = 1 + 1e-9  # of float64 sums in another order
@@ -113,17 +117,15 @@ class PrivacyBudget:
         self.target = target
         self.report = report
 
-    def plan(self, records: int, training: Training) -> "Mechanism":
+    def plan(self, records: int, training: Training) -> Mechanism:
         """Return the mechanism of a round, with the noise that all planned rounds need."""
         return plan_mechanism(self.target, records, training)
 
-    def spend(self, round_id: RoundId, mechanism: "Mechanism") -> None:
+    def spend(self, round_id: RoundId, mechanism: Mechanism) -> None:
         """Record a round that is about to be trained; on disk when this returns.
 
         Raises BudgetSpent, and records nothing of this round, when it would be too much.
         """
-        from training.accountant import epsilon_of
-
         ledger = self._with_rounds_on_chain(mechanism)
         new = Spend(self.federation.address, round_id, **asdict(mechanism))
         spends, delta = (*ledger.spends, new), self.target.delta
@@ -143,7 +145,7 @@ class PrivacyBudget:
         """Return whether the round was trained under the budget, from this folder."""
         return round_id in Ledger.read(self.state).rounds_of(self.federation.address)
 
-    def _with_rounds_on_chain(self, mechanism: "Mechanism") -> Ledger:
+    def _with_rounds_on_chain(self, mechanism: Mechanism) -> Ledger:
         """Return the ledger with the rounds that the chain shows and the folder does not know."""
         ledger, here = Ledger.read(self.state), self.federation.address
         known = ledger.rounds_of(here)
@@ -157,7 +159,7 @@ class PrivacyBudget:
         self.report(events.PrivacyAssumed(rounds=len(lost), first=lost[0], last=lost[-1]))
         return Ledger((*ledger.spends, *assumed), ledger.epsilon, ledger.delta)
 
-    def _spent(self, round_id: RoundId, so_far: float, mechanism: "Mechanism") -> events.Event:
+    def _spent(self, round_id: RoundId, so_far: float, mechanism: Mechanism) -> events.Event:
         return events.PrivacySpent(
             round=round_id,
             epsilon=round(so_far, 4),
@@ -167,10 +169,8 @@ class PrivacyBudget:
         )
 
 
-def plan_mechanism(target: PrivacyTarget, records: int, training: Training) -> "Mechanism":
+def plan_mechanism(target: PrivacyTarget, records: int, training: Training) -> Mechanism:
     """Return the sampling and the noise of a round in which `records` are protected."""
-    from training.accountant import Mechanism, noise_for
-
     rate = min(1.0, training.batch_size / records)
     steps = training.steps
     noise = noise_for(target.epsilon, target.delta, rate, steps * target.rounds)
@@ -179,8 +179,6 @@ def plan_mechanism(target: PrivacyTarget, records: int, training: Training) -> "
 
 def describe_noise(spec: Spec, target: PrivacyTarget, records: int) -> tuple[str, bool]:
     """Return what a promise to `records` means for the noise, and whether that is a warning."""
-    from training.accountant import CLEAR, DROWNED, signal_to_noise
-
     training = spec.training
     mechanism = plan_mechanism(target, records, training)
     whole = replace(mechanism, steps=training.steps * target.rounds)
@@ -229,7 +227,5 @@ def describe_budget(
     }
 
 
-def _mechanisms(spends: Sequence[Spend]) -> "list[Mechanism]":
-    from training.accountant import Mechanism
-
+def _mechanisms(spends: Sequence[Spend]) -> list[Mechanism]:
     return [Mechanism(each.rate, each.noise, each.steps) for each in spends]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from chain.federation import Federation
 from chain.location import FederationLocation
 from node.canaries import Canaries
+from node.leakage import losses_of, sketch_scores, sketch_update, with_answers
 from node.privacy import Ledger
 from node.settings import ParticipantSettings
 from node.trainer import LocalTrainer, open_trainer, read_held_out
@@ -37,14 +38,14 @@ from runtime.status import open_federation
 from storage.blocks import Store
 from storage.files import locked
 from storage.layers import LayerFolder
+from training.examples import Example, read_examples
+from training.leakage import chance_exposure, compare, exposure
 from training.update import IntegerLayers, Steps
 
-# Late, as in node/trainer.py: they import torch.
-if TYPE_CHECKING:
-    from training.examples import Example
+if TYPE_CHECKING:  # it imports torch
     from training.session import Session
 
-Score = Callable[["Sequence[Example]"], list[float]]
+Score = Callable[[Sequence[Example]], list[float]]
 """Returns how likely each example was trained on; only comparisons mean something."""
 
 
@@ -56,11 +57,11 @@ class Material:
     `controls` are of the same data as `members`: else their topics may tell them apart.
     """
 
-    planted: "Sequence[Example]"
+    planted: Sequence[Example]
     times: float
-    kept: "Sequence[Example]"
-    members: "Sequence[Example]"
-    controls: "Sequence[Example]"
+    kept: Sequence[Example]
+    members: Sequence[Example]
+    controls: Sequence[Example]
     are_alike: bool
 
 
@@ -161,8 +162,6 @@ def gather(
     controls: Path | None,
 ) -> Material:
     """Return what to look for in a round that `trainer` trained, at most `most` rows of a kind."""
-    from training.examples import read_examples
-
     training, validation = trainer.divided(spec)
     session = trainer.open(spec)
     if controls is not None:
@@ -180,7 +179,7 @@ def gather(
     members = [each for each in dict.fromkeys(training) if read[each] and each not in known]
     others = [each for each in dict.fromkeys(others) if not read[each]]
     kept = canaries.kept if canaries else ()
-    fits = partial(_with_answers, session)
+    fits = partial(with_answers, session)
     found = Material(
         fits(planted)[:most],
         fmean(read[each] for each in planted) if planted else 0.0,
@@ -196,17 +195,10 @@ def gather(
     return found
 
 
-def _with_answers(session: "Session", examples: "Sequence[Example]") -> "list[Example]":
-    from node.leakage import with_answers
-
-    return with_answers(session, examples) if examples else []
-
-
 def ways_to_look(session: "Session", found: Round) -> dict[str, Score]:
     """Return how to score examples by each thing that a round made, by its name."""
-    from node.leakage import losses_of, sketch_scores, sketch_update
 
-    def by_loss(layers: IntegerLayers, examples: "Sequence[Example]") -> list[float]:
+    def by_loss(layers: IntegerLayers, examples: Sequence[Example]) -> list[float]:
         pairs = zip(
             losses_of(session, found.before, examples),
             losses_of(session, layers, examples),
@@ -230,8 +222,6 @@ def ways_to_look(session: "Session", found: Round) -> dict[str, Score]:
 
 def look_for(material: Material, ways: Mapping[str, Score]) -> list[dict[str, Any]]:
     """Return for each way to look how well it finds canaries and rows; None for what is missing."""
-    from training.leakage import chance_exposure, compare, exposure
-
     found = []
     for name, score in ways.items():
         row: dict[str, Any] = {"published": name, "canaries": None, "rows": None}

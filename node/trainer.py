@@ -17,12 +17,20 @@ from runtime import events
 from runtime.events import Report, ignore
 from storage.blocks import Store
 from storage.layers import LayerFolder
+from training.examples import (
+    Example,
+    Fields,
+    Loaded,
+    in_validation,
+    load,
+    parse_examples,
+    split_validation,
+)
 from training.update import Carried
 
 # Functions below import most of `training` late: it imports torch, an optional extra that takes
 # seconds to load, and a participant that is not asked to train should not wait for it.
 if TYPE_CHECKING:
-    from training.examples import Example, Loaded
     from training.private import Protection
     from training.session import Session
 
@@ -170,9 +178,7 @@ class LocalTrainer:
         evaluation = self.open(spec).evaluate(model.read(spec), examples)
         return evaluation.loss, evaluation.tokens
 
-    def _load(self, spec: Spec) -> "Loaded":
-        from training.examples import Fields, load
-
+    def _load(self, spec: Spec) -> Loaded:
         if self._loaded is None:
             held_out = read_held_out(spec, self.store) if self.store else []
             fields = Fields(**self.fields.model_dump())
@@ -183,8 +189,8 @@ class LocalTrainer:
         self,
         spec: Spec,
         session: "Session",
-        training: "list[Example]",
-        validation: "list[Example]",
+        training: list[Example],
+        validation: list[Example],
     ) -> None:
         """Report what was read of the data, and what the sequence length cuts."""
         tokenized = session.measure(training)
@@ -213,18 +219,14 @@ class LocalTrainer:
 
         return open_session(spec, self.source, self.cache)
 
-    def divided(self, spec: Spec) -> "tuple[list[Example], list[Example]]":
+    def divided(self, spec: Spec) -> tuple[list[Example], list[Example]]:
         """Return the examples to train on, planted canaries included, and the validation part."""
-        from training.examples import split_validation
-
         examples, seed = self._load(spec).examples, spec.training.seed
         training, validation = split_validation(examples, self.validation, seed)
         return training + planted_rows(self.privacy.canaries), validation
 
     def records(self, spec: Spec) -> list[int]:
         """Return the number of the record that each example to train on comes from."""
-        from training.examples import in_validation
-
         loaded, share, seed = self._load(spec), self.validation, spec.training.seed
         found = [
             record
@@ -234,7 +236,7 @@ class LocalTrainer:
         first = max(loaded.records) + 1
         return found + list(range(first, first + len(planted_rows(self.privacy.canaries))))
 
-    def rows_read(self, spec: Spec, session: "Session", round_id: RoundId) -> "list[Example]":
+    def rows_read(self, spec: Spec, session: "Session", round_id: RoundId) -> list[Example]:
         """Return the examples that training for a round reads, as often as it does.
 
         Where records are protected nobody knows which it read: all of them, once.
@@ -259,8 +261,6 @@ class LocalTrainer:
         return int.from_bytes(hashlib.sha256(label).digest()[:6], "big")
 
 
-def read_held_out(spec: Spec, store: Store) -> "list[Example]":
+def read_held_out(spec: Spec, store: Store) -> list[Example]:
     """Return the federation's public held-out examples: the block whose digest the spec pins."""
-    from training.examples import parse_examples
-
     return parse_examples(store.get_block(parse_digest(spec.evaluation_digest)))

@@ -16,8 +16,6 @@ from functools import lru_cache
 from math import fsum, sqrt
 from typing import Final
 
-from opacus.accountants.analysis import rdp
-
 # Opacus's own, and some more for small budgets. Above 256 its binomials overflow in places.
 ORDERS: Final = (*(1 + n / 10 for n in range(1, 100)), *range(12, 64), 80, 96, 128, 192, 256)
 LEAST_NOISE: Final = 0.3
@@ -46,6 +44,8 @@ def epsilon_of(mechanisms: Sequence[Mechanism], delta: float) -> float:
     if not mechanisms:
         return 0.0
     total = [fsum(values) for values in zip(*map(_divergences, mechanisms), strict=True)]
+    from opacus.accountants.analysis import rdp  # imports torch, which takes seconds
+
     with warnings.catch_warnings():
         # It warns where the best order is the first or last: the bound holds at any.
         warnings.simplefilter("ignore")
@@ -56,6 +56,8 @@ def epsilon_of(mechanisms: Sequence[Mechanism], delta: float) -> float:
 @lru_cache(maxsize=1024)
 def _divergences(mechanism: Mechanism) -> tuple[float, ...]:
     """Return the Rényi divergence of a mechanism at each of ORDERS."""
+    from opacus.accountants.analysis import rdp
+
     rate, noise, steps = mechanism.rate, mechanism.noise, mechanism.steps
     found = rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=steps, orders=list(ORDERS))
     return tuple(map(float, found))
