@@ -10,6 +10,7 @@ from chain.invitation import Invitation
 from commonweight.cli.options import PATH, as_json, fail, plain_failures, print_json
 from commonweight.cli.running import Running, running_options, running_role, wallet_opener
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
+from commonweight.located import locate
 from node.follower import connect_wallet, run_participant
 from node.preflight import ParticipantPreflight
 from node.settings import Choices, ParticipantSettings
@@ -189,7 +190,9 @@ def join(config: Path, invitation: str | None, json_output: bool) -> None:
 @plain_failures
 def status(config: Path, json_output: bool) -> None:
     """Show what it is doing, what it earned, and why a round was not paid."""
-    described = participant_status(ParticipantSettings.load(config))
+    settings = ParticipantSettings.load(config)
+    locate(settings.federation)
+    described = participant_status(settings)
     if json_output:
         print_json(described)
     else:
