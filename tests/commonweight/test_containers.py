@@ -179,7 +179,9 @@ def test_a_gpu_is_asked_for_beside_a_build_that_can_use_it() -> None:
         # An image and a tag of its own: that for the CPU stays what it was.
         name, _, tag = service["image"].rpartition(":")
         assert (name, tag) == ("commonweight-participant-gpu", PROJECT["project"]["version"])
-        assert re.fullmatch(r"\$\{TORCH_BACKEND:-cu\d+\}", service["build"]["args"]["TORCH_BACKEND"])
+        assert re.fullmatch(
+            r"\$\{TORCH_BACKEND:-cu\d+\}", service["build"]["args"]["TORCH_BACKEND"]
+        )
 
 
 def test_the_configuration_names_the_participants_that_have_services() -> None:
