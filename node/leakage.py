@@ -6,20 +6,21 @@ sketch_scores(session, before, sketch, seed, examples)    # all that is public o
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.encoding import LEAF_VALUES
-from protocol.sketches import sketch
+from protocol.sketches import sketch, sketch_each
 from training.examples import Example
 from training.update import IntegerLayers
 
 if TYPE_CHECKING:  # it imports torch
     from training.session import Session
 
-_LARGEST: Final = 2**20  # of a gradient's values, once it is in integers
+_AT_ONCE: Final = 32  # gradients in memory
 
 
 def with_answers(session: "Session", examples: Sequence[Example]) -> list[Example]:
@@ -46,25 +47,19 @@ def sketch_scores(
     The cosine of the two, negative: training goes down the gradient. `posted` is of an update from
     the model `before`, its randomness that of `seed` (docs/protocol.md §13).
     """
-    update = np.array(posted, np.float64)
-    scores = []
-    for gradient in session.gradients(before, examples):
-        found = np.array(sketch(_whole_leaves(gradient), seed, 0), np.float64)
-        lengths = float(np.linalg.norm(found) * np.linalg.norm(update))
-        scores.append(-float(found @ update) / lengths if lengths else 0.0)
+    update, scores = np.array(posted, np.float64), list[float]()
+    gradients = session.gradients(before, examples)
+    while batch := list(islice(gradients, _AT_ONCE)):
+        flat = np.stack([np.concatenate([_padded(layer) for layer in each]) for each in batch])
+        for found in sketch_each(flat, seed):
+            lengths = float(np.linalg.norm(found) * np.linalg.norm(update))
+            scores.append(-float(found @ update) / lengths if lengths else 0.0)
     return scores
 
 
 def sketch_update(steps: Sequence[NDArray[np.int8]], seed: bytes) -> list[int]:
     """Return the sketch of a whole update, as its participant posts it, but for its weight."""
     return sketch(np.concatenate([_padded(layer) for layer in steps]), seed, 0)
-
-
-def _whole_leaves(gradient: Sequence[NDArray[np.float32]]) -> NDArray[np.int32]:
-    """Return a gradient as integers in whole leaves; its length does not matter."""
-    largest = max(float(np.abs(layer).max()) for layer in gradient)
-    scale = _LARGEST / largest if largest else 0.0
-    return np.concatenate([_padded(np.rint(each * scale).astype(np.int32)) for each in gradient])
 
 
 def _padded(layer: NDArray[Any]) -> NDArray[Any]:

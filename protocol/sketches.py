@@ -7,7 +7,7 @@ say less than is true. A sketch is about as long as its update: 2/128 · Σ v_k�
 expectation. All of it is exact integers. Golden vectors: tests/vectors/sketches.json.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -56,20 +56,39 @@ def sketch(values: NDArray[Any], seed: bytes, first_leaf: int) -> list[int]:
     exact = np.float32 if values.dtype.itemsize == 1 else np.float64
     if values.size and (values.max() > _MOST or values.min() < -_MOST):
         raise Misconfigured("a value to sketch lies beyond 2^33")
-    ternary = _TERNARY.astype(exact)
     sums = [0] * SKETCH_SIZE
-    step = _CHUNK_LEAVES * LEAF_VALUES
-    for start in range(0, values.size, step):
-        part = values[start : start + step]
-        rows = np.zeros((part.size // LEAF_VALUES, _DIGEST_WORDS * LEAF_VALUES), np.uint32)
-        add_blocks(rows, seed, first_leaf + start // LEAF_VALUES, 1)
-        bits = rows.astype(">u4").view(np.uint8)
-        # Nothing is ever clipped: without the check of bounds it takes a tenth of the time.
-        r = ternary.take(bits, axis=0, mode="clip").reshape(-1, _ROWS, SKETCH_SIZE)
+    for part, r in _with_vectors(values, exact, seed, first_leaf):
         products = np.matmul(part.astype(exact).reshape(-1, 1, _ROWS), r)
         for k, total in enumerate(products.sum(axis=(0, 1), dtype=np.float64)):
             sums[k] += int(total)
     return sums
+
+
+def sketch_each(values: NDArray[np.float32], seed: bytes) -> NDArray[np.float64]:
+    """Return the sketch of each row of `values` to rounding; float64, (rows, 128).
+
+    Rows are whole leaves, from leaf 0 on. The vectors are computed once for all of them.
+    """
+    sums = np.zeros((len(values), SKETCH_SIZE))
+    for part, r in _with_vectors(values, np.float32, seed, 0):
+        sums += part @ r.reshape(-1, SKETCH_SIZE)
+    return sums
+
+
+def _with_vectors(
+    values: NDArray[Any], kind: type[np.floating[Any]], seed: bytes, first_leaf: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield the values a few leaves at a time, by the last axis, with their r of -1, 0 and 1."""
+    ternary = _TERNARY.astype(kind)
+    step = _CHUNK_LEAVES * LEAF_VALUES
+    for start in range(0, values.shape[-1], step):
+        part = values[..., start : start + step]
+        leaves = part.shape[-1] // LEAF_VALUES
+        rows = np.zeros((leaves, _DIGEST_WORDS * LEAF_VALUES), np.uint32)
+        add_blocks(rows, seed, first_leaf + start // LEAF_VALUES, 1)
+        bits = rows.astype(">u4").view(np.uint8)
+        # Nothing is ever clipped: without the check of bounds it takes a tenth of the time.
+        yield part, ternary.take(bits, axis=0, mode="clip").reshape(-1, _ROWS, SKETCH_SIZE)
 
 
 def pack_sketch(values: Sequence[int]) -> bytes:

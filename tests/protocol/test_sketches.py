@@ -22,6 +22,7 @@ from protocol.sketches import (
     pack_sketch,
     parse_sketch,
     sketch,
+    sketch_each,
     sketch_similarity,
 )
 from tests.protocol import reference
@@ -240,3 +241,10 @@ def test_the_wrap_around_of_two_values_is_named_for_the_zeros_in_r(
     rows = zip(this.updates, this.weights, strict=True)
     this.posted = [[w * number for number in sketch(d, Z, LEAF)] for d, w in rows]
     assert (this.fits(), this.untrue()) == (False, [])
+
+
+def test_sketches_of_many_are_those_of_each_to_rounding() -> None:
+    values = np.random.default_rng(2).integers(-127, 128, (3, 9 * 256), np.int8)
+    found = sketch_each(values.astype(np.float32), Z)
+    expected = [sketch(row, Z, 0) for row in values]
+    assert np.allclose(found, expected)
