@@ -6,12 +6,22 @@ that cannot be parsed, and 3 when an audit could not check everything. A noun's 
 when the noun is used.
 """
 
+import os
 from importlib import import_module
 from typing import Final
 
 import click
 
 from commonweight import __version__
+
+# All before torch is imported, which reads it then; what a user has set stays.
+# bitsandbytes asks for two of its functions to be compiled as it is imported, for shapes that its
+# kernels do not take: every process of a role would load torch's compiler, a fifth of the import.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+# Threads of GNU OpenMP spin while they wait for one another. Beside other work that makes a model
+# several times as slow; on an idle machine sleeping costs a quarter.
+if os.getloadavg()[0] > len(os.sched_getaffinity(0)) / 2:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The summaries stand here, and a test compares them with the modules: importing every module to
 # list them would import web3, pydantic and the devnet, which takes seconds.
