@@ -4,6 +4,7 @@ Units and ranges: docs/protocol.md §1.
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NewType
 
 from eth_utils.address import is_checksum_address, to_checksum_address
@@ -27,6 +28,14 @@ BasisPoints = NewType("BasisPoints", int)
 
 UnixTime = NewType("UnixTime", int)
 """Whole seconds since 1970-01-01 00:00 UTC."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number that people set, for docs/settings.md: Annotated[float, Unit("s")]."""
+
+    name: str
+
 
 FULL_BASIS_POINTS = BasisPoints(10_000)
 
