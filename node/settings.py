@@ -14,7 +14,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from node.masks import Trust
-from protocol.canonical import ChecksumAddress
+from protocol.canonical import TypedAddress
 from protocol.masking import MAX_PARTICIPANTS
 from protocol.types import Unit
 from runtime.settings import RoleSettings
@@ -50,7 +50,7 @@ class Privacy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trusted: Annotated[tuple[ChecksumAddress, ...], Field(strict=False)] = ()
+    trusted: Annotated[tuple[TypedAddress, ...], Field(strict=False)] = ()
     """Addresses of participants whom you know."""
     min_trusted: Annotated[int, Field(ge=0), Unit("participants")] = 0
     """Open nothing unless so many of them are summed with you. What is not opened costs the

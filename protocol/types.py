@@ -5,6 +5,7 @@ Units and ranges: docs/protocol.md §1.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from re import fullmatch
 from typing import NewType
 
 from eth_utils.address import is_checksum_address, to_checksum_address
@@ -60,9 +61,14 @@ def read_address(text: str) -> Address:
     if text[:2].lower() == "0x" and len(digits) == 40 and has_one_case:
         with suppress(ValueError):
             return Address(to_checksum_address("0x" + digits.lower()))
-    if not is_checksum_address(text):
-        raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
-    return Address(text)
+    if is_checksum_address(text):
+        return Address(text)
+    if fullmatch(r"0[xX][0-9a-fA-F]{40}", text):
+        raise Misconfigured(
+            f"the address {text!r} has a wrong digit or capital: its capitals are a checksum, and"
+            " it is taken in small letters without one"
+        )
+    raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
 
 
 def parse_digest(text: str) -> Digest:

@@ -8,7 +8,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.location import FederationLocation
-from protocol.canonical import ChecksumAddress, faults_of
+from protocol.canonical import TypedAddress, faults_of
 from protocol.errors import Misconfigured
 from protocol.text import parse_toml
 from protocol.types import Unit
@@ -83,7 +83,7 @@ class RoleSettings(Settings):
     its reveal, an aggregator its proposal. 0 trusts the newest block, which a chain may undo."""
     withdraw_at: Annotated[float, Field(ge=0), Unit("tokens")] = 0.0
     """Withdraw once so many are due: each withdrawal costs gas."""
-    withdraw_to: ChecksumAddress | None = None
+    withdraw_to: TypedAddress | None = None
     """The address that withdrawals go to; unset: the wallet's own."""
     max_fee_gwei: Annotated[float, Field(gt=0, le=1e9), Unit("gwei")] | None = None
     """The most to pay for a unit of gas: transactions wait while the chain asks more. Unset: ten

@@ -19,8 +19,8 @@ from pydantic.fields import FieldInfo
 
 from aggregator.settings import AggregatorSettings
 from node.settings import ParticipantSettings
-from protocol.canonical import MAX_SAFE_INTEGER
-from protocol.types import Address, Unit
+from protocol.canonical import MAX_SAFE_INTEGER, metadata_of, unit_of
+from protocol.types import Address
 from sponsor.config import Config
 
 TARGET: Final = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -84,7 +84,7 @@ def without_unit(model: Model, prefix: str = "") -> list[str]:
         if (section := _section(field)) is not None:
             lacking += without_unit(section, f"{place}.")
         elif {int, float} & set(_kinds(field.annotation)) and place not in DIMENSIONLESS:
-            lacking += [] if _unit(field) else [place]
+            lacking += [] if unit_of(field) else [place]
     return lacking
 
 
@@ -112,17 +112,13 @@ def _row(model: Model, name: str, field: FieldInfo) -> list[str]:
     text = _texts(model).get(name)
     if text is None:
         raise ValueError(f"{model.__name__}.{name} has no text below it")
-    return [f"`{name}`", _type(field), _default(field), _unit(field), _linked(text)]
+    return [f"`{name}`", _type(field), _default(field), unit_of(field), _linked(text)]
 
 
 def _linked(text: str) -> str:
     """Return `text` on one line, with the pages it names as links."""
     line = " ".join(text.split()).replace("|", "\\|")
     return re.sub(r"docs/([\w.-]+\.md)", r"[\1](\1)", line)
-
-
-def _unit(field: FieldInfo) -> str:
-    return next((each.name for each in _metadata(field) if isinstance(each, Unit)), "")
 
 
 def _texts(model: Model) -> dict[str, str]:
@@ -161,24 +157,12 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _metadata(field: FieldInfo) -> Iterator[Any]:
-    """Yield what Annotated adds to a key's type, inside of optional ones too."""
-    yield from field.metadata
-    pending = [field.annotation]
-    while pending:
-        part = pending.pop()
-        for each in getattr(part, "__metadata__", ()):
-            yield from each.metadata if isinstance(each, FieldInfo) else (each,)
-        if get_origin(part) is not Literal:
-            pending += get_args(part)
-
-
 def _type(field: FieldInfo) -> str:
     words = dict.fromkeys(_word(kind) for kind in _kinds(field.annotation) if kind is not NoneType)
     limits = [
         f"{sign} {limit:,.10g}"
         for kind, name, sign in _SIGNS
-        for each in _metadata(field)
+        for each in metadata_of(field)
         if isinstance(each, kind) and (limit := getattr(each, name)) < MAX_SAFE_INTEGER
     ]
     return ", ".join([" or ".join(words), *dict.fromkeys(limits)])
