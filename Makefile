@@ -177,12 +177,13 @@ vectors: setup
 compose-check: setup
 	$(BIN)/python -m scripts.compose_check
 
-# Writes docs/cli.md from the program's own help, docs/settings.md from the models of the settings, and
-# the measured gas into docs/gas.md; then builds the site in build/site, with every link checked.
+# Writes docs/cli.md from the program's own help, docs/settings.md from the models of the settings,
+# docs/mistakes.md from what mistakes answer, and the measured gas into docs/gas.md; then builds the site in build/site, with every link checked.
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
 	$(BIN)/python -m scripts.make_settings_docs
 	$(BIN)/python -m scripts.make_gas_docs
+	$(BIN)/python -m tests.mistakes.play
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # QUICK=1 leaves the largest size out.

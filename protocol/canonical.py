@@ -25,9 +25,10 @@ from protocol.errors import Misconfigured
 from protocol.types import Address, Digest, Unit, parse_address, read_address
 
 # What pydantic says of these is about Python's types and its own ways to read them.
+_NUMBERS: Final = ("expected a number", "expected a whole number")
 _PLAIN: Final = {
-    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBERS[0]),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), _NUMBERS[1]),
     **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
     **dict.fromkeys(("string_type", "path_type"), "expected text in quotes"),
     **dict.fromkeys(("tuple_type", "list_type"), "expected a list in brackets"),
@@ -159,8 +160,8 @@ def faults_of(error: ValidationError, kind: type[BaseModel] | None = None) -> li
         place, message = ".".join(str(step) for step in fault["loc"]), _plain(fault)
         if kind is not None and fault["type"] == "extra_forbidden":
             message = _unknown_key(kind, fault["loc"])
-        elif kind is not None and (unit := _unit_at(kind, fault["loc"])):
-            message = f"{message}; its unit is {unit}"
+        elif kind is not None and message in _NUMBERS and (unit := _unit_at(kind, fault["loc"])):
+            message = f"{message} of {unit}"
         text = f"{place}: {message}" if place else message
         told.append(" ".join(text.split())[:300])
     return told
@@ -170,7 +171,7 @@ def _plain(fault: ErrorDetails) -> str:
     """Return what is wrong in the words of whoever typed it, not in those of the library."""
     if fault["type"] in _PLAIN:
         return _PLAIN[fault["type"]]
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("Invalid JSON:", "not JSON:")
     for said, plain in (("Input should be a ", "expected a "), ("Input should be ", "must be ")):
         if message.startswith(said):
             return plain + message.removeprefix(said)

@@ -33,7 +33,10 @@ UnixTime = NewType("UnixTime", int)
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a number that people set, for docs/settings.md: Annotated[float, Unit("s")]."""
+    """The unit of a number that people set, as docs/settings.md and messages name it.
+
+    Annotated[float, Unit("seconds")]
+    """
 
     name: str
 

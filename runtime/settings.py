@@ -75,7 +75,7 @@ class RoleSettings(Settings):
     """Under Flower alone: the file that events go to, in place of the log."""
     tensorboard: Path | None = None
     """A folder for figures of each round, as TensorBoard reads them; unset: none are written."""
-    poll_seconds: Annotated[float, Field(gt=0, le=3600), Unit("s")] = 2.0
+    poll_seconds: Annotated[float, Field(gt=0, le=3600), Unit("seconds")] = 2.0
     """Between two looks at the chain; the pauses grow while nothing happens. Less means more
     requests to the node, more may miss a short phase."""
     confirmations: Annotated[int, Field(ge=0, le=1000), Unit("blocks")] = 0

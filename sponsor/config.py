@@ -30,7 +30,7 @@ LONGEST_OPEN_DAYS: Final = 5 * 365
 """The contract refuses a closing date more than five years ahead."""
 
 # The contract's limit of a window.
-Seconds = Annotated[int, Field(ge=0, le=30 * 86_400), Unit("s")]
+Seconds = Annotated[int, Field(ge=0, le=30 * 86_400), Unit("seconds")]
 Positive = Annotated[int, Field(ge=1)]
 Tokens = Annotated[float, Field(ge=0, le=1e12), Unit("tokens")]
 

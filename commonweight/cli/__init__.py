@@ -6,6 +6,7 @@ that cannot be parsed, and 3 when an audit could not check everything. A noun's 
 when the noun is used.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -94,6 +95,9 @@ class LazyGroup(click.Group):
 
 def _one_line(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split()).removesuffix(".")
+    # click's names of its own types.
+    text = re.sub(r"is not a valid integer( range)?\b", "is not a whole number", text)
+    text = re.sub(r"is not a valid float( range)?\b", "is not a number", text)
     context = error.ctx if isinstance(error, click.UsageError) else None
     return text if context is None else f"{text}; see `{context.command_path} --help`"
 

@@ -1,7 +1,7 @@
 """The mistakes: what is typed, in a folder with which files.
 
-`{NAME}` in a line or a file stands for something that is made anew each time: a port that is taken,
-an address where nothing listens.
+`{NOBODY}` stands for an address where nothing listens, `{TAKEN}` for a port where something does,
+`{CHAIN}` and `{IPFS}` for a devnet's.
 """
 
 import json
@@ -22,30 +22,29 @@ FEDERATION: Final = {
     "rpc_url": "{NOBODY}",
     "ipfs_url": "{NOBODY}",
 }
-PARTICIPANT: Final = (
-    'federation = "federation.json"\nkeystore = "wallet.json"\npassword_file = "password"\n'
-    'data = "cards.jsonl"\nmodel = "tiny-llama"\n'
-)
 AGGREGATOR: Final = (
     'federation = "federation.json"\nkeystore = "wallet.json"\npassword_file = "password"\n'
 )
+PARTICIPANT: Final = AGGREGATOR + 'data = "cards.jsonl"\nmodel = "tiny-llama"\n'
 CARDS: Final = '{"question": "What beats?", "answer": "The heart."}\n'
+WITH_PASSWORD: Final = "federation close --keystore wallet.json --password-file password"
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A command line, and how the files it finds differ from good ones.
+    """A command line without its first word, and how the files it finds differ from good ones.
 
-    `files` has the whole text of a file by its name (None: it is not there), `told` what the table
-    says of them. `modes` are of files that others may read.
+    `files` has the whole text of a file by its name (None: it is not there), and `told` is what the
+    table says of them. `mode` is that of wallet.json. `subject` names the preflight check whose
+    line is the answer; without one the answer is the line on stderr.
     """
 
     line: str
     told: str = ""
     files: Mapping[str, str | bytes | None] = field(default_factory=dict)
-    modes: Mapping[str, int] = field(default_factory=dict)
+    mode: int = 0o600
     typed: str | None = None
-    """What is typed at the prompts."""
+    subject: str = ""
 
 
 def good_files() -> dict[str, str | bytes]:
@@ -61,166 +60,169 @@ def good_files() -> dict[str, str | bytes]:
 
 def setting(change: str) -> Mistake:
     """Return a run with a changed or additional line of participant.toml."""
-    key = change.partition("=")[0].strip()
+    key = change.partition(" ")[0]
     kept = [line for line in PARTICIPANT.splitlines() if line.partition(" ")[0] != key]
     text = "\n".join([*kept, change]) + "\n"
-    told = f"participant.toml has `{change}`" if "\n" not in change else change
-    return Mistake(f"{NAME} participant run", told, {"participant.toml": text})
+    told = f"participant.toml has `{change}`"
+    return Mistake("participant run", told, {"participant.toml": text})
 
 
-NAME: Final = "commonweight"
+def federation(told: str, content: str) -> Mistake:
+    """Return a look at the federation of a federation.json."""
+    return Mistake("federation show", told, {"federation.json": content})
 
 
 def config(old: str, new: str) -> Mistake:
     """Return a check of the tiny configuration with `old` replaced."""
     assert TINY.count(old) == 1, old
     text = TINY.replace(old, new).replace('"flashcards/', f'"{ROOT}/configs/flashcards/')
-    return Mistake(
-        f"{NAME} federation check my.toml", f"my.toml has `{new.strip()}`", {"my.toml": text}
-    )
+    told = f"my.toml has `{' '.join(new.split())}`"
+    return Mistake("federation check my.toml", told, {"my.toml": text})
 
 
-def prepared(command: str, told: str, **files: str | bytes | None) -> Mistake:
-    """Return a command with files of these texts; a name's `_` is its dot."""
-    named = {name.replace("_", "."): text for name, text in files.items()}
-    return Mistake(f"{NAME} {command}", told, named)
+def data(told: str, name: str, content: str | bytes | None, options: str = "") -> Mistake:
+    """Return a preflight check of a participant's data."""
+    line = f"participant init --yes --data {name} {options}".strip()
+    good = f"--federation federation.json --model tiny-llama {line.partition('--yes ')[2]}"
+    return Mistake(f"participant init --yes {good}", told, {name: content}, subject="data")
 
 
 SECTIONS: Final[Mapping[str, tuple[Mistake, ...]]] = {
-    "Commands and options": tuple(
-        Mistake(f"{NAME} {line}")
-        for line in (
-            "demmo",
-            "audit rum",
-            "demo --confg my.toml",
-            "demo --seed one",
-            "explore --port eighty",
-            "audit run --round 0",
-            "federation create --keystore wallet.json",
-            "federation invite --keystore wallet.json",
-            "devnet up --block-time -1",
-            "devnet up --chain ganache",
-            "devnet serve chains",
-            "model export mine --merged int4",
-            "model average a.safetensors b.safetensors --weights 3,one --output mean",
-            "model average a.safetensors --weights 3,1 --output mean",
-            "model average a.safetensors --output mean --fraction-bits 99",
-            "participant run --metrics-port 0",
-            "participant run --log-format yaml",
-        )
+    "Commands and options": (
+        Mistake("demmo"),
+        Mistake("audit rum"),
+        Mistake("demo --confg my.toml"),
+        Mistake("demo --seed one"),
+        Mistake("explore --port eighty"),
+        Mistake("audit run --round 0"),
+        Mistake("federation create --keystore wallet.json"),
+        Mistake("federation invite --keystore wallet.json"),
+        Mistake("devnet up --block-time -1"),
+        Mistake("devnet up --chain ganache"),
+        Mistake("devnet serve chains"),
+        Mistake("devnet status", "the devnet is not running"),
+        Mistake("model export mine --merged int4"),
+        Mistake("model average a.safetensors b.safetensors --weights 3,one --output mean"),
+        Mistake("model average a.safetensors --weights 3,1 --output mean"),
+        Mistake("model average a.safetensors --output mean --fraction-bits 99"),
+        Mistake("model average a.safetensors --output mean", "there is no such file"),
+        Mistake("model chat hello --question hello"),
+        Mistake("model chat"),
+        Mistake("model chat hello", "no federation anywhere", {"federation.json": None}),
+        Mistake("model chat hello --adapter nowhere", "there is no such folder"),
+        Mistake("model export there --adapter bafy"),
+        Mistake("profile nowhere", "there is no such folder"),
+        Mistake("participant run --log-format yaml"),
+        Mistake("participant run --metrics-port 0"),
+        Mistake("participant run --metrics-port {TAKEN}", "the port is in use"),
+        Mistake("devnet serve ipfs --port {TAKEN}", "so it is here"),
     ),
     "Addresses and amounts": (
-        Mistake(
-            f"{NAME} audit run 0x70997970c51812dc3A010C7d01b50e0d17dc79C8", "one capital is wrong"
-        ),
-        Mistake(f"{NAME} audit run {ADDRESS[:-1]}", "one digit is missing"),
-        Mistake(f"{NAME} audit run ann.eth"),
-        Mistake(f"{NAME} devnet fund {ADDRESS} --ether -1"),
-        Mistake(f"{NAME} devnet fund {ADDRESS} --ether 1ETH"),
-        Mistake(f"{NAME} devnet fund {ADDRESS} --tokens 1,5"),
-        Mistake(f"{NAME} federation invite {ADDRESS} --keystore wallet.json --expires 7"),
-        Mistake(f"{NAME} federation announce http//store.example --keystore wallet.json"),
-        Mistake(f"{NAME} participant leave --to 0x12"),
-        Mistake(f"{NAME} store check 0x12"),
+        Mistake("audit run 0x1234"),
+        Mistake(f"audit run {ADDRESS.replace('C5', 'c5')}", "one capital is wrong"),
+        Mistake("audit run ann.eth"),
+        Mistake("audit run", "no federation anywhere", {"federation.json": None}),
+        Mistake(f"devnet fund {ADDRESS} --ether -1"),
+        Mistake(f"devnet fund {ADDRESS} --ether 1ETH"),
+        Mistake(f"devnet fund {ADDRESS} --tokens 1,5"),
+        Mistake(f"federation invite {ADDRESS} --keystore wallet.json --expires 7"),
+        Mistake("federation announce http//store.example --keystore wallet.json"),
+        Mistake("participant leave --to 0x12"),
+        Mistake("store check 0x12"),
     ),
     "Settings": (
-        prepared("participant run", "no participant.toml", participant_toml=None),
-        prepared(
+        Mistake("participant run", "there is no participant.toml", {"participant.toml": None}),
+        Mistake(
             "participant run",
             "participant.toml ends in `[store`",
-            participant_toml=PARTICIPANT + "[store",
+            {"participant.toml": PARTICIPANT + "[store"},
         ),
-        prepared(
+        Mistake(
             "participant run",
             "participant.toml is UTF-16",
-            participant_toml=PARTICIPANT.encode("utf-16"),
+            {"participant.toml": PARTICIPANT.encode("utf-16")},
         ),
         setting('keystor = "wallet.json"'),
+        setting("keystore = 5"),
         setting('poll_seconds = "2s"'),
         setting("poll_seconds = -2"),
         setting('max_fee_gwei = "30 gwei"'),
         setting("confirmations = 1.5"),
         setting('withdraw_to = "0x12"'),
         setting("validation = 1.5"),
-        setting("rejoin = 1.0"),
+        setting('rejoin = "perhaps"'),
         setting('store = { public = "store.example" }'),
         setting('store = { ipfs = "http://ann:secret@127.0.0.1:5001" }'),
         setting("privacy = { trusted = [], min_trusted = 1 }"),
         setting('fields = { question = "q", anser = "a" }'),
-        prepared(
+        Mistake(
             "aggregator run",
             'aggregator.toml has `keep = "some"`',
-            aggregator_toml=AGGREGATOR + 'keep = "some"\n',
+            {"aggregator.toml": AGGREGATOR + 'keep = "some"\n'},
         ),
-        prepared(
+        Mistake(
             "aggregator run",
             "aggregator.toml lacks `keystore`",
-            aggregator_toml='federation = "federation.json"\n',
+            {"aggregator.toml": 'federation = "federation.json"\n'},
         ),
-        prepared("aggregator run --config .", "a folder is named"),
+        Mistake("aggregator run --config .", "a folder is named"),
     ),
     "Configurations": (
-        Mistake(f"{NAME} federation check mine.toml", "there is no such file"),
-        Mistake(f"{NAME} demo --config configs", "there is no such folder"),
+        Mistake("demo --config nowhere.toml", "there is no such file"),
         config("rounds = 3", "rounds = 0"),
         config("update_reward = 250.0", "update_reward = -250.0"),
         config("update_reward = 250.0", 'update_reward = "250 tokens"'),
         config("commit_seconds = 600", 'commit_seconds = "10m"'),
         config("[money]", "[monies]"),
         config("learning_rate = 0.01", "learning_rate = 0"),
-        config("[windows]", '[rules]\nscoring = "heldout"\n\n[windows]'),
+        config("[windows]", '[rules]\nscoring = "heldout"\n[windows]'),
+        config("held_out.jsonl", "heldout.jsonl"),
     ),
     "Federation files": (
-        prepared(
-            "federation show", "federation.json is cut short", federation_json='{"version": 2, '
-        ),
-        prepared("federation show", "federation.json is an empty file", federation_json=""),
-        prepared(
-            "federation show",
+        Mistake("federation show --federation nowhere.json", "there is no such file"),
+        federation("federation.json is cut short", '{"version": 2, '),
+        federation("federation.json is empty", ""),
+        federation(
             "its `address` has a wrong capital",
-            federation_json=json.dumps({**FEDERATION, "address": ADDRESS.replace("C8", "c8")}),
+            json.dumps({**FEDERATION, "address": ADDRESS.replace("C5", "c5")}),
         ),
-        prepared(
-            "federation show",
-            "its `rpc_url` lacks `http://`",
-            federation_json=json.dumps({**FEDERATION, "rpc_url": "localhost"}),
+        federation(
+            "its `rpc_url` is `localhost`", json.dumps({**FEDERATION, "rpc_url": "localhost"})
         ),
-        Mistake(f"{NAME} federation show", "nothing answers at its `rpc_url`"),
-        Mistake(f"{NAME} audit run", "nor for an audit"),
+        Mistake("federation show", "nothing answers at its `rpc_url`"),
+        federation(
+            "its `address` has no contract on this chain",
+            json.dumps({**FEDERATION, "rpc_url": "{CHAIN}"}),
+        ),
+        federation(
+            "its `chain_id` is another chain's",
+            json.dumps({**FEDERATION, "rpc_url": "{CHAIN}", "chain_id": 1}),
+        ),
+        Mistake(f"audit run {ADDRESS} --rpc {{CHAIN}} --ipfs {{IPFS}}", "no contract is there"),
+        Mistake(f"explore --rpc {{CHAIN}} --factory {ADDRESS} --port 0", "no factory is there"),
     ),
     "Wallets": (
-        Mistake(f"{NAME} participant status", "there is no wallet.json", {WALLET: None}),
-        Mistake(f"{NAME} federation close --keystore wallet.json", "no password is given"),
-        Mistake(
-            f"{NAME} federation close --keystore wallet.json --password-file pasword",
-            "there is no such file",
-        ),
-        prepared(
-            "federation close --keystore wallet.json --password-file password",
-            "another password",
-            password="another\n",
-        ),
-        prepared(
-            "federation close --keystore wallet.json --password-file password",
-            "the password file is empty",
-            password="",
-        ),
-        Mistake(
-            f"{NAME} federation close --keystore wallet.json --password-file password",
-            "others can read wallet.json",
-            modes={WALLET: 0o644},
-        ),
-        prepared(
-            "federation close --keystore wallet.json --password-file password",
-            "wallet.json is a text",
-            wallet_json="my key",
-        ),
-        Mistake(f"{NAME} keys new wallet.json --password-file password", "wallet.json exists"),
-        Mistake(f"{NAME} keys import new.json", "`secret` is typed as the key", typed="secret\n"),
-        Mistake(
-            f"{NAME} keys new wallets/new.json --password-file password",
-            "there is no folder wallets",
-        ),
-        Mistake(f"{NAME} audit watch", "no wallet is named"),
+        Mistake("federation close --keystore wallet.json", "no password is given"),
+        Mistake(f"{WITH_PASSWORD[:-1]}t", "there is no such password file"),
+        Mistake(WITH_PASSWORD, "it has another password", {"password": "another\n"}),
+        Mistake(WITH_PASSWORD, "the password file is empty", {"password": ""}),
+        Mistake(WITH_PASSWORD, "there is no wallet.json", {WALLET: None}),
+        Mistake(WITH_PASSWORD, "others can read wallet.json", mode=0o644),
+        Mistake(WITH_PASSWORD, "wallet.json is a text", {WALLET: "my key"}),
+        Mistake("keys new wallet.json --password-file password", "there is a wallet.json"),
+        Mistake("keys new wallets/new.json --password-file password", "there is no such folder"),
+        Mistake("keys import new.json", "`secret` is typed as the key", typed="secret\n"),
+        Mistake("audit watch", "no wallet is named"),
+        Mistake("participant join --invitation invite.json", "there is no such file"),
+    ),
+    "Data": (
+        data("there is no such file", "cards.csv", None),
+        data("the file is empty", "cards.csv", ""),
+        data("its columns are `prompt` and `reply`", "cards.csv", "prompt,reply\nWhat?,This.\n"),
+        data("it has no answers", "cards.csv", "question,answer\nWhat beats?,\n"),
+        data("a line is cut short", "cards.json", '[{"question": "What beats?", '),
+        data("the file is a spreadsheet", "cards.xlsx", b"PK\x03\x04"),
+        data("it is Latin-1", "cards.csv", "question,answer\nWo?,Über.\n".encode("latin-1")),
+        data("", "cards.jsonl", CARDS, "--encoding latin9000"),
     ),
 }

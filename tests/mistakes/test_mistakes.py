@@ -1,0 +1,32 @@
+"""Each mistake has one clear line for an answer, and docs/mistakes.md shows them all."""
+
+import pytest
+
+from tests.mistakes.cases import SECTIONS
+from tests.mistakes.play import TARGET, Answer, page, play_all
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list[Answer]]:
+    return play_all()
+
+
+def test_each_answer_is_one_line_on_stderr(answers: dict[str, list[Answer]]) -> None:
+    played = [answer for section in answers.values() for answer in section]
+    assert len(played) == sum(map(len, SECTIONS.values())) > 60
+    for answer in played:
+        lines = answer.stderr.strip().splitlines()
+        assert len(lines) == 1, answer
+        assert lines[0].startswith("error: "), answer
+        assert "Traceback" not in answer.stderr, answer
+        assert answer.code in (1, 2), answer
+        assert len(answer.line) < 300, answer
+
+
+def test_each_preflight_check_says_what_is_missing(answers: dict[str, list[Answer]]) -> None:
+    for answer in answers["Data"]:
+        assert answer.line.startswith("MISSING data "), answer
+
+
+def test_the_page_shows_them(answers: dict[str, list[Answer]]) -> None:
+    assert TARGET.read_text() == page(answers), "run `make docs`"
