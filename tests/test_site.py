@@ -50,6 +50,12 @@ def test_no_page_names_one_of_the_documents_that_is_not_there() -> None:
                 assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
+def test_the_walk_through_the_code_names_files_that_are_there() -> None:
+    named = re.findall(r"`([\w/]+/\w+\.(?:py|sol))`", (ROOT / "docs" / "code.md").read_text())
+    assert len(named) > 50
+    assert not [name for name in named if not (ROOT / name).is_file()]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make docs` does: strictly, so that each of its links is checked."""

@@ -25,8 +25,8 @@ INTRODUCTION: Final = """# Mistakes and their answers
 
 What mistyped commands, settings and files answer: one line on stderr, and 1 or 2 as the exit code.
 Made by `make docs`, which types them all; a test does it too, and compares. TAKEN is a port in use,
-NOBODY an address where nothing listens, CHAIN and IPFS are a devnet's. What to do about a message is
-in [Troubleshooting](troubleshooting.md).
+NOBODY an address where nothing listens, CHAIN and IPFS are a devnet's. What to do about a message
+is in [Troubleshooting](troubleshooting.md).
 """
 _NO_BRACES: Final = str.maketrans("", "", "{}")
 KEY: Final = bytes(range(1, 33))
