@@ -22,7 +22,9 @@ class AggregatorSettings(RoleSettings):
     """Do nothing until this file exists."""
     min_participants: Annotated[int, Field(ge=1), Unit("participants")] = 1
     """Open no round with fewer; the contract's own minimum holds as well."""
-    update_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("seconds")] | None = None
+    update_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("seconds")] | None = (
+        None
+    )
     """For each update to arrive, all at the same time; what comes later is rejected (check 1).
     Unset: 30 s and the time that its bytes take at 128 KiB/s."""
     keep: Literal["all", "disputable"] = "all"

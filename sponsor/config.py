@@ -135,6 +135,9 @@ class DataSection(Section):
     """Of `source`, in place of `held_out`."""
     validation: Annotated[float, Field(ge=0, lt=1), Unit("share")] = 0.0
     """Of each participant's data, kept back to measure on every round."""
+    question: Annotated[str, Field(min_length=1)] | None = None
+    """A held-out question that the demo asks each round's model, beside the base model; unset:
+    none."""
     share_among: Annotated[int, Field(ge=1, le=128), Unit("participants")] | None = None
     """Among whom `source` is shared."""
     participants: Annotated[dict[str, Path], Field(max_length=128)] = {}

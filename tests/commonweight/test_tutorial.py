@@ -15,7 +15,7 @@ from tests.commonweight.program import ROOT
 pytestmark = pytest.mark.long
 
 SET_UP = 'make setup\nexport PATH="$PWD/.venv/bin:$PATH"\n'
-DEMO = "commonweight demo --keep\n"
+DEMO = "commonweight demo\n"
 EXPLORE = "commonweight explore\n"
 
 
