@@ -146,7 +146,7 @@ test-explorer: setup tests/explorer/browser/node_modules/.ready
 tests/explorer/browser/node_modules/.ready: tests/explorer/browser/package.json tests/explorer/browser/package-lock.json
 	cd tests/explorer/browser && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready
 
-# The pictures of docs/explorer.md, of the newest run that is up: `commonweight demo --keep` first.
+# The pictures of docs/explorer.md, of the newest run: `commonweight demo` first.
 explorer-images: setup
 	@test -n "$(CHROMIUM)" || { echo "Chromium not found: apt-get install chromium, or set CHROMIUM" >&2; exit 1; }
 	$(BIN)/python -m tests.explorer.browser.pictures "$(CHROMIUM)" docs/images
