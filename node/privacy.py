@@ -193,11 +193,13 @@ def describe_noise(spec: Spec, target: PrivacyTarget, records: int) -> tuple[str
         return f"{told}; δ allows to publish a whole row: take less than 1/{records}", True
     if ratio < DROWNED:
         told += (
-            f", which drowns what is to be learnt (measured: nothing is below {DROWNED:g}):"
-            " more rows, a larger ε, fewer rounds, or a federation with larger batches"
+            f", which drowns what is to be learnt (measured: an eighth is left at {DROWNED:g}):"
+            " more rows, a larger ε, or a federation with larger batches"
         )
     elif ratio < CLEAR:
-        told += f", which takes much of what is to be learnt (measured: most is below {CLEAR:g})"
+        told += (
+            f", which takes most of what is to be learnt (measured: a third is left at {CLEAR:g})"
+        )
     return told, ratio < DROWNED
 
 

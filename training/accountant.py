@@ -20,9 +20,10 @@ from typing import Final
 ORDERS: Final = (*(1 + n / 10 for n in range(1, 100)), *range(12, 64), 80, 96, 128, 192, 256)
 LEAST_NOISE: Final = 0.3
 """Where the accountant would allow less, this much is added all the same: little helps nobody."""
-DROWNED: Final = 0.02
-CLEAR: Final = 0.1
-"""Below the first `signal_to_noise` nothing was learnt, above the second most (docs/privacy.md)."""
+DROWNED: Final = 0.1
+CLEAR: Final = 0.5
+"""An eighth of the gain was left at the first `signal_to_noise`, a third at the second
+(docs/privacy.md)."""
 _MOST_NOISE: Final = 1e6
 _PRECISION: Final = 1.0005
 

@@ -313,8 +313,14 @@ def test_a_trainer_without_a_budget_does_not_train(place: PrivatePlace, tmp_path
 
 
 def test_noise_is_described_before_anything_is_staked(place: PrivatePlace) -> None:
-    told, is_warning = describe_noise(place.spec, TARGET, RECORDS)
-    assert told.startswith("ε 4 at δ 1e-05 over 3 rounds of")
+    many = PrivacyTarget(epsilon=50.0, delta=1e-5, clip=1.0, rounds=300)
+    told, is_warning = describe_noise(place.spec, many, RECORDS)
+    assert told.startswith("ε 50 at δ 1e-05 over 300 rounds of 1 steps, each of about 1 of 80 rows")
+    assert told.endswith("the signal is at most 0.851 of it")
+    assert not is_warning
+    some = PrivacyTarget(epsilon=4.0, delta=1e-5, clip=1.0, rounds=30)
+    told, is_warning = describe_noise(place.spec, some, RECORDS)
+    assert "takes most of what is to be learnt" in told
     assert not is_warning
     few = PrivacyTarget(epsilon=0.001, delta=1e-5, clip=1.0, rounds=3)
     told, is_warning = describe_noise(place.spec, few, RECORDS)
