@@ -28,6 +28,8 @@ from rounds.screen import Screened, rejected
 from rounds.seal import NOT_REVEALED, fetch_bundle
 from rounds.sketched import judge_sum
 
+DRAW_CLAIM: Final = "the sketches' vectors follow from the blocks of the seal and of the draw"
+
 _SEED_BLOCKS: Final = 256
 
 
@@ -81,7 +83,6 @@ def check_draw(w3: Web3, told: RoundHistory) -> Iterator[CheckResult]:
     sealed, drawn = told.masking.sealed, told.masking.drawn
     if sealed is None or drawn is None:
         return
-    claim = "the sketches' vectors follow from the blocks of the seal and of the draw"
     last = drawn.block_number - 1
     hashed = (
         sealed.block_number if drawn.block_number - sealed.block_number <= _SEED_BLOCKS else last
@@ -92,12 +93,12 @@ def check_draw(w3: Web3, told: RoundHistory) -> Iterator[CheckResult]:
         found = compute_sketch_seed(Digest(bytes(first["hash"])), prevrandao(second))
     except (Unavailable, KeyError) as error:
         detail = f"the node does not have a header: {error}"
-        yield CheckResult("§13", told.round_id, claim, None, detail)
+        yield CheckResult("§13", told.round_id, DRAW_CLAIM, None, detail)
         return
     # As with the round's seed: the contract computed it, so that other headers are the node's.
     is_same = found == drawn.sketch_seed
     detail = found.hex() if is_same else "the node's headers give another one: ask another node"
-    yield CheckResult("§13", told.round_id, claim, True if is_same else None, detail)
+    yield CheckResult("§13", told.round_id, DRAW_CLAIM, True if is_same else None, detail)
 
 
 def check_opened(context: RoundContext, fetcher: Fetcher) -> Iterator[CheckResult]:
