@@ -1,7 +1,7 @@
 """Writes the tables of docs/reliability.md from what schedules left behind.
 
 python -m tests.faults.table RECORDS            # prints both: of clear rounds, of masked ones
-python -m tests.faults.table RECORDS --write    # puts them between their marks in docs/reliability.md
+python -m tests.faults.table RECORDS --write    # puts them into docs/reliability.md
 """
 
 import json
