@@ -47,13 +47,14 @@ from protocol.spec import Spec
 from protocol.types import Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
+from rounds.bundles import fetch_bundle
 from rounds.context import RoundContext
 from rounds.prune import prune, prune_models
 from rounds.rebuild import Fetcher, as_summed, obtain_model, obtain_sum, rebuild
 from rounds.recovery import recover_secrets
 from rounds.score import SCRATCH, Evaluate, HeldOut
 from rounds.screen import Screened, screen
-from rounds.seal import choose_set, fetch_bundle, seal_verdicts
+from rounds.seal import choose_set, seal_verdicts
 from rounds.sketched import judge_sum
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places

@@ -22,10 +22,11 @@ from protocol.payout import compute_half_price
 from protocol.sketches import compute_sketch_seed
 from protocol.types import Digest
 from protocol.verdict import compute_weight
+from rounds.bundles import fetch_bundle
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher, obtain_sum
 from rounds.screen import Screened, rejected
-from rounds.seal import NOT_REVEALED, fetch_bundle
+from rounds.seal import NOT_REVEALED
 from rounds.sketched import judge_sum
 
 DRAW_CLAIM: Final = "the sketches' vectors follow from the blocks of the seal and of the draw"

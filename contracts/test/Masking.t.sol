@@ -119,15 +119,16 @@ contract MaskingTest is MaskedWorld {
         federation = _deploy(clear);
         members = 3;
         uint256 round = 1;
-        bytes[6] memory calls = [
+        bytes[7] memory calls = [
             abi.encodeCall(IFederation.sealSet, (round, new IFederation.Verdict[](0))),
             abi.encodeCall(IFederation.fixSketch, (round)),
             abi.encodeCall(IFederation.unmask, (round, _secrets(round, 0), 0)),
             abi.encodeCall(IFederation.assist, (round, _participant(0), new bytes32[](1))),
             abi.encodeCall(IFederation.object, (round)),
+            abi.encodeCall(IFederation.postStreams, (round, bytes32(0))),
             abi.encodeCall(IFederation.voidRound, (round, "", new IFederation.Opening[](0)))
         ];
-        for (uint256 i = 0; i < 6; ++i) {
+        for (uint256 i = 0; i < 7; ++i) {
             (bool isDone, bytes memory answer) = address(federation).call(calls[i]);
             vm.assertFalse(isDone, vm.toString(i));
             vm.assertEq(

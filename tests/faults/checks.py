@@ -212,5 +212,8 @@ def _money(stage: Stage) -> Iterator[str]:
 def _crashes(stage: Stage) -> Iterator[str]:
     """No role ended by an error that is not one of the project's own."""
     for path in sorted(stage.folder.glob("*.log")):
-        if "Traceback" in path.read_text():
-            yield f"{path.stem}: {path.read_text().strip().splitlines()[-1]}"
+        told = path.read_text().splitlines()
+        for place, line in enumerate(told):
+            if line.startswith("Traceback"):
+                # Its frames are indented, and the error is not.
+                yield f"{path.stem}: {next(e for e in told[place + 1 :] if not e.startswith(' '))}"

@@ -33,7 +33,7 @@ class Public(NamedTuple):
         masks = participant._masks(ONE)
         if peer is None:
             return masks._own_seed
-        return masks._pair_seeds(participant.context(ONE))[self.world.address_of(peer)]
+        return masks.pair_seeds(participant.context(ONE))[self.world.address_of(peer)]
 
 
 @pytest.fixture(scope="module")
