@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from chain.history import RoundHistory
-from node.masks import Masks
+from node.masks import Masks, Trust, least_set_of
 from protocol.errors import Rejected, Unavailable
 from protocol.streams import StreamAccount
 from protocol.types import Address, Digest, RoundId
@@ -37,10 +37,11 @@ def may_be_asked(rounds: dict[RoundId, RoundHistory], told: RoundHistory, final:
     return not any(end is not None and end.block_number <= final for end in ends)
 
 
-def make_account(context: RoundContext, masks: Masks) -> tuple[bytes, bool]:
+def make_account(context: RoundContext, masks: Masks, trust: Trust) -> tuple[bytes, bool]:
     """Return the account of our masks, as the chain stands: seeds opened where others differ.
 
-    What was opened once stays open. False with it where another's account was not to be had.
+    What was opened once stays open, and so many stay closed that as many others hide our update as
+    its owner asks for, whoever says what. False with it where an account was not to be had.
     """
     seeds = masks.pair_seeds(context)
     inside = [peer for peer in context.told.masking.members if peer != masks.address]
@@ -48,7 +49,10 @@ def make_account(context: RoundContext, masks: Masks) -> tuple[bytes, bool]:
     own = _read(path, inside) or _sketch_all(context, {peer: seeds[peer] for peer in inside})
     opened = dict(own.seeds)
     differing, is_whole = _differing(context, own, masks.address)
-    opened |= {peer: seeds[peer] for peer in differing}
+    most = len(inside) + 1 - least_set_of(context, trust)
+    for peer in differing:
+        if len(opened) < most:
+            opened[peer] = seeds[peer]
     raw = StreamAccount(own.sketches, opened).to_bytes()
     write_atomically(path, raw)
     return raw, is_whole
@@ -78,7 +82,7 @@ def _differing(
     # A phase of the next round goes by meanwhile.
     fetcher = Fetcher(Budget.of(context.spec, _LOOK_SECONDS))
     found, is_whole = [], True
-    for peer in own.sketches.keys() & newest.keys():
+    for peer in (each for each in own.sketches if each in newest):
         try:
             theirs = account_of(context, newest[peer], fetcher)
         except Rejected:

@@ -157,7 +157,7 @@ class Masks:
         if self.address not in members:
             return "this participant is not in the set"
         # 3. and 4. Enough others hide it, and enough of those its owner trusts.
-        least = max(trust.min_set, context.terms.rules.min_set)
+        least = least_set_of(context, trust)
         if len(members) < least:
             return f"{len(members)} updates are in the set, {least} are asked for"
         trusted = len(set(members) & set(trust.trusted))
@@ -283,6 +283,11 @@ class Masks:
         if not isinstance(members, list):
             raise Misconfigured(f"{path} is not what was written there")
         return [Address(str(each)) for each in members]
+
+
+def least_set_of(context: RoundContext, trust: Trust) -> int:
+    """Return how many updates a sum has at least for its owner to be in it."""
+    return max(trust.min_set, context.terms.rules.min_set)
 
 
 def _about(context: RoundContext) -> MaskedRound:

@@ -399,7 +399,7 @@ class Participant:
             is_due = must_account(told, self.address) and masks.has_secrets
             if not is_due or self._accounted.get(round_id) == posts:
                 continue
-            raw, is_whole = make_account(self.context(round_id, now), masks)
+            raw, is_whole = make_account(self.context(round_id, now), masks, self.trust)
             (digest,) = self.store.put_blocks([raw])
             if not is_posted(told, self.address, digest):
                 receipt = self.federation.post_streams(round_id, digest)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contracts.enums import Status
 from node import accounts
+from node.masks import Trust
 from protocol.checks import Check
 from protocol.sketches import SKETCH_SIZE
 from protocol.streams import StreamAccount
@@ -127,21 +128,23 @@ def test_who_does_not_account_is_left_out_until_it_does(tmp_path: Path) -> None:
 
 
 @contextmanager
-def false_account(name: str, of: str, world: MaskedWorld) -> Iterator[None]:
+def false_account(name: str, of: str, world: MaskedWorld, more: int = 0) -> Iterator[None]:
     """Have somebody account for a mask that it has in common with another as it likes.
 
-    So that its own equation holds although its values are altered: the mask takes the blame.
+    So that its own equation holds although its values are altered: the mask takes the blame. With
+    `more` in each number it is false whatever the values are.
     """
     liar, victim = world.address_of(name), world.address_of(of)
     make = accounts.make_account
 
-    def bent(context: Any, masks: Any) -> tuple[bytes, bool]:
-        raw, is_whole = make(context, masks)
+    def bent(context: Any, masks: Any, trust: Trust) -> tuple[bytes, bool]:
+        raw, is_whole = make(context, masks, trust)
         if masks.address != liar:
             return raw, is_whole
         peers = [each for each in context.told.masking.members if each != liar]
         account = StreamAccount.parse(raw, peers)
-        numbers = _fitting(context, masks, account, victim)
+        fitting = _fitting(context, masks, account, victim)
+        numbers = tuple((number + more) % 2**32 for number in fitting)
         seeds = {peer: seed for peer, seed in account.seeds.items() if peer != victim}
         return StreamAccount({**account.sketches, victim: numbers}, seeds).to_bytes(), is_whole
 
@@ -183,6 +186,23 @@ def test_who_blames_a_mask_is_named_by_its_seed(tmp_path: Path) -> None:
         eve = world.address_of("eve")
         assert list(named(world)) == [eve]
         assert "not what the mask's seed says" in named(world)[eve][1]
+
+
+@pytest.mark.parametrize(("least", "opened"), [(3, 2), (4, 1), (5, 0)])
+def test_nobody_opens_all_that_hides_it(tmp_path: Path, least: int, opened: int) -> None:
+    """Whoever says what of ann's masks, and whatever node tells her so: `min_set` hide her."""
+    with MaskedWorld(tmp_path, names=FIVE) as world:
+        refuse_altered(world, ALTERED["garbage"])
+        ann = world.participants["ann"]
+        ann.trust = Trust(min_set=least)
+        for name in ("bob", "cem", "dan", "eve"):
+            with false_account(name, "ann", world, more=1):
+                world.participants[name]._account_for_masks()
+        ann._account_for_masks()
+        told = world.told(ONE)
+        raw = world.store.get_block(told.masking.streams[-1].streams)
+        account = StreamAccount.parse(raw, [m for m in told.masking.members if m != ann.address])
+        assert len(account.seeds) == opened
 
 
 def test_who_blames_a_mask_last_is_left_out_if_nobody_opens_it(tmp_path: Path) -> None:
