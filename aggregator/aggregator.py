@@ -247,6 +247,9 @@ class Aggregator:
                 # since the status was read. Only a refusal in an unchanged round is a failure.
                 if self.federation.status(round_id) is status:
                     raise
+        if self.terms.is_masked:
+            # Anybody may end a void round, and most who do take no penalties.
+            self._penalize(self.federation.history().round(round_id))
         return status
 
     def seal(self, round_id: RoundId) -> list[Screened]:
@@ -306,7 +309,6 @@ class Aggregator:
         """End a round whose sum cannot be opened or was objected to."""
         receipt = void_round(self.federation, round_id)
         self.report(events.RoundVoided(round=round_id, gas=receipt.gas_used))
-        self._penalize(self.federation.history().round(round_id))
 
     def _has_too_few(self, round_id: RoundId) -> bool:
         return self.federation.get_round(round_id).revealed < self.terms.rules.min_set

@@ -12,7 +12,7 @@ from node.masks import Masks, Trust, least_set_of
 from protocol.errors import Rejected, Unavailable
 from protocol.streams import StreamAccount
 from protocol.types import Address, Digest, RoundId
-from rounds.blame import account_of, sketch_stream
+from rounds.blame import account_of, sketch_whole_stream
 from rounds.budget import Budget
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher
@@ -68,7 +68,9 @@ def _read(path: Path, peers: list[Address]) -> StreamAccount | None:
 def _sketch_all(context: RoundContext, seeds: dict[Address, bytes]) -> StreamAccount:
     seed = context.told.masking.sketch_seed
     assert seed is not None, "a set that was objected to has its sketches drawn"
-    return StreamAccount({who: sketch_stream(context, s, seed) for who, s in seeds.items()}, {})
+    return StreamAccount(
+        {who: sketch_whole_stream(context, s, seed) for who, s in seeds.items()}, {}
+    )
 
 
 def _differing(

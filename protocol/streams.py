@@ -2,7 +2,8 @@
 
 A sketch that is not of its update betrays itself where the masks are known. Those of a pair stay
 unknown: both of it publish the sketch of their common stream instead. Where the two differ, the
-seed tells who lies. It was in no other sum than the one that was refused.
+seed tells who lies. It was in no other sum than the one that was refused. Golden vectors:
+tests/vectors/streams.json.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,8 @@ from typing import Final, Self
 
 from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected
-from protocol.masking import SEED_BYTES
-from protocol.sketches import SKETCH_SIZE
+from protocol.masking import SEED_BYTES, stream
+from protocol.sketches import SKETCH_SIZE, sketch
 from protocol.types import Address
 
 _NUMBER_BYTES: Final = 4
@@ -20,6 +21,15 @@ _SKETCH_BYTES: Final = _NUMBER_BYTES * SKETCH_SIZE
 PEER_BYTES: Final = _SKETCH_BYTES + SEED_BYTES
 """Of an account, for each other member of the set."""
 _CLOSED: Final = bytes(SEED_BYTES)
+
+
+def sketch_stream(seed: bytes, sketch_seed: bytes, first_leaf: int, leaves: int) -> list[int]:
+    """Return the sketch of so many leaves of a stream, modulo 2^32.
+
+    Those of parts add up to that of the whole, modulo 2^32.
+    """
+    found = sketch(stream(seed, first_leaf, leaves), sketch_seed, first_leaf)
+    return [number % 2**32 for number in found]
 
 
 @dataclass(frozen=True)

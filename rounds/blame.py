@@ -13,11 +13,12 @@ from itertools import combinations
 from chain.events import StreamsPosted
 from protocol.bundle import commit
 from protocol.checks import Check
+from protocol.encoding import LEAF_VALUES
 from protocol.errors import Rejected, Unavailable
-from protocol.masking import Mask, pair_masks, stream
+from protocol.masking import Mask, pair_masks
 from protocol.reveal import Reveal
-from protocol.sketches import exceeds_limit, is_own, sketch
-from protocol.streams import StreamAccount
+from protocol.sketches import exceeds_limit, is_own
+from protocol.streams import StreamAccount, sketch_stream
 from protocol.types import Address, Digest
 from protocol.verdict import compute_weight
 from rounds.average import Layout
@@ -65,16 +66,13 @@ def account_of(context: RoundContext, event: StreamsPosted, fetcher: Fetcher) ->
     return StreamAccount.parse(raw, peers)
 
 
-def sketch_stream(context: RoundContext, seed: bytes, sketch_seed: Digest) -> tuple[int, ...]:
-    """Return the sketch of a stream, modulo 2^32."""
+def sketch_whole_stream(context: RoundContext, seed: bytes, sketch_seed: Digest) -> tuple[int, ...]:
+    """Return the sketch of a stream over all leaves of an update, modulo 2^32."""
     parts = (
-        sketch(stream(seed, leaf, count // _LEAF), sketch_seed, leaf)
+        sketch_stream(seed, sketch_seed, leaf, count // LEAF_VALUES)
         for _, _, count, leaf in Layout.of(context.spec).blocks(_BLOCK)
     )
     return tuple(number % 2**32 for number in add_sketches(parts))
-
-
-_LEAF = 256
 
 
 @dataclass
@@ -169,7 +167,7 @@ class _Case:
         told = self.context.told
         own, *others = told.masking.seeds_of(who)
         masks = [Mask(own, 1), *pair_masks(who, dict(zip(told.outside, others, strict=True)))]
-        yield from ((mask, sketch_stream(self.context, mask.seed, seed)) for mask in masks)
+        yield from ((mask, sketch_whole_stream(self.context, mask.seed, seed)) for mask in masks)
 
     def _differing(
         self,
@@ -198,7 +196,7 @@ class _Case:
                 why = f"it differs from {first} about their masks, and does not open their seed"
                 found[later] = Check.BLAMED, self._words(why)
                 continue
-            true = sketch_stream(self.context, opened, seed)
+            true = sketch_whole_stream(self.context, opened, seed)
             for who, told in zip((first, later), numbers, strict=True):
                 if told != true:
                     why = "what it says of a mask is not what the mask's seed says"

@@ -157,6 +157,36 @@ contract MaskingTest is MaskedWorld {
         vm.assertEq(federation.getRound(round).revealedWeight, _weight(2));
     }
 
+    /// @notice What the contract keeps of a reveal is what tests/vectors/openings.json says, which Python is held to.
+    function test_OpeningVectors() public {
+        string memory json = vm.readFile("../tests/vectors/openings.json");
+        uint256 count = vm.parseJsonUint(json, ".case_count");
+        vm.assertGt(count, 2, "cases");
+        uint256 round = _openWith(count);
+        IFederation.MaskedReveal[] memory reveals = new IFederation.MaskedReveal[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = string.concat(".cases[", vm.toString(i), "]");
+            reveals[i].root = vm.parseJsonBytes32(json, string.concat(key, ".root"));
+            reveals[i].manifest = vm.parseJsonBytes32(json, string.concat(key, ".manifest"));
+            reveals[i].examples = uint32(vm.parseJsonUint(json, string.concat(key, ".examples")));
+            reveals[i].secrets = vm.parseJsonBytes32(json, string.concat(key, ".secrets"));
+            reveals[i].publicKey = _publicKey(round, i);
+            address account = _participant(i);
+            bytes32 commitment = keccak256(
+                abi.encode(federation, round, account, reveals[i].publicKey, reveals[i].examples, reveals[i].salt)
+            );
+            vm.prank(account);
+            federation.commitMasked(round, commitment, reveals[i].publicKey);
+        }
+        if (federation.status(round) == IFederation.Status.Commit) vm.warp(federation.getRound(round).commitDeadline);
+        for (uint256 i = 0; i < count; ++i) {
+            _revealMaskedAs(round, i, reveals[i]);
+            bytes32 expected = vm.parseJsonBytes32(json, string.concat(".cases[", vm.toString(i), "].revealed_digest"));
+            bytes30 digest = federation.getSubmission(round, _participant(i)).digest;
+            vm.assertEq(bytes32(digest), bytes32(bytes30(expected)), vm.toString(i));
+        }
+    }
+
     /// @notice No update weighs more than the cap.
     function test_TheWeightIsCapped() public {
         IFederation.Terms memory terms = _terms();

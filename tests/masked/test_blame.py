@@ -270,18 +270,3 @@ def test_a_restart_says_the_same_again(tmp_path: Path) -> None:
             ann = world.participant("ann")
             ann._account_for_masks()
         assert len(world.told(ONE).masking.streams) == 1
-
-
-def test_an_account_has_one_form() -> None:
-    low, high = (world_address(number) for number in (1, 2))
-    numbers = tuple(range(SKETCH_SIZE))
-    account = StreamAccount({high: numbers, low: numbers[::-1]}, {high: b"\1" * 32})
-    raw = account.to_bytes()
-    assert len(raw) == 2 * (4 * SKETCH_SIZE + 32)
-    assert raw[:4] == (127).to_bytes(4)
-    assert raw[-32:] == b"\1" * 32
-    assert StreamAccount.parse(raw, [high, low]) == account
-
-
-def world_address(number: int) -> Any:
-    return f"0x{number:040x}"
