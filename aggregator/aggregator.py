@@ -44,7 +44,7 @@ from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected, Unavailable
 from protocol.manifest import Losses, Manifest
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId, UnixTime, parse_digest
+from protocol.types import Address, Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
 from rounds.bundles import fetch_bundle
@@ -307,6 +307,9 @@ class Aggregator:
 
     def void(self, round_id: RoundId) -> None:
         """End a round whose sum cannot be opened or was objected to."""
+        # First: who is killed in between does not come back to a round that is over.
+        told = self.federation.history().round(round_id)
+        self._penalize(told, told.masking.silent)
         receipt = void_round(self.federation, round_id)
         self.report(events.RoundVoided(round=round_id, gas=receipt.gas_used))
 
@@ -654,9 +657,12 @@ class Aggregator:
         except (Unavailable, Rejected):
             rebuild(context, obtain_model(context), context.new_model)
 
-    def _penalize(self, told: RoundHistory) -> None:
-        """Penalize whoever did not reveal or unmask, unless that was done already."""
-        for participant in told.owing_penalties:
+    def _penalize(self, told: RoundHistory, silent: Sequence[Address] = ()) -> None:
+        """Penalize whoever did not reveal or unmask, unless that was done already.
+
+        With `silent` those too whose silence is about to end the round.
+        """
+        for participant in dict.fromkeys([*told.owing_penalties, *silent]):
             try:
                 self.federation.penalize(told.round_id, participant)
             except Reverted:
