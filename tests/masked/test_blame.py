@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from contracts.enums import Status
 from node import accounts
 from node.masks import Trust
+from node.results import round_result
 from protocol.checks import Check
 from protocol.sketches import SKETCH_SIZE
 from protocol.streams import StreamAccount
@@ -21,6 +22,8 @@ from rounds.blame import Reasons, blame
 from tests.masked.test_attacks import ALTERED, Bent, alter_masked, lying_sketch
 from tests.masked.test_dropouts import passes
 from tests.masked.world import FIVE, FOUR, MaskedWorld
+
+pytestmark = pytest.mark.long
 
 ONE, TWO, THREE = RoundId(1), RoundId(2), RoundId(3)
 MOST = 10**9
@@ -122,6 +125,12 @@ def test_who_does_not_account_is_left_out_until_it_does(tmp_path: Path) -> None:
         reasons = play_second(world)
         assert (reasons["dan"], reasons["eve"]) == ((0, 0, Check.BLAMED),) * 2
         assert "has not accounted" in named(world)[eve.address][1]
+        told, terms = world.told(ONE), world.client().terms()
+        assert round_result(told, eve.address, terms).reason == (
+            "the round's sum was refused: its secrets were posted, and half the price is paid,"
+            " and it has still to account for its masks"
+        )
+        assert "account" not in round_result(told, world.address_of("ann"), terms).reason
         eve._account_for_masks = account  # type: ignore[method-assign]
         account()
         assert eve.address not in named(world)
@@ -172,20 +181,6 @@ def _fitting(context: Any, masks: Any, account: StreamAccount, victim: Any) -> t
         sign * (of_masked[k] - values[k] - sum(mask.sign * n[k] for mask, n in known)) % 2**32
         for k in range(SKETCH_SIZE)
     )
-
-
-def test_who_blames_a_mask_is_named_by_its_seed(tmp_path: Path) -> None:
-    """The other opens the seed that the two have in common: it was in no other sum."""
-    with MaskedWorld(tmp_path, names=FIVE) as world:
-        refuse_altered(world, ALTERED["garbage"])
-        with false_account("eve", "ann", world):
-            world.participants["eve"]._account_for_masks()  # first, so that ann sees it
-            reasons = play_second(world)
-        assert reasons["eve"] == (0, 0, Check.BLAMED)
-        assert reasons["ann"][1:] == (10_000, 0)
-        eve = world.address_of("eve")
-        assert list(named(world)) == [eve]
-        assert "not what the mask's seed says" in named(world)[eve][1]
 
 
 @pytest.mark.parametrize(("least", "opened"), [(3, 2), (4, 1), (5, 0)])
