@@ -16,7 +16,7 @@ from protocol.verdict import compute_weight
 from storage.files import read_json
 from tests.faults.checks import History
 from tests.faults.founding import WALLETS
-from tests.faults.public import Vector, find_leaks, masked_vectors, words_of
+from tests.faults.public import Vector, find_leaks, masked_vectors, words_in, words_of
 
 
 class MaskedHistory(History):
@@ -98,6 +98,7 @@ class MaskedHistory(History):
         yield from (each for each in found if isinstance(each, str))
         vectors = [each for each in found if isinstance(each, Vector)]
         words = words_of(call for line in self.stage.rpc_lines.values() for call in line.sent)
+        words |= words_in(blocks.values())
         sets = [frozenset(told.masking.members) for told in self._rounds()]
         yield from find_leaks(vectors, words, sets, self._least)
         everything = b"".join(blocks.values())

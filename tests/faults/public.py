@@ -22,6 +22,7 @@ from protocol.types import Address, Digest, parse_digest
 
 _SELECTOR = 4
 _WORD = 32
+_LARGE = 8 << 10  # bytes of a layer file: its blocks are masked values, or a model's
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,15 @@ def words_of(calls: Iterable[bytes]) -> set[bytes]:
         data[start : start + _WORD]
         for data in calls
         for start in range(_SELECTOR, len(data) - _WORD + 1, _WORD)
+    }
+
+
+def words_in(blocks: Iterable[bytes]) -> set[bytes]:
+    """Return what may be a secret in stored blocks: wherever it begins, in all but layer files."""
+    return {
+        block[start : start + _WORD]
+        for block in blocks
+        for start in range(0, len(block) - _WORD + 1, 1 if len(block) < _LARGE else _WORD)
     }
 
 

@@ -10,7 +10,7 @@ from protocol.pair_keys import MaskedRound, share_key
 from protocol.types import Address, Digest, RoundId
 from tests.ethereum.anvil import shared_anvil
 from tests.faults.lines import RpcLine
-from tests.faults.public import Vector, find_leaks, masked_vectors, words_of
+from tests.faults.public import Vector, find_leaks, masked_vectors, words_in, words_of
 from tests.masked.world import FOUR, MaskedWorld
 
 ONE = RoundId(1)
@@ -90,6 +90,14 @@ def test_the_sum_itself_is_found(public: Public) -> None:
 def test_the_own_seed_of_who_is_late_is_a_leak(public: Public) -> None:
     """Its other masks were opened, as the sum of the others needed."""
     (leak,) = public.leaks(public.seed("dan"))
+    assert public.world.address_of("dan") in leak
+
+
+def test_what_lies_in_the_store_is_public_too(public: Public) -> None:
+    blocks, _ = _stored(public.world)
+    assert public.leaks(*words_in(blocks.values())) == []
+    hidden = b"x" + public.seed("dan") + b"y"
+    (leak,) = public.leaks(*words_in([*blocks.values(), hidden]))
     assert public.world.address_of("dan") in leak
 
 
