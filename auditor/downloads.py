@@ -4,7 +4,7 @@ A dead or slow peer holds up one download until its timeout, and no other.
 """
 
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
@@ -73,6 +73,10 @@ class Downloads(Fetcher):
         except CommonweightError:
             self._models.pop(model, None)  # it may be available the next time
             raise
+
+    def finish(self) -> None:
+        """Wait until nothing is being fetched any more: afterwards the folder is the caller's."""
+        wait([*self._updates.values(), *(begun for _, begun in self._models.values())])
 
     def drop(self, context: RoundContext, model: Model) -> None:
         """Remove what no round after this one needs; `model` is the one that the next starts from.

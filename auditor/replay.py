@@ -118,7 +118,11 @@ class Audit:
         if rounds is None:
             yield self._check_initial_model(spec)
         # 4. Recompute the rounds, which may take hours.
-        yield from self._check_rounds([self._context(spec, *entry) for entry in plan])
+        try:
+            yield from self._check_rounds([self._context(spec, *entry) for entry in plan])
+        finally:
+            # A round whose updates are gone does not wait for the model proposed for it.
+            self._downloads.finish()
         # 5. Count the tokens, at a block that is still on the chain.
         if block_hash(self.federation.w3, self.block) != self.block_hash:
             try:

@@ -125,7 +125,7 @@ def start(folder: Path, wanted: Wanted, *, outlive: bool = True) -> Devnet:
         return _as_wanted(known, wanted)
     # One of the two may be left of a devnet that was cut off: it holds its port and its state.
     down(folder)
-    last = _last(folder)
+    last = last_started(folder)
     chain = wanted.chain or _default_chain(last)
     ipfs = wanted.ipfs or (last.ipfs.kind if last else next(iter(IPFS)))
     block_time = wanted.block_time
@@ -148,7 +148,7 @@ def start(folder: Path, wanted: Wanted, *, outlive: bool = True) -> Devnet:
 
 def down(folder: Path) -> bool:
     """Stop the devnet's processes and return whether any was running; its state stays on disk."""
-    last = _last(folder)
+    last = last_started(folder)
     alive = [each for each in (last.chain, last.ipfs) if each.is_running()] if last else []
     for daemon in alive:
         stop(daemon.pid)
@@ -157,7 +157,7 @@ def down(folder: Path) -> bool:
 
 def running(folder: Path) -> Devnet | None:
     """Return the devnet of `folder` if both its daemons answer, else None."""
-    last = _last(folder)
+    last = last_started(folder)
     if last is None or not (last.chain.is_running() and last.ipfs.is_running()):
         return None
     return last if _answers(last) else None
@@ -234,7 +234,7 @@ def _as_wanted(known: Devnet, wanted: Wanted) -> Devnet:
     return known
 
 
-def _last(folder: Path) -> Devnet | None:
+def last_started(folder: Path) -> Devnet | None:
     """Return the devnet started last in `folder`, or None if there is none."""
     path = folder / "devnet.json"
     if not path.exists():

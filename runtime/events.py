@@ -1031,6 +1031,15 @@ class DeployingContract(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answered(Event):
+    """What the model after `round` answers to the configuration's question; 0: the base model."""
+
+    phase = "answered"
+    round: RoundId
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Auditing(Event):
     """The audit has started."""
 

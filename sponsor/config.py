@@ -101,6 +101,7 @@ class DataSection(Section):
     partition: PartitionSection = PartitionSection()
     held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    question: Annotated[str, Field(min_length=1)] | None = None
     share_among: Annotated[int, Field(ge=1, le=128)] | None = None
     participants: Annotated[dict[str, Path], Field(max_length=128)] = {}
 

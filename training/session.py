@@ -17,7 +17,7 @@ from training.adapter import (
     rank_part,
     write_adapter,
 )
-from training.chat import answer, answers, base_answer
+from training.chat import OnText, answer, answers, base_answer
 from training.data import TokenizedExamples, tokenize
 from training.evaluate import Evaluation, held_out_loss, held_out_losses
 from training.examples import Example
@@ -131,11 +131,23 @@ class Session:
             self._model, self._tokenizer, examples, length, template=self.spec.template
         )
 
-    def answer(self, layers: IntegerLayers, question: str, max_new_tokens: int) -> tuple[str, str]:
-        """Return the answers of the model with these layers and of the base model."""
-        write_adapter(self._model, self.decode(layers))
-        asked = (self._model, self._tokenizer, question, max_new_tokens, self.spec.template)
-        return answer(*asked), base_answer(*asked)
+    def answer(
+        self,
+        layers: IntegerLayers | None,
+        question: str,
+        max_new_tokens: int,
+        on_text: OnText | None = None,
+    ) -> str:
+        """Return the answer of the model with these layers, or of the base model without any.
+
+        `on_text` is called with every piece of it as it is made.
+        """
+        ask = base_answer
+        if layers is not None:
+            write_adapter(self._model, self.decode(layers))
+            ask = answer
+        template = self.spec.template
+        return ask(self._model, self._tokenizer, question, max_new_tokens, template, on_text)
 
     def answers(
         self, layers: IntegerLayers, questions: Sequence[str], max_new_tokens: int

@@ -94,6 +94,18 @@ def describe_source(source: ModelSource, *, needs_chat: bool = True) -> BaseMode
     return folder_identity(source.origin, source.name, source.revision, needs_chat=needs_chat)
 
 
+def named_source(pinned: BaseModelIdentity) -> str | None:
+    """Return where a spec's base model is found by its name; None for somebody's own folder.
+
+    Whether the model there is the pinned one, its digests say.
+    """
+    if pinned.name == "tiny-llama":
+        return f"tiny-llama:{pinned.revision}"
+    if pinned.revision == "local":
+        return None
+    return f"{pinned.name}@{pinned.revision}" if "/" in pinned.name else f"package:{pinned.name}"
+
+
 def check_identity(found: BaseModelIdentity, pinned: BaseModelIdentity, source: str) -> None:
     """Raise Misconfigured, naming what differs, unless two identities are of the same files."""
     for part in ("weights_digest", "tokenizer_digest", "chat_template_digest"):

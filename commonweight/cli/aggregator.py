@@ -12,6 +12,7 @@ from aggregator.status import aggregator_status, print_aggregator
 from commonweight.cli.options import PATH, as_json, plain_failures, print_json
 from commonweight.cli.running import Running, running_options, running_role, wallet_opener
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
+from commonweight.located import locate
 
 config_option = click.option(
     "--config",
@@ -85,7 +86,9 @@ def init(folder: Path, yes: bool, dev: bool, model: str | None, **given: Any) ->
 @plain_failures
 def status(config: Path, json_output: bool) -> None:
     """Show what it is doing, what it earned, and what the federation has left to pay with."""
-    described = aggregator_status(AggregatorSettings.load(config))
+    settings = AggregatorSettings.load(config)
+    locate(settings.federation)
+    described = aggregator_status(settings)
     if json_output:
         print_json(described)
     else:

@@ -27,7 +27,6 @@ from auditor.replay import Audit, ChainChanged
 from auditor.report import render
 from auditor.watch import watch
 from chain.federation import Federation
-from chain.location import FederationLocation
 from commonweight import __version__
 from commonweight.cli.options import (
     PATH,
@@ -43,6 +42,7 @@ from commonweight.cli.options import (
     print_json,
     wallet_options,
 )
+from commonweight.located import locate
 from ethereum.rpc import connect
 from ethereum.wallet import Wallet
 from explorer.following import Following
@@ -52,7 +52,7 @@ from protocol.spec import Spec
 from protocol.types import RoundId, read_address
 from rounds.score import Evaluate
 from rounds.whereabouts import learn_places
-from runtime.home import audit_cache_folder, cache_folder, federation_file
+from runtime.home import audit_cache_folder, cache_folder
 from storage.blocks import Store
 from storage.dial import DialRules
 from storage.files import write_atomically
@@ -82,7 +82,7 @@ class Target:
         rpc_url, ipfs_url = self.rpc_url, self.ipfs_url
         # An address alone must do: an auditor need not trust the sponsor's federation file.
         if address is None:
-            location = FederationLocation.load(federation_file(self.federation))
+            location = locate(self.federation)
             address, from_block = location.address, location.deployment_block
             rpc_url, ipfs_url = rpc_url or location.rpc_url, ipfs_url or location.ipfs_url
         checked = read_address(address)

@@ -1,5 +1,6 @@
 """`commonweight demo`: a whole federation on this machine."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -7,7 +8,7 @@ from typing import Any, Final
 import click
 
 from commonweight.cli.options import PATH, as_json, plain_failures, print_json
-from commonweight.demo.display import DemoView, print_result
+from commonweight.demo.display import DemoView, print_next, print_result
 from commonweight.demo.run import Options, run_demo
 from sponsor.config import Config
 
@@ -47,5 +48,16 @@ def demo(config: Path, data: str | None, json_output: bool, **options: Any) -> N
         print_json(result)
     else:
         print_result(result)
+        if not (options["rpc_url"] or options["ipfs_url"]):
+            print_next(_called())
     if result["audit"]["failed"]:
         sys.exit(1)
+
+
+def _called() -> str:
+    """Return how this program was called, for commands that can be copied."""
+    program = Path(sys.argv[0])
+    if shutil.which(program.name) == str(program):
+        return program.name
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)

@@ -19,6 +19,7 @@ from commonweight.cli.options import (
     plain_failures,
 )
 from commonweight.demo import results
+from commonweight.located import locate
 from commonweight.model.adapters import Place, fetch_adapter
 from commonweight.model.export import export
 from devnet.factory import devnet_factory
@@ -150,7 +151,7 @@ def _home(
         path = federation_file(federation)
     except Misconfigured:
         return None, None  # the factory of the chain will do
-    return path, FederationLocation.load(path)
+    return path, locate(path)
 
 
 class RunLosses:

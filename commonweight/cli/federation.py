@@ -8,7 +8,6 @@ import click
 
 from chain.factory import Factory, known_factory
 from chain.federation import Federation, connect_federation
-from chain.location import FederationLocation
 from commonweight.cli.options import (
     PATH,
     SHOWN_IPFS,
@@ -22,12 +21,12 @@ from commonweight.cli.options import (
     print_json,
 )
 from commonweight.cli.running import wallet_opener
+from commonweight.located import locate
 from devnet.factory import devnet_factory, note_devnet_factory
 from ethereum.rpc import connect, plain_errors
 from ethereum.wallet import Wallet
 from protocol.types import format_tokens, read_address
 from protocol.whereabouts import parse_place, write_whereabouts
-from runtime.home import federation_file
 from sponsor import manage
 from sponsor.attacks import assess
 from sponsor.config import Config
@@ -102,7 +101,7 @@ def federation_show(federation: Path | None, json_output: bool) -> None:
     \b
     Example: commonweight federation show
     """
-    location = FederationLocation.load(federation_file(federation))
+    location = locate(federation)
     described = describe_federation(location)
     if json_output:
         print_json(described)
@@ -312,7 +311,7 @@ def federation_refund(
 def _open(
     federation: Path | None, keystore: Path, password_file: Path | None
 ) -> tuple[Wallet, Federation]:
-    location = FederationLocation.load(federation_file(federation))
+    location = locate(federation)
     wallet = wallet_opener(keystore, password_file)()
     return wallet, connect_federation(location, wallet)
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from commonweight.cli.options import (
     federation_option,
     plain_failures,
     print_json,
+    working,
 )
 from commonweight.model.adapters import Place, federated_adapter
 from commonweight.model.average import average_checkpoints
@@ -79,7 +80,8 @@ def model_average(
         numbers = [int(n) for n in weights.split(",")] if weights else [1] * len(checkpoints)
     except ValueError:
         raise Misconfigured(f"weights {weights!r}: integers as 3,1 were expected") from None
-    result = average_checkpoints(checkpoints, numbers, output, fraction_bits)
+    with working(f"averaging {len(checkpoints)} checkpoints"):
+        result = average_checkpoints(checkpoints, numbers, output, fraction_bits)
     if json_output:
         print_json(result)
     else:
@@ -122,17 +124,22 @@ def model_chat(
         if first is None:
             fail("no question: give one as QUESTION, or one per line of input")
         questions = chain([first], questions)
-    chat = open_chat(adapter, place)
+    with working("loading the base model and the adapter"):
+        chat = open_chat(adapter, place)
     for each in questions:
-        fine_tuned, base = chat.ask(each, tokens)
         # One object per question, as soon as it is answered.
         if json_output:
-            answers = {"question": each, "model": chat.name}
-            print_json({**answers, "fine_tuned": fine_tuned, "base": base})
+            told = {"fine_tuned": chat.fine_tuned(each, tokens), "base": chat.base(each, tokens)}
+            print_json({"question": each, "model": chat.name, **told})
             continue
-        for title, answer in ((f"fine-tuned ({chat.name})", fine_tuned), ("base model", base)):
+        for title, ask in (
+            (f"fine-tuned ({chat.name})", chat.fine_tuned),
+            ("base model", chat.base),
+        ):
             click.secho(title, bold=True)
-            click.echo(f"  {answer}\n")
+            click.echo("  ", nl=False)
+            ask(each, tokens, partial(click.echo, nl=False))
+            click.echo("\n")
 
 
 @model.command("export")
@@ -163,8 +170,9 @@ def model_export(
     Example: commonweight model export my-adapter
              commonweight model export my-model --merged fp16
     """
-    found = federated_adapter(adapter, place)
-    export(found, place.base_source(), target, merged)
+    with working(f"writing {target}"):
+        found = federated_adapter(adapter, place)
+        export(found, place.base_source(), target, merged)
     kind = "model" if merged else "adapter"
     if json_output:
         print_json({"folder": str(target), "kind": kind, "of": found.name})
@@ -204,8 +212,9 @@ def model_push(
     \b
     Example: commonweight model push ann/flashcards --base HuggingFaceTB/SmolLM2-135M-Instruct
     """
-    found = federated_adapter(adapter, place)
-    url = push(found, place.base_source(), repository, merged, base_name=base, private=private)
+    with working(f"sending to {repository}"):
+        found = federated_adapter(adapter, place)
+        url = push(found, place.base_source(), repository, merged, base_name=base, private=private)
     if json_output:
         print_json({"repository": repository, "of": found.name, "commit": url})
     else:

@@ -2,12 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec
 
 import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from devnet import daemons
 from ethereum.wallet import Wallet, load_keystore, read_password
@@ -95,6 +98,19 @@ def open_wallet(keystore: Path | None, password_file: Path | None) -> Wallet:
     if password_file is None:
         return load_keystore(keystore, click.prompt("Password", hide_input=True))
     return load_keystore(keystore, new_password(password_file))
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show `what` and the time it takes while the block runs, on a terminal; elsewhere nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
 
 
 def print_json(value: Any) -> None:

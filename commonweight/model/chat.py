@@ -2,21 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from commonweight.model.adapters import Place, federated_adapter
 from runtime.home import cache_folder
 
 
+class Ask(Protocol):
+    """Answers `question` in at most `tokens`; `on_text` is called with each piece of the answer."""
+
+    def __call__(
+        self, question: str, tokens: int, on_text: Callable[[str], None] | None = None, /
+    ) -> str:
+        """Return the answer."""
+
+
 @dataclass(frozen=True)
 class Chat:
-    """A model to ask: `ask(question, tokens)` returns (fine-tuned answer, base model's answer).
+    """A fine-tuned model to ask, and the base model beside it.
 
     Each question stands by itself, like the examples that such a model is trained on.
     """
 
     name: str
-    ask: Callable[[str, int], tuple[str, str]]
+    fine_tuned: Ask
+    base: Ask
 
 
 def open_chat(adapter: str | None, place: Place) -> Chat:
@@ -28,7 +40,9 @@ def open_chat(adapter: str | None, place: Place) -> Chat:
         from training.session import open_session
 
         session = open_session(found.spec, place.base_source(), cache_folder())
-        return Chat(found.name, lambda asked, tokens: session.answer(found.layers, asked, tokens))
+        return Chat(
+            found.name, partial(session.answer, found.layers), partial(session.answer, None)
+        )
 
     from training.chat import answer, base_answer
     from training.export import check_base, load_adapter_folder
@@ -38,9 +52,10 @@ def open_chat(adapter: str | None, place: Place) -> Chat:
     source = resolve_source(place.base_source(), cache_folder())
     check_base(Path(adapter), source)
     model, tokenizer, template = load_adapter_folder(source.folder, Path(adapter))
-
-    def ask(question: str, tokens: int) -> tuple[str, str]:
-        asked = (model, tokenizer, question, tokens, template)
-        return answer(*asked), base_answer(*asked)
-
-    return Chat(str(Path(adapter)), ask)
+    return Chat(
+        str(Path(adapter)),
+        lambda asked, most, on_text=None: answer(model, tokenizer, asked, most, template, on_text),
+        lambda asked, most, on_text=None: base_answer(
+            model, tokenizer, asked, most, template, on_text
+        ),
+    )

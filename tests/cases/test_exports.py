@@ -192,8 +192,9 @@ def test_what_transformers_5_wrote_gets_the_old_names(tmp_path: Path, tiny: Path
 def test_chat_refuses_the_export_beside_another_base(tmp_path: Path, tiny: Path) -> None:
     export(adapter_to(tiny), str(tiny), tmp_path / "adapter", None)
     chat = open_chat(str(tmp_path / "adapter"), Place(source=str(tiny)))
-    tuned, plain = chat.ask("Why?", 8)
-    assert tuned != plain
+    pieces: list[str] = []
+    tuned = chat.fine_tuned("Why?", 8, pieces.append)
+    assert "".join(pieces).strip() == tuned != chat.base("Why?", 8)
     with pytest.raises(Misconfigured, match=r"tiny-llama is not the base model base@local: its we"):
         open_chat(str(tmp_path / "adapter"), Place(source="tiny-llama:9"))
 
@@ -206,7 +207,7 @@ def test_chat_with_an_export_to_a_base_without_a_chat_template(tmp_path: Path, t
     adapter = trained(Spec.model_validate({**fields, "template": "vicuna"}))
     export(adapter, str(base), tmp_path / "adapter", None)
     chat = open_chat(str(tmp_path / "adapter"), Place(source=str(base)))
-    assert len(chat.ask("Why?", 4)) == 2
+    assert chat.fine_tuned("Why?", 4) != chat.base("Why?", 4)
 
 
 # --------------------------------------------------------- transformers 4, in its own environment

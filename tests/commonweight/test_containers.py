@@ -170,6 +170,20 @@ def test_a_bucket_takes_the_place_of_a_daemon() -> None:
         assert "bucket" in service["secrets"]
 
 
+def test_a_gpu_is_asked_for_beside_a_build_that_can_use_it() -> None:
+    plain, with_gpu = load("compose.participant.yml"), load("compose.gpu.yml")
+    assert with_gpu["services"].keys() == plain["services"].keys()
+    for service in with_gpu["services"].values():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+        # An image and a tag of its own: that for the CPU stays what it was.
+        name, _, tag = service["image"].rpartition(":")
+        assert (name, tag) == ("commonweight-participant-gpu", PROJECT["project"]["version"])
+        assert re.fullmatch(
+            r"\$\{TORCH_BACKEND:-cu\d+\}", service["build"]["args"]["TORCH_BACKEND"]
+        )
+
+
 def test_the_configuration_names_the_participants_that_have_services() -> None:
     participants = set(Config.load(ROOT / "configs" / "compose.toml").data.participants)
     assert participants == set(ROLES) - {"aggregator", "auditor"}

@@ -101,6 +101,12 @@ def test_who_lacks_nothing_can_start(
     assert "not running" in run("participant", "status", "--config", tmp_path / "participant.toml")
 
 
+def test_the_spec_says_which_base_model(tmp_path: Path, given: dict[str, Any]) -> None:
+    del given["model"]
+    assert "missing" not in init(tmp_path, given)
+    assert ParticipantSettings.load(tmp_path / "participant.toml").model == "tiny-llama:0"
+
+
 def test_a_password_in_an_address_is_neither_written_nor_repeated(
     tmp_path: Path, given: dict[str, Any]
 ) -> None:

@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from chain.federation import Federation
+from devnet import roles
+from protocol.types import Address
 from scripts.setup_environment import Wanted, find_uv, pip_settings, uv_environment
+from tests.commonweight.network import Network
 from tests.passwords import write_password
 
 pytestmark = pytest.mark.slow
@@ -72,7 +76,7 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     # A copy: setuptools would take what an earlier build has left in build/ into the wheel.
@@ -82,18 +86,32 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    made = folder / "environment"
-    uv = find_uv(Wanted(made, ()))
+    uv = find_uv(Wanted(folder / "environment", ()))
     if uv is None:
         pytest.skip("uv is not available")
     environment = uv_environment(os.environ, pip_settings(os.environ))
     build = [uv, "build", "-q", "--wheel", "--out-dir", str(folder), str(source)]
     subprocess.run(build, env=environment, check=True)
-    (wheel,) = folder.glob("*.whl")
-    script = [sys.executable, str(ROOT / "scripts" / "setup_environment.py"), str(made)]
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def install(folder: Path, *packages: str) -> Installed:
+    """Install packages at the versions of constraints.txt."""
+    script = [sys.executable, str(ROOT / "scripts" / "setup_environment.py"), str(folder)]
     constraints = ["-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*script, *constraints, str(wheel), *NEIGHBOURS], check=True)
-    return Installed(made)
+    subprocess.run([*script, *constraints, *packages], check=True)
+    return Installed(folder)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Installed:
+    return install(wheel.parent / "light", str(wheel), *NEIGHBOURS)
+
+
+@pytest.fixture(scope="module")
+def training(wheel: Path) -> Installed:
+    return install(wheel.parent / "training", f"{wheel}[train,devnet]", "--torch")
 
 
 def test_no_name_is_provided_twice(installed: Installed, tmp_path: Path) -> None:
@@ -157,3 +175,71 @@ def test_folders_of_the_same_names_do_not_hide_ours(installed: Installed, tmp_pa
     for command in (("commonweight",), ("python", "-m", "commonweight")):
         shown = installed.run(*command, "audit", "run", "--help", at=tmp_path)
         assert "ADDRESS" in shown
+
+
+# -------------------------------------------- a stranger's three paths, with nothing but the wheel
+
+
+def test_a_stranger_joins_with_a_csv_and_another_audits(
+    training: Installed, installed: Installed, tmp_path: Path
+) -> None:
+    """The federation, its aggregator and one participant are others', played from the sources."""
+    folder, stranger = tmp_path / "network", tmp_path / "stranger"
+    stranger.mkdir()
+    folder.mkdir()
+    with Network(folder, rounds=1, min_participants=2) as network:
+        write_password(stranger / "password", "long enough\n")
+        new = ("keys", "new", "wallet.json", "--password-file", "password")
+        address = Address(training.run("commonweight", *new, at=stranger).split()[0])
+        sponsor = Federation(network.sponsor.w3, network.location.address, network.sponsor)
+        stake = network.client().terms().money.participant_stake
+        roles.give(network.sponsor, sponsor, address, stake)
+        rows = [f'"What is {n}?","It is a number, {n} of them."' for n in range(30)]
+        (stranger / "cards.csv").write_text("question,answer\n" + "\n".join(rows) + "\n")
+        shutil.copy(network.place, stranger)
+        told = training.run(
+            *("commonweight", "participant", "init", "--yes", "--data", "cards.csv"),
+            *("--model", network.config.model.source, "--keystore", "wallet.json"),
+            *("--password-file", "password", "--federation", "federation.json"),
+            at=stranger,
+        )
+        assert "missing" not in told
+        network.start("aggregator", "cardiology")
+        # It ends by itself, since the federation has one round.
+        training.run("commonweight", "participant", "run", at=stranger)
+        assert network.client().credit_of(address) + withdrawn(network, address) > 0
+        there = ("--rpc", network.net.rpc_url, "--ipfs", network.net.ipfs_url)
+        audit = ("audit", "run", network.location.address, *there, "--json")
+        found = json.loads(installed.run("commonweight", *audit, at=tmp_path))
+        assert found["failed"] == 0
+        assert [each["round"] for each in found["rounds"]] == [1]
+
+
+def withdrawn(network: Network, address: Address) -> int:
+    made = network.client().history().withdrawals
+    return sum(each.amount for each in made if each.account == address)
+
+
+def test_a_trainer_of_ten_lines(training: Installed, tmp_path: Path) -> None:
+    """Each participant pulls the model halfway towards its own; the mean is in the middle."""
+    code = """
+import numpy as np
+from commonweight.api import TrainedArrays
+from commonweight.local import LocalFederation
+
+goals = {name: np.random.default_rng(n).normal(size=64) for n, name in enumerate(("ann", "bob"))}
+
+def towards(goal):
+    def train(model):
+        moved = {name: values + (goal - values) / 2 for name, values in model.items()}
+        return TrainedArrays(moved, examples=10, loss=0.0)
+    return train
+
+trainers = {name: towards(goal) for name, goal in goals.items()}
+with LocalFederation({"weights": np.zeros(64, np.float32)}, trainers) as local:
+    (played,) = local.play(1)
+    apart = np.abs(local.model()["weights"] - sum(goals.values()) / 4).max()
+    print(sorted(played.paid), apart < 0.02, all(check.passed for check in local.audit()))
+"""
+    told = training.run("python", "-c", code, at=tmp_path)
+    assert told.splitlines()[-1] == "['ann', 'bob'] True True"

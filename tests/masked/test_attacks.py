@@ -30,6 +30,8 @@ from tests.masked.test_dropouts import CAP, passes, price, rewrite
 from tests.masked.world import FIVE, FOUR, WINDOW, MaskedWorld
 from tests.world import SyntheticTrainer
 
+pytestmark = pytest.mark.long
+
 ONE, TWO = RoundId(1), RoundId(2)
 
 

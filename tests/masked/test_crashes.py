@@ -12,6 +12,8 @@ from protocol.types import RoundId
 from tests.masked.test_dropouts import clear_root, passes
 from tests.masked.world import FOUR, MaskedWorld
 
+pytestmark = pytest.mark.long
+
 ONE = RoundId(1)
 
 

@@ -16,6 +16,8 @@ from storage.layers import build_manifest
 from tests.masked.world import FIVE, FOUR, WINDOW, MaskedWorld
 from tests.world import TOKEN, World
 
+pytestmark = pytest.mark.long
+
 ONE, TWO = RoundId(1), RoundId(2)
 PRICE = 20 * TOKEN + 1
 PENALTY = 10 * TOKEN

