@@ -9,6 +9,7 @@ from typing import Final
 
 from chain.history import RoundHistory
 from node.masks import Masks, Trust, least_set_of
+from node.results import owes_account
 from protocol.errors import Rejected, Unavailable
 from protocol.streams import StreamAccount
 from protocol.types import Address, Digest, RoundId
@@ -27,11 +28,18 @@ def must_account(told: RoundHistory, participant: Address) -> bool:
     return told.is_refused and participant in asked
 
 
-def may_be_asked(rounds: dict[RoundId, RoundHistory], told: RoundHistory, final: int) -> bool:
-    """Whether a seed of a refused set may still have to be opened at block `final`.
+def still_accountable(
+    rounds: dict[RoundId, RoundHistory], told: RoundHistory, participant: Address, final: int
+) -> bool:
+    """Whether a participant may still need its secrets of a round that was over by block `final`.
 
-    It is for one more set: by then everybody who is in it has accounted.
+    In a refused set until it has accounted, and until one more set is over, before which a seed may
+    have to be opened.
     """
+    if not must_account(told, participant):
+        return False
+    if owes_account(told, participant):
+        return True
     later = (each for round_id, each in rounds.items() if round_id > told.round_id)
     ends = (each.finalized or each.abandoned for each in later if each.masking.members)
     return not any(end is not None and end.block_number <= final for end in ends)

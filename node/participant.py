@@ -35,7 +35,7 @@ from chain.records import Opening
 from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
-from node.accounts import is_posted, make_account, may_be_asked, must_account
+from node.accounts import is_posted, make_account, must_account, still_accountable
 from node.carried import CarriedFiles
 from node.masks import NOT_FINAL, Masks, Trust
 from node.results import last_used_round
@@ -359,8 +359,8 @@ class Participant:
             final = now.finalized_block()
             if end is None or end.block_number > final:
                 continue
-            is_asked = must_account(told, self.address)
-            if not (is_asked and may_be_asked(now.history().rounds, told, final)):
+            rounds = now.history().rounds
+            if not still_accountable(rounds, told, self.address, final):
                 self._masks(round_id).erase()
 
     def withdraw(self) -> TokenUnits:

@@ -137,6 +137,9 @@ def test_who_does_not_account_is_left_out_until_it_does(tmp_path: Path) -> None:
             " and it has still to account for its masks"
         )
         assert "account" not in round_result(told, world.address_of("ann"), terms).reason
+        # She is back after some rounds, and has what it takes.
+        world.finalize_blocks()
+        eve.forget_secrets(world.client().now())
         eve._account_for_masks = account  # type: ignore[method-assign]
         account()
         assert eve.address not in named(world)
