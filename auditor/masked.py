@@ -22,6 +22,7 @@ from protocol.payout import compute_half_price
 from protocol.sketches import compute_sketch_seed
 from protocol.types import Digest
 from protocol.verdict import compute_weight
+from rounds.blame import blame
 from rounds.bundles import fetch_bundle
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher, obtain_sum
@@ -119,6 +120,20 @@ def check_opened(context: RoundContext, fetcher: Fetcher) -> Iterator[CheckResul
         is_right = [commit(seed) for seed in reveal.seeds] == expected
         detail = f"{len(reveal.seeds)} of {len(bundle.commitments)} secrets"
         yield CheckResult("§13", context.round_id, claim, is_right, detail)
+
+
+def check_blame(context: RoundContext, fetcher: Fetcher) -> CheckResult:
+    """Say who of a refused set is to blame, by what its members published afterwards.
+
+    Nothing of the round depends on it; who is named is left out of later sets, which is checked
+    with these.
+    """
+    newest = max((told.block_number for told in context.told.masking.streams), default=0)
+    reasons = blame(context, newest, fetcher)
+    unknown = [why for check, why in reasons.values() if check is Check.REACHABLE]
+    claim = "what the refused set accounts for tells who is to blame"
+    detail = "; ".join(f"{who}: {why}" for who, (_, why) in reasons.items()) or "nobody is"
+    return CheckResult("§13", context.round_id, claim, None if unknown else True, detail)
 
 
 def check_half_prices(terms: Terms, told: RoundHistory) -> CheckResult:

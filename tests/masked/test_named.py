@@ -20,3 +20,6 @@ def test_who_blames_a_mask_is_named_by_its_seed(tmp_path: Path) -> None:
         eve = world.address_of("eve")
         assert list(named(world)) == [eve]
         assert "not what the mask's seed says" in named(world)[eve][1]
+        (said,) = (check for check in world.audit() if "tells who is to blame" in check.claim)
+        assert said.passed
+        assert said.detail == f"{eve}: {named(world)[eve][1]}"
