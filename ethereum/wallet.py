@@ -83,8 +83,17 @@ class Wallet:
         """
         if not password:
             raise Misconfigured("a keystore needs a password: an empty one was given")
+        check_new(path)
         keystore = self._account.encrypt(password, kdf="scrypt", iterations=work_factor)
         _write_new(path, json.dumps(keystore, indent=2).encode() + b"\n")
+
+
+def check_new(path: Path) -> None:
+    """Raise Misconfigured where no new keystore can be written at `path`, before one is made."""
+    if path.exists() or path.is_symlink():
+        raise Misconfigured(f"{path} exists already: a key is never overwritten")
+    if not path.absolute().parent.is_dir():
+        raise Misconfigured(f"the keystore {path} cannot be written: there is no such folder")
 
 
 def load_keystore(path: Path, password: str) -> Wallet:

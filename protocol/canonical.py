@@ -3,10 +3,10 @@
 A document is strict and frozen, and has exactly one byte sequence: that of RFC 8785.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from hashlib import sha256 as _sha256
-from typing import Annotated, Any, ClassVar, Final, Self, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args, get_origin
 
 import rfc8785
 from pydantic import (
@@ -18,9 +18,24 @@ from pydantic import (
     ValidationError,
     model_serializer,
 )
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from protocol.errors import Misconfigured
-from protocol.types import Address, Digest, parse_address
+from protocol.types import Address, Digest, Unit, parse_address, read_address
+
+# What pydantic says of these is about Python's types and its own ways to read them.
+_NUMBERS: Final = ("expected a number", "expected a whole number")
+_PLAIN: Final = {
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBERS[0]),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), _NUMBERS[1]),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    **dict.fromkeys(("string_type", "path_type"), "expected text in quotes"),
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list in brackets"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "expected a section"),
+    "missing": "this key is missing",
+    "finite_number": "expected a finite number",
+}
 
 MAX_DOCUMENT_BYTES: Final = 1 << 20
 """A spec or manifest is one IPFS block, and a block is 1 MiB at most."""
@@ -47,16 +62,20 @@ def sha256(data: bytes | bytearray | memoryview) -> Digest:
 MAX_SAFE_INTEGER = 2**53 - 1
 
 
-def _checked_address(text: str) -> str:
-    try:
-        return parse_address(text)
-    except Misconfigured as error:
-        # pydantic turns a ValueError into a fault with its place; anything else would pass through.
-        raise ValueError(str(error)) from error
+def _address_by(read: Callable[[str], Address]) -> AfterValidator:
+    def checked(text: str) -> str:
+        try:
+            return read(text)
+        except Misconfigured as error:
+            # pydantic turns a ValueError into a fault with its place; else it would pass through.
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
 
 
 HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ChecksumAddress = Annotated[Address, AfterValidator(_checked_address)]
+ChecksumAddress = Annotated[Address, _address_by(parse_address)]
+TypedAddress = Annotated[Address, _address_by(read_address)]  # by a person: in any case
 Count = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 PositiveCount = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
 Name = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -133,17 +152,53 @@ def faults_of(error: ValidationError, kind: type[BaseModel] | None = None) -> li
     """Return each fault that pydantic found, in one line: its place and what was expected.
 
     With `kind`, the model that was expected, a key that it does not have comes with the nearest one
-    that it has: for files that people type.
+    that it has, and a number with its unit: for files that people type.
     """
     told = []
     # Without the input: it may be a megabyte long.
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        place, message = ".".join(str(step) for step in fault["loc"]), fault["msg"]
+        place, message = ".".join(str(step) for step in fault["loc"]), _plain(fault)
         if kind is not None and fault["type"] == "extra_forbidden":
             message = _unknown_key(kind, fault["loc"])
+        elif kind is not None and message in _NUMBERS and (unit := _unit_at(kind, fault["loc"])):
+            message = f"{message} of {unit}"
         text = f"{place}: {message}" if place else message
         told.append(" ".join(text.split())[:300])
     return told
+
+
+def _plain(fault: ErrorDetails) -> str:
+    """Return what is wrong in the words of whoever typed it, not in those of the library."""
+    if fault["type"] in _PLAIN:
+        return _PLAIN[fault["type"]]
+    message = fault["msg"].removeprefix("Value error, ").replace("Invalid JSON:", "not JSON:")
+    for said, plain in (("Input should be a ", "expected a "), ("Input should be ", "must be ")):
+        if message.startswith(said):
+            return plain + message.removeprefix(said)
+    return message
+
+
+def unit_of(field: FieldInfo) -> str:
+    """Return the unit that a number's type names, inside of optional ones too; else nothing."""
+    found = (each.name for each in metadata_of(field) if isinstance(each, Unit))
+    return next(found, "")
+
+
+def metadata_of(field: FieldInfo) -> Iterator[Any]:
+    """Yield what Annotated adds to a field's type, inside of optional ones too."""
+    yield from field.metadata
+    pending = [field.annotation]
+    while pending:
+        part = pending.pop()
+        for each in getattr(part, "__metadata__", ()):
+            yield from each.metadata if isinstance(each, FieldInfo) else (each,)
+        if get_origin(part) is not Literal:
+            pending += get_args(part)
+
+
+def _unit_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    field = _section(kind, place[:-1]).model_fields.get(str(place[-1])) if place else None
+    return "" if field is None else unit_of(field)
 
 
 def _unknown_key(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:

@@ -23,7 +23,7 @@ from protocol.encoding import (
 from protocol.errors import Misconfigured
 from protocol.scoring import MILLION
 from protocol.tree import tree_depth, zero_root
-from protocol.types import Digest
+from protocol.types import Digest, Unit
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -45,19 +45,29 @@ class Quantization(Part):
     """The form of the base model in memory during training."""
 
     kind: Literal["nf4", "int8", "bf16", "none"]
+    """Memory against fidelity: 4, 8, 16 or as many bits a weight as were published."""
     double_quantization: bool
+    """Quantise the constants of `nf4` too, which saves 0.4 bits a weight."""
     compute_dtype: Literal["float32", "bfloat16", "float16"]
+    """Of the arithmetic during training; `bfloat16` is faster on a GPU."""
 
 
 class Adapter(Part):
     """What is trained; `ffa` freezes A, which makes the average exact (arXiv:2403.12313)."""
 
     kind: Literal["lora"] = "lora"
-    rank: PositiveCount
+    """The only kind there is."""
+    rank: Annotated[PositiveCount, Unit("ranks")]
+    """Of each A and B; the bytes of an update grow with it."""
     alpha: PositiveCount
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """The adapter is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1), Unit("share")]
+    """Of the adapter's inputs left out at random in each step of training."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    """The linear modules that get an adapter, or `"all-linear"`: all but the output layer."""
     mode: Literal["fedit", "ffa"]
+    """`fedit` averages A and B, which is not the average of BA; `ffa` freezes A, which makes it
+    exact, and halves the bytes."""
 
 
 class Encoding(Part):
@@ -85,8 +95,11 @@ class RoundSchedule(Part):
     """The decay of the learning rate over the rounds: half a cosine to `final_learning_rate`."""
 
     scheduler: Literal["cosine"]
-    rounds: PositiveCount
+    """The only one there is."""
+    rounds: Annotated[PositiveCount, Unit("rounds")]
+    """Until the rate is at its lowest, where it stays."""
     final_learning_rate: Annotated[float, Field(ge=0)]
+    """The rate that it falls to."""
 
 
 class Training(Part):

@@ -4,6 +4,8 @@ Units and ranges: docs/protocol.md §1.
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
+from re import fullmatch
 from typing import NewType
 
 from eth_utils.address import is_checksum_address, to_checksum_address
@@ -28,6 +30,17 @@ BasisPoints = NewType("BasisPoints", int)
 UnixTime = NewType("UnixTime", int)
 """Whole seconds since 1970-01-01 00:00 UTC."""
 
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number that people set, as docs/settings.md and messages name it.
+
+    Annotated[float, Unit("seconds")]
+    """
+
+    name: str
+
+
 FULL_BASIS_POINTS = BasisPoints(10_000)
 
 TOKEN_DECIMALS = 18
@@ -51,9 +64,14 @@ def read_address(text: str) -> Address:
     if text[:2].lower() == "0x" and len(digits) == 40 and has_one_case:
         with suppress(ValueError):
             return Address(to_checksum_address("0x" + digits.lower()))
-    if not is_checksum_address(text):
-        raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
-    return Address(text)
+    if is_checksum_address(text):
+        return Address(text)
+    if fullmatch(r"0[xX][0-9a-fA-F]{40}", text):
+        raise Misconfigured(
+            f"the address {text!r} has a wrong digit or capital: its capitals are a checksum, and"
+            " it is taken in small letters without one"
+        )
+    raise Misconfigured(f"the address {text!r}: expected 0x and 40 hex digits")
 
 
 def parse_digest(text: str) -> Digest:

@@ -63,6 +63,6 @@ def federation_file(given: Path | None) -> Path:
     if newest is None or not (newest / "federation.json").exists():
         raise Misconfigured(
             "no federation: give --federation FILE, go to the folder with its federation.json, or"
-            " run `commonweight demo --keep` first"
+            " run `commonweight demo` first"
         )
     return newest / "federation.json"

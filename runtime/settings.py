@@ -8,9 +8,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.location import FederationLocation
-from protocol.canonical import ChecksumAddress, faults_of
+from protocol.canonical import TypedAddress, faults_of
 from protocol.errors import Misconfigured
 from protocol.text import parse_toml
+from protocol.types import Unit
 from runtime.stores import StoreSettings
 from storage.files import write_atomically, write_json
 
@@ -59,25 +60,36 @@ def _below(folder: Path, settings: M) -> M:
 
 
 class RoleSettings(Settings):
-    """What every role with a wallet must know.
-
-    `poll_seconds` is the time between two looks at the chain, longer while nothing happens
-    (runtime/service.py), and `confirmations` how many blocks deep the others' submissions must be
-    before this role's own step builds on them.
-    """
+    """What every role with a wallet must know."""
 
     federation: Path
+    """The federation file: chain, contract, and the endpoints of node and IPFS daemon."""
     keystore: Path
+    """The wallet, an Ethereum keystore; refused while other users can read it."""
     password_file: Path | None = None
+    """Holds the wallet's password; without it, `run` asks. Flower's processes need it."""
     state: Path = Path("state")
+    """A folder for what a restart goes on with; losing it in a round costs a participant the
+    penalty, since its salts are there."""
     progress: Path | None = None
+    """Under Flower alone: the file that events go to, in place of the log."""
     tensorboard: Path | None = None
-    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
-    confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
-    withdraw_at: Annotated[float, Field(ge=0)] = 0.0
-    withdraw_to: ChecksumAddress | None = None
-    max_fee_gwei: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """A folder for figures of each round, as TensorBoard reads them; unset: none are written."""
+    poll_seconds: Annotated[float, Field(gt=0, le=3600), Unit("seconds")] = 2.0
+    """Between two looks at the chain; the pauses grow while nothing happens. Less means more
+    requests to the node, more may miss a short phase."""
+    confirmations: Annotated[int, Field(ge=0, le=1000), Unit("blocks")] = 0
+    """How deep the end of the phase before must lie before this role builds on it: a participant
+    its reveal, an aggregator its proposal. 0 trusts the newest block, which a chain may undo."""
+    withdraw_at: Annotated[float, Field(ge=0), Unit("tokens")] = 0.0
+    """Withdraw once so many are due: each withdrawal costs gas."""
+    withdraw_to: TypedAddress | None = None
+    """The address that withdrawals go to; unset: the wallet's own."""
+    max_fee_gwei: Annotated[float, Field(gt=0, le=1e9), Unit("gwei")] | None = None
+    """The most to pay for a unit of gas: transactions wait while the chain asks more. Unset: ten
+    times the median base fee of the last 1,024 blocks, between 10 and 1,000."""
     store: StoreSettings = StoreSettings()
+    """Where this role's blocks are."""
 
     @property
     def max_fee_per_gas(self) -> int | None:

@@ -1,16 +1,6 @@
 """Where a role keeps its blocks, and where it says on chain that they are.
 
-The section [store] of its settings; all of it is optional:
-
-ipfs = "http://127.0.0.1:5001"      # this role's IPFS daemon, by its RPC; by default that of
-                                    # federation.json, which may be everybody's
-bucket = "s3://BUCKET/PREFIX"       # or a bucket in its place, or a folder that a web server shows;
-                                    # credentials as AWS's own tools take them (AWS_ACCESS_KEY_ID…)
-public = "https://ann.example"      # where others read the bucket or folder, or the gateway before
-                                    # the daemon; it is announced
-announce = ["/p2p/12D3KooW…"]       # further places to announce, as in docs/protocol.md §12
-proxy = "http://proxy.example:3128" # through which gateways and the bucket are reached
-allow_private = false               # dial what others announce in local networks, by http too
+That is the section [store] of its settings, of which every key is optional (docs/settings.md).
 """
 
 from collections.abc import Sequence
@@ -73,16 +63,27 @@ BucketAddress = Annotated[Path | str, BeforeValidator(_url_or_path)]
 
 
 class StoreSettings(BaseModel):
-    """The section [store], as described above."""
+    """Where this role's blocks are, and where others read them (docs/stores.md)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ipfs: ApiUrl | None = None
+    """The RPC of this role's own IPFS daemon; unset: that of federation.json, which may be
+    everybody's, so that nothing is ever removed from it."""
     bucket: BucketAddress | None = None
+    """In place of a daemon: `s3://`, `gs://` or `az://` with BUCKET/PREFIX, or a folder that a web
+    server shows. It takes `pip install 'commonweight[bucket]'`, and `public`."""
     public: GatewayLine | None = None
+    """The web address where others read the bucket or folder, or the gateway before the daemon. It
+    is announced on chain, for ever; an aggregator on a public chain cannot bond without."""
     announce: tuple[PlaceLine, ...] = ()
+    """Further places to announce, four in all: `/p2p/ID`, or an address that ends in it."""
     proxy: ProxyUrl | None = None
+    """The proxy, `http://HOST:PORT` without a password, through which gateways and the bucket are
+    reached. Proxies in the environment are ignored."""
     allow_private: bool = False
+    """Dial what others announce in local networks, on other ports and by http too. Among strangers
+    it lets them have this machine send requests into your network."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

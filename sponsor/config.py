@@ -1,6 +1,7 @@
 """The configuration of a federation: one TOML file, read whole and checked before anything starts.
 
-configs/demo.toml explains every key. Paths in it are relative to the file itself.
+docs/settings.md has every key, configs/demo.toml an example with notes. Paths in it are relative to
+the file itself.
 """
 
 from pathlib import Path
@@ -23,14 +24,15 @@ from protocol.masking import MAX_PARTICIPANTS, MIN_PARTICIPANTS
 from protocol.scoring import to_millionths
 from protocol.spec import Adapter, HeldOutScoring, Quantization, RoundSchedule
 from protocol.text import parse_toml
-from protocol.types import TOKEN_DECIMALS, TokenUnits
+from protocol.types import TOKEN_DECIMALS, TokenUnits, Unit
 
 LONGEST_OPEN_DAYS: Final = 5 * 365
 """The contract refuses a closing date more than five years ahead."""
 
-Seconds = Annotated[int, Field(ge=0, le=30 * 86_400)]  # the contract's limit of a window
+# The contract's limit of a window.
+Seconds = Annotated[int, Field(ge=0, le=30 * 86_400), Unit("seconds")]
 Positive = Annotated[int, Field(ge=1)]
-Tokens = Annotated[float, Field(ge=0, le=1e12)]
+Tokens = Annotated[float, Field(ge=0, le=1e12), Unit("tokens")]
 
 
 class Section(BaseModel):
@@ -43,42 +45,67 @@ class ModelSection(Section):
     """The base model, and how long its answers may be."""
 
     source: str
-    answer_tokens: Positive = 64
+    """`package:NAME`, a folder, `tiny-llama`, or OWNER/NAME@REVISION on the hub."""
+    answer_tokens: Annotated[Positive, Unit("tokens of text")] = 64
+    """The longest answer of `commonweight model chat`."""
     template: Literal["chat", "vicuna", "alpaca"] = "chat"
+    """How question and answer become text: by the tokenizer's own chat template, or one of two for
+    models without."""
 
 
 class TrainingSection(Section):
-    """What a participant does in one round; see protocol.spec.Training."""
+    """What a participant does in one round."""
 
     learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Positive
-    steps: Positive
-    sequence_length: Positive
+    """AdamW's, at the beginning of a round."""
+    batch_size: Annotated[Positive, Unit("examples")]
+    """In each step; a larger one takes more memory."""
+    steps: Annotated[Positive, Unit("steps")]
+    """In each round. Steps times batch size is the weight cap, and the examples that
+    `update_reward` pays for."""
+    sequence_length: Annotated[Positive, Unit("tokens of text")]
+    """Longer examples are truncated and counted; what is beyond is never learnt."""
     scheduler: Literal["constant", "cosine", "linear"] = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Of the learning rate inside a round."""
+    warmup_steps: Annotated[int, Field(ge=0), Unit("steps")] = 0
+    """Over which the learning rate rises from 0 at the beginning of each round."""
     over_rounds: RoundSchedule | None = None
+    """The decay of the learning rate over the rounds; unset: none."""
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    """FedProx's μ: pulls an update towards the model it started from, for data that differ; 0: not
+    at all."""
     padding_side: Literal["right", "left"] = "right"
+    """Where shorter examples of a batch are padded."""
     gradient_checkpointing: bool = False
+    """Takes a third more time and a fraction of the activations' memory."""
 
 
 class FieldsSection(Section):
     """What the fields of a row are called; without any, well-known names are tried."""
 
     question: str | None = None
+    """The field with the question."""
     context: str | None = None
+    """The field with what the question is about, where rows have one."""
     answer: str | None = None
+    """The field with the answer, which is what is learnt."""
     messages: str | None = None
+    """The field with a whole conversation, in place of question and answer."""
 
 
 class PartitionSection(Section):
-    """How one data set is shared out; the part of `field` before `until` is an example's group."""
+    """How one data set is shared out among participants on this machine."""
 
     kind: Literal["iid", "dirichlet", "field"] = "iid"
+    """`iid`: evenly; `dirichlet`: each group by Dirichlet(alpha); `field`: a group each."""
     field: str | None = None
+    """The field whose text says which group a row is of; `dirichlet` and `field` need it."""
     until: str | None = None
+    """Only the part of the text before this one counts."""
     alpha: Annotated[float, Field(gt=0)] = 0.5
-    smallest: Positive = 10
+    """Of `dirichlet`: the smaller, the more uneven."""
+    smallest: Annotated[Positive, Unit("examples")] = 10
+    """Of `dirichlet`: that each participant has at least; shares are drawn until it is so."""
 
     @model_validator(mode="after")
     def _has_a_field(self) -> Self:
@@ -95,15 +122,27 @@ class DataSection(Section):
     """
 
     held_out: Path | None = None
+    """The public examples that losses are measured on; their digest is in the spec."""
     source: str | None = None
+    """One data set for all, a file or `hub:OWNER/NAME`, in place of `participants`."""
     fields: FieldsSection = FieldsSection()
+    """What the fields of a row are called."""
     encoding: str | None = None
+    """The encoding of the participants' data; unset: UTF-8, or UTF-16 with its mark."""
     partition: PartitionSection = PartitionSection()
-    held_out_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How `source` is shared out."""
+    held_out_share: Annotated[float, Field(gt=0, lt=1), Unit("share")] | None = None
+    """Of `source`, in place of `held_out`."""
+    validation: Annotated[float, Field(ge=0, lt=1), Unit("share")] = 0.0
+    """Of each participant's data, kept back to measure on every round."""
     question: Annotated[str, Field(min_length=1)] | None = None
-    share_among: Annotated[int, Field(ge=1, le=128)] | None = None
+    """A held-out question that the demo asks each round's model, beside the base model; unset:
+    none."""
+    share_among: Annotated[int, Field(ge=1, le=128), Unit("participants")] | None = None
+    """Among whom `source` is shared."""
     participants: Annotated[dict[str, Path], Field(max_length=128)] = {}
+    """One file of private examples for each participant of the demo, by name; only the paths are
+    used, and `federation create` uses none."""
 
     @model_validator(mode="after")
     def _is_one_form_or_the_other(self) -> Self:
@@ -146,34 +185,41 @@ class DataSection(Section):
 class EncodingSection(Section):
     """The grid of the updates (docs/protocol.md §2); without `grid_bits` the trial chooses it."""
 
-    grid_bits: Annotated[int, Field(ge=0, le=FRACTION_BITS)] | None = None
-    grid_every: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    grid_bits: Annotated[int, Field(ge=0, le=FRACTION_BITS), Unit("bits")] | None = None
+    """A step of an update is 2^-grid_bits. Too fine, large movements are clipped at 127 steps; too
+    coarse, small ones become 0. Unset: the trial round chooses it."""
+    grid_every: Annotated[int, Field(ge=0, lt=2**32), Unit("rounds")] = 0
+    """After which the step is halved, again and again; 0: never."""
 
 
 class ScreeningSection(Section):
-    """The limits of an update (docs/protocol.md §6).
+    """The limits of an update (docs/protocol.md §6)."""
 
-    Without `min_norm` the trial sets it, and `max_update_norm` where updates are masked.
-    """
-
-    min_norm: Positive | None = None
-    max_update_norm: Annotated[float, Field(gt=0)] | None = None
+    min_norm: Annotated[Positive, Unit("steps of the grid")] | None = None
+    """The shortest update by its L2 norm; check 9 rejects a shorter one. Unset: a tenth of what the
+    trial round moved."""
+    max_update_norm: Annotated[float, Field(gt=0), Unit("the model's units")] | None = None
+    """The longest. Unset: the grid alone bounds it, or where updates are masked twice what the
+    trial round moved."""
 
 
 class SeatsSection(Section):
-    """Who takes part in how many rounds.
+    """Who takes part in how many rounds; fixed in the contract."""
 
-    About `round_target` of the active participants are asked each round, and `round_seats` of them
-    at most can commit. A seat that missed `max_missed` rounds in a row can be freed by anybody.
-    """
-
-    rounds: Annotated[int, Field(ge=1, lt=2**32)]
-    max_participants: Annotated[int, Field(ge=1, le=512)] = 128
-    min_participants: Annotated[int, Field(ge=1, le=512)] = 1
-    round_target: Annotated[int, Field(ge=1, le=512)] = 40
-    round_seats: Annotated[int, Field(ge=1, le=64)] = 64
-    max_missed: Annotated[int, Field(ge=1, le=255)] = 3
+    rounds: Annotated[int, Field(ge=1, lt=2**32), Unit("rounds")]
+    """How many are played; the escrow for all of them is locked from the start."""
+    max_participants: Annotated[int, Field(ge=1, le=512), Unit("participants")] = 128
+    """How many seats there are."""
+    min_participants: Annotated[int, Field(ge=1, le=512), Unit("participants")] = 1
+    """No round opens with fewer active ones: it keeps an aggregator from playing with its own."""
+    round_target: Annotated[int, Field(ge=1, le=512), Unit("participants")] = 40
+    """About how many of the active ones are drawn each round; all while no more are active."""
+    round_seats: Annotated[int, Field(ge=1, le=64), Unit("updates")] = 64
+    """The most that a round takes; 32 masked ones. A round costs at most so many prices."""
+    max_missed: Annotated[int, Field(ge=1, le=255), Unit("rounds")] = 3
+    """Missed in a row, after which anybody may free the seat; the stake stays."""
     by_invitation: bool = False
+    """Whoever joins needs a line of `commonweight federation invite`."""
 
     @model_validator(mode="after")
     def _can_begin(self) -> Self:
@@ -183,14 +229,21 @@ class SeatsSection(Section):
 
 
 class MoneySection(Section):
-    """What is paid and held, in whole tokens."""
+    """What is paid and held, in whole tokens; fixed in the contract."""
 
     update_reward: Tokens
+    """The price of an update of `steps` times `batch_size` examples, whoever else sends one."""
     aggregator_fee: Tokens
+    """For a round, by the weight of what was accepted."""
     participant_stake: Tokens
+    """Held while taking part: what a participant may lose."""
     missed_reveal_penalty: Tokens
+    """Burned from the stake for a commitment that is never revealed."""
     aggregator_bond: Tokens
+    """Held while aggregating, and lost for what a challenge proves: half to the challenger, half
+    burned."""
     availability_deposit: Tokens = 0.0
+    """What a leaf request costs; whoever posts the leaf gets it."""
 
     @model_validator(mode="after")
     def _stake_covers_the_penalty(self) -> Self:
@@ -200,21 +253,33 @@ class MoneySection(Section):
 
 
 class WindowsSection(Section):
-    """The phases of a round, in seconds; `response_seconds` 0 allows no leaf requests.
+    """The phases of a round; a phase ends early once everybody has acted.
 
     Seal, unmask and assist are phases of masked rounds, and count for nothing in clear ones.
     """
 
     commit_seconds: Seconds
+    """To train and commit."""
     reveal_seconds: Seconds
+    """To publish what was committed. Where updates are masked, 1,800 at least among strangers:
+    commitments must be final before anybody masks."""
     seal_seconds: Seconds = 0
+    """For the aggregator to say which updates are summed."""
     unmask_seconds: Seconds = 0
+    """For their owners to open what the sum needs; 1,800 at least among strangers."""
     assist_seconds: Seconds = 0
+    """For the others to recover what a silent one did not open."""
     propose_seconds: Seconds
+    """To fetch, check, average and propose; late, the bond is lost."""
     challenge_seconds: Seconds
+    """In which a proposal can be challenged; 3,600 at least among strangers."""
     response_seconds: Seconds = 0
+    """To answer a leaf request; at most a third of `challenge_seconds`. 0: no leaf can be
+    requested, so that withheld bytes cost nobody anything."""
     unbonding_seconds: Seconds
-    open_days: Annotated[int, Field(ge=1, le=LONGEST_OPEN_DAYS)] = 30
+    """From leaving until stake or bond is free: at least all phases from commit to propose."""
+    open_days: Annotated[int, Field(ge=1, le=LONGEST_OPEN_DAYS), Unit("days")] = 30
+    """After which no round opens any more, and the sponsor may take back the escrow."""
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
@@ -231,17 +296,21 @@ class WindowsSection(Section):
 
 
 class RulesSection(Section):
-    """How updates are published and paid for (docs/protocol.md §5 and §9).
-
-    `min_set`, the updates without which no sum is opened, has an effect with `privacy` masked only,
-    `score_gain` and `loss_tolerance`, in nats, with `scoring` heldOut only.
-    """
+    """How updates are published and paid for (docs/protocol.md §5 and §9)."""
 
     privacy: Literal["clear", "masked"] = "clear"
-    min_set: Annotated[int, Field(ge=MIN_PARTICIPANTS, le=MAX_PARTICIPANTS)] = MIN_PARTICIPANTS
+    """`clear`: every update is public, for ever; `masked`: only the sum of a round's."""
+    min_set: Annotated[int, Field(ge=MIN_PARTICIPANTS, le=MAX_PARTICIPANTS), Unit("updates")] = (
+        MIN_PARTICIPANTS
+    )
+    """Where updates are masked: without so many no sum is opened. A sum of few says much."""
     scoring: Literal["equal", "heldOut"] = "equal"
+    """`equal`: every accepted update has its full price; `heldOut`: the share that its measured
+    help to the held-out loss is worth, which takes an aggregator with the base model."""
     score_gain: Literal["whole", "new"] = "new"
-    loss_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0001
+    """Of `heldOut`: measure all of an update, or what it adds to those of the two rounds before."""
+    loss_tolerance: Annotated[float, Field(ge=0, le=1), Unit("nats")] = 0.0001
+    """Of `heldOut`: how far an auditor's losses may differ from the aggregator's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -264,16 +333,19 @@ class RulesSection(Section):
 
 
 class AggregationSection(Section):
-    """How the aggregator computes the mean; the root is the same in both modes."""
+    """How the demo's aggregator computes the mean."""
 
     mode: Literal["layerwise", "all_at_once"] = "layerwise"
+    """`all_at_once` holds every update in memory, for comparison; the root is the same."""
 
 
 class SimulationSection(Section):
-    """How many participants train at the same time on this machine, with how many threads each."""
+    """How much of this machine the demo takes."""
 
-    processes: Positive = 1
-    threads: Positive = 2
+    processes: Annotated[Positive, Unit("participants")] = 1
+    """That train at the same time."""
+    threads: Annotated[Positive, Unit("threads")] = 2
+    """Of each of them."""
 
 
 class Config(Section):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from commonweight.cli.options import PATH, new_password, plain_failures
-from ethereum.wallet import Wallet
+from ethereum.wallet import Wallet, check_new
 
 
 @click.group()
@@ -23,6 +23,7 @@ def keys_new(file: Path, password_file: Path | None) -> None:
     \b
     Example: commonweight keys new wallet.json
     """
+    check_new(file)  # before a password is asked for
     wallet = Wallet.create()
     wallet.save_keystore(file, new_password(password_file))
     click.echo(wallet.address)
@@ -34,6 +35,7 @@ def keys_new(file: Path, password_file: Path | None) -> None:
 @plain_failures
 def keys_import(file: Path, password_file: Path | None) -> None:
     """Encrypt a private key, asked for at the prompt, into FILE; print its address."""
+    check_new(file)
     # Only by a prompt: an argument would stay in the shell's history and show in `ps`.
     wallet = Wallet.from_key(click.prompt("Private key (hidden)", hide_input=True))
     wallet.save_keystore(file, new_password(password_file))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from commonweight.model.adapters import Place, federated_adapter
+from protocol.errors import Misconfigured
 from runtime.home import cache_folder
 
 
@@ -36,6 +37,8 @@ def open_chat(adapter: str | None, place: Place) -> Chat:
     # A wrong CID or endpoint is reported before torch, an optional extra, is imported: that takes
     # seconds, and an install without it can still find the mistake.
     if adapter is None or not Path(adapter).is_dir():
+        if adapter is not None and not adapter.startswith("bafk"):
+            raise Misconfigured(f"no adapter {adapter!r}: it is no folder, and no CID (bafk…)")
         found = federated_adapter(adapter, place)
         from training.session import open_session
 

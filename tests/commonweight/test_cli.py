@@ -19,28 +19,6 @@ def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("demo", "--config", "nowhere.toml"), "configuration nowhere.toml: No such file"),
-        (("audit", "run", "0x1234"), "the address '0x1234': expected 0x and 40 hex digits"),
-        (("audit", "run"), "no federation: give --federation FILE"),
-        (("federation", "show", "--federation", "nowhere.json"), "No such file"),
-        (("devnet", "status"), "the devnet is not running"),
-        (("model", "chat", "hello"), "no federation"),
-        (("model", "chat", "hello", "--question", "hello"), "give the question once"),
-        (("model", "chat", "hello", "--adapter", "nowhere"), "'nowhere' is not the CIDv1"),
-        (("model", "chat"), "no question: give one as QUESTION, or one per line of input"),
-        (("model", "export", "there", "--adapter", "bafy"), "'bafy' is not the CIDv1"),
-    ],
-)
-def test_a_mistake_is_one_line(program: Program, arguments: tuple[str, ...], words: str) -> None:
-    error = program.here(*arguments, code=1)
-    assert words in error
-    assert len(error.strip().splitlines()) == 1
-    assert error.startswith("error: ")
-
-
 def test_every_mistake_in_a_configuration_is_told_at_once(program: Program, tmp_path: Path) -> None:
     text = TINY.read_text().replace("rank = 4", 'rank = "four"').replace("rounds = 3", "round = 3")
     path = tmp_path / "wrong.toml"

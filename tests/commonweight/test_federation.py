@@ -162,7 +162,7 @@ def test_what_was_announced_is_shown(own: Sponsored) -> None:
 
 def test_what_is_no_federation_file(sponsored: Sponsored, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no JSON\n")
-    for name, words in (("nowhere", "No such file"), ("text", "Invalid JSON")):
+    for name, words in (("nowhere", "No such file"), ("text", "not JSON")):
         place = ("--federation", str(tmp_path / name))
         error = one_line(sponsored.program.here("federation", "show", *place, code=1))
         assert error.startswith("error: federation file ")

@@ -1,4 +1,4 @@
-"""Flower's deployment runtime, as docs/operating.md tells people to run it: real processes, TLS,
+"""Flower's deployment runtime, as docs/flower.md tells people to run it: real processes, TLS,
 registered SuperNodes. The commands are the document's own."""
 
 import json
@@ -40,10 +40,9 @@ QUICK = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1", "OMP_NUM_THREADS": "1"}
 
 
 def blocks() -> Iterator[str]:
-    """Yield the commands of the section, block by block."""
-    text = (ROOT / "docs" / "operating.md").read_text()
-    section = text.split("## Under Flower's deployment runtime\n")[1].split("\n## ")[0]
-    return iter(re.findall(r"```\n(.*?)```", section, re.DOTALL))
+    """Yield the commands of the page, block by block."""
+    text = (ROOT / "docs" / "flower.md").read_text()
+    return iter(re.findall(r"```\n(.*?)```", text, re.DOTALL))
 
 
 class Deployment:

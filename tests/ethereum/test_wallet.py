@@ -100,7 +100,7 @@ def test_failed_write_leaves_nothing(
 
 
 def test_unwritable_and_passwordless_keystores(wallet: Wallet, tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="cannot be written: No such file"):
+    with pytest.raises(Misconfigured, match="cannot be written: there is no such folder"):
         wallet.save_keystore(tmp_path / "none" / "key.json", "x", work_factor=FAST)
     with pytest.raises(Misconfigured, match="needs a password"):
         wallet.save_keystore(tmp_path / "key.json", "")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from aggregator.server_app import evaluate, play_rounds
@@ -21,7 +21,7 @@ from node.client_app import app
 from protocol.errors import Misconfigured
 from protocol.types import RoundId
 from runtime.announcing import Announcing
-from runtime.events import Event, NotEvaluated, PlacesAnnounced, Refused
+from runtime.events import Evaluated, Evaluating, Event, NotEvaluated, PlacesAnnounced, Refused
 from runtime.settings import write_location, write_toml
 from runtime.stores import StoreSettings
 from tests.passwords import write_password
@@ -158,7 +158,7 @@ def test_who_has_a_progress_file_finds_it_there(world: World, folder: Path) -> N
 def test_the_aggregator_hears_who_refused_and_why(world: World, folder: Path) -> None:
     spoil(folder, "chain", world)
     told: list[Event] = []
-    evaluate(OneNode(folder / "participant.toml"), world.aggregator, told.append)
+    evaluate(OneNode(folder / "participant.toml"), world.aggregator, told.append, folder)
     (refused,) = (event for event in told if isinstance(event, Refused))
     assert refused.node == NODE
     assert "chain 5 was expected" in refused.reason
@@ -190,6 +190,40 @@ class Everybody(OneNode):
         return super().push_messages(sent)
 
 
+class Measuring(OneNode):
+    """A grid with one SuperNode, which measures the same loss each time."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.waiting = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = message.object_id
+            found = RecordDict({"metrics": MetricRecord({"loss": 2.5, "tokens": 10})})
+            self.waiting.append(Message(found, reply_to=message))
+        return [reply.metadata.reply_to_message_id for reply in self.waiting]
+
+
+def test_the_loss_of_an_initial_model_is_measured_once(world: World, tmp_path: Path) -> None:
+    """As the demo's, whose next federation has the same spec."""
+    asked: list[str] = []
+
+    def measure() -> None:
+        told: list[Event] = []
+        evaluate(Measuring(tmp_path), world.aggregator, told.append, tmp_path / "cache")
+        asked.extend(event.phase for event in told if isinstance(event, Evaluating))
+        assert told[-1] == Evaluated(round=RoundId(0), loss=2.5, tokens=10)
+        # Of this federation; another one has no such file.
+        (own,) = world.aggregator.workspace.glob("*/loss-0000.json")
+        own.unlink()
+
+    measure()
+    measure()
+    assert len(asked) == 1
+    (kept,) = (tmp_path / "cache").glob("losses/*.json")
+    kept.write_text("{")
+    measure()
+    assert len(asked) == 2
+
+
 def test_both_announce_where_their_blocks_are_under_flower_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +238,9 @@ def test_both_announce_where_their_blocks_are_under_flower_too(
         told: list[Event] = []
         store = StoreSettings(announce=(its,))
         announcing = Announcing(world.aggregator.federation, store, told.append)
-        play_rounds(cast(Any, Everybody(file, world)), world.aggregator, announcing, told.append)
+        play_rounds(
+            cast(Any, Everybody(file, world)), world.aggregator, announcing, told.append, tmp_path
+        )
         assert world.rejections() == {}
         history = world.client().history()
         announced = [event for event in history.events if isinstance(event, Announced)]

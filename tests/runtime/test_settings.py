@@ -23,7 +23,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('name = "ann"', "data: Field required"),
+        ('name = "ann"', "data: this key is missing"),
         ('name = "ann"\ndata = "d"\nlgo = "x"', r"lgo: there is no such key; did you mean log\?"),
         ("name = ", "Invalid value"),
     ],

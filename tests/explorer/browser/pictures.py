@@ -1,6 +1,6 @@
 """Pictures of the pages: `python -m tests.explorer.browser.pictures CHROMIUM FOLDER`.
 
-They are of the newest run on this machine, whose devnet must be up (`commonweight demo --keep`): a
+They are of the newest run on this machine, such as `commonweight demo` leaves: a
 real federation, its real losses, and an audit that has run.
 """
 
