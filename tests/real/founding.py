@@ -58,8 +58,7 @@ def found(folder: Path, rpc_url: str, ipfs_urls: dict[str, str], **terms: Any) -
     sponsor = roles.connect_sponsor(rpc_url, CHAIN_ID)
     assert config.data.held_out is not None
     held_out = sha256(config.data.held_out.read_bytes()).hex()
-    model = LayerFolder(folder / "initial", "model")
-    spec = small_spec(evaluation_digest=held_out, privacy=config.rules.privacy)
+    model, spec = LayerFolder(folder / "initial", "model"), small_spec(evaluation_digest=held_out)
     model.write(spec, [np.zeros(layer.shape, np.int32) for layer in spec.layers])
     initial = InitialModel(model, model.root(spec))
     store = ContentStore(ipfs_urls[SPONSOR])

@@ -45,14 +45,10 @@ class Stuck(AssertionError):
 
 
 class Network:
-    """See the module. `federation` reads the contract; `confirmations` are the roles'.
+    """See the module. `federation` reads the contract; `confirmations` are the roles'."""
 
-    `terms` are others than those of configs/tiny.toml.
-    """
-
-    def __init__(self, folder: Path, *, rounds: int, confirmations: int = 2, **terms: Any) -> None:
+    def __init__(self, folder: Path, *, rounds: int, confirmations: int = 2) -> None:
         self.folder = folder
-        self._terms = terms
         self.rounds = rounds
         self.confirmations = confirmations
         self._roles: dict[str, subprocess.Popen[bytes]] = {}
@@ -65,7 +61,6 @@ class Network:
             urls = dict.fromkeys(ROLES, NOWHERE)
             urls |= {name: daemon.url for name, daemon in self.kubos.items()}
             terms = {**_WINDOWS, "challenge_seconds": _CHALLENGE_S, "rounds": self.rounds}
-            terms |= self._terms
             self.founded = found(self.folder, self.geth.url, urls, **terms)
             self.founded_at = self.geth.height()
             write_settings(self.founded, self.confirmations)
