@@ -44,16 +44,17 @@ from protocol.checks import Check
 from protocol.errors import Misconfigured, Rejected, Unavailable
 from protocol.manifest import Losses, Manifest
 from protocol.spec import Spec
-from protocol.types import Digest, RoundId, UnixTime, parse_digest
+from protocol.types import Address, Digest, RoundId, UnixTime, parse_digest
 from rounds.average import Mode, average_layers, memory_needed
 from rounds.budget import Budget
+from rounds.bundles import fetch_bundle
 from rounds.context import RoundContext
 from rounds.prune import prune, prune_models
 from rounds.rebuild import Fetcher, as_summed, obtain_model, obtain_sum, rebuild
 from rounds.recovery import recover_secrets
 from rounds.score import SCRATCH, Evaluate, HeldOut
 from rounds.screen import Screened, screen
-from rounds.seal import choose_set, fetch_bundle, seal_verdicts
+from rounds.seal import choose_set, seal_verdicts
 from rounds.sketched import judge_sum
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places
@@ -246,6 +247,9 @@ class Aggregator:
                 # since the status was read. Only a refusal in an unchanged round is a failure.
                 if self.federation.status(round_id) is status:
                     raise
+        if self.terms.is_masked:
+            # Anybody may end a void round, and most who do take no penalties.
+            self._penalize(self.federation.history().round(round_id))
         return status
 
     def seal(self, round_id: RoundId) -> list[Screened]:
@@ -303,9 +307,11 @@ class Aggregator:
 
     def void(self, round_id: RoundId) -> None:
         """End a round whose sum cannot be opened or was objected to."""
+        # First: who is killed in between does not come back to a round that is over.
+        told = self.federation.history().round(round_id)
+        self._penalize(told, told.masking.silent)
         receipt = void_round(self.federation, round_id)
         self.report(events.RoundVoided(round=round_id, gas=receipt.gas_used))
-        self._penalize(self.federation.history().round(round_id))
 
     def _has_too_few(self, round_id: RoundId) -> bool:
         return self.federation.get_round(round_id).revealed < self.terms.rules.min_set
@@ -651,9 +657,12 @@ class Aggregator:
         except (Unavailable, Rejected):
             rebuild(context, obtain_model(context), context.new_model)
 
-    def _penalize(self, told: RoundHistory) -> None:
-        """Penalize whoever did not reveal or unmask, unless that was done already."""
-        for participant in told.owing_penalties:
+    def _penalize(self, told: RoundHistory, silent: Sequence[Address] = ()) -> None:
+        """Penalize whoever did not reveal or unmask, unless that was done already.
+
+        With `silent` those too whose silence is about to end the round.
+        """
+        for participant in dict.fromkeys([*told.owing_penalties, *silent]):
             try:
                 self.federation.penalize(told.round_id, participant)
             except Reverted:

@@ -15,7 +15,7 @@ from protocol.errors import Rejected, Unavailable
 from protocol.masking import MASKED_VALUE, add_masked, remove_masks, signed_sum
 from protocol.reveal import Reveal
 from protocol.spec import Spec
-from protocol.types import Address, Digest, RoundId
+from protocol.types import Digest, RoundId
 from rounds.average import MODEL_VALUE
 from rounds.compare import (
     first_too_far,
@@ -116,8 +116,8 @@ class Averaged:
 
     def wrong_leaf(self, proposed: Proposed, leaf: int, posted: Posted = _NOTHING) -> "WrongLeaf":
         """Return the proof that a leaf of the model is wrong; raises as `open`."""
-        members = () if self.masked is None else tuple(self.masked.told.committers)
-        return WrongLeaf(proposed, leaf, *self.open(leaf, posted), members)
+        is_masked = self.masked is not None
+        return WrongLeaf(proposed, leaf, *self.open(leaf, posted), is_masked)
 
     def open_models(self, leaf: int, posted: Posted = _NOTHING) -> tuple[Leaf, Leaf]:
         """Return one leaf of the model before and of the model; as `open`, without updates."""
@@ -169,7 +169,7 @@ class WrongLeaf:
     updates: tuple[OpenedLeaf, ...]
     before: Leaf
     model: Leaf
-    members: tuple[Address, ...] = ()
+    is_masked: bool = False
 
     def __str__(self) -> str:
         return f"leaf {self.leaf} is not what {len(self.updates)} updates make of it"

@@ -153,9 +153,8 @@ def challenge(federation: Federation, fault: Fault) -> Receipt:
             return federation.challenge_move(round_id, fault.leaf, fault.before, fault.model)
         case WrongLeaf():
             leaves = fault.updates, fault.before, fault.model
-            if fault.members:
-                members = fault.members
-                return federation.challenge_sum(round_id, fault.leaf, verdicts, members, *leaves)
+            if fault.is_masked:
+                return federation.challenge_sum(round_id, fault.leaf, verdicts, *leaves)
             return federation.challenge_average(round_id, fault.leaf, verdicts, *leaves)
 
 

@@ -22,11 +22,15 @@ from protocol.payout import compute_half_price
 from protocol.sketches import compute_sketch_seed
 from protocol.types import Digest
 from protocol.verdict import compute_weight
+from rounds.blame import blame
+from rounds.bundles import fetch_bundle
 from rounds.context import RoundContext
 from rounds.rebuild import Fetcher, obtain_sum
 from rounds.screen import Screened, rejected
-from rounds.seal import NOT_REVEALED, fetch_bundle
+from rounds.seal import NOT_REVEALED
 from rounds.sketched import judge_sum
+
+DRAW_CLAIM: Final = "the sketches' vectors follow from the blocks of the seal and of the draw"
 
 _SEED_BLOCKS: Final = 256
 
@@ -81,7 +85,6 @@ def check_draw(w3: Web3, told: RoundHistory) -> Iterator[CheckResult]:
     sealed, drawn = told.masking.sealed, told.masking.drawn
     if sealed is None or drawn is None:
         return
-    claim = "the sketches' vectors follow from the blocks of the seal and of the draw"
     last = drawn.block_number - 1
     hashed = (
         sealed.block_number if drawn.block_number - sealed.block_number <= _SEED_BLOCKS else last
@@ -92,12 +95,12 @@ def check_draw(w3: Web3, told: RoundHistory) -> Iterator[CheckResult]:
         found = compute_sketch_seed(Digest(bytes(first["hash"])), prevrandao(second))
     except (Unavailable, KeyError) as error:
         detail = f"the node does not have a header: {error}"
-        yield CheckResult("§13", told.round_id, claim, None, detail)
+        yield CheckResult("§13", told.round_id, DRAW_CLAIM, None, detail)
         return
     # As with the round's seed: the contract computed it, so that other headers are the node's.
     is_same = found == drawn.sketch_seed
     detail = found.hex() if is_same else "the node's headers give another one: ask another node"
-    yield CheckResult("§13", told.round_id, claim, True if is_same else None, detail)
+    yield CheckResult("§13", told.round_id, DRAW_CLAIM, True if is_same else None, detail)
 
 
 def check_opened(context: RoundContext, fetcher: Fetcher) -> Iterator[CheckResult]:
@@ -117,6 +120,20 @@ def check_opened(context: RoundContext, fetcher: Fetcher) -> Iterator[CheckResul
         is_right = [commit(seed) for seed in reveal.seeds] == expected
         detail = f"{len(reveal.seeds)} of {len(bundle.commitments)} secrets"
         yield CheckResult("§13", context.round_id, claim, is_right, detail)
+
+
+def check_blame(context: RoundContext, fetcher: Fetcher) -> CheckResult:
+    """Say who of a refused set is to blame, by what its members published afterwards.
+
+    Nothing of the round depends on it; who is named is left out of later sets, which is checked
+    with these.
+    """
+    newest = max((told.block_number for told in context.told.masking.streams), default=0)
+    reasons = blame(context, newest, fetcher)
+    unknown = [why for check, why in reasons.values() if check is Check.REACHABLE]
+    claim = "what the refused set accounts for tells who is to blame"
+    detail = "; ".join(f"{who}: {why}" for who, (_, why) in reasons.items()) or "nobody is"
+    return CheckResult("§13", context.round_id, claim, None if unknown else True, detail)
 
 
 def check_half_prices(terms: Terms, told: RoundHistory) -> CheckResult:

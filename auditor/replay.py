@@ -16,7 +16,14 @@ from typing import Final
 from auditor.cache import AuditCache
 from auditor.check_result import CheckResult
 from auditor.downloads import Downloads
-from auditor.masked import check_draw, check_half_prices, check_opened, check_seal, judge_masked
+from auditor.masked import (
+    check_blame,
+    check_draw,
+    check_half_prices,
+    check_opened,
+    check_seal,
+    judge_masked,
+)
 from auditor.rules import (
     check_commitments,
     check_eligible,
@@ -381,6 +388,8 @@ class Audit:
         yield from check_opened(context, self._downloads)
         if context.told.masking.voided is not None:
             yield check_half_prices(self.terms, context.told)
+        if context.told.is_refused:
+            yield check_blame(context, self._downloads)
 
     def model_before(self, context: RoundContext) -> LayerFolder:
         """Return the files of the model before a round; raises like `obtain_model`."""

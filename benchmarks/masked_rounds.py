@@ -1,6 +1,7 @@
 """A whole masked round beside a clear one: seconds of each step, bytes and gas of each participant.
 
     python -m benchmarks.masked_rounds      (`make bench-masked-rounds`; --participants 4 16 32)
+    python -m benchmarks.masked_rounds --participants 32 --kinds silent     (adds to what is there)
 
 Real roles on anvil and the dev IPFS daemon, one after the other on this machine, with updates of
 the demo's adapter; training alone is replaced by drawn numbers. Steps of everybody are summed up
@@ -9,6 +10,8 @@ them. Results go to benchmarks/results/masked-rounds.json.
 """
 
 import argparse
+import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,22 +30,33 @@ from tests.world import World, small_spec
 _LAYERS: Final = {"q_proj": 576, "k_proj": 192, "v_proj": 192, "o_proj": 576}
 _WIDTH, _RANK, _BLOCKS = 576, 16, 30
 _GENEROUS_S: Final = 100_000
+_KINDS: Final = ("clear", "masked", "silent")
+_NAME: Final = "masked-rounds"
 
 
 def main() -> None:
     """Play a round of each kind and size, and write and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--participants", type=int, nargs="+", default=[4, 16, 32])
+    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
-    rows = []
+    rows = {(row["participants"], row["kind"]): row for row in known_rows(options.out)}
     for count in options.participants:
-        for kind in ("clear", "masked", "silent"):
+        for kind in options.kinds:
             if kind == "silent" and count < 6:
                 continue  # among up to five all peers are needed
-            rows.append(play(count, kind))
-            print(line_of(rows[-1]), flush=True)
-    print(write_results(options.out, "masked-rounds", {"rows": rows}))
+            rows[count, kind] = play(count, kind)
+            print(line_of(rows[count, kind]), flush=True)
+            # At once: the largest take minutes each.
+            write_results(options.out, _NAME, {"rows": [rows[key] for key in sorted(rows)]})
+
+
+def known_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of an earlier run, some of which may be measured again."""
+    path = folder / f"{_NAME}.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return found
 
 
 def play(count: int, kind: str) -> dict[str, Any]:
@@ -93,6 +107,7 @@ def play(count: int, kind: str) -> dict[str, Any]:
     return {
         "participants": count,
         "kind": kind,
+        "load": round(os.getloadavg()[0], 1),
         "seconds": seconds,
         "bytes": size,
         "gas": gas,

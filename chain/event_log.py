@@ -13,7 +13,7 @@ from web3 import Web3
 from chain.event_index import EventIndex, ReadUpTo, block_hash
 from chain.events import FederationEvent, read_events
 from chain.history import History, RoundHistory
-from chain.records import Round
+from chain.records import Round, Sum, Terms
 from contracts.enums import Stage
 from protocol.errors import Unavailable
 from protocol.types import Address, Digest, RoundId, TokenUnits, UnixTime
@@ -45,6 +45,12 @@ class Counts(Protocol):
 
     def get_round(self, round_id: RoundId, block: int | None = None) -> Round:
         """Return the facts of a round."""
+
+    def get_sum(self, round_id: RoundId, block: int | None = None) -> Sum:
+        """Return what is stored of a round's masked sum."""
+
+    def terms(self) -> Terms:
+        """Return the terms of the founding."""
 
 
 class EventLog:
@@ -194,7 +200,33 @@ def check_complete(
     for round_id in map(RoundId, range(1, newest + 1)):
         if round_id not in (complete or ()):
             told = history.rounds.get(round_id, RoundHistory(round_id))
-            _check_round(told, counts.get_round(round_id, block), block)
+            facts = counts.get_round(round_id, block)
+            _check_round(told, facts, block)
+            if counts.terms().is_masked:
+                _check_sum(told, facts, counts.get_sum(round_id, block), block)
+
+
+def _check_sum(told: RoundHistory, facts: Round, total: Sum, block: int) -> None:
+    masking = told.masking
+    compared = {
+        "public keys": (len(masking.keys), facts.committed),
+        "bound secrets": (len(masking.secrets), facts.revealed),
+        # An empty set is sealed as well; the contract keeps nothing of it.
+        "members of the set": (len(masking.members), total.size),
+        "draws of sketches": (int(masking.drawn is not None), int(any(total.sketch_seed))),
+        "opened secrets": (len(masking.unmasked), total.unmasked),
+        "objections": (len(masking.objected), total.objections),
+    }
+    _compare(told.round_id, compared, block)
+
+
+def _compare(round_id: RoundId, compared: dict[str, tuple[int, int]], block: int) -> None:
+    for what, (found, expected) in compared.items():
+        if found != expected:
+            raise MissingLogs(
+                f"the node does not have all logs of block {block}: they show {found} {what} in"
+                f" round {round_id}, the contract counts {expected}"
+            )
 
 
 def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
@@ -219,12 +251,7 @@ def _check_round(told: RoundHistory, counted: Round, block: int) -> None:
             int(counted.stage is Stage.ABANDONED),
         ),
     }
-    for what, (found, expected) in compared.items():
-        if found != expected:
-            raise MissingLogs(
-                f"the node does not have all logs of block {block}: they show {found} {what} in"
-                f" round {told.round_id}, the contract counts {expected}"
-            )
+    _compare(told.round_id, compared, block)
     # What the events say is what the contract has, where it has it.
     said: list[tuple[str, Digest, Digest]] = []
     if told.seeded is not None:

@@ -253,6 +253,16 @@ class Objected(RoundEvent):
     participant: Address
 
 
+class StreamsPosted(RoundEvent):
+    """A member of a set that was objected to accounted for its masks.
+
+    `streams` is the SHA-256 of the sketches of the streams that it shares with the others.
+    """
+
+    participant: Address
+    streams: Bytes32
+
+
 class Voided(RoundEvent):
     """The round ended: its sum could not be opened, or two thirds of the set objected to it."""
 
@@ -360,6 +370,7 @@ EVENT_TYPES: tuple[type[FederationEvent], ...] = (
     Unmasked,
     Assisted,
     Objected,
+    StreamsPosted,
     Voided,
     Proposed,
     Paid,

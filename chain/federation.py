@@ -395,6 +395,10 @@ class Federation(ContractClient):
         """Say, as a member of the set, that the sum does not fit the sketches."""
         return self._write("object", round_id)
 
+    def post_streams(self, round_id: RoundId, streams: Digest) -> Receipt:
+        """Account for the wallet's masks in a set that was refused, by a block's digest."""
+        return self._write("postStreams", round_id, streams)
+
     def penalize(self, round_id: RoundId, participant: Address) -> Receipt:
         """Take the penalty for what was not revealed, or not unmasked, in time."""
         return self._write("penalize", round_id, participant)
@@ -512,17 +516,16 @@ class Federation(ContractClient):
         round_id: RoundId,
         leaf: int,
         verdicts: Sequence[Verdict],
-        members: Sequence[Address],
         updates: Sequence[OpenedLeaf],
         before: Leaf,
         model: Leaf,
     ) -> Receipt:
         """Prove that one leaf is not what the sum of the masked updates makes of it (§13).
 
-        As `challenge_average`; `members` are all that committed, in ascending order.
+        As `challenge_average`.
         """
         packed = b"".join(each.packed() for each in updates)
-        rest = _rows(verdicts), pack_members(members), packed, before.to_abi(), model.to_abi()
+        rest = _rows(verdicts), packed, before.to_abi(), model.to_abi()
         return self._write("challengeSum", round_id, leaf, *rest)
 
     def challenge_move(self, round_id: RoundId, leaf: int, before: Leaf, model: Leaf) -> Receipt:

@@ -41,6 +41,7 @@ from chain.events import (
     SetSealed,
     SketchFixed,
     StakeReleased,
+    StreamsPosted,
     Unmasked,
     Voided,
     Withdrawn,
@@ -165,6 +166,12 @@ class RoundHistory:
         ]
 
     @property
+    def is_refused(self) -> bool:
+        """Whether two thirds of the set that was sealed have objected to its sum."""
+        members = self.masking.members
+        return bool(members) and 3 * len(self.masking.objected) >= 2 * len(members)
+
+    @property
     def outside(self) -> list[Address]:
         """Those of `committers` that are not in the set that was sealed."""
         members = self.masking.members
@@ -220,7 +227,7 @@ class RoundHistory:
                 self.penalized.append(event)
             case KeyPublished() | SecretsBound() | SetSealed() | SketchFixed():
                 self.masking.add(event)
-            case Unmasked() | Assisted() | Objected() | Voided():
+            case Unmasked() | Assisted() | Objected() | StreamsPosted() | Voided():
                 self.masking.add(event)
                 if isinstance(event, Voided):
                     self.masking.voided_proposal = self.proposed
@@ -259,6 +266,7 @@ class Masking:
     unmasked: dict[Address, Unmasked] = field(default_factory=dict)
     assisted: list[Assisted] = field(default_factory=list)
     objected: list[Objected] = field(default_factory=list)
+    streams: list[StreamsPosted] = field(default_factory=list)
     voided: Voided | None = None
     voided_proposal: Proposed | None = None
     """The proposal that was objected to; None where the round was void before any."""
@@ -310,6 +318,8 @@ class Masking:
                 self.assisted.append(event)
             case Objected():
                 self.objected.append(event)
+            case StreamsPosted():
+                self.streams.append(event)
             case Voided():
                 self.voided = event
 

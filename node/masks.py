@@ -3,6 +3,7 @@
     FOLDER/secrets.json     the round's private key and the seed of the own mask; nobody else's
     FOLDER/masked/          the masked layer files and the bundle
     FOLDER/masked.json      what was made of them, and with whom: from then on only this is revealed
+    FOLDER/account          what was said of the masks after the set was refused (node/accounts.py)
     FOLDER/opened.json      the set for which secrets were opened: never for another one
 
 Each is on disk before what depends on it is sent. The secrets go once the round is over for good.
@@ -105,7 +106,7 @@ class Masks:
         if known is not None:
             return known
         members, spec = context.told.committers, context.spec
-        seeds = self._pair_seeds(context)
+        seeds = self.pair_seeds(context)
         weight = compute_weight(examples, context.terms.seats.weight_cap)
         masks = masks_of(self.address, self._own_seed, seeds)
         self.files.path.mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ class Masks:
         if self.address not in members:
             return "this participant is not in the set"
         # 3. and 4. Enough others hide it, and enough of those its owner trusts.
-        least = max(trust.min_set, context.terms.rules.min_set)
+        least = least_set_of(context, trust)
         if len(members) < least:
             return f"{len(members)} updates are in the set, {least} are asked for"
         trusted = len(set(members) & set(trust.trusted))
@@ -182,7 +183,7 @@ class Masks:
         opened = self.folder / "opened.json"
         if not opened.exists():
             write_json(opened, told.masking.members, mode=0o600)
-        seeds = self._pair_seeds(context)
+        seeds = self.pair_seeds(context)
         return Secrets(
             self.reveal(examples),
             told.committers,
@@ -217,6 +218,11 @@ class Masks:
         shares = bundle.open_box(self.address, key)
         return [shares[0], *(shares[1 + bundle.peers.index(who)] for who in context.told.outside)]
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the round's secrets are on disk, and not erased yet."""
+        return self._secrets_path.exists()
+
     def erase(self) -> None:
         """Remove every secret of the round; the rest is public, and goes with the round's files."""
         self._secrets_path.unlink(missing_ok=True)
@@ -241,7 +247,8 @@ class Masks:
             raise Misconfigured(f"{self._secrets_path} is not what was written there")
         return fields
 
-    def _pair_seeds(self, context: RoundContext) -> dict[Address, bytes]:
+    def pair_seeds(self, context: RoundContext) -> dict[Address, bytes]:
+        """Return the seed that this participant shares with each other who committed."""
         keys = context.told.masking.keys
         return {
             peer: pair_seed(_about(context), self._private_key, self.address, peer, keys[peer])
@@ -276,6 +283,11 @@ class Masks:
         if not isinstance(members, list):
             raise Misconfigured(f"{path} is not what was written there")
         return [Address(str(each)) for each in members]
+
+
+def least_set_of(context: RoundContext, trust: Trust) -> int:
+    """Return how many updates a sum has at least for its owner to be in it."""
+    return max(trust.min_set, context.terms.rules.min_set)
 
 
 def _about(context: RoundContext) -> MaskedRound:

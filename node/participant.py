@@ -13,7 +13,8 @@ and where only the sum of the updates is to be read (docs/protocol.md §13; node
     reveal    first mask the update for all that committed
     unmask    post the secrets that the sum needs, if the owner's rules allow it
     assist    give shares of what a silent member of the set did not post
-    object    say so when the sum does not fit the sketches
+    object    say so when the sum does not fit the sketches; where most have, account for the own
+              masks before the next commitment (node/accounts.py)
 
 The salt is on disk before the commitment is sent. After a restart, a participant therefore never
 trains a second update for a round, never commits twice and can always reveal.
@@ -34,6 +35,7 @@ from chain.records import Opening
 from contracts.enums import Status, SubmissionState
 from contracts.reverts import Reverted
 from ethereum.transactions import Receipt
+from node.accounts import is_posted, make_account, must_account, still_accountable
 from node.carried import CarriedFiles
 from node.masks import NOT_FINAL, Masks, Trust
 from node.privacy import BudgetSpent, PrivacyBudget
@@ -51,10 +53,10 @@ from protocol.reveal import Reveal
 from protocol.spec import Spec
 from protocol.types import Address, Digest, RoundId, TokenUnits, parse_digest
 from rounds.budget import Budget
+from rounds.bundles import fetch_bundle
 from rounds.context import RoundContext
 from rounds.prune import prune, rounds_on_disk, stale_rounds
 from rounds.rebuild import Fetcher, obtain_model, obtain_sum
-from rounds.seal import fetch_bundle
 from rounds.sketched import judge_sum
 from rounds.terms import require_agreement
 from rounds.whereabouts import learn_places, meet_peers
@@ -165,6 +167,7 @@ class Participant:
         self._elsewhere: set[RoundId] = set()
         self.trust = Trust()  # whom the masked update is summed with
         self._said: set[str] = set()
+        self._accounted: dict[RoundId, int] = {}  # how many accounts of a round were compared
         self._checked: set[Digest] = set()  # proposals whose sum was held against the sketches
         self.public: ReadableStore | None = None  # where others read the store; itself
         self.owns_store = False  # or it may be others' too, and nothing is removed from it
@@ -186,6 +189,7 @@ class Participant:
         # Flower may run the next message in another process. Two that train for one round would
         # write two salts, and the commitment could be to the one that was overwritten.
         with locked(self.state):
+            self._account_for_masks()
             if self._submission_state(round_id) is not SubmissionState.NONE:
                 return self._own(round_id)
             if not self._is_asked(round_id):
@@ -221,6 +225,7 @@ class Participant:
             prepared = self._own(round_id)
             if self._submission_state(round_id) is not SubmissionState.COMMITTED:
                 return prepared
+            self._account_for_masks()  # again: others may have, and differ from us
             if prepared is None:
                 raise CommonweightError(
                     f"round {round_id}: a commitment of {self.address} is on chain "
@@ -362,7 +367,11 @@ class Participant:
         for round_id in [RoundId(int(each.parent.name.partition("-")[2])) for each in files]:
             told = now.history().round(round_id)
             end = told.finalized or told.abandoned
-            if end is not None and end.block_number <= now.finalized_block():
+            final = now.finalized_block()
+            if end is None or end.block_number > final:
+                continue
+            rounds = now.history().rounds
+            if not still_accountable(rounds, told, self.address, final):
                 self._masks(round_id).erase()
 
     def withdraw(self) -> TokenUnits:
@@ -389,6 +398,25 @@ class Participant:
         """Return the model that a round starts from, verified: fetched, or else rebuilt."""
         with self.recorder.phase("fetch model", context.round_id):
             return obtain_model(context)
+
+    def _account_for_masks(self) -> None:
+        """Post what there is to say of our masks in every set that was refused."""
+        if self.spec.privacy == "clear":
+            return
+        now = self.federation.now()
+        for round_id, told in now.history().rounds.items():
+            masks = self._masks(round_id)
+            posts = len(told.masking.streams)
+            is_due = must_account(told, self.address) and masks.has_secrets
+            if not is_due or self._accounted.get(round_id) == posts:
+                continue
+            raw, is_whole = make_account(self.context(round_id, now), masks, self.trust)
+            (digest,) = self.store.put_blocks([raw])
+            if not is_posted(told, self.address, digest):
+                receipt = self.federation.post_streams(round_id, digest)
+                self.report(events.MasksAccounted(round=round_id, gas=receipt.gas_used))
+            elif is_whole:
+                self._accounted[round_id] = posts
 
     def _mask(self, round_id: RoundId, prepared: Prepared) -> tuple[LayerFolder, Reveal] | None:
         """Return the masked update and what to reveal of it; None until the commitments are final.

@@ -35,7 +35,7 @@ CHECK_MEANINGS: Final = {
     Check.HARM: "the held-out loss is higher with the update, by more than it may be",
     Check.BUNDLE: "its secrets' bundle is malformed, for other peers, or contradicts a peer's",
     Check.SILENT: "it did not open its secrets, and others did in its place",
-    Check.BLAMED: "what it published of its update contradicts the masked values",
+    Check.BLAMED: "what it published of an update contradicts the masked values, or nothing was",
     Check.TOO_FEW: "nothing is wrong with it, but too few others could be summed with it",
 }
 """The checks of docs/protocol.md §6, one phrase each."""
@@ -118,6 +118,13 @@ def used_update(told: RoundHistory, address: Address) -> bool:
     return told.finalized is not None and verdict is not None and verdict.weight > 0
 
 
+def owes_account(told: RoundHistory, address: Address) -> bool:
+    """Return whether a refused set waits for what a member says of its masks."""
+    asked = {reveal.participant for reveal in told.unmasked_themselves}
+    given = {event.participant for event in told.masking.streams}
+    return told.is_refused and address in asked - given
+
+
 def last_used_round(history: History, address: Address, before: RoundId) -> RoundId | None:
     """Return the newest round before `before` that used the update of `address`, if any."""
     used = (told.round_id for told in history.rounds.values() if used_update(told, address))
@@ -162,7 +169,9 @@ def round_result(  # noqa: C901 - one case per outcome
     if told.masking.voided is not None:
         paid = told.paid_to(address)
         half = "its secrets were posted, and half the price is paid" if paid else "nothing is paid"
-        return result(Outcome.VOID, f"the round's sum was refused or not opened: {half}", paid=paid)
+        why = "refused" if told.is_refused else "not opened"
+        owed = ", and it has still to account for its masks" if owes_account(told, address) else ""
+        return result(Outcome.VOID, f"the round's sum was {why}: {half}{owed}", paid=paid)
     if told.abandoned is not None:
         return result(Outcome.ABANDONED, "the round was abandoned: nobody was paid")
     verdict, paid = told.verdict_on(address), told.paid_to(address)

@@ -14,16 +14,15 @@ from protocol.bundle import Bundle, contradicted
 from protocol.checks import Check
 from protocol.commitment import PREFIX_BYTES
 from protocol.errors import Rejected
-from protocol.manifest import Manifest
 from protocol.reveal import Reveal
 from protocol.screening import duplicates
-from protocol.types import Address, BasisPoints, parse_digest
+from protocol.types import Address, BasisPoints
 from protocol.verdict import Verdict
+from rounds.blame import left_out
+from rounds.bundles import read_bundle
 from rounds.context import RoundContext
 from rounds.rebuild import FETCHER, Fetcher
 from rounds.screen import Screened, accepted, rejected
-from storage.layers import LayerFolder
-from storage.sources import reading_from
 
 NOT_REVEALED = bytes(PREFIX_BYTES)
 """What a seal's verdict has in the digest's place for who committed and did not reveal."""
@@ -49,6 +48,11 @@ def choose_set(
     bundles = {
         decision.reveal.participant: bundle for decision, bundle in found if bundle is not None
     }
+    # 16. Nobody is in it who has made another sum what honest updates cannot.
+    for who, (check, reason) in left_out(context, fetcher).items():
+        if who in bundles:
+            decisions[who] = _without(decisions[who], check, reason)
+            del bundles[who]
     # 10. Nobody committed to the same masked update earlier.
     for who, first in duplicates([(each.participant, each.root) for each in reveals]).items():
         if decisions[who].verdict.is_accepted:
@@ -82,33 +86,6 @@ def seal_verdicts(context: RoundContext, decisions: Sequence[Screened]) -> list[
     """Return what `sealSet` takes: a verdict on all that committed, ascending."""
     decided = {each.verdict.participant: each.verdict for each in decisions}
     return [decided.get(who) or _nothing_revealed(who) for who in context.told.committers]
-
-
-def read_bundle(folder: LayerFolder, reveal: Reveal, committed: Sequence[Address]) -> Bundle:
-    """Return a fetched update's bundle; Rejected(Check.BUNDLE) when it is none for this round."""
-    return _checked(folder.bundle_path.read_bytes(), reveal, committed)
-
-
-def fetch_bundle(context: RoundContext, reveal: Reveal, fetcher: Fetcher = FETCHER) -> Bundle:
-    """Return a revealed update's bundle; raises Rejected or Unavailable.
-
-    Of what is published beside it no byte is fetched: a silent member's update may be large.
-    """
-    store = reading_from(context.store, reveal.participant)
-    deadline = fetcher.budget.update_deadline()
-    manifest = Manifest.parse(store.get_block(reveal.manifest, deadline=deadline))
-    if manifest.bundle is None:
-        raise Rejected(Check.BUNDLE, f"the manifest of {reveal.participant} names no bundle")
-    raw = store.get_block(parse_digest(manifest.bundle), deadline=deadline)
-    return _checked(raw, reveal, context.told.committers)
-
-
-def _checked(raw: bytes, reveal: Reveal, committed: Sequence[Address]) -> Bundle:
-    bundle = Bundle.parse(raw)
-    bundle.check_peers(reveal.participant, committed)
-    if bundle.secrets_digest() != reveal.secrets:
-        raise Rejected(Check.BUNDLE, "the bundle has other commitments than those revealed")
-    return bundle
 
 
 def _decide(

@@ -47,7 +47,7 @@ def judge_sum(context: RoundContext, total: LayerFolder, fetcher: Fetcher) -> Su
     masking, seed = context.told.masking, context.told.masking.sketch_seed
     if masking.sealed is None or seed is None:
         raise Unavailable(f"round {context.round_id}: no sketches are drawn yet")
-    posted, reasons = _posted_sketches(context, fetcher)
+    posted, reasons = posted_sketches(context, fetcher)
     cap = context.terms.seats.weight_cap
     weights = {r.participant: compute_weight(r.examples, cap) for r in context.reveals}
     sealed = {verdict.participant: verdict for verdict in masking.sealed.verdicts}
@@ -77,7 +77,7 @@ def judge_sum(context: RoundContext, total: LayerFolder, fetcher: Fetcher) -> Su
 
 def sketch_folder(context: RoundContext, folder: LayerFolder, seed: Digest) -> list[int]:
     """Return the sketch of an update's differences, not yet weighted, or of a sum."""
-    return _add_up(
+    return add_sketches(
         sketch(folder.values(layer, start, count), seed, leaf)
         for layer, start, count, leaf in Layout.of(context.spec).blocks(_BLOCK)
     )
@@ -85,7 +85,7 @@ def sketch_folder(context: RoundContext, folder: LayerFolder, seed: Digest) -> l
 
 def sketch_movement(context: RoundContext, movement: Movement, seed: Digest) -> list[int]:
     """Return the sketch of a movement of the model, in its quanta."""
-    return _add_up(
+    return add_sketches(
         sketch(
             movement.after.values(layer, start, count).astype(np.int64)
             - movement.before.values(layer, start, count),
@@ -103,7 +103,7 @@ _WORDS: Mapping[int, str] = {
 }
 
 
-def _posted_sketches(
+def posted_sketches(
     context: RoundContext, fetcher: Fetcher
 ) -> tuple[dict[Address, list[int]], dict[Address, tuple[int, str]]]:
     """Return the sketches that members posted, and why others have none."""
@@ -173,7 +173,8 @@ def _counted(decision: Screened, reason: int, why: str) -> Screened:
     )
 
 
-def _add_up(parts: Iterable[Sequence[int]]) -> list[int]:
+def add_sketches(parts: Iterable[Sequence[int]]) -> list[int]:
+    """Return the sketch of a whole from those of its parts."""
     total = [0] * SKETCH_SIZE
     for part in parts:
         total = [a + b for a, b in zip(total, part, strict=True)]

@@ -589,6 +589,15 @@ class ObjectedTo(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MasksAccounted(Event):
+    """The participant told of its masks, in a refused set, what shows that it was honest."""
+
+    phase = "masks accounted"
+    round: RoundId
+    gas: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SumUnchecked(Event):
     """The round's sum could not be looked at while objecting was possible."""
 

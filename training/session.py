@@ -1,6 +1,7 @@
 """A federation's model in this process, loaded once and then given one adapter after another."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -133,13 +134,15 @@ class Session:
         length = self.spec.training.sequence_length
         return tokenize(self._tokenizer, examples, length, self.spec.template)
 
-    def evaluate(self, layers: IntegerLayers, examples: Sequence[Example]) -> Evaluation:
-        """Return the loss of the model with these layers on `examples`."""
-        write_adapter(self._model, self.decode(layers))
+    def evaluate(self, layers: IntegerLayers | None, examples: Sequence[Example]) -> Evaluation:
+        """Return the loss of the model with these layers, or of the base model without any."""
+        if layers is not None:
+            write_adapter(self._model, self.decode(layers))
         length = self.spec.training.sequence_length
-        return held_out_loss(
-            self._model, self._tokenizer, examples, length, template=self.spec.template
-        )
+        with self._model.disable_adapter() if layers is None else nullcontext():
+            return held_out_loss(
+                self._model, self._tokenizer, examples, length, template=self.spec.template
+            )
 
     def evaluate_each(self, layers: IntegerLayers, examples: Sequence[Example]) -> list[Evaluation]:
         """Return the loss on each of `examples` that has room for an answer, from one pass."""

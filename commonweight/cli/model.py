@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial, wraps
 from itertools import chain
 from pathlib import Path
@@ -14,15 +15,19 @@ from commonweight.cli.options import (
     as_json,
     fail,
     federation_option,
+    fields_option,
     plain_failures,
     print_json,
+    read_fields,
     working,
 )
 from commonweight.model.adapters import Place, federated_adapter
 from commonweight.model.average import average_checkpoints
 from commonweight.model.chat import open_chat
+from commonweight.model.evaluate import evaluate_model
 from commonweight.model.export import export
 from commonweight.model.push import push
+from node.settings import FieldNames
 from protocol.encoding import FRACTION_BITS
 from protocol.errors import Misconfigured
 
@@ -140,6 +145,46 @@ def model_chat(
             click.echo("  ", nl=False)
             ask(each, tokens, partial(click.echo, nl=False))
             click.echo("\n")
+
+
+@model.command("evaluate")
+@click.option("--adapter", metavar="CID", help="A model's manifest. Default: the current model.")
+@place_options
+@click.option(
+    "--data", help="Your own rows: a file or hub:OWNER/NAME. Default: the public held-out set."
+)
+@fields_option
+@click.option("--encoding", help="Of the rows, where it is neither UTF-8 nor UTF-16: cp1252.")
+@as_json
+@plain_failures
+def model_evaluate(
+    adapter: str | None,
+    place: Place,
+    data: str | None,
+    fields: str | None,
+    encoding: str | None,
+    json_output: bool,
+) -> None:
+    """Measure the loss of a model on the answers of rows it was not trained on.
+
+    The base model's stands beside it. Template and sequence length are the federation's.
+
+    \b
+    Example: commonweight model evaluate
+             commonweight model evaluate --data mine.csv --fields question=ask,answer=reply
+    """
+    named = {} if fields is None else read_fields(fields)
+    if unknown := sorted(named.keys() - FieldNames.model_fields.keys()):
+        fail(f"--fields: there is no part {unknown[0]}: {', '.join(FieldNames.model_fields)}")
+    with working("evaluating the model and its base model"):
+        found = evaluate_model(adapter, place, data, named, encoding)
+    if json_output:
+        losses = {"fine_tuned": asdict(found.fine_tuned), "base": asdict(found.base)}
+        print_json({"model": found.name, "rows": found.rows, **losses})
+        return
+    for name, each in ((found.name, found.fine_tuned), ("the base model", found.base)):
+        click.echo(f"loss {each.loss:.4f}  perplexity {each.perplexity:,.2f}  {name}")
+    click.echo(f"on {found.rows} rows, {found.base.tokens:,} answer tokens")
 
 
 @model.command("export")

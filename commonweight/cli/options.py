@@ -100,6 +100,21 @@ def open_wallet(keystore: Path | None, password_file: Path | None) -> Wallet:
     return load_keystore(keystore, new_password(password_file))
 
 
+fields_option = click.option(
+    "--fields",
+    metavar="PART=FIELD,…",
+    help="Your names of question, context, answer, or messages, as question=Frage,answer=Antwort.",
+)
+
+
+def read_fields(text: str) -> dict[str, str]:
+    """Return what `--fields` says, by part."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if any(not equals for _, equals, _ in pairs):
+        fail(f"--fields was expected as PART=FIELD,…, not {text}")
+    return {part.strip(): field.strip() for part, _, field in pairs}
+
+
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Show `what` and the time it takes while the block runs, on a terminal; elsewhere nothing."""

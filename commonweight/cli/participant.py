@@ -9,7 +9,15 @@ import click
 from chain.events import Withdrawn
 from chain.federation import Federation
 from chain.invitation import Invitation
-from commonweight.cli.options import PATH, as_json, fail, plain_failures, print_json
+from commonweight.cli.options import (
+    PATH,
+    as_json,
+    fail,
+    fields_option,
+    plain_failures,
+    print_json,
+    read_fields,
+)
 from commonweight.cli.running import Running, running_options, running_role, wallet_opener
 from commonweight.cli.setup import Setup, conclude, report_findings, setup_options
 from commonweight.located import locate
@@ -104,11 +112,7 @@ def supernode(config: Path, superlink: str, root_certificates: Path | None, key:
 @click.option("--model", help="Where this machine finds the base model.")
 @click.option("--name", help="What your log lines call you.")
 @click.option("--invitation", help="The sponsor's, where the federation asks for one.")
-@click.option(
-    "--fields",
-    metavar="PART=FIELD,…",
-    help="Your names of question, context, answer, or messages, as question=Frage,answer=Antwort.",
-)
+@fields_option
 @click.option("--encoding", help="Of your examples, where it is neither UTF-8 nor UTF-16: cp1252.")
 @click.option("--validation", help="Share of the examples to measure on instead of training.")
 @click.option("--rank", help="Train only so many of the federation's ranks.")
@@ -178,10 +182,7 @@ def _choices(setup: Setup) -> Choices:
     """Return how the data are read and trained on, as given or as remembered."""
     found = {name: setup.optional(name) for name in Choices.model_fields}
     if isinstance(found["fields"], str):
-        pairs = [pair.partition("=") for pair in found["fields"].split(",")]
-        if any(not equals for _, equals, _ in pairs):
-            fail(f"--fields was expected as PART=FIELD,…, not {found['fields']}")
-        found["fields"] = {part.strip(): field.strip() for part, _, field in pairs}
+        found["fields"] = read_fields(found["fields"])
     known = {name: value for name, value in found.items() if value}
     return check_settings(Choices, known, setup.file)
 

@@ -174,6 +174,11 @@ contract Federation is IFederation, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IFederation
+    function postStreams(uint256 round, bytes32 streams) external {
+        Masking.postStreams(_state, round, streams);
+    }
+
+    /// @inheritdoc IFederation
     function voidRound(uint256 round, bytes calldata members, Opening[] calldata openings) external {
         Masking.voidRound(_state, round, members, openings);
     }
@@ -217,12 +222,11 @@ contract Federation is IFederation, ReentrancyGuardTransient {
         uint256 round,
         uint256 leaf,
         Verdict[] calldata verdicts,
-        bytes calldata members,
         bytes calldata updates,
         Leaf calldata before,
         Leaf calldata model
     ) external {
-        Sums.challengeSum(_state, round, leaf, verdicts, members, updates, before, model);
+        Sums.challengeSum(_state, round, leaf, verdicts, updates, before, model);
     }
 
     /// @inheritdoc IFederation

@@ -447,6 +447,8 @@ interface IFederation {
     event Assisted(uint256 indexed round, address indexed silent, address indexed helper, bytes32[] shares);
     /// @notice A member of the set says that the sum does not fit the sketches.
     event Objected(uint256 indexed round, address indexed participant);
+    /// @notice A member of a set that was objected to accounts for its masks.
+    event StreamsPosted(uint256 indexed round, address indexed participant, bytes32 streams);
     /// @notice The round ended since its sum could not be opened, or two thirds of the set objected to it.
     event Voided(uint256 indexed round);
     /// @notice The aggregator proposed the round's model, with its decision on every revealed update.
@@ -733,6 +735,12 @@ interface IFederation {
     ///         may, once each, in the challenge window; two thirds of the set void the round.
     function object(uint256 round) external;
 
+    /// @notice Accounts for the caller's masks once two thirds of its set have objected, so that everybody can tell whose
+    ///         update it was; the event is all there is. Members of the set that posted their secrets themselves may, as
+    ///         often as they like: the last one counts.
+    /// @param streams SHA-256 of the sketches of the streams that it shares with the others of the set
+    function postStreams(uint256 round, bytes32 streams) external;
+
     /// @notice Ends a round in phase Void: the model stays, who posted its secrets itself is credited half its price,
     ///         the aggregator nothing. Anybody may call.
     /// @param members All that committed, in ascending order, 20 bytes each
@@ -780,7 +788,6 @@ interface IFederation {
     ///         before: challengeAverage, where updates are masked.
     /// @param leaf Its number
     /// @param verdicts As proposed
-    /// @param members All that committed, in ascending order, 20 bytes each
     /// @param updates For each update in the average, in the order of the verdicts: 1,024 bytes of the masked leaf, 32
     ///        bytes for each sibling of its proof, 32 of the opening's manifest before its secrets were known, 4 of
     ///        the examples, 32 of its own seed and 32 of each seed it shares with who is outside the set; one behind the other
@@ -790,7 +797,6 @@ interface IFederation {
         uint256 round,
         uint256 leaf,
         Verdict[] calldata verdicts,
-        bytes calldata members,
         bytes calldata updates,
         Leaf calldata before,
         Leaf calldata model

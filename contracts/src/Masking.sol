@@ -104,6 +104,19 @@ library Masking {
         emit IFederation.Objected(round, msg.sender);
     }
 
+    /// @notice See IFederation.postStreams.
+    /// @dev No money depends on it, so that nothing is checked but that the caller is asked.
+    function postStreams(State storage state, uint256 round, bytes32 streams) external {
+        Founding.requireMasked();
+        if (!_hasUnmasked(state.submissions[round][msg.sender].state)) {
+            Phases.requireSubmission(state, round, msg.sender, IFederation.SubmissionState.Unmasked);
+        }
+        if (!Phases.isObjected(state, round)) {
+            revert IFederation.WrongStatus(round, IFederation.Status.Void, Phases.status(state, round));
+        }
+        emit IFederation.StreamsPosted(round, msg.sender, streams);
+    }
+
     /// @notice See IFederation.voidRound.
     function voidRound(
         State storage state,
@@ -258,13 +271,16 @@ library Masking {
             if (!Sets.has(byRank, rank)) continue;
             address account = Sets.memberAt(members, rank);
             IFederation.Submission memory submission = state.submissions[round][account];
-            bool hasUnmasked = submission.state == IFederation.SubmissionState.Unmasked
-                || submission.state == IFederation.SubmissionState.Objected;
-            if (!hasUnmasked) continue;
+            if (!_hasUnmasked(submission.state)) continue;
             if (next < openings.length) paid += _creditHalf(state, round, account, openings[next], submission.digest);
             ++next;
         }
         if (openings.length != next) revert IFederation.OpenedCount(openings.length, next);
+    }
+
+    /// @dev Whether a member of the set posted its secrets itself.
+    function _hasUnmasked(IFederation.SubmissionState state) private pure returns (bool) {
+        return state == IFederation.SubmissionState.Unmasked || state == IFederation.SubmissionState.Objected;
     }
 
     function _creditHalf(

@@ -35,7 +35,6 @@ library Sums {
         uint256 round,
         uint256 leaf,
         IFederation.Verdict[] calldata verdicts,
-        bytes calldata members,
         bytes calldata updates,
         IFederation.Leaf calldata before,
         IFederation.Leaf calldata model
@@ -44,7 +43,7 @@ library Sums {
         Proofs.requireChallengeable(state, round, verdicts);
         IFederation.Identity memory identity = Founding.identity();
         Proofs.requireModelLeaves(state, identity, round, leaf, before, model);
-        MaskedLeaves memory at = _locate(state.sums[round], members, updates, identity.treeDepth);
+        MaskedLeaves memory at = _locate(state, round, updates, identity.treeDepth);
         at.leaf = leaf;
         at.stepBits = Proofs.stepBits(identity, round);
         uint256[] memory sums = _sumMasked(at, verdicts, updates);
@@ -55,12 +54,13 @@ library Sums {
     }
 
     /// @dev What is common to the records of a dispute over masked updates. Reverts unless they are all there.
-    function _locate(IFederation.Sum storage sum, bytes calldata members, bytes calldata updates, uint256 depth)
+    function _locate(State storage state, uint256 round, bytes calldata updates, uint256 depth)
         private
         view
         returns (MaskedLeaves memory at)
     {
-        at.count = Sets.requireMembers(sum.membersHash, members);
+        IFederation.Sum storage sum = state.sums[round];
+        at.count = state.rounds[round].committed;
         at.byRank = sum.byRank;
         at.depth = depth;
         uint256 size = sum.size;

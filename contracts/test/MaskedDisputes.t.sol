@@ -246,7 +246,7 @@ contract MaskedDisputesTest is MaskedWorld {
                 bytes memory updates = _records(round);
                 updates[record * length + at[i]] ^= 0x01;
                 vm.expectRevert();
-                _challenge(round, verdicts, _membersBytes(), updates);
+                _challenge(round, verdicts, updates);
             }
         }
         bytes memory swapped = _records(round);
@@ -254,7 +254,7 @@ contract MaskedDisputesTest is MaskedWorld {
             (swapped[k], swapped[length + k]) = (swapped[length + k], swapped[k]);
         }
         vm.expectRevert();
-        _challenge(round, verdicts, _membersBytes(), swapped);
+        _challenge(round, verdicts, swapped);
         _challenge(round);
         _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);
     }
@@ -275,7 +275,7 @@ contract MaskedDisputesTest is MaskedWorld {
         vm.expectRevert(
             abi.encodeWithSelector(IFederation.RevealMismatch.selector, _participant(0), given, _digest(round, 0))
         );
-        _challenge(round, verdicts, _membersBytes(), updates);
+        _challenge(round, verdicts, updates);
     }
 
     /// @notice Records are of one length, and one for each of the set.
@@ -294,7 +294,7 @@ contract MaskedDisputesTest is MaskedWorld {
                 other[k] = updates[k];
             }
             vm.expectRevert(abi.encodeWithSelector(IFederation.LeafLength.selector, other.length, length));
-            _challenge(round, verdicts, _membersBytes(), other);
+            _challenge(round, verdicts, other);
         }
     }
 
@@ -304,7 +304,6 @@ contract MaskedDisputesTest is MaskedWorld {
         uint256 round = _proposedCase();
         IFederation.Verdict[] memory verdicts = _sumVerdicts(round);
         bytes memory updates = _records(round);
-        bytes memory list = _membersBytes();
         IFederation.Verdict[] memory others = _sumVerdicts(round);
         others[0].weight += 1;
         vm.expectRevert(
@@ -312,26 +311,22 @@ contract MaskedDisputesTest is MaskedWorld {
                 IFederation.VerdictsMismatch.selector, keccak256(abi.encode(others)), keccak256(abi.encode(verdicts))
             )
         );
-        _challenge(round, others, list, updates);
-        bytes memory wrong = _membersBytes();
-        wrong[0] ^= 0x01;
-        vm.expectRevert(abi.encodeWithSelector(IFederation.MembersMismatch.selector, keccak256(wrong), keccak256(list)));
-        _challenge(round, verdicts, wrong, updates);
+        _challenge(round, others, updates);
         IFederation.Leaf memory start = _leafOf(played.before);
         IFederation.Leaf memory model = _leafOf(played.model);
         vm.expectRevert(abi.encodeWithSelector(IFederation.LeafOutOfRange.selector, 5, 5));
-        federation.challengeSum(round, 5, verdicts, list, updates, start, model);
+        federation.challengeSum(round, 5, verdicts, updates, start, model);
         vm.expectRevert(
             abi.encodeWithSelector(IFederation.RootMismatch.selector, _fold(played.model), _fold(played.before))
         );
-        federation.challengeSum(round, played.leaf, verdicts, list, updates, model, model);
+        federation.challengeSum(round, played.leaf, verdicts, updates, model, model);
         vm.expectRevert(
             abi.encodeWithSelector(IFederation.RootMismatch.selector, _fold(played.before), _fold(played.model))
         );
-        federation.challengeSum(round, played.leaf, verdicts, list, updates, start, start);
+        federation.challengeSum(round, played.leaf, verdicts, updates, start, start);
         vm.warp(federation.getRound(round).nextDeadline);
         _expectWrongStatus(round, IFederation.Status.Challenge, IFederation.Status.Settleable);
-        _challenge(round, verdicts, list, updates);
+        _challenge(round, verdicts, updates);
     }
 
     // -------------------------------------------------------- the other challenges
@@ -366,7 +361,7 @@ contract MaskedDisputesTest is MaskedWorld {
         clear.windows.sealSeconds = clear.windows.unmaskSeconds = clear.windows.assistSeconds = 0;
         federation = _deploy(clear);
         _expectWrongPrivacy(IFederation.Privacy.Clear);
-        federation.challengeSum(round, played.leaf, verdicts, "", "", leaf, leaf);
+        federation.challengeSum(round, played.leaf, verdicts, "", leaf, leaf);
     }
 
     /// @notice A weight is min(examples, cap) or nothing; which update is zero cannot be seen.
@@ -668,20 +663,18 @@ contract MaskedDisputesTest is MaskedWorld {
         IFederation.Verdict[] memory verdicts = _sumVerdicts(round);
         bytes memory updates = _records(round);
         vm.expectRevert(abi.encodeWithSelector(IFederation.LeafIsRight.selector, round, played.leaf));
-        _challenge(round, verdicts, _membersBytes(), updates);
+        _challenge(round, verdicts, updates);
     }
 
     function _challenge(uint256 round) private {
-        _challenge(round, _sumVerdicts(round), _membersBytes(), _records(round));
+        _challenge(round, _sumVerdicts(round), _records(round));
     }
 
-    function _challenge(uint256 round, IFederation.Verdict[] memory verdicts, bytes memory list, bytes memory updates)
-        private
-    {
+    function _challenge(uint256 round, IFederation.Verdict[] memory verdicts, bytes memory updates) private {
         IFederation.Leaf memory start = _leafOf(played.before);
         IFederation.Leaf memory model = _leafOf(played.model);
         vm.prank(challenger);
-        federation.challengeSum(round, played.leaf, verdicts, list, updates, start, model);
+        federation.challengeSum(round, played.leaf, verdicts, updates, start, model);
     }
 
     /// @dev One for each of the set, one behind the other.

@@ -177,8 +177,7 @@ contract MaskedGasTest is Metered, MaskedWorld {
         vm.prank(aggregators[0]);
         federation.propose(round, root, NEW_MANIFEST, verdicts);
         bytes memory call = abi.encodeCall(
-            IFederation.challengeSum,
-            (round, LEAF, verdicts, _membersBytes(), _records(round), _leaf(FIRST_MODEL), _leaf(NEW_MODEL))
+            IFederation.challengeSum, (round, LEAF, verdicts, _records(round), _leaf(FIRST_MODEL), _leaf(NEW_MODEL))
         );
         used = _measure(stranger, address(federation), call);
         _assertAggregator(aggregators[0], IFederation.AggregatorState.Slashed);

@@ -240,6 +240,56 @@ contract MaskedRoundsTest is MaskedWorld {
         _assertStatus(round, IFederation.Status.Void);
     }
 
+    // ---------------------------------------------------------------- streams
+
+    /// @notice Who posted its secrets itself accounts for its masks once two thirds object, before and after the end.
+    function test_WhoseSetWasObjectedToAccountsForItsMasks() public {
+        uint256 round = _proposedSum(4);
+        for (uint256 i = 0; i < 3; ++i) {
+            _expectWrongStatus(round, IFederation.Status.Void, IFederation.Status.Challenge);
+            _postStreams(round, i);
+            _object(round, i);
+        }
+        for (uint256 i = 0; i < 4; ++i) {
+            vm.expectEmit(address(federation));
+            emit IFederation.StreamsPosted(round, _participant(i), keccak256(abi.encode(i)));
+            _postStreams(round, i);
+        }
+        _void(round);
+        _assertStatus(round, IFederation.Status.Abandoned);
+        vm.expectEmit(address(federation));
+        emit IFederation.StreamsPosted(round, _participant(1), keccak256(abi.encode(uint256(1))));
+        _postStreams(round, 1);
+    }
+
+    /// @notice Nobody else is asked: strangers, who was silent or outside, or whose set nobody objects to.
+    function test_RevertWhen_AccountingForMasksAsNobodyMay() public {
+        (hasMissed[1], isLeftOut[3]) = (true, true);
+        uint256 round = _sketchedWith(7);
+        _unmaskFrom(round, 2);
+        _toAssist(round);
+        _recover(round, 0);
+        _propose(round, _sumVerdicts(round));
+        for (uint256 i = 4; i < 7; ++i) {
+            _object(round, i);
+        }
+        _object(round, 2);
+        _assertStatus(round, IFederation.Status.Void);
+        IFederation.SubmissionState[3] memory states = [
+            IFederation.SubmissionState.Recovered,
+            IFederation.SubmissionState.Committed,
+            IFederation.SubmissionState.Revealed
+        ];
+        uint256[3] memory who = [uint256(0), 1, 3];
+        for (uint256 i = 0; i < 3; ++i) {
+            _expectWrongSubmission(round, _participant(who[i]), IFederation.SubmissionState.Unmasked, states[i]);
+            _postStreams(round, who[i]);
+        }
+        _expectWrongSubmission(round, stranger, IFederation.SubmissionState.Unmasked, IFederation.SubmissionState.None);
+        vm.prank(stranger);
+        federation.postStreams(round, 0);
+    }
+
     // ------------------------------------------------------------------- void
 
     /// @notice Without the secrets of one the round is void: half the price to who posted its own, nothing else.

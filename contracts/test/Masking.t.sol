@@ -119,15 +119,16 @@ contract MaskingTest is MaskedWorld {
         federation = _deploy(clear);
         members = 3;
         uint256 round = 1;
-        bytes[6] memory calls = [
+        bytes[7] memory calls = [
             abi.encodeCall(IFederation.sealSet, (round, new IFederation.Verdict[](0))),
             abi.encodeCall(IFederation.fixSketch, (round)),
             abi.encodeCall(IFederation.unmask, (round, _secrets(round, 0), 0)),
             abi.encodeCall(IFederation.assist, (round, _participant(0), new bytes32[](1))),
             abi.encodeCall(IFederation.object, (round)),
+            abi.encodeCall(IFederation.postStreams, (round, bytes32(0))),
             abi.encodeCall(IFederation.voidRound, (round, "", new IFederation.Opening[](0)))
         ];
-        for (uint256 i = 0; i < 6; ++i) {
+        for (uint256 i = 0; i < 7; ++i) {
             (bool isDone, bytes memory answer) = address(federation).call(calls[i]);
             vm.assertFalse(isDone, vm.toString(i));
             vm.assertEq(
@@ -154,6 +155,36 @@ contract MaskingTest is MaskedWorld {
         _assertSubmission(round, _participant(2), IFederation.SubmissionState.Revealed);
         vm.assertEq(federation.getRound(round).revealed, 1);
         vm.assertEq(federation.getRound(round).revealedWeight, _weight(2));
+    }
+
+    /// @notice What the contract keeps of a reveal is what tests/vectors/openings.json says, which Python is held to.
+    function test_OpeningVectors() public {
+        string memory json = vm.readFile("../tests/vectors/openings.json");
+        uint256 count = vm.parseJsonUint(json, ".case_count");
+        vm.assertGt(count, 2, "cases");
+        uint256 round = _openWith(count);
+        IFederation.MaskedReveal[] memory reveals = new IFederation.MaskedReveal[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            string memory key = string.concat(".cases[", vm.toString(i), "]");
+            reveals[i].root = vm.parseJsonBytes32(json, string.concat(key, ".root"));
+            reveals[i].manifest = vm.parseJsonBytes32(json, string.concat(key, ".manifest"));
+            reveals[i].examples = uint32(vm.parseJsonUint(json, string.concat(key, ".examples")));
+            reveals[i].secrets = vm.parseJsonBytes32(json, string.concat(key, ".secrets"));
+            reveals[i].publicKey = _publicKey(round, i);
+            address account = _participant(i);
+            bytes32 commitment = keccak256(
+                abi.encode(federation, round, account, reveals[i].publicKey, reveals[i].examples, reveals[i].salt)
+            );
+            vm.prank(account);
+            federation.commitMasked(round, commitment, reveals[i].publicKey);
+        }
+        if (federation.status(round) == IFederation.Status.Commit) vm.warp(federation.getRound(round).commitDeadline);
+        for (uint256 i = 0; i < count; ++i) {
+            _revealMaskedAs(round, i, reveals[i]);
+            bytes32 expected = vm.parseJsonBytes32(json, string.concat(".cases[", vm.toString(i), "].revealed_digest"));
+            bytes30 digest = federation.getSubmission(round, _participant(i)).digest;
+            vm.assertEq(bytes32(digest), bytes32(bytes30(expected)), vm.toString(i));
+        }
     }
 
     /// @notice No update weighs more than the cap.

@@ -190,6 +190,7 @@ def test_every_kind_in_order(stage: Stage, told: list[FederationEvent]) -> None:
         ev.Assisted,
         ev.Objected,
         ev.Voided,
+        ev.StreamsPosted,
     }
     # tests/chain/test_masked.py plays the others.
     assert {type(each) for each in told} == set(EVENT_TYPES) - masked

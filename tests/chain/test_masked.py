@@ -6,7 +6,9 @@ import pytest
 from eth_utils.crypto import keccak
 
 import chain.events as ev
+from chain.event_log import MissingLogs, check_complete
 from chain.federation import Federation
+from chain.history import History
 from chain.records import Opening, Secrets
 from contracts.enums import Privacy, Status, SubmissionState
 from contracts.reverts import Reverted
@@ -246,3 +248,56 @@ def test_each_privacy_has_its_calls(either_stage: Stage, stage: Stage) -> None:
     either_stage.open()
     with pytest.raises(Reverted, match="updates are Clear in this federation"):
         either_stage.participants[0].commit_masked(ONE, digest(1), key(stage.participants[0]))
+
+
+def test_who_refused_a_sum_accounts_for_its_masks(stage: Stage) -> None:
+    sealed(stage)
+    for who in stage.participants:
+        unmask(stage, who)
+    stage.lead.propose(ONE, digest(20), digest(21), verdicts(stage, *stage.participants))
+    first, second, third = ascending(stage)
+    first.object_to(ONE)
+    with pytest.raises(Reverted, match="round 1 is in Challenge, this call needs Void"):
+        first.post_streams(ONE, digest(50))
+    second.object_to(ONE)
+    first.post_streams(ONE, digest(50))
+    everybody = openings(stage, first, second, third)
+    stage.outsider.void_round(ONE, addresses(stage), everybody)
+    third.post_streams(ONE, digest(51))
+    first.post_streams(ONE, digest(52))
+    told = stage.sponsor.history().round(ONE)
+    assert told.is_refused
+    assert [(e.participant, e.streams) for e in told.masking.streams] == [
+        (first.sender.address, digest(50)),
+        (third.sender.address, digest(51)),
+        (first.sender.address, digest(52)),
+    ]
+    with pytest.raises(Reverted):
+        stage.outsider.post_streams(ONE, digest(53))
+
+
+COUNTED = (
+    ev.KeyPublished,
+    ev.SecretsBound,
+    ev.SetSealed,
+    ev.SketchFixed,
+    ev.Unmasked,
+    ev.Objected,
+)
+
+
+def test_no_counted_log_of_a_sum_can_be_left_out(stage: Stage) -> None:
+    """A sum over the wrong set, or of fewer secrets, is none."""
+    sealed(stage)
+    for who in stage.participants:
+        unmask(stage, who)
+    stage.lead.propose(ONE, digest(20), digest(21), verdicts(stage, *stage.participants))
+    stage.participants[0].object_to(ONE)
+    told, block = stage.sponsor.read_events(), stage.w3.eth.block_number
+    deposit = stage.terms.money.availability_deposit
+    check_complete(History.fold(told, deposit), stage.sponsor, block)
+    for event in told:
+        if isinstance(event, COUNTED):
+            fewer = [each for each in told if each is not event]
+            with pytest.raises(MissingLogs, match=f"not have all logs of block {block}"):
+                check_complete(History.fold(fewer, deposit), stage.sponsor, block)

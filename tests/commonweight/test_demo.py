@@ -113,6 +113,22 @@ def test_what_was_kept_can_be_read_again(program: Program, result: dict[str, Any
     assert program.json("audit", "run")["failed"] == 0
 
 
+def test_a_model_is_evaluated_beside_its_base(
+    program: Program, result: dict[str, Any], tmp_path: Path
+) -> None:
+    found = program.json_here("model", "evaluate")
+    assert found["model"] == "model after round 3"
+    # As the roles measured it together, each on its share.
+    assert found["fine_tuned"]["loss"] == pytest.approx(result["rounds"][-1]["loss"], rel=1e-5)
+    assert found["base"]["loss"] == pytest.approx(result["base_loss"], rel=1e-5)
+    (tmp_path / "mine.csv").write_text("ask,reply\nWhat is one?,A number.\n")
+    own = ("--data", str(tmp_path / "mine.csv"), "--fields", "ask=question,reply=answer")
+    assert "there is no part ask" in program.here("model", "evaluate", *own, code=1)
+    own = (*own[:-1], "question=ask,answer=reply")
+    shown = program.here("model", "evaluate", *own)
+    assert "on 1 rows" in shown
+
+
 def test_a_model_is_found_by_its_cid_and_exported(
     program: Program, result: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -62,6 +62,28 @@ def test_functions_train_one_model_and_are_paid(local: LocalFederation) -> None:
     assert local.federation.round_count() == 2
 
 
+def test_masked_updates_lead_to_the_same_model() -> None:
+    initial = {"weights": np.zeros((64, 4)), "bias": np.zeros(4)}
+    models = []
+    for privacy in ("clear", "masked"):
+        trainers = {"ann": learner(20), "bob": learner(40), "cem": learner(30)}
+        about: Any = {"weight_cap": 40, "grid_bits": 14, "privacy": privacy}
+        with LocalFederation(initial, trainers, **about) as local:
+            outcomes = [played.outcome for played in local.play(2)]
+            checks = local.audit()
+            models.append(local.model())
+        assert outcomes == ["finalized", "finalized"]
+        assert [check.line() for check in checks if not check.passed] == []
+    for name in initial:
+        np.testing.assert_array_equal(models[0][name], models[1][name])
+
+
+def test_two_cannot_hide_one_another() -> None:
+    trainers = {"ann": learner(20), "bob": learner(40)}
+    with pytest.raises(Misconfigured, match="masks take 3 participants, not 2"):
+        LocalFederation({"weights": np.zeros((64, 4))}, trainers, grid_bits=14, privacy="masked")
+
+
 def test_who_fails_in_one_round_is_paid_in_the_next(local: LocalFederation) -> None:
     participant = local._participants["bob"]
     honest, participant.trainer = participant.trainer, Failing()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from auditor.masked import DRAW_CLAIM
 from auditor.replay import Audit
 from auditor.rules import SEED_CLAIM
 from chain.events import (
@@ -16,6 +17,9 @@ from chain.events import (
     Revealed,
     RoundOpened,
     SeedFixed,
+    SetSealed,
+    SketchFixed,
+    Voided,
 )
 from chain.token import Erc20
 from contracts.enums import AggregatorState, Status
@@ -44,28 +48,35 @@ class Outcome:
         return asdict(self)
 
 
-def check(stage: Stage) -> Outcome:
+def check(stage: Stage, history_of: "type[History]") -> Outcome:
     """Look at chain, disks and processes, and return what became of it all."""
     federation, events = stage.federation, stage.federation.read_events()
     rounds = [federation.status(RoundId(n)) for n in range(1, federation.round_count() + 1)]
-    history = History(stage, events)
+    history = history_of(stage, events)
     broken = [
         *_ends(rounds),
         *history.commitments(),
         *history.attendance(),
         *history.penalties(),
+        *history.ends(),
+        *history.leaks(),
         *_money(stage),
         *_audit(stage, history),
         *_crashes(stage),
     ]
     return Outcome(
-        rounds=tuple(status.name.lower() for status in rounds),
+        rounds=tuple(_end_of(history, RoundId(n), s) for n, s in enumerate(rounds, 1)),
         paid=sum(isinstance(e, Paid) for e in events),
         missed=len(stage.clock.excused),
         penalized=len(history.of(Penalized)),
         slashed=sum(isinstance(e, AggregatorSlashed) for e in events),
         broken=tuple(broken),
     )
+
+
+def _end_of(history: "History", round_id: RoundId, status: Status) -> str:
+    voided = (event.round for event in history.events if isinstance(event, Voided))
+    return "voided" if round_id in voided else status.name.lower()
 
 
 def _ends(rounds: list[Status]) -> Iterator[str]:
@@ -96,7 +107,7 @@ class History:
         counts = Counter((e.round, e.participant) for e in self.events if isinstance(e, Committed))
         yield from (f"{key} committed {count} times" for key, count in counts.items() if count > 1)
         for (round_id, name), event in self.of(Committed).items():
-            if event.commitment != self._on_disk(name, round_id):
+            if event.commitment != self.commitment_on_disk(name, event):
                 yield f"{name} cannot open its commitment of round {round_id}"
 
     def attendance(self) -> Iterator[str]:
@@ -114,19 +125,36 @@ class History:
         unrevealed = set(self.of(Committed)) - set(self.of(Revealed))
         if penalized != unrevealed:
             yield f"penalized {penalized}, unrevealed {unrevealed}"
+        yield from self.bonds()
+
+    def bonds(self) -> Iterator[str]:
+        """A bond is cut for a deadline, and for nothing else."""
         slashed = {e.aggregator for e in self.events if isinstance(e, AggregatorSlashed)}
         late = {WALLETS[LEAD].address for _, name in self.stage.clock.excused if name == LEAD}
         if slashed != late:
             yield f"slashed {slashed}, late {late}"
 
-    def _on_disk(self, name: str, round_id: int) -> Digest:
-        address = self.stage.founded.address
-        state = self.stage.folder / name / "state" / address
-        prepared = read_json(state / f"round-{round_id:04d}" / "prepared.json")
+    def ends(self) -> Iterator[str]:
+        """How a round may end; see `_ends` for what holds of every one."""
+        yield from ()
+
+    def leaks(self) -> Iterator[str]:
+        """What must not be public and is: in clear rounds all of an update is."""
+        yield from ()
+
+    def prepared(self, name: str, round_id: int) -> dict[str, Any]:
+        """Return what a participant's disk says of its update of a round."""
+        state = self.stage.folder / name / "state" / self.stage.founded.address
+        fields: dict[str, Any] = read_json(state / f"round-{round_id:04d}" / "prepared.json")
+        return fields
+
+    def commitment_on_disk(self, name: str, event: Committed) -> Digest:
+        """Return the commitment that a participant's disk can open."""
+        prepared = self.prepared(name, event.round)
         return compute_commitment(
-            address,
-            RoundId(round_id),
-            WALLETS[name].address,
+            self.stage.founded.address,
+            RoundId(event.round),
+            event.participant,
             parse_digest(prepared["root"]),
             parse_digest(prepared["manifest"]),
             prepared["examples"],
@@ -138,17 +166,21 @@ def _audit(stage: Stage, history: History) -> Iterator[str]:
     """Every check of an audit passes, but for seeds from a block whose hash anvil had forgotten.
 
     Started from its state, anvil 1.7.1 gives BLOCKHASH another value for each block before that, so
-    an audit rightly refuses a seed when the chain was stopped between openRound and fixSeed.
+    an audit rightly refuses a seed when the chain was stopped between openRound and fixSeed, and
+    the sketches' vectors when it was between sealSet and fixSketch.
     """
     opened = {e.round: e.opened_block for e in history.events if isinstance(e, RoundOpened)}
     seeded = {e.round: e.block_number for e in history.events if isinstance(e, SeedFixed)}
+    sealed = {e.round: e.block_number for e in history.events if isinstance(e, SetSealed)}
+    drawn = {e.round: e.block_number for e in history.events if isinstance(e, SketchFixed)}
     forgotten = {
-        number
-        for number, block in seeded.items()
-        if any(opened[number] <= height < block for height in stage.strikes.stops)
+        (claim, number)
+        for claim, since, until in ((SEED_CLAIM, opened, seeded), (DRAW_CLAIM, sealed, drawn))
+        for number, block in until.items()
+        if any(since[number] <= height < block for height in stage.strikes.stops)
     }
     for line in Audit(stage.federation, stage.store, stage.folder / "audit").run():
-        is_forgotten = line.claim == SEED_CLAIM and line.round_id in forgotten
+        is_forgotten = (line.claim, line.round_id) in forgotten
         # What the aggregator's store did not have in time it rejects, and the audit finds it later.
         if not line.passed and not is_forgotten and not line.seen_differently:
             yield line.line()
@@ -180,5 +212,8 @@ def _money(stage: Stage) -> Iterator[str]:
 def _crashes(stage: Stage) -> Iterator[str]:
     """No role ended by an error that is not one of the project's own."""
     for path in sorted(stage.folder.glob("*.log")):
-        if "Traceback" in path.read_text():
-            yield f"{path.stem}: {path.read_text().strip().splitlines()[-1]}"
+        told = path.read_text().splitlines()
+        for place, line in enumerate(told):
+            if line.startswith("Traceback"):
+                # Its frames are indented, and the error is not.
+                yield f"{path.stem}: {next(e for e in told[place + 1 :] if not e.startswith(' '))}"

@@ -1,32 +1,48 @@
 """Time, which passes only where nothing else could happen: for those who are away."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Final
 
 from chain.federation import Federation
 from contracts.enums import AggregatorState, Status, SubmissionState
+from protocol.shares import default_threshold
 from protocol.types import RoundId
 from tests.faults.founding import WALLETS
-from tests.faults.schedule import LEAD, Schedule
+from tests.faults.schedule import LEAD, STAYS, Fault, Point, Schedule
 
-_OPEN_STATE = {Status.COMMIT: SubmissionState.NONE, Status.REVEAL: SubmissionState.COMMITTED}
+_OPEN_STATE: Final = {Status.COMMIT: SubmissionState.NONE, Status.REVEAL: SubmissionState.COMMITTED}
+_OPENING: Final = (Status.UNMASK, Status.ASSIST)
+_BEFORE_SUM: Final = (Status.COMMIT, Status.REVEAL, Status.SEAL, *_OPENING)
 
 
 class Clock:
-    """Tells when a deadline may pass. `excused` has (round, who) of each missed while away."""
+    """Tells when a deadline may pass. `excused` has (round, who) of each missed while away.
+
+    `silent` has those who opened no secrets in time, being away, or refusing a set.
+    """
 
     def __init__(
         self, federation: Federation, schedule: Schedule, tell: Callable[[str, str], None]
     ) -> None:
         self.excused: set[tuple[int, str]] = set()
+        self.silent: set[tuple[int, str]] = set()
         self._federation = federation
         self._schedule = schedule
         self._tell = tell
 
-    def due(self, away: set[str]) -> tuple[int, set[str]]:
-        """Return how many seconds may pass now, and who of `away` misses a deadline by that."""
+    def due(
+        self, away: dict[str, Fault], refusing: Collection[tuple[int, str]]
+    ) -> tuple[int, set[str]]:
+        """Return how many seconds may pass now, and who of `away` may come back after that.
+
+        `refusing` has those who open nothing for the set of a round.
+        """
         newest = self._federation.round_count()
+        if newest and self._federation.status(newest) in _OPENING:
+            return self._pass_opening(newest, away, refusing)
         if newest and away:
-            return self._pass_deadline(newest, away)
+            seconds, missed = self._pass_deadline(newest, set(away))
+            return seconds, missed | self._needed_no_more(newest, away)
         if self._is_stalled():
             # Nobody can open a round any more: the federation ends when it closes.
             return self._until(self._federation.terms().windows.closes_at), set()
@@ -34,7 +50,7 @@ class Clock:
 
     def _pass_deadline(self, round_id: RoundId, away: set[str]) -> tuple[int, set[str]]:
         status, facts = self._federation.status(round_id), self._federation.get_round(round_id)
-        if status is Status.PROPOSE:
+        if status in (Status.PROPOSE, Status.SEAL):
             late, deadline = {LEAD}, facts.propose_deadline
         elif status in _OPEN_STATE:
             names = self._schedule.names
@@ -47,6 +63,35 @@ class Clock:
             return 0, set()
         self.excused |= {(round_id, name) for name in late}
         return self._until(deadline), late
+
+    def _pass_opening(
+        self, round_id: RoundId, away: dict[str, Fault], refusing: Collection[tuple[int, str]]
+    ) -> tuple[int, set[str]]:
+        """Let the time for secrets pass, and that for shares where there are too few of them."""
+        mute = {*away, *(name for number, name in refusing if number == round_id)}
+        told, total = self._federation.history().round(round_id), self._federation.get_sum(round_id)
+        names = {WALLETS[name].address: name for name in self._schedule.names}
+        awaited = {names[address] for address in told.masking.silent}
+        if not awaited <= mute:
+            return 0, set()
+        is_late = self._federation.status(round_id) is Status.ASSIST
+        peers = len(told.committed) - 1
+        if is_late and len(told.masking.unmasked) >= default_threshold(peers):
+            return 0, set()
+        self.silent |= {(round_id, name) for name in awaited}
+        back = {name for name in awaited & set(away) if away[name].detail != STAYS}
+        return self._until(total.assist_deadline if is_late else total.unmask_deadline), back
+
+    def _needed_no_more(self, newest: RoundId, away: dict[str, Fault]) -> set[str]:
+        """Return who stayed away from a round whose sum is known, or never will be."""
+        is_under_way = self._federation.status(newest) in _BEFORE_SUM
+        return {
+            name
+            for name, fault in away.items()
+            if fault.detail == STAYS
+            and isinstance(fault.at, Point)
+            and (fault.at.round_id < newest or not is_under_way)
+        }
 
     def _is_awaited(self, round_id: RoundId, name: str, state: SubmissionState) -> bool:
         address = WALLETS[name].address

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.schedule import SEEDS, part_of_seeds
+from tests.faults.seeds import SEEDS, part_of_seeds
 from tests.faults.table import read_records, survived
 
 FINISHED: Any = pytest.StashKey[set[int]]()

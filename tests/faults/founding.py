@@ -3,9 +3,9 @@
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from devnet.accounts import dev_account
 from devnet.anvil import KEPT
@@ -13,10 +13,12 @@ from ethereum.wallet import Wallet
 from protocol.types import Address
 from tests.ethereum.anvil import running_anvil
 from tests.faults.schedule import CHAIN, IPFS, LEAD, NAMES, STANDBY, Schedule
+from tests.masked.world import MaskedWorld
 from tests.passwords import write_password
 from tests.world import World
 
 ROUNDS: Final = 2
+LOOK_S: Final = 2  # which members of a masked set have to look at its sum
 PASSWORD: Final = "secret"
 WALLETS: Final = {
     name: Wallet.from_key(bytes(dev_account(index).key))
@@ -38,7 +40,7 @@ class Founded:
 
 def found(schedule: Schedule, folder: Path) -> Founded:
     """Return a federation whose files are in `folder`."""
-    first = _first(schedule.names, schedule.has_standby)
+    first = _first(schedule.names, schedule.has_standby, schedule.is_masked)
     chain, repo = folder / CHAIN, folder / IPFS / first.repo.name
     shutil.copytree(first.chain, chain)
     shutil.copytree(first.repo, repo)
@@ -46,14 +48,15 @@ def found(schedule: Schedule, folder: Path) -> Founded:
 
 
 @cache
-def _first(names: tuple[str, ...], has_standby: bool) -> Founded:
+def _first(names: tuple[str, ...], has_standby: bool, is_masked: bool) -> Founded:
     """Found a federation once a process, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     chain = folder / CHAIN
     chain.mkdir()
+    of_kind: Any = partial(MaskedWorld, challenge_seconds=LOOK_S) if is_masked else World
     with (
         running_anvil("--dump-state", chain / KEPT, "--preserve-historical-states") as url,
-        World(folder, names=names, rpc_url=url, rounds=ROUNDS) as world,
+        of_kind(folder, names=names, rpc_url=url, rounds=ROUNDS) as world,
     ):
         if has_standby:
             world.stand_by()

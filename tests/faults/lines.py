@@ -70,6 +70,7 @@ class RpcLine(Line):
         super().__init__()
         self.reached = reached
         self.commitments: dict[int, set[bytes]] = {}
+        self.sent: list[bytes] = []  # calls of the contract, mined or not
         self._upstream = urlsplit(upstream_url).netloc
         self._height: int | None = None
         self._server = _RpcServer(self, host)
@@ -93,11 +94,12 @@ class RpcLine(Line):
         request = json.loads(body)
         call = _sent_call(request)
         if call is not None:
-            name, round_id, commitment = call
+            name, round_id, data = call
             if not self.reached(f"before {name}", round_id):
                 return None
-            if commitment is not None and round_id is not None:
-                self.commitments.setdefault(round_id, set()).add(commitment)
+            self.sent.append(data)
+            if name in ("commit", "commitMasked") and round_id is not None:
+                self.commitments.setdefault(round_id, set()).add(data[36:68])
         fault = self.fault
         if fault == "timeout":
             self.mended.wait()
@@ -282,8 +284,8 @@ def _type(field: dict[str, Any]) -> str:
 _FUNCTIONS: Final = _functions()
 
 
-def _sent_call(request: dict[str, Any]) -> tuple[str, int | None, bytes | None] | None:
-    """Return function, round and commitment of a transaction that is being sent."""
+def _sent_call(request: dict[str, Any]) -> tuple[str, int | None, bytes] | None:
+    """Return function, round and data of a transaction that is being sent."""
     if request.get("method") != "eth_sendRawTransaction":
         return None
     raw = HexBytes(request["params"][0])
@@ -292,4 +294,4 @@ def _sent_call(request: dict[str, Any]) -> tuple[str, int | None, bytes | None] 
         return None
     name, takes_round = _FUNCTIONS[data[:4]]
     round_id = int.from_bytes(data[4:36]) if takes_round else None
-    return name, round_id, data[36:68] if name == "commit" else None
+    return name, round_id, data

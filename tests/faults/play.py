@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from protocol.errors import CommonweightError
-from tests.faults.checks import Outcome, check
-from tests.faults.schedule import Fault, Point, Schedule, make_schedule
+from tests.faults.checks import History, Outcome, check
+from tests.faults.masked_checks import MaskedHistory
+from tests.faults.schedule import Fault, Schedule
+from tests.faults.seeds import make_schedule
 from tests.faults.stage import Stage, Stuck
 
 
@@ -39,9 +41,8 @@ class Played:
 
 
 def _facts(fault: Fault) -> dict[str, Any]:
-    point = fault.at.name if isinstance(fault.at, Point) else None
-    facts = {"kind": fault.kind, "detail": fault.detail, "target": fault.target, "point": point}
-    return {**facts, "story": str(fault)}
+    facts = {"kind": fault.kind, "detail": fault.detail, "target": fault.target}
+    return {**facts, "point": fault.point, "story": str(fault)}
 
 
 def play(schedule: Schedule, folder: Path) -> Played:
@@ -50,7 +51,7 @@ def play(schedule: Schedule, folder: Path) -> Played:
     with Stage(schedule, folder) as stage:
         try:
             stage.play()
-            outcome = check(stage)
+            outcome = check(stage, MaskedHistory if schedule.is_masked else History)
         except (Stuck, CommonweightError) as error:
             outcome = Outcome(broken=(str(error),))
         struck = tuple(stage.strikes.struck)

@@ -10,12 +10,13 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-NAMES: Final = ("ann", "bob", "cem")
+NAMES: Final = ("ann", "bob", "cem", "dan", "eve", "fay")
 CHAIN: Final = "chain"
 IPFS: Final = "ipfs"
 LEAD: Final = "aggregator"
 STANDBY: Final = "standby"
-SEEDS: Final = 460
+STAYS: Final = "stays"
+CLEAR_SEEDS: Final = 460
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Fault:
     kill       SIGKILL, then started again
     stop       SIGTERM of the chain, then started again from its state: anvil keeps no block of the
                last seconds through SIGKILL
-    away       SIGKILL of a role, started again only after the deadline it had to keep
+    away       SIGKILL of a role, started again only after the deadline it had to keep; with the
+               detail STAYS, once the masked sum it was silent about is known or given up
     cut        whatever goes between the role's host and that of `detail` (rpc, ipfs, both) is lost
     rpc        the role's Ethereum RPC answers as `detail` says
     omit       the role's Ethereum RPC leaves out what `detail` says
@@ -63,6 +65,8 @@ class Fault:
     drip       the role's Ethereum RPC or its IPFS daemon (`detail`) sends a byte every 50 ms
     full       no byte more can be written to the target's folder
     reorg      the transaction that was about to be sent, and all after it, is dropped later
+    undo       the round's transaction `detail`, mined long before, and all after it, is dropped
+    withhold   what the target published in the round is in no store any more
     """
 
     kind: str
@@ -70,6 +74,11 @@ class Fault:
     at: Point | Moment
     seconds: float = 0.5
     detail: str = ""
+
+    @property
+    def point(self) -> str | None:
+        """The name of its point; None for a fault at a random moment."""
+        return self.at.name if isinstance(self.at, Point) else None
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
@@ -85,11 +94,13 @@ class Schedule:
     has_standby: bool
     confirmations: int
     faults: tuple[Fault, ...]
+    is_masked: bool = False
 
     def __str__(self) -> str:
         standby = ", a standby" if self.has_standby else ""
+        masked = "masked, " if self.is_masked else ""
         lines = [
-            f"seed {self.seed}: {self.participants} participants{standby}, "
+            f"seed {self.seed}: {masked}{self.participants} participants{standby}, "
             f"{self.confirmations} confirmations"
         ]
         return "\n  ".join([*lines, *map(str, self.faults)])
@@ -100,7 +111,7 @@ class Schedule:
 
     @property
     def can_miss_deadlines(self) -> bool:
-        return any(fault.kind == "away" for fault in self.faults)
+        return any(fault.kind in ("away", "undo") for fault in self.faults)
 
     @property
     def aggregators(self) -> tuple[str, ...]:
@@ -143,9 +154,9 @@ _LEADS: Final = (
     "after finalize",
     "finalized",
 )
-_RPC: Final = ("timeout", "http 500", "http 429", "error", "garbage", "stale")
-_LIES: Final = ("flip", "truncate", "break_off", "drip", "stall", "lose", "endless")
-_OMITS: Final = (
+RPC: Final = ("timeout", "http 500", "http 429", "error", "garbage", "stale")
+LIES: Final = ("flip", "truncate", "break_off", "drip", "stall", "lose", "endless")
+OMITS: Final = (
     "omits logs",
     "omits the last log",
     "omits receipts",
@@ -211,7 +222,7 @@ def _rpc_faults() -> list[Cell]:
             "aggregator": ("opened", "screening", "after propose", "proposed", "finalized"),
         }.items()
         for point in points
-        for detail in _RPC
+        for detail in RPC
     ]
 
 
@@ -223,7 +234,7 @@ def _omissions() -> list[Cell]:
             "aggregator": ("opened", "screening", "after propose", "proposed", "finalized"),
         }.items()
         for point in points
-        for detail in _OMITS
+        for detail in OMITS
     ]
 
 
@@ -243,7 +254,7 @@ def _ipfs_faults() -> list[Cell]:
     return [
         Cell("lie", who, who, point, lie)
         for who, point in (("aggregator", "screening"), ("participant", "fetching model"))
-        for lie in _LIES
+        for lie in LIES
     ]
 
 
@@ -273,12 +284,11 @@ def _at_random() -> list[Cell]:
     return [*cells, *(Cell("lie", who, who, "", lie) for who in roles for lie in ("flip", "lose"))]
 
 
-def make_schedule(seed: int) -> Schedule:
-    """Return the schedule of a seed, always the same."""
+def make_clear_schedule(seed: int) -> Schedule:
+    """Return the schedule of a seed below CLEAR_SEEDS, always the same."""
     rng = random.Random(seed)
     cells = catalogue()
-    # A step that has no divisor in common with their number: neighbouring seeds differ in kind.
-    first = cells[seed * _coprime(len(cells)) % len(cells)]
+    first = cells[dealt(seed, len(cells))]
     participants = rng.choice((2, 3, 3))
     confirmations = rng.choice((0, 0, 2)) if first.kind == "reorg" else rng.choice((0, 0, 0, 1))
     others = [cell for cell in cells if _goes_with(cell, first)]
@@ -312,18 +322,8 @@ def _fault(cell: Cell, rng: random.Random, participants: int) -> Fault:
     return Fault(cell.kind, target, point if cell.point else moment, seconds, cell.detail)
 
 
-def _coprime(count: int) -> int:
-    return next(step for step in range(count * 5 // 13, count) if math.gcd(step, count) == 1)
-
-
-def part_of_seeds(part: str) -> set[int]:
-    """Return the seeds of a part such as "3/10", the third of ten; the parts of ten share none.
-
-    Dealt out from a shuffled deck, since neighbouring seeds begin with the same kind of fault.
-    ValueError unless it is N/M with 1 <= N <= M.
-    """
-    number, _, parts = part.partition("/")
-    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-        raise ValueError(f"the part is {part!r}, N/M with 1 <= N <= M was expected")
-    seeds = random.Random(0).sample(range(SEEDS), SEEDS)
-    return set(seeds[int(number) - 1 :: int(parts)])
+def dealt(number: int, count: int) -> int:
+    """Return which of `count` entries a seed begins with: neighbouring seeds differ in kind."""
+    # By a step that has no divisor in common with their number.
+    step = next(step for step in range(count * 5 // 13, count) if math.gcd(step, count) == 1)
+    return number * step % count

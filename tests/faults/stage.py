@@ -26,6 +26,8 @@ from chain.location import FederationLocation
 from contracts.enums import AggregatorState
 from ethereum.rpc import connect
 from protocol.errors import CommonweightError
+from protocol.manifest import Manifest
+from protocol.types import RoundId, parse_digest
 from runtime.processes import free_port
 from runtime.settings import write_location
 from storage.ipfs import ContentStore
@@ -61,6 +63,8 @@ class Stage:
         self.trace: list[str] = []
         self.rpc_lines: dict[str, RpcLine] = {}
         self.hosts: dict[str, Host] = {}
+        self.withheld: list[bytes] = []  # blocks that were public once
+        self.refusing: set[tuple[int, str]] = set()  # who opens nothing for the set of a round
         self.processes = Processes()
         self._ipfs_lines: dict[str, IpfsLine] = {}
         self._restarts = 0
@@ -196,6 +200,8 @@ class Stage:
             for line in lines:
                 told = json.loads(line)
                 who, phase = told.pop("who"), told.pop("phase")
+                if phase == "keeping secrets" and "another set" in told["reason"]:
+                    self.refusing.add((told["round"], who))
                 self.tell(who, " ".join([phase, *(f"{k}={v}" for k, v in told.items())]))
                 if not self.strikes.reached(who, phase, told.get("round")):
                     return
@@ -205,6 +211,20 @@ class Stage:
     def tell(self, who: str, what: str) -> None:
         """Add a line to the trace."""
         self.trace.append(f"{time.monotonic() - self._started:7.2f}  {who:<10}  {what}")
+
+    def withhold(self, name: str, round_id: RoundId) -> bool:
+        """Take what a participant revealed in a round out of the store; False when it has not."""
+        address = WALLETS[name].address
+        revealed = self.federation.history().round(round_id).revealed
+        found = [event.manifest for event in revealed if event.participant == address]
+        for digest in found:
+            manifest = Manifest.parse(self.store.get_block(digest))
+            listed = {block for layer in manifest.layers for block in layer.digests}
+            if manifest.bundle is not None:
+                listed.add(parse_digest(manifest.bundle))
+            self.withheld += [self.store.get_block(each) for each in (digest, *listed)]
+            self.store.remove_blocks({digest, *listed})
+        return bool(found)
 
     def ask_chain(self, method: str, *params: Any) -> Any:
         """Return what the chain's own method answers, None where it refuses."""
@@ -267,7 +287,7 @@ class Stage:
             self.ask_chain("evm_mine")
         if not self.schedule.can_miss_deadlines:
             return
-        seconds, missed = self.clock.due(set(self.strikes.away))
+        seconds, missed = self.clock.due(dict(self.strikes.away), set(self.refusing))
         if seconds:
             self.tell("stage", f"lets {seconds} s pass")
             self.ask_chain("evm_increaseTime", seconds)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import CommonweightError
+from protocol.types import RoundId
 from tests.faults import disk
 from tests.faults.schedule import LEAD, Fault, Moment, Point
 
@@ -18,6 +19,13 @@ _TOLD: Final = {
     "commit": "committed",
     "reveal": "revealed",
     "propose": "proposed",
+    "commitMasked": "committed",
+    "revealMasked": "revealed",
+    "sealSet": "sealed",
+    "fixSketch": "sketches drawn",
+    "unmask": "unmasked",
+    "assist": "assisted",
+    "voidRound": "voided",
     "finalize": "finalized",
 }
 """What a role reports once it has seen its transaction mined."""
@@ -36,6 +44,7 @@ class Strikes:
         self._stage = stage
         self._pending = list(stage.schedule.faults)
         self._drops: dict[tuple[str, str], tuple[Fault, Any]] = {}
+        self._marks: dict[tuple[str, int | None], Any] = {}  # heights, for what is to be undone
         self._late_drops = 0
         self._lock = threading.RLock()
         self._timers: list[threading.Timer] = []
@@ -68,6 +77,7 @@ class Strikes:
             for fault in self._take(lambda at: isinstance(at, Moment)):
                 self.after(fault.at.seconds, lambda fault=fault: self._strike(fault))  # type: ignore
         self._drop_if_told(who, point)
+        self._mark(point, round_id)
         due = self._take(lambda at: isinstance(at, Point) and at.is_at(who, point, round_id))
         for fault in due:
             self._strike(fault)
@@ -89,8 +99,8 @@ class Strikes:
     def _strike(self, fault: Fault) -> None:
         if self._is_closed:
             return
-        if fault.kind == "reorg":
-            self._note_height(fault)  # it strikes once the transaction is mined
+        if fault.kind in ("reorg", "undo", "withhold"):
+            self._take_back(fault)
             return
         if fault.kind == "full" and not os.path.ismount(self._stage.folder / fault.target):
             return
@@ -111,6 +121,18 @@ class Strikes:
                 folder = self._stage.folder / fault.target
                 disk.fill(folder)
                 self.after(fault.seconds, lambda: disk.free(folder))
+
+    def _take_back(self, fault: Fault) -> None:
+        """Strike what was published: on the chain, or in the store."""
+        assert isinstance(fault.at, Point)
+        round_id = RoundId(fault.at.round_id)
+        if fault.kind == "reorg":
+            self._note_height(fault)  # it strikes once the transaction is mined
+        elif fault.kind == "undo":
+            self._drop(fault, self._marks.get((fault.detail, round_id)))
+        elif self._stage.withhold(fault.target, round_id):
+            self._stage.tell("stage", f"STRIKES: {fault}")
+            self.struck.append(fault)
 
     def _bend(self, fault: Fault) -> None:
         service, how = "ipfs" if fault.kind == "lie" else "rpc", fault.detail
@@ -150,6 +172,13 @@ class Strikes:
             self.after(fault.seconds, line.mend)
 
     # ----------------------------------------------------------------- reorgs
+
+    def _mark(self, point: str, round_id: int | None) -> None:
+        """Remember the chain before the round's first transaction that is to be undone."""
+        wanted = {fault.detail for fault in self._stage.schedule.faults if fault.kind == "undo"}
+        name, key = point.removeprefix("before "), (point.removeprefix("before "), round_id)
+        if name != point and name in wanted and key not in self._marks:
+            self._marks[key] = self._ask("eth_blockNumber")
 
     def _note_height(self, fault: Fault) -> None:
         """Remember the chain as it is now, before the transaction."""

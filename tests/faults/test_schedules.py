@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.masked_schedule import MASKED_SEEDS, masked_catalogue
 from tests.faults.play import play
-from tests.faults.schedule import SEEDS, catalogue, make_schedule, part_of_seeds
+from tests.faults.schedule import CLEAR_SEEDS, catalogue
+from tests.faults.seeds import SEEDS, make_schedule, part_of_seeds
 
 _SCHEDULES = [make_schedule(seed) for seed in range(SEEDS)]
 
 
 def _short_form() -> set[int]:
     """Return one seed for each of `_QUICK`: `make test` sees that the stage works."""
-    alone = {s.faults[0].kind: s.seed for s in reversed(_SCHEDULES) if len(s.faults) == 1}
+    clear = reversed(_SCHEDULES[:CLEAR_SEEDS])
+    alone = {s.faults[0].kind: s.seed for s in clear if len(s.faults) == 1}
     return {alone[kind] for kind in _QUICK}
 
 
@@ -26,7 +29,8 @@ SHORT = _short_form()
 
 def _marked(seed: int) -> object:
     marks = [] if seed in SHORT else [pytest.mark.slow]
-    return pytest.param(seed, id=f"seed-{seed:03d}", marks=marks)
+    kind = "masked-" if _SCHEDULES[seed].is_masked else ""
+    return pytest.param(seed, id=f"{kind}seed-{seed:03d}", marks=marks)
 
 
 @pytest.mark.parametrize("seed", [_marked(seed) for seed in range(SEEDS)])
@@ -41,11 +45,14 @@ def test_schedule(
 
 def test_the_seeds_cover_the_catalogue() -> None:
     """Every fault at every boundary begins one of the schedules."""
-    cells = catalogue()
-    assert len(cells) <= SEEDS
-    firsts = [schedule.faults[0] for schedule in _SCHEDULES]
-    kinds = {(fault.kind, fault.detail) for fault in firsts}
+    cells, plans = catalogue(), masked_catalogue()
+    assert len(cells) <= CLEAR_SEEDS
+    assert len(plans) <= MASKED_SEEDS
+    clear, masked = _SCHEDULES[:CLEAR_SEEDS], _SCHEDULES[CLEAR_SEEDS:]
+    kinds = {(schedule.faults[0].kind, schedule.faults[0].detail) for schedule in clear}
     assert kinds == {(cell.kind, cell.detail) for cell in cells}
+    begun = {schedule.faults[0].point for schedule in masked}
+    assert begun == {plan.faults[0].point for plan in plans}
 
 
 def test_the_parts_make_up_the_whole() -> None:

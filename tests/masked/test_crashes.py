@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from chain.phases import void_round
 from contracts.enums import Status
 from node import masks as module
 from protocol.types import RoundId
@@ -94,4 +95,24 @@ def test_killed_before_any_write_of_a_participant(
         finalized = world.told(ONE).finalized
         assert finalized is not None
         assert finalized.root == expected
+        passes(world)
+
+
+def test_killed_as_it_ends_a_void_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was silent has paid by then: nobody comes back to a round that is over."""
+    with MaskedWorld(tmp_path, rounds=1) as world:
+        round_id = world.seal()
+        world.unmask(round_id, "cem", "dan")
+        world.travel_to(world.client().get_sum(round_id).assist_deadline)
+
+        def ending(*about: object) -> None:
+            void_round(*about)  # type: ignore[arg-type]
+            raise Killed
+
+        monkeypatch.setattr("aggregator.aggregator.void_round", ending)
+        with pytest.raises(Killed):
+            world.settle(round_id)
+        assert world.status(round_id) is Status.ABANDONED
+        penalized = {each.participant for each in world.told(round_id).penalized}
+        assert penalized == {world.address_of(name) for name in ("cem", "dan")}
         passes(world)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from chain.phases import void_round
 from contracts.enums import AggregatorState, Status, SubmissionState
 from node.participant import Participant
 from protocol.bundle import Bundle
@@ -193,6 +194,19 @@ def test_two_silent_of_five_void_the_round(tmp_path: Path) -> None:
         world.aggregator.open_sum(again)
         world.unmask(again)
         assert world.settle(again) is Status.FINALIZED
+        passes(world)
+
+
+def test_who_voided_a_round_pays_whoever_ended_it(tmp_path: Path) -> None:
+    """A member may be faster than the aggregator, and a stranger leaves nobody unpunished."""
+    with MaskedWorld(tmp_path, names=FIVE) as world:
+        round_id = world.seal()
+        world.unmask(round_id, "dan", "eve")
+        world.travel(WINDOW)
+        void_round(world.client(world.auditor), round_id)
+        assert world.settle(round_id) is Status.ABANDONED
+        silent = {world.address_of(name) for name in ("dan", "eve")}
+        assert {each.participant for each in world.told(round_id).penalized} == silent
         passes(world)
 
 

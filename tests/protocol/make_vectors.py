@@ -1215,6 +1215,38 @@ def sketches() -> Vectors:
     }
 
 
+def streams() -> Vectors:
+    """What a member of a refused set says of its masks: of two leaves, some seeds opened."""
+    rng = random.Random(36)
+    z, leaf = rng.randbytes(32), 4
+    peers = ascending([reference.address(number) for number in range(3)])
+    seeds = {peer: rng.randbytes(32) for peer in peers}
+    sketches = {
+        peer: [
+            number % 2**32
+            for number in reference.sketch(
+                reference.stream(seed, leaf) + reference.stream(seed, leaf + 1), z, leaf
+            )
+        ]
+        for peer, seed in seeds.items()
+    }
+    accounts = []
+    for opened in ([], peers[1:2], peers):
+        parts = [
+            struct.pack(">128I", *sketches[peer]) + (seeds[peer] if peer in opened else bytes(32))
+            for peer in peers
+        ]
+        accounts.append({"opened": opened, "account": hexed(b"".join(parts))})
+    return {
+        "z": hexed(z),
+        "leaf": leaf,
+        "peers": peers,
+        "seeds": [hexed(seed) for seed in seeds.values()],
+        "sketches": [[str(number) for number in numbers] for numbers in sketches.values()],
+        "accounts": accounts,
+    }
+
+
 def openings() -> Vectors:
     """What stands for a masked update in digests: at the reveal, and once it is opened."""
     rng, cases = random.Random(13), []
@@ -1266,6 +1298,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "bundles.json": bundles,
     "sketches.json": sketches,
     "openings.json": openings,
+    "streams.json": streams,
 }
 
 

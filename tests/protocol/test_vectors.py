@@ -62,6 +62,7 @@ from protocol.sketches import (
     sketch_similarity,
 )
 from protocol.spec import Encoding, Spec
+from protocol.streams import StreamAccount, sketch_stream
 from protocol.tree import (
     ZERO,
     compute_proof,
@@ -576,3 +577,24 @@ def test_what_sketches_say() -> None:
     similar = [numbers(each) for each in vectors["similar"]["sketches"]]
     found = [sketch_similarity(each, similar[0]) for each in similar]
     assert found == vectors["similar"]["to_the_first"]
+
+
+def test_accounts_of_masks() -> None:
+    vectors = load("streams.json")
+    seeds = {
+        Address(peer): raw(seed)
+        for peer, seed in zip(vectors["peers"], vectors["seeds"], strict=True)
+    }
+    z, leaf = raw(vectors["z"]), vectors["leaf"]
+    sketches = {peer: tuple(sketch_stream(seed, z, leaf, 2)) for peer, seed in seeds.items()}
+    assert [list(each) for each in sketches.values()] == [
+        numbers(each) for each in vectors["sketches"]
+    ]
+    for case in vectors["accounts"]:
+        account = StreamAccount(sketches, {peer: seeds[peer] for peer in case["opened"]})
+        assert account.to_bytes() == raw(case["account"])
+        assert StreamAccount.parse(raw(case["account"]), list(seeds)) == account
+    whole = raw(vectors["accounts"][0]["account"])
+    for wrong in (whole[:-1], whole + b"\0", b""):
+        with pytest.raises(Rejected):
+            StreamAccount.parse(wrong, list(seeds))

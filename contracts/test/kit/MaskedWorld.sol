@@ -273,6 +273,12 @@ abstract contract MaskedWorld is World {
         federation.object(round);
     }
 
+    function _postStreams(uint256 round, uint256 i) internal {
+        address account = _participant(i);
+        vm.prank(account);
+        federation.postStreams(round, keccak256(abi.encode(i)));
+    }
+
     /// @dev Of those of the set that posted their secrets themselves, in ascending order.
     function _openings(uint256 round) internal view returns (IFederation.Opening[] memory list) {
         uint256 count = 0;
