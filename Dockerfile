@@ -72,7 +72,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="Commonweight" \
       org.opencontainers.image.description="Fine-tune one language model together on data that never leaves its owners, and be paid for it" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0"
+      org.opencontainers.image.version="0.2.0"
 RUN groupadd --gid 10001 commonweight \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin commonweight \
  # A new volume takes owner and mode of the folder that it is mounted on. A participant may run as

@@ -1,3 +1,3 @@
 """The command line and the demo: the only package that imports every role."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
