@@ -20,6 +20,8 @@ from storage.ipfs import ContentStore
 from tests.storage.lying_proxy import LyingProxy
 from tests.world import World
 
+pytestmark = pytest.mark.long
+
 Answer = tuple[int, dict[str, str], bytes]
 Fault = Callable[[str], Answer | None]
 _JSON = {"Content-Type": "application/json"}

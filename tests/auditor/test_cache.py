@@ -269,6 +269,7 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
     assert second.audit.from_cache == set()
 
 
+@pytest.mark.long
 def test_rounds_whose_updates_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
     with World(tmp_path / "world", rounds=5) as world:
         kept = []

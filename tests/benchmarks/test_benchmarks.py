@@ -316,6 +316,7 @@ def test_the_pages_have_the_tables_of_the_results(page: Path) -> None:
 # ---------------------------------------------------------------------------------------- disk
 
 
+@pytest.mark.long
 def test_no_disk_grows_but_by_models_events_and_the_profile() -> None:
     with disk.staged("disputable", 8) as stage:
         sizes = []

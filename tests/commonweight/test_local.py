@@ -62,6 +62,7 @@ def test_functions_train_one_model_and_are_paid(local: LocalFederation) -> None:
     assert local.federation.round_count() == 2
 
 
+@pytest.mark.long
 def test_masked_updates_lead_to_the_same_model() -> None:
     initial = {"weights": np.zeros((64, 4)), "bias": np.zeros(4)}
     models = []

@@ -17,6 +17,8 @@ from tests.masked.test_dropouts import clear_root, passes, price
 from tests.masked.world import FIVE, FOUR, WINDOW, MaskedWorld
 from tests.rounds.test_roles import Ledger
 
+pytestmark = pytest.mark.long
+
 ONE = RoundId(1)
 
 

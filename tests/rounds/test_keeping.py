@@ -22,6 +22,8 @@ from tests.rounds.test_stores import Scattered
 from tests.scored import scored_world
 from tests.world import SyntheticTrainer, World, as_dict
 
+pytestmark = pytest.mark.long
+
 
 class Partly(SyntheticTrainer):
     """Leaves the last layer as it is, so that one block is the same in every round."""

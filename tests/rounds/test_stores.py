@@ -25,6 +25,8 @@ from tests.storage.test_bucket import web_server
 from tests.storage.web_server import Lie, WebServer
 from tests.world import World
 
+pytestmark = pytest.mark.long
+
 LOCAL = DialRules(allow_private=True)
 
 
