@@ -75,8 +75,11 @@ class Clock:
         if not awaited <= mute:
             return 0, set()
         is_late = self._federation.status(round_id) is Status.ASSIST
+        # Who is away does not put back what its store lost: nobody finds the shares in it.
+        lost = {fault.target for fault in self._schedule.faults if fault.kind == "withhold"}
         peers = len(told.committed) - 1
-        if is_late and len(told.masking.unmasked) >= default_threshold(peers):
+        has_shares = len(told.masking.unmasked) >= default_threshold(peers)
+        if is_late and has_shares and not awaited & lost & away.keys():
             return 0, set()
         self.silent |= {(round_id, name) for name in awaited}
         back = {name for name in awaited & set(away) if away[name].detail != STAYS}
