@@ -98,9 +98,11 @@ def evaluate(grid: Grid, aggregator: Aggregator, report: Report, cache: Path) ->
     spec, root = aggregator.spec.digest(), aggregator.federation.current_model().root
     initial = cache / "losses" / f"{sha256(spec + root).hex()}.json"
     if not finished and initial.exists():
-        with suppress(Misconfigured, TypeError, AttributeError):  # damaged: it only saves time
-            report(events.Evaluated(round=finished, **read_json(initial)))
-            write_json(known, read_json(initial))
+        with suppress(Misconfigured, TypeError):  # damaged: it only saves time
+            found = read_json(initial)
+            evaluated = events.Evaluated(round=finished, **found)
+            write_json(known, found)
+            report(evaluated)
             return
     nodes = sorted(_nodes(grid))
     messages = [

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from commonweight.demo.words import describe
 from protocol.types import format_tokens
-from runtime.events import Evaluated, Event, FeeLimit, Joined, Starting, Training
+from runtime.events import DataRead, Evaluated, Event, FeeLimit, Joined, Starting, Training
 from runtime.progress import Line
 from sponsor.config import Config
 
@@ -77,9 +77,10 @@ class DemoView:
         text = describe(line.event, self._addresses)
         number = getattr(line.event, "round", 0)
         # Each of Flower's processes reads a participant's data for itself.
-        if not number and (line.who, line.event.phase + text) in self._said:
-            return
-        self._said.add((line.who, line.event.phase + text))
+        if isinstance(line.event, DataRead):
+            if (line.who, text) in self._said:
+                return
+            self._said.add((line.who, text))
         seconds, place = line.time - self._started, f"round {number}" if number else ""
         # Unwrapped: the lines may be piped into a program or a file.
         self._console.print(

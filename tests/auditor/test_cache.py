@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator import aggregator as module
+from auditor import downloads
 from auditor.cache import AuditCache
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
@@ -270,7 +272,16 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_rounds_whose_updates_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
+def test_rounds_whose_updates_are_gone_do_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = downloads.fetch_model
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.3)  # such a round is done before the model proposed for it is fetched
+        return fetch(*given)
+
+    monkeypatch.setattr(downloads, "fetch_model", slowly)
     with World(tmp_path / "world", rounds=5) as world:
         kept = []
         for _ in range(5):
