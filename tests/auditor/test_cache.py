@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator import aggregator as module
-from auditor import downloads
 from auditor.cache import AuditCache
 from auditor.check_result import CheckResult
 from auditor.replay import Audit
@@ -29,6 +28,7 @@ from protocol.manifest import Manifest
 from protocol.types import RoundId, parse_digest
 from storage.files import read_json
 from storage.ipfs import ContentStore
+from storage.layers import LayerFolder, fetch_model
 from tests.auditor.auditing import Audited, TellingStore, layer_files
 from tests.chain.stage import ask
 from tests.disputes.lies import off_by_one
@@ -275,13 +275,11 @@ def test_a_round_that_failed_is_recomputed_and_fails_again(tmp_path: Path) -> No
 def test_rounds_whose_updates_are_gone_do_not_fill_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = downloads.fetch_model
-
-    def slowly(*given: Any) -> Any:
+    def slowly(*given: Any) -> LayerFolder:
         time.sleep(0.3)  # such a round is done before the model proposed for it is fetched
-        return fetch(*given)
+        return fetch_model(*given)
 
-    monkeypatch.setattr(downloads, "fetch_model", slowly)
+    monkeypatch.setattr("auditor.downloads.fetch_model", slowly)
     with World(tmp_path / "world", rounds=5) as world:
         kept = []
         for _ in range(5):
