@@ -19,7 +19,7 @@ from devnet.program import Program
 from protocol.errors import Misconfigured, Unavailable
 from runtime.healthcheck import is_chain, is_ipfs
 from runtime.processes import check_port, free_port, is_running, spawn, stop
-from storage.files import read_json, write_json
+from storage.files import locked, read_json, write_json
 
 _START_SECONDS: Final = 60.0
 
@@ -120,12 +120,18 @@ def start(folder: Path, wanted: Wanted, *, outlive: bool = True) -> Devnet:
     Without `outlive` the daemons end with this process. Raises Misconfigured when a port is taken,
     when a daemon is not installed, or when a devnet runs that is not the one wanted.
     """
-    known = running(folder)
-    if known is not None:
-        return _as_wanted(known, wanted)
-    # One of the two may be left of a devnet that was cut off: it holds its port and its state.
-    down(folder)
-    last = last_started(folder)
+    # Whoever asks while another process starts it gets the same one: two chains on one folder would
+    # spoil its state.
+    with locked(folder):
+        last = last_started(folder)
+        if last is not None and last.chain.is_running() and last.ipfs.is_running():
+            return _as_wanted(last, wanted)
+        # One of the two may be left of a devnet that was cut off: it holds its port and its state.
+        down(folder)
+        return _start_both(folder, wanted, last, outlive=outlive)
+
+
+def _start_both(folder: Path, wanted: Wanted, last: Devnet | None, *, outlive: bool) -> Devnet:
     chain = wanted.chain or _default_chain(last)
     ipfs = wanted.ipfs or (last.ipfs.kind if last else next(iter(IPFS)))
     block_time = wanted.block_time

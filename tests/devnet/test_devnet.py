@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def head(w3: Web3) -> tuple[int, bytes]:
 def kill(net: Devnet) -> None:
     os.kill(net.chain.pid, signal.SIGKILL)
     os.waitpid(net.chain.pid, 0)
+
+
+def test_whoever_asks_at_once_gets_the_same_devnet(folder: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(daemons.up, folder) for _ in range(4)]
+        found = [each.result() for each in asked]
+    assert len({(net.chain.pid, net.ipfs.pid) for net in found}) == 1
 
 
 def test_the_chain_comes_back_with_blocks_logs_receipts_and_states(folder: Path) -> None:
