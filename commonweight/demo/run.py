@@ -70,9 +70,9 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         if is_new:
             shutil.rmtree(run)  # nothing was started that the next attempt could continue
         raise
-    for line in results.progress(run):
-        on_line(line)  # of earlier attempts, so that the display shows the whole run
     progress = run / "progress" / f"{time.time_ns()}.jsonl"
+    follower = Follower(progress, on_line)
+    follower.follow()  # earlier attempts, so that the display shows the whole run
     write = reporter(progress, DEMO)
 
     def report(event: Event) -> None:
@@ -106,7 +106,7 @@ def run_demo(config: Config, options: Options, on_line: OnLine) -> dict[str, Any
         endpoints = wait_for_devnet()
         flower.look_after(built.done)
         location = _launch(config, run, progress, built.result(), aggregator, endpoints, report)
-        flower.look_after(_Follower(progress, on_line).follow)
+        flower.look_after(follower.follow)
         simulation.terminate()
         return _conclude(location, config, run, options.seed, report)
 
@@ -264,25 +264,30 @@ class _FlowerRun:
             time.sleep(_POLL_SECONDS)
 
 
-class _Follower:
-    """Reads lines of progress as they are written, until the aggregator has finished."""
+class Follower:
+    """Reads lines of progress as they are written, until the aggregator has finished.
 
-    # Each attempt at a run has its own file: processes of a killed attempt may run on for a moment,
-    # and their failures must not be taken for this attempt's.
+    Each attempt at a run has its own file. Flower's processes of a killed attempt may run on, and
+    play its rounds while this one waits for their locks: what they write is shown as well, but what
+    fails there is no failure of this attempt.
+    """
 
     def __init__(self, path: Path, on_line: OnLine) -> None:
         self._path = path
         self._on_line = on_line
-        self._offset = 0
+        self._offsets: dict[Path, int] = {}
 
     def follow(self) -> bool:
         """Pass on new lines; return whether the aggregator finished. Raises when a role failed."""
         lines = []
-        for offset, line in read_progress(self._path, self._offset):
-            self._offset = offset
-            if line.who != DEMO:  # its own lines were shown already
-                self._on_line(line)
-            lines.append(line)
+        for path in sorted(self._path.parent.glob("*.jsonl")):
+            is_own = path == self._path
+            for offset, line in read_progress(path, self._offsets.get(path, 0)):
+                self._offsets[path] = offset
+                if not is_own or line.who != DEMO:  # its own lines were shown already
+                    self._on_line(line)
+                if is_own:
+                    lines.append(line)
         for line in lines:  # after all were shown, since the lines after a failure may explain it
             if isinstance(line.event, events.Failed):
                 raise CommonweightError(f"{line.who} failed: {line.event.reason}")

@@ -3,14 +3,17 @@
 import io
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commonweight.demo.display import DemoView, print_next, print_result
+from commonweight.demo.run import Follower
+from protocol.errors import CommonweightError
 from protocol.types import Address, RoundId, TokenUnits
 from runtime import events
-from runtime.progress import Line
+from runtime.progress import Line, reporter
 from sponsor.config import Config
 from tests.commonweight.program import TINY
 
@@ -91,6 +94,26 @@ def test_the_drawing_moves_while_nothing_is_told(config: Config) -> None:
     assert len(set(re.findall(r"starting +(\d+) s", drawn))) > 1, "its time stands still"
     assert "step 2 of 30, 1" in drawn  # 28 steps of 5 seconds each
     assert "loss 3.500" in drawn
+
+
+def test_what_is_left_of_a_killed_attempt_is_shown_and_not_believed(tmp_path: Path) -> None:
+    """Its processes may play the rounds on while the next attempt waits for them."""
+    shown: list[str] = []
+    earlier, own = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    reporter(earlier, "ann")(events.Pinned(round=ONE, bytes=1))
+    follower = Follower(own, lambda line: shown.append(line.event.phase))
+    assert not follower.follow()
+    assert shown == ["pinned"]
+    reporter(own, "demo")(events.Resumed(run="0001"))  # shown when it was reported
+    reporter(earlier, "ann")(events.Failed(reason="the devnet is gone"))
+    reporter(earlier, "aggregator")(events.Finished())
+    assert not follower.follow()
+    assert shown == ["pinned", "failed", "finished"]
+    reporter(own, "aggregator")(events.Finished())
+    assert follower.follow()
+    reporter(own, "ann")(events.Failed(reason="no chain"))
+    with pytest.raises(CommonweightError, match="ann failed: no chain"):
+        follower.follow()
 
 
 def result() -> dict[str, Any]:
